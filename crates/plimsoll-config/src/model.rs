@@ -1,0 +1,260 @@
+//! The typed configuration: what the program runs, with every default filled in.
+//!
+//! Nothing here is a string that still has to be parsed, and nothing is optional where a default
+//! exists. Names point at pools by index, so a reference that does not resolve cannot be expressed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Worker threads; `None` means one a core.
+    pub workers: Option<NonZeroU16>,
+    /// Where the admin listener (metrics) listens.
+    pub admin: Vec<SocketAddr>,
+    /// Sites in written order.
+    pub sites: Vec<Site>,
+    /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
+    pub pools: Vec<Pool>,
+}
+
+/// Where a statement stands, for logs, traces and reports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// File as the user named it.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// A set of host names and what is served for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// The first host as written; the `site` of log lines and metrics.
+    pub name: Arc<str>,
+    /// Which hosts it answers for.
+    pub hosts: Vec<Host>,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Deadlines of its client connections.
+    pub timeouts: ClientTimeouts,
+    /// What a request may measure.
+    pub limits: RequestLimits,
+    /// Where its access log goes; empty means off.
+    pub log: Vec<AccessLog>,
+    /// Routes in written order; the first match wins.
+    pub routes: Vec<Route>,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// A host pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Host {
+    /// `*`: every host that no other site of the listener names.
+    Any,
+    /// One name or address in lower case, without port or trailing dot.
+    Exact(Box<str>),
+    /// `*.example.com`, kept as `.example.com`: one or more labels in front.
+    Suffix(Box<str>),
+}
+
+/// Deadlines that a client cannot refresh by trickling bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientTimeouts {
+    /// From the first byte of a request (or the accept) to the end of its head. Default 10 s.
+    pub header: Duration,
+    /// How long a kept connection may wait for its next request. Default 60 s.
+    pub idle: Duration,
+    /// Between two pieces of a body, either way. Default 30 s.
+    pub body: Duration,
+}
+
+/// What a request may measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestLimits {
+    /// Bytes of a head. Default and maximum 32 KiB.
+    pub head: u32,
+    /// Fields of a head. Default and maximum 100.
+    pub fields: u16,
+    /// Bytes of a request target. Default 8 KiB.
+    pub uri: u32,
+    /// Bytes of a request body; `None` means no limit (the default).
+    pub body: Option<u64>,
+    /// The least speed of a request body in bytes a second, once it is 5 s old. Default 240; 0 is off.
+    pub min_rate: u32,
+}
+
+/// One access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub to: LogTarget,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, opened for appending.
+    File(PathBuf),
+}
+
+/// How an access log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// NGINX's `combined`.
+    Combined,
+    /// HAProxy's HTTP log.
+    Haproxy,
+}
+
+/// One `route`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Which paths it takes.
+    pub path: PathPattern,
+    /// Which methods it takes; empty means all.
+    pub methods: Vec<Box<str>>,
+    /// What it does.
+    pub action: Action,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// A path pattern, in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathPattern {
+    /// Every path.
+    Any,
+    /// Exactly this path.
+    Exact(Box<str>),
+    /// `/static/*`, kept as `/static/`: this path and everything below.
+    Prefix(Box<str>),
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Sends it to a pool, by index into [`Config::pools`].
+    Proxy(usize),
+    /// Answers it at once.
+    Respond {
+        /// Status code, 200 to 599.
+        status: u16,
+        /// The body, `text/plain; charset=utf-8`.
+        body: Box<str>,
+    },
+}
+
+/// Servers that can stand in for each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name; for a pool made from `proxy host:port`, that text.
+    pub name: Arc<str>,
+    /// How a server is picked.
+    pub balance: Balance,
+    /// Its servers in written order.
+    pub servers: Vec<Server>,
+    /// Deadlines of its upstream connections.
+    pub timeouts: ServerTimeouts,
+    /// Idle upstream connections.
+    pub keep_alive: KeepAlive,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// How a server is picked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balance {
+    /// Smooth weighted round robin (the default).
+    RoundRobin,
+    /// Weighted random.
+    Random,
+    /// The less loaded of two random servers.
+    TwoChoices,
+    /// The least loaded server.
+    LeastConnections,
+    /// The server with the lowest peak-EWMA latency times load.
+    LeastTime,
+    /// The first server with room.
+    First,
+    /// A consistent-hash ring with bounded load.
+    Hash(HashKey),
+    /// Maglev's lookup table.
+    Maglev(HashKey),
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HashKey {
+    /// The client's address.
+    ClientIp,
+    /// The host.
+    Host,
+    /// The canonical path.
+    Path,
+    /// The canonical path and the query.
+    Uri,
+    /// One query parameter.
+    Query(Box<str>),
+    /// One header field, in lower case.
+    Header(Box<str>),
+    /// One cookie.
+    Cookie(Box<str>),
+}
+
+/// One server of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Host and port as written; the `server` of log lines and metrics.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub address: ServerAddress,
+    /// Its share of the requests. Default 1, at most 65,535; 0 takes nothing new.
+    pub weight: u32,
+    /// Requests in flight at once, over all workers; `None` means no limit.
+    pub max_connections: Option<NonZeroU32>,
+    /// Used only when no other server may be picked.
+    pub backup: bool,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerAddress {
+    /// An address and a port.
+    Ip(IpAddr, u16),
+    /// A host name, resolved when the configuration is loaded, and a port.
+    Name(Box<str>, u16),
+}
+
+/// Deadlines of an upstream connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTimeouts {
+    /// From the first SYN to an established connection. Default 3 s.
+    pub connect: Duration,
+    /// From the end of the request to the end of the response head. Default 60 s.
+    pub response: Duration,
+}
+
+/// Idle upstream connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepAlive {
+    /// How many each worker keeps for a server; 0 closes each after its response. Default 128.
+    pub max: u16,
+    /// How long one may stay idle. Default 30 s, below what most servers allow.
+    pub idle: Duration,
+}
