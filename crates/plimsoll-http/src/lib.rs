@@ -1,1 +1,20 @@
 //! HTTP without I/O: heads, framing, the HTTP/1 codec, targets and forwarded fields.
+//!
+//! Bytes come in, verdicts and bytes go out. Nothing here waits, and the same bytes give the same
+//! verdict however they were cut into pieces.
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod chunked;
+pub mod date;
+pub mod field;
+pub mod forwarded;
+pub mod framing;
+pub mod fuzz;
+pub mod h1;
+pub mod head;
+pub mod host;
+pub mod method;
+pub mod reason;
+pub mod request;
+pub mod target;

@@ -1,0 +1,167 @@
+//! What a server is told about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239), request ids.
+
+use std::net::IpAddr;
+
+/// Room for any address as text.
+pub const ADDRESS_BYTES_MAX: usize = 45;
+
+/// An address as text, without allocating.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressText {
+    bytes: [u8; ADDRESS_BYTES_MAX],
+    len: u8,
+}
+
+impl AddressText {
+    /// Writes `address`; an IPv4 address mapped into IPv6 is written as IPv4.
+    pub fn new(address: IpAddr) -> Self {
+        let mut this = Self {
+            bytes: [0; ADDRESS_BYTES_MAX],
+            len: 0,
+        };
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                for (at, octet) in v4.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        this.push(b'.');
+                    }
+                    this.number(octet);
+                }
+            }
+            IpAddr::V6(v6) => {
+                // RFC 5952's shortest form is not worth our own code; this path is rare.
+                let _ = std::fmt::Write::write_fmt(&mut this, format_args!("{v6}"));
+            }
+        }
+        this
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    fn push(&mut self, b: u8) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
+            *place = b;
+            self.len += 1;
+        }
+    }
+
+    fn number(&mut self, n: u8) {
+        if n >= 100 {
+            self.push(b'0' + n / 100);
+        }
+        if n >= 10 {
+            self.push(b'0' + n / 10 % 10);
+        }
+        self.push(b'0' + n % 10);
+    }
+}
+
+impl std::fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        text.bytes().for_each(|b| self.push(b));
+        Ok(())
+    }
+}
+
+/// Appends the forwarding fields for a request that came from `client` for `host` by `scheme`.
+pub fn write(client: &AddressText, host: &[u8], scheme: &str, out: &mut Vec<u8>) {
+    let address = client.as_bytes();
+    let is_v6 = address.contains(&b':');
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    out.extend_from_slice(address);
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(scheme.as_bytes());
+    if !host.is_empty() {
+        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+        out.extend_from_slice(host);
+    }
+    // RFC 7239 §6: an IPv6 address is bracketed, and therefore quoted.
+    out.extend_from_slice(if is_v6 {
+        b"\r\nForwarded: for=\"["
+    } else {
+        b"\r\nForwarded: for="
+    });
+    out.extend_from_slice(address);
+    out.extend_from_slice(if is_v6 { b"]\";proto=" } else { b";proto=" });
+    out.extend_from_slice(scheme.as_bytes());
+    if !host.is_empty() {
+        // The host was checked: it holds nothing that needs escaping. A colon needs the quotes.
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(host);
+        out.extend_from_slice(b"\"");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Length of a request id.
+pub const REQUEST_ID_BYTES: usize = 36;
+
+/// A request id: a version 7 UUID (RFC 9562 §5.7), so that ids sort by time.
+pub fn request_id(unix_ms: u64, random: u128) -> [u8; REQUEST_ID_BYTES] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let random = random & ((1 << 80) - 1);
+    let mut bits = u128::from(unix_ms) << 80 | random;
+    bits = bits & !(0xf << 76) | 0x7 << 76;
+    bits = bits & !(0x3 << 62) | 0x2 << 62;
+    let mut out = [b'-'; REQUEST_ID_BYTES];
+    let mut shift = 128;
+    for (at, place) in out.iter_mut().enumerate() {
+        if matches!(at, 8 | 13 | 18 | 23) {
+            continue;
+        }
+        shift -= 4;
+        *place = DIGITS
+            .get((bits >> shift) as usize & 15)
+            .copied()
+            .unwrap_or(b'0');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(client: &str, host: &str) -> String {
+        let mut out = Vec::new();
+        write(
+            &AddressText::new(client.parse().unwrap()),
+            host.as_bytes(),
+            "http",
+            &mut out,
+        );
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn forwarding_fields() {
+        assert_eq!(
+            fields("192.0.2.7", "a:80"),
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a:80\r\n\
+             Forwarded: for=192.0.2.7;proto=http;host=\"a:80\"\r\n"
+        );
+        assert_eq!(
+            fields("2001:db8::1", ""),
+            "X-Forwarded-For: 2001:db8::1\r\nX-Forwarded-Proto: http\r\n\
+             Forwarded: for=\"[2001:db8::1]\";proto=http\r\n"
+        );
+        assert!(fields("::ffff:10.0.0.1", "a").contains("X-Forwarded-For: 10.0.0.1\r\n"));
+    }
+
+    #[test]
+    fn request_ids_are_version_7_uuids() {
+        let id = request_id(0x0123_4567_89ab, u128::MAX);
+        assert_eq!(
+            std::str::from_utf8(&id),
+            Ok("01234567-89ab-7fff-bfff-ffffffffffff")
+        );
+        let id = request_id(0x0123_4567_89ab, 0);
+        assert_eq!(
+            std::str::from_utf8(&id),
+            Ok("01234567-89ab-7000-8000-000000000000")
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! Heads to bytes. What is written here is canonical: one form of line end, one length.
+
+use crate::field::{self, Name};
+use crate::forwarded::{self, AddressText, REQUEST_ID_BYTES};
+use crate::framing::{self, Length};
+use crate::head::{Field, Fields, RequestHead, ResponseHead, Version};
+use crate::request;
+use crate::target::Target;
+
+/// What a forwarded request says besides the client's own fields.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// The authority that rules.
+    pub host: &'a [u8],
+    /// The client's address.
+    pub client: &'a AddressText,
+    /// How the client came: `http` or `https`.
+    pub scheme: &'a str,
+    /// The id of the request.
+    pub request_id: &'a [u8; REQUEST_ID_BYTES],
+    /// How the body is sent on.
+    pub length: Length,
+    /// The new value of `Max-Forwards`, when it counts.
+    pub max_forwards: Option<u32>,
+}
+
+/// Appends the head of a forwarded request to `out`.
+pub fn request(
+    head: &RequestHead,
+    bytes: &[u8],
+    target: &Target,
+    forward: &Forward<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(head.method_span.of(bytes));
+    out.push(b' ');
+    out.extend_from_slice(target.path(bytes));
+    if let Some(query) = target.query {
+        out.push(b'?');
+        out.extend_from_slice(query.of(bytes));
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(forward.host);
+    out.extend_from_slice(b"\r\n");
+    let nominates = head.fields.first(Name::Connection).is_some();
+    for line in head.fields.iter() {
+        let replaced = match line.name {
+            Name::Host | Name::ContentLength | Name::XRequestId => true,
+            Name::Expect => head.version == Version::Http10,
+            Name::MaxForwards => forward.max_forwards.is_some(),
+            name => name.is_hop_by_hop() || name.is_forwarding(),
+        };
+        if replaced
+            || request::is_alias(line.name_span.of(bytes))
+            || (nominates && framing::is_nominated(&head.fields, bytes, line))
+        {
+            continue;
+        }
+        field_line(line, bytes, out);
+    }
+    if let Some(hops) = forward.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        decimal(u64::from(hops), out);
+        out.extend_from_slice(b"\r\n");
+    }
+    // RFC 9110 §7.6.3: the version of the message that was received.
+    out.extend_from_slice(if head.version == Version::Http10 {
+        b"Via: 1.0 plimsoll\r\n"
+    } else {
+        b"Via: 1.1 plimsoll\r\n"
+    });
+    forwarded::write(forward.client, forward.host, forward.scheme, out);
+    out.extend_from_slice(b"X-Request-ID: ");
+    out.extend_from_slice(forward.request_id);
+    out.extend_from_slice(b"\r\n");
+    length(forward.length, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a response is sent on.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// How the client finds the end; `Empty` leaves a `Content-Length` that describes what is not
+    /// sent (HEAD, 304) as it is.
+    pub length: Length,
+    /// What `Connection` says, if anything.
+    pub connection: Option<&'static str>,
+    /// The date, for servers that do not send one.
+    pub date: &'a [u8],
+}
+
+/// Appends the head of a forwarded final response to `out`.
+pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut Vec<u8>) {
+    status_line(head, bytes, out);
+    let keep_length = reply.length == Length::Empty && head.status != 204;
+    let mut dated = false;
+    response_fields(&head.fields, bytes, out, |line| {
+        dated |= line.name == Name::Date;
+        line.name != Name::ContentLength || keep_length
+    });
+    if !dated {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(reply.date);
+        out.extend_from_slice(b"\r\n");
+    }
+    if reply.length != Length::Empty {
+        length(reply.length, out);
+    }
+    if let Some(connection) = reply.connection {
+        out.extend_from_slice(b"Connection: ");
+        out.extend_from_slice(connection.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an interim (1xx) response to `out`.
+pub fn interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    status_line(head, bytes, out);
+    response_fields(&head.fields, bytes, out, |line| {
+        line.name != Name::ContentLength
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what ends a chunked body: the last chunk, the trailer section, the empty line.
+pub fn last_chunk<'a>(trailer: impl Iterator<Item = (&'a [u8], &'a [u8])>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailer {
+        out.extend_from_slice(name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `n` in decimal.
+pub fn decimal(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+}
+
+fn status_line(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(u64::from(head.status), out);
+    out.push(b' ');
+    out.extend_from_slice(head.phrase.of(bytes));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn response_fields(
+    fields: &Fields,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    mut keep: impl FnMut(&Field) -> bool,
+) {
+    let nominates = fields.first(Name::Connection).is_some();
+    for line in fields.iter() {
+        let internal = line.name == Name::XSendfile
+            || (line.name == Name::Other && field::is_internal(line.name_span.of(bytes)));
+        if line.name.is_hop_by_hop()
+            || internal
+            || (nominates && framing::is_nominated(fields, bytes, line))
+        {
+            continue;
+        }
+        if keep(line) {
+            field_line(line, bytes, out);
+        }
+    }
+}
+
+fn field_line(line: &Field, bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(line.name_span.of(bytes));
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(line.value.of(bytes));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn length(length: Length, out: &mut Vec<u8>) {
+    match length {
+        Length::Empty | Length::UntilClose => {}
+        Length::Exactly(bytes) => {
+            out.extend_from_slice(b"Content-Length: ");
+            decimal(bytes, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::parse::{self, HeadLimits};
+    use crate::method::Method;
+
+    fn forwarded_head(text: &str) -> String {
+        let bytes = text.as_bytes();
+        let (mut head, mut target) = (RequestHead::default(), Target::default());
+        parse::request(bytes, &HeadLimits::default(), &mut head).unwrap();
+        let sound = request::check(&head, bytes, &mut target).unwrap();
+        let mut out = Vec::new();
+        let forward = Forward {
+            host: sound.authority.of(bytes),
+            client: &AddressText::new("192.0.2.1".parse().unwrap()),
+            scheme: "http",
+            request_id: &forwarded::request_id(0, 0),
+            length: sound.framing.length(),
+            max_forwards: None,
+        };
+        request(&head, bytes, &target, &forward, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    const OURS: &str = "Via: 1.1 plimsoll\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\
+        X-Forwarded-Host: h\r\nForwarded: for=192.0.2.1;proto=http;host=\"h\"\r\n\
+        X-Request-ID: 00000000-0000-7000-8000-000000000000\r\n";
+
+    #[test]
+    fn requests_lose_what_ends_here_and_gain_what_we_say() {
+        let sent = forwarded_head(
+            "POST /a/../b?c HTTP/1.1\r\nhost: h\r\nA:  1 \r\nConnection: close, B, Cookie, X-Forwarded-For\r\nB: 2\r\n\
+             Keep-Alive: x\r\nTE: trailers\r\nUpgrade: h2c\r\nProxy-Connection: x\r\nX-Forwarded-For: 6.6.6.6\r\n\
+             X_Forwarded_For: 6\r\nForwarded: for=6\r\nX-Real-IP: 6\r\nX-Request-ID: 6\r\nCookie: c\r\nA: 2\r\n\
+             Content-Length: 3\r\n\r\nabc",
+        );
+        assert_eq!(
+            sent,
+            format!(
+                "POST /b?c HTTP/1.1\r\nHost: h\r\nA: 1\r\nCookie: c\r\nA: 2\r\n{OURS}Content-Length: 3\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn the_authority_of_the_target_wins() {
+        let sent = forwarded_head("GET http://h/x HTTP/1.1\r\nHost: other\r\n\r\n");
+        assert_eq!(sent, format!("GET /x HTTP/1.1\r\nHost: h\r\n{OURS}\r\n"));
+    }
+
+    #[test]
+    fn responses_lose_what_ends_here() {
+        let bytes = b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\nX-Accel-Redirect: /x\r\nConnection: X-A\r\nX-A: 1\r\n\
+            Set-Cookie: a\r\nSet-Cookie: b\r\nTransfer-Encoding: x\r\n\r\n";
+        let mut head = ResponseHead::default();
+        parse::response(bytes, &mut head).unwrap();
+        let mut out = Vec::new();
+        let reply = Reply {
+            length: Length::Exactly(5),
+            connection: Some("close"),
+            date: b"D",
+        };
+        response(&head, bytes, &reply, &mut out);
+        assert_eq!(
+            std::str::from_utf8(&out),
+            Ok(
+                "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nDate: D\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+            )
+        );
+        assert_eq!(Method::Get, Method::from_token(b"GET"));
+    }
+}
