@@ -1,0 +1,125 @@
+//! Buffers: a fixed piece of memory with a filled part, lent by a pool and given back.
+//!
+//! A worker's buffers are one for each direction of each exchange that is under way, and nothing
+//! for connections that wait: 1,000 exchanges hold at most 1,000 × 3 × 32 KiB.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Size of every buffer: the largest head fits.
+pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Buffers that a worker keeps for the next exchange.
+const KEPT_MAX: usize = 512;
+
+/// Lends buffers, most recently used first, so that the next exchange finds warm memory.
+#[derive(Debug, Default)]
+pub struct BufferPool {
+    free: RefCell<Vec<Box<[u8]>>>,
+}
+
+impl BufferPool {
+    /// Lends an empty buffer.
+    pub fn lend(self: &Rc<Self>) -> Buffer {
+        let kept = self.free.borrow_mut().pop();
+        let bytes = kept.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        Buffer {
+            bytes,
+            start: 0,
+            end: 0,
+            home: Rc::clone(self),
+        }
+    }
+}
+
+/// Memory with a filled part; goes home to its pool when dropped.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    // invariant: start <= end <= bytes.len()
+    start: usize,
+    end: usize,
+    home: Rc<BufferPool>,
+}
+
+impl Buffer {
+    /// The filled part.
+    pub fn filled(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The filled part, to be changed in place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The room behind the filled part.
+    pub fn room(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// Counts `bytes` of the room as filled.
+    pub fn add(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.bytes.len());
+    }
+
+    /// Takes `bytes` off the start of the filled part.
+    pub fn take(&mut self, bytes: usize) {
+        self.start = (self.start + bytes).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Moves the filled part to the front, so that all free memory is room.
+    pub fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+
+    /// Forgets the filled part.
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Tells whether nothing is filled.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = self.home.free.borrow_mut();
+        if free.len() < KEPT_MAX {
+            free.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filled_part_moves_and_memory_is_used_again() {
+        let pool = Rc::new(BufferPool::default());
+        let mut buffer = pool.lend();
+        buffer.room()[..4].copy_from_slice(b"abcd");
+        buffer.add(4);
+        buffer.take(1);
+        assert_eq!(buffer.filled(), b"bcd");
+        buffer.compact();
+        assert_eq!(buffer.filled(), b"bcd");
+        assert_eq!(buffer.room().len(), BUFFER_BYTES - 3);
+        buffer.take(9);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.room().len(), BUFFER_BYTES);
+        let memory = buffer.bytes.as_ptr();
+        drop(buffer);
+        assert_eq!(pool.lend().bytes.as_ptr(), memory);
+    }
+}

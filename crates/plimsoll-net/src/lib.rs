@@ -1,0 +1,13 @@
+//! Sockets, workers and time: the part of the data plane that touches the operating system.
+
+pub mod accept;
+pub mod buffer;
+pub mod clock;
+pub mod connect;
+pub mod deadline;
+pub mod idle_pool;
+pub mod listener;
+pub mod slots;
+pub mod splice;
+pub mod stream;
+pub mod worker;

@@ -1,0 +1,135 @@
+//! Moving a body from socket to socket inside the kernel, through a pipe.
+//!
+//! A large body whose bytes nobody needs to look at never enters the process. Pipes are made once
+//! and kept; one that still holds bytes when its exchange ends is thrown away.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::stream::poll_io;
+
+/// What a pipe may hold: as much as an unprivileged process may ask for.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Pipes that a worker keeps.
+const KEPT_MAX: usize = 64;
+
+/// Lends pipes.
+#[derive(Debug, Default)]
+pub struct PipePool {
+    free: RefCell<Vec<Ends>>,
+}
+
+#[derive(Debug)]
+struct Ends {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl PipePool {
+    /// Lends an empty pipe.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn lend(self: &Rc<Self>) -> io::Result<Pipe> {
+        let kept = self.free.borrow_mut().pop();
+        let ends = match kept {
+            Some(ends) => ends,
+            None => Ends::open()?,
+        };
+        Ok(Pipe {
+            ends: Some(ends),
+            held: 0,
+            home: Rc::clone(self),
+        })
+    }
+}
+
+impl Ends {
+    fn open() -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A smaller pipe works too, with more calls.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+        Ok(Self { read, write })
+    }
+}
+
+/// A pipe between two sockets.
+#[derive(Debug)]
+pub struct Pipe {
+    ends: Option<Ends>,
+    held: usize,
+    home: Rc<PipePool>,
+}
+
+impl Pipe {
+    /// Bytes that were taken in and not yet put out.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes up to `limit` bytes in from `stream`; 0 is the end of the stream. The pipe must be empty.
+    pub fn poll_fill(
+        &mut self,
+        stream: &TcpStream,
+        context: &mut Context<'_>,
+        limit: u64,
+    ) -> Poll<io::Result<usize>> {
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Ok(0));
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(PIPE_BYTES);
+        let moved = ready!(poll_io(stream, context, Interest::READABLE, 0, || splice(
+            stream,
+            &ends.write,
+            limit
+        )))?;
+        self.held += moved;
+        Poll::Ready(Ok(moved))
+    }
+
+    /// Puts bytes out to `stream`.
+    pub fn poll_drain(
+        &mut self,
+        stream: &TcpStream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Ok(0));
+        };
+        let held = self.held;
+        let moved = ready!(poll_io(stream, context, Interest::WRITABLE, 0, || splice(
+            &ends.read, stream, held
+        )))?;
+        self.held -= moved;
+        Poll::Ready(Ok(moved))
+    }
+}
+
+fn splice(
+    from: impl std::os::fd::AsFd,
+    to: impl std::os::fd::AsFd,
+    limit: usize,
+) -> io::Result<usize> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(rustix::pipe::splice(from, None, to, None, limit, flags)?)
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let mut free = self.home.free.borrow_mut();
+        if let Some(ends) = self.ends.take()
+            && self.held == 0
+            && free.len() < KEPT_MAX
+        {
+            free.push(ends);
+        }
+    }
+}

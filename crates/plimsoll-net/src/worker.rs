@@ -1,0 +1,272 @@
+//! Workers: one thread and one runtime a core, and what they say to each other.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accept::Accepted;
+use crate::buffer::BufferPool;
+use crate::clock;
+use crate::deadline::{self, Deadlines};
+use crate::idle_pool::{Board, IdlePool};
+use crate::splice::PipePool;
+
+/// Messages that may wait for a worker.
+const MAILBOX: usize = 1024;
+
+/// A worker keeps what it accepts until it has this many connections more than another one.
+const IMBALANCE: usize = 2;
+
+/// How often idle upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What one worker says to another, or the control thread to all.
+#[derive(Debug)]
+pub enum Mail {
+    /// A connection to serve.
+    Connection(Accepted),
+    /// A request for an idle connection to a server.
+    Lend {
+        /// Which server.
+        server: usize,
+        /// Where the connection goes, or nothing.
+        reply: oneshot::Sender<Option<OwnedFd>>,
+    },
+    /// Accept nothing more; let each connection end after its exchange.
+    Drain,
+}
+
+/// All workers, as each of them and the control thread see them.
+#[derive(Debug)]
+pub struct Peers {
+    mail: Box<[mpsc::Sender<Mail>]>,
+    load: Box<[AtomicUsize]>,
+}
+
+impl Peers {
+    /// Sends `mail` to `worker`; gives it back when its mailbox is full or closed.
+    ///
+    /// # Errors
+    /// The mail could not be delivered.
+    pub fn send(&self, worker: usize, mail: Mail) -> Result<(), Mail> {
+        let Some(mailbox) = self.mail.get(worker) else {
+            return Err(mail);
+        };
+        mailbox.try_send(mail).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail) => mail,
+        })
+    }
+
+    /// Tells every worker to drain.
+    pub async fn drain(&self) {
+        for mailbox in &self.mail {
+            // A worker that is gone has nothing to drain.
+            let _ = mailbox.send(Mail::Drain).await;
+        }
+    }
+
+    /// Client connections of all workers.
+    pub fn connections(&self) -> usize {
+        self.load
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The worker that should serve what `own` accepted.
+    fn choose(&self, own: usize) -> usize {
+        let mine = self
+            .load
+            .get(own)
+            .map_or(0, |load| load.load(Ordering::Relaxed));
+        let loads = self
+            .load
+            .iter()
+            .map(|load| load.load(Ordering::Relaxed))
+            .enumerate();
+        match loads.min_by_key(|&(_, load)| load) {
+            Some((worker, load)) if load + IMBALANCE < mine => worker,
+            _ => own,
+        }
+    }
+}
+
+/// What belongs to one worker, and is shared by its tasks without locks.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// Its deadlines.
+    pub deadlines: Rc<Deadlines>,
+    /// Its buffers.
+    pub buffers: Rc<BufferPool>,
+    /// Its pipes.
+    pub pipes: Rc<PipePool>,
+    /// Its idle upstream connections.
+    pub idle: IdlePool,
+    /// All workers.
+    pub peers: Arc<Peers>,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// A random number: fast, seeded by the operating system, not for secrets.
+    pub fn random(&self) -> u64 {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Passes a connection that was accepted here on to another worker when that one has clearly
+    /// less to do; gives it back when it is to be served here.
+    pub fn hand_over(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: usize,
+    ) -> Option<TcpStream> {
+        let target = self.peers.choose(self.index);
+        if target == self.index {
+            return Some(stream);
+        }
+        let socket = stream.into_std().ok()?;
+        match self.peers.send(
+            target,
+            Mail::Connection(Accepted {
+                socket,
+                peer,
+                listener,
+            }),
+        ) {
+            Err(Mail::Connection(accepted)) => TcpStream::from_std(accepted.socket).ok(),
+            _ => None,
+        }
+    }
+
+    /// Counts a client connection for as long as the guard lives.
+    pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
+        if let Some(load) = self.peers.load.get(self.index) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+        ConnectionCount {
+            worker: Rc::clone(self),
+        }
+    }
+
+    /// Asks another worker for an idle connection to `server`.
+    pub async fn borrow_idle(&self, server: usize) -> Option<OwnedFd> {
+        let lender = self.idle.lender(server)?;
+        let (reply, answer) = oneshot::channel();
+        self.peers.send(lender, Mail::Lend { server, reply }).ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Answers [`Mail::Lend`].
+    pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<OwnedFd>>) {
+        let stream = self.idle.take(server, clock::now());
+        let socket = stream
+            .and_then(|stream| stream.into_std().ok())
+            .map(OwnedFd::from);
+        // If the asker has gone, the connection is closed with the answer.
+        let _ = reply.send(socket);
+    }
+
+    async fn tend(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(deadline::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = clock::now();
+        loop {
+            ticks.tick().await;
+            let now = clock::now();
+            self.deadlines.advance(now);
+            if now.duration_since(swept) >= SWEEP {
+                self.idle.sweep(now);
+                swept = now;
+            }
+        }
+    }
+}
+
+/// A client connection that counts towards its worker's load.
+#[derive(Debug)]
+pub struct ConnectionCount {
+    worker: Rc<Worker>,
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        if let Some(load) = self.worker.peers.load.get(self.worker.index) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Starts `count` workers; each runs `main` until it returns.
+///
+/// # Errors
+/// A thread or its runtime could not be made.
+pub fn start<M, F>(
+    count: usize,
+    servers: usize,
+    seed: u64,
+    main: M,
+) -> io::Result<(Arc<Peers>, Vec<JoinHandle<()>>)>
+where
+    M: Fn(Rc<Worker>, mpsc::Receiver<Mail>) -> F + Clone + Send + 'static,
+    F: Future<Output = ()>,
+{
+    let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
+    let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
+    let peers = Arc::new(Peers {
+        mail: mail.into(),
+        load,
+    });
+    let board = Arc::new(Board::new(count, servers));
+    let mut threads = Vec::with_capacity(count);
+    for (index, mailbox) in boxes.into_iter().enumerate() {
+        let (peers, board, main) = (Arc::clone(&peers), Arc::clone(&board), main.clone());
+        let runtime = move || -> io::Result<()> {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default())?;
+            let worker = Rc::new(Worker {
+                index,
+                deadlines: Deadlines::new(clock::now()),
+                buffers: Rc::default(),
+                pipes: Rc::default(),
+                idle: IdlePool::new(board, index),
+                peers,
+                random: Cell::new(seed ^ (index as u64).rotate_left(32)),
+            });
+            runtime.block_on(async move {
+                tokio::task::spawn_local(Rc::clone(&worker).tend());
+                main(worker, mailbox).await;
+            });
+            Ok(())
+        };
+        let run = move || {
+            if let Err(error) = runtime() {
+                tracing::error!(%error, worker = index, "cannot start a worker");
+            }
+        };
+        threads.push(
+            thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(run)?,
+        );
+    }
+    Ok((peers, threads))
+}

@@ -1,0 +1,28 @@
+//! NGINX's `combined` format, byte for byte, so that goaccess and fail2ban read it.
+
+use super::{escape_hex, number, request_line};
+use crate::access_log::{Dates, Record};
+
+pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
+    out.extend_from_slice(record.client);
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(dates.common(record.at));
+    out.extend_from_slice(b" +0000] \"");
+    if !record.method.is_empty() {
+        request_line(record, out);
+    }
+    out.extend_from_slice(b"\" ");
+    number(u64::from(record.status), out);
+    out.push(b' ');
+    number(record.res_bytes, out);
+    for text in [record.referer, record.user_agent] {
+        out.extend_from_slice(b" \"");
+        if text.is_empty() {
+            out.push(b'-');
+        } else {
+            escape_hex(text, out);
+        }
+        out.push(b'"');
+    }
+    out.push(b'\n');
+}

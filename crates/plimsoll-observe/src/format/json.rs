@@ -1,0 +1,128 @@
+//! One JSON object a line. A key without a value is left out.
+
+use std::time::Duration;
+
+use super::{cut, number, padded};
+use crate::access_log::{Dates, Record};
+
+pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"ts\":\"");
+    out.extend_from_slice(dates.iso(record.at));
+    out.push(b'.');
+    padded(record.at.subsec_millis(), 3, out);
+    out.extend_from_slice(b"Z\",\"id\":\"");
+    out.extend_from_slice(record.id);
+    out.extend_from_slice(b"\",\"client\":\"");
+    out.extend_from_slice(record.client);
+    out.extend_from_slice(b"\",\"client_port\":");
+    number(u64::from(record.client_port), out);
+    text(b",\"site\":\"", record.site.as_bytes(), out);
+    text(b",\"route\":\"", record.route.as_bytes(), out);
+    text(b",\"method\":\"", record.method, out);
+    text(b",\"scheme\":\"", record.scheme.as_bytes(), out);
+    text(b",\"host\":\"", record.host, out);
+    text(b",\"path\":\"", record.path, out);
+    if let Some(query) = record.query {
+        out.extend_from_slice(b",\"query\":\"");
+        crate::redact::query(cut(query), |part| escape(part, out));
+        out.push(b'"');
+    }
+    text(b",\"proto\":\"", record.proto.as_bytes(), out);
+    out.extend_from_slice(b",\"status\":");
+    number(u64::from(record.status), out);
+    out.extend_from_slice(b",\"req_bytes\":");
+    number(record.req_bytes, out);
+    out.extend_from_slice(b",\"res_bytes\":");
+    number(record.res_bytes, out);
+    text(
+        b",\"pool\":\"",
+        record.pool.unwrap_or_default().as_bytes(),
+        out,
+    );
+    text(
+        b",\"server\":\"",
+        record.server.unwrap_or_default().as_bytes(),
+        out,
+    );
+    out.extend_from_slice(b",\"attempts\":");
+    number(u64::from(record.attempts), out);
+    text(
+        b",\"reason\":\"",
+        record.reason.unwrap_or_default().as_bytes(),
+        out,
+    );
+    text(
+        b",\"detail\":\"",
+        record.detail.unwrap_or_default().as_bytes(),
+        out,
+    );
+    seconds(b",\"t_connect\":", record.connect, out);
+    seconds(b",\"t_first_byte\":", record.first_byte, out);
+    seconds(b",\"t_total\":", Some(record.total), out);
+    text(b",\"ua\":\"", record.user_agent, out);
+    text(b",\"referer\":\"", record.referer, out);
+    text(b",\"trace_id\":\"", record.trace_id, out);
+    out.extend_from_slice(b"}\n");
+}
+
+fn text(key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    if value.is_empty() {
+        return;
+    }
+    out.extend_from_slice(key);
+    escape(cut(value), out);
+    out.push(b'"');
+}
+
+/// Seconds with six digits behind the point.
+fn seconds(key: &[u8], duration: Option<Duration>, out: &mut Vec<u8>) {
+    let Some(duration) = duration else { return };
+    out.extend_from_slice(key);
+    number(duration.as_secs(), out);
+    out.push(b'.');
+    padded(duration.subsec_micros(), 6, out);
+}
+
+/// Escapes what would break a line, a terminal or a reader: quotes, controls, invalid UTF-8, and
+/// the characters that reverse or hide text.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    if text
+        .iter()
+        .all(|&b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
+    {
+        out.extend_from_slice(text);
+        return;
+    }
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                c if c.is_control() || is_deceptive(c) => unicode(c, out),
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        for &b in chunk.invalid() {
+            // Not text: shown as `\xNN`, which in JSON is a backslash, an x and two digits.
+            out.extend_from_slice(b"\\\\x");
+            hex(u32::from(b), 2, out);
+        }
+    }
+}
+
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn unicode(c: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\\u");
+    // invariant: controls and the deceptive characters are below U+10000
+    hex(u32::from(c), 4, out);
+}
+
+fn hex(n: u32, digits: u32, out: &mut Vec<u8>) {
+    for place in (0..digits).rev() {
+        let digit = char::from_digit(n >> (4 * place) & 15, 16).unwrap_or('0');
+        out.extend_from_slice(digit.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+}

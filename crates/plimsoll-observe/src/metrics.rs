@@ -1,0 +1,147 @@
+//! What is counted, and for whom. Labels come from the configuration alone.
+
+use std::sync::Arc;
+
+use plimsoll_http::method::Method;
+use plimsoll_http::reason::Reason;
+
+use crate::counter::{CodeCounters, Counter};
+use crate::histogram::Histogram;
+
+/// The names behind the numbers: sites, pools and listeners in the order of the configuration.
+#[derive(Debug, Default)]
+pub struct Labels {
+    /// Names of sites.
+    pub sites: Vec<Arc<str>>,
+    /// Pools and the servers in them.
+    pub pools: Vec<PoolLabels>,
+    /// Addresses of listeners.
+    pub listeners: Vec<String>,
+}
+
+/// A pool and its servers.
+#[derive(Debug)]
+pub struct PoolLabels {
+    /// Name of the pool.
+    pub name: Arc<str>,
+    /// Names of its servers.
+    pub servers: Vec<Arc<str>>,
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    /// By site.
+    pub sites: Box<[SiteMetrics]>,
+    /// By pool.
+    pub pools: Box<[PoolMetrics]>,
+    /// By listener.
+    pub listeners: Box<[ListenerMetrics]>,
+    /// Exchanges that did not end with the server's own answer, by reason.
+    pub reasons: Box<[Counter]>,
+    /// Fields that were dropped because their name holds an underscore.
+    pub aliases_dropped: Counter,
+    /// Access log lines that no one could take.
+    pub log_dropped: Counter,
+    /// Connections that ended in a panic.
+    pub panics: Counter,
+}
+
+/// What is counted for a site.
+#[derive(Debug, Default)]
+pub struct SiteMetrics {
+    /// Answers, by method and status code.
+    pub requests: [CodeCounters; Method::COUNT],
+    /// From the first byte of a request to the last byte of its answer.
+    pub duration: Histogram,
+}
+
+/// What is counted for a pool.
+#[derive(Debug, Default)]
+pub struct PoolMetrics {
+    /// By server.
+    pub servers: Box<[ServerMetrics]>,
+    /// How long opening a connection took.
+    pub connect: Histogram,
+    /// From the request to the first byte of the answer.
+    pub first_byte: Histogram,
+    /// Exchanges on a new connection.
+    pub connections_new: Counter,
+    /// Exchanges on a connection that was kept.
+    pub connections_reused: Counter,
+    /// Requests that were sent once more.
+    pub retries: Counter,
+}
+
+/// What is counted for a server.
+#[derive(Debug, Default)]
+pub struct ServerMetrics {
+    /// Answers, by status code.
+    pub requests: CodeCounters,
+    /// Attempts that failed, by reason.
+    pub errors: Box<[Counter]>,
+}
+
+/// What is counted for a listener.
+#[derive(Debug, Default)]
+pub struct ListenerMetrics {
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that have ended.
+    pub closed: Counter,
+    /// Connections with an exchange under way.
+    pub active: Counter,
+}
+
+impl WorkerMetrics {
+    /// Zeros for everything that has a label.
+    pub fn new(labels: &Labels) -> Self {
+        let reasons = || Reason::ALL.iter().map(|_| Counter::default()).collect();
+        let server = |_: &Arc<str>| ServerMetrics {
+            errors: reasons(),
+            ..ServerMetrics::default()
+        };
+        let pool = |pool: &PoolLabels| PoolMetrics {
+            servers: pool.servers.iter().map(server).collect(),
+            ..PoolMetrics::default()
+        };
+        Self {
+            sites: labels
+                .sites
+                .iter()
+                .map(|_| SiteMetrics::default())
+                .collect(),
+            pools: labels.pools.iter().map(pool).collect(),
+            listeners: labels
+                .listeners
+                .iter()
+                .map(|_| ListenerMetrics::default())
+                .collect(),
+            reasons: reasons(),
+            aliases_dropped: Counter::default(),
+            log_dropped: Counter::default(),
+            panics: Counter::default(),
+        }
+    }
+
+    /// Counts an exchange that ended for `reason`.
+    pub fn count_reason(&self, reason: Reason) {
+        if let Some(counter) = self.reasons.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// The counters of one server.
+    pub fn server(&self, pool: usize, server: usize) -> Option<&ServerMetrics> {
+        self.pools.get(pool)?.servers.get(server)
+    }
+}
+
+impl ServerMetrics {
+    /// Counts an attempt that failed for `reason`.
+    pub fn count_error(&self, reason: Reason) {
+        if let Some(counter) = self.errors.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The metrics as Prometheus reads them (text format 0.0.4).
+
+use std::fmt::Write;
+
+use plimsoll_http::method::Method;
+use plimsoll_http::reason::Reason;
+
+use crate::counter::{CODE_MIN, CodeCounters, Counter};
+use crate::histogram::{BOUNDS_US, Histogram};
+use crate::metrics::{Labels, PoolMetrics, WorkerMetrics};
+
+/// The `Content-Type` of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Writes the metrics of all workers.
+pub fn render(labels: &Labels, workers: &[&WorkerMetrics]) -> String {
+    let mut page = Page {
+        text: String::with_capacity(16 * 1024),
+        workers,
+    };
+    page.sites(labels);
+    page.listeners(labels);
+    page.pools(labels);
+    page.process();
+    page.text
+}
+
+struct Page<'a> {
+    text: String,
+    workers: &'a [&'a WorkerMetrics],
+}
+
+impl<'a> Page<'a> {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
+    }
+
+    /// The sum over all workers of what `find` finds in each.
+    fn sum(&self, find: impl Fn(&'a WorkerMetrics) -> Option<&'a Counter>) -> u64 {
+        self.workers
+            .iter()
+            .filter_map(|worker| find(worker))
+            .map(Counter::value)
+            .sum()
+    }
+
+    fn codes(
+        &mut self,
+        name: &str,
+        labels: &str,
+        find: impl Fn(&'a WorkerMetrics) -> Option<&'a CodeCounters>,
+    ) {
+        let tables: Vec<_> = self
+            .workers
+            .iter()
+            .filter_map(|w| find(w))
+            .filter(|table| table.is_used())
+            .collect();
+        if tables.is_empty() {
+            return;
+        }
+        for code in CODE_MIN..600 {
+            let count: u64 = tables.iter().map(|table| table.value(code)).sum();
+            if count > 0 {
+                self.sample(name, &format!("{labels},code=\"{code}\""), count);
+            }
+        }
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &str,
+        find: impl Fn(&'a WorkerMetrics) -> Option<&'a Histogram>,
+    ) {
+        let parts: Vec<_> = self
+            .workers
+            .iter()
+            .filter_map(|worker| find(worker))
+            .collect();
+        let mut counts = vec![0; BOUNDS_US.len() + 1];
+        for part in &parts {
+            for (total, count) in counts.iter_mut().zip(part.counts()) {
+                *total += count;
+            }
+        }
+        let bounds = BOUNDS_US
+            .iter()
+            .map(|&us| seconds(us))
+            .chain(["+Inf".to_owned()]);
+        let mut below = 0;
+        for (bound, count) in bounds.zip(counts) {
+            below += count;
+            self.sample(
+                &format!("{name}_bucket"),
+                &format!("{labels},le=\"{bound}\""),
+                below,
+            );
+        }
+        let sum = parts.iter().map(|part| part.sum_us()).sum();
+        let _ = writeln!(self.text, "{name}_sum{{{labels}}} {}", seconds(sum));
+        self.sample(&format!("{name}_count"), labels, below);
+    }
+
+    fn sites(&mut self, labels: &Labels) {
+        let name = "plimsoll_requests_total";
+        self.family(name, "counter", "Answered requests.");
+        for (at, site) in labels.sites.iter().enumerate() {
+            for method in Method::ALL {
+                let labels = format!("site=\"{}\",method=\"{}\"", escape(site), method.label());
+                self.codes(name, &labels, |w| {
+                    w.sites.get(at)?.requests.get(method as usize)
+                });
+            }
+        }
+        let name = "plimsoll_request_duration_seconds";
+        self.family(
+            name,
+            "histogram",
+            "Time from the first byte of a request to the last byte of its answer.",
+        );
+        for (at, site) in labels.sites.iter().enumerate() {
+            self.histogram(name, &format!("site=\"{}\"", escape(site)), |w| {
+                Some(&w.sites.get(at)?.duration)
+            });
+        }
+        let name = "plimsoll_request_errors_total";
+        self.family(
+            name,
+            "counter",
+            "Exchanges that did not end with the server's own answer, by reason.",
+        );
+        for reason in Reason::ALL {
+            let count = self.sum(|w| w.reasons.get(*reason as usize));
+            self.sample(name, &format!("reason=\"{}\"", reason.token()), count);
+        }
+        let name = "plimsoll_request_fields_dropped_total";
+        self.family(
+            name,
+            "counter",
+            "Request fields dropped because their name holds an underscore.",
+        );
+        let count = self.sum(|w| Some(&w.aliases_dropped));
+        let _ = writeln!(self.text, "{name} {count}");
+    }
+
+    fn listeners(&mut self, labels: &Labels) {
+        let name = "plimsoll_connections";
+        self.family(
+            name,
+            "gauge",
+            "Client connections: active ones have an exchange under way, idle ones wait.",
+        );
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let accepted = self.sum(|w| Some(&w.listeners.get(at)?.accepted));
+            let closed = self.sum(|w| Some(&w.listeners.get(at)?.closed));
+            let active = self.sum(|w| Some(&w.listeners.get(at)?.active));
+            // Workers are read one after the other, so the parts may be a moment apart.
+            let idle = accepted.saturating_sub(closed).saturating_sub(active);
+            self.sample(
+                name,
+                &format!("listener=\"{listener}\",state=\"active\""),
+                active,
+            );
+            self.sample(
+                name,
+                &format!("listener=\"{listener}\",state=\"idle\""),
+                idle,
+            );
+        }
+        let name = "plimsoll_connections_accepted_total";
+        self.family(name, "counter", "Client connections accepted.");
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let accepted = self.sum(|w| Some(&w.listeners.get(at)?.accepted));
+            self.sample(name, &format!("listener=\"{listener}\""), accepted);
+        }
+    }
+
+    fn pools(&mut self, labels: &Labels) {
+        let (requests, errors) = (
+            "plimsoll_upstream_requests_total",
+            "plimsoll_upstream_errors_total",
+        );
+        self.family(requests, "counter", "Answers of servers.");
+        for (at, pool) in labels.pools.iter().enumerate() {
+            for (number, server) in pool.servers.iter().enumerate() {
+                let labels = format!(
+                    "pool=\"{}\",server=\"{}\"",
+                    escape(&pool.name),
+                    escape(server)
+                );
+                self.codes(requests, &labels, |w| Some(&w.server(at, number)?.requests));
+            }
+        }
+        self.family(
+            errors,
+            "counter",
+            "Attempts to have a server answer that failed.",
+        );
+        for (at, pool) in labels.pools.iter().enumerate() {
+            for (number, server) in pool.servers.iter().enumerate() {
+                for reason in Reason::ALL {
+                    let count = self.sum(|w| w.server(at, number)?.errors.get(*reason as usize));
+                    if count > 0 {
+                        let (pool, server, reason) =
+                            (escape(&pool.name), escape(server), reason.token());
+                        self.sample(
+                            errors,
+                            &format!("pool=\"{pool}\",server=\"{server}\",reason=\"{reason}\""),
+                            count,
+                        );
+                    }
+                }
+            }
+        }
+        let name = "plimsoll_upstream_duration_seconds";
+        self.family(
+            name,
+            "histogram",
+            "Time to open a connection, and from the request to the first byte of the answer.",
+        );
+        for (at, pool) in labels.pools.iter().enumerate() {
+            let labels = format!("pool=\"{}\"", escape(&pool.name));
+            self.histogram(name, &format!("{labels},phase=\"connect\""), |w| {
+                Some(&w.pools.get(at)?.connect)
+            });
+            self.histogram(name, &format!("{labels},phase=\"first_byte\""), |w| {
+                Some(&w.pools.get(at)?.first_byte)
+            });
+        }
+        let name = "plimsoll_upstream_connections_total";
+        self.family(
+            name,
+            "counter",
+            "Attempts, by whether they found a kept connection.",
+        );
+        self.pool_counters(labels, name, "reused=\"false\"", |pool| {
+            &pool.connections_new
+        });
+        self.pool_counters(labels, name, "reused=\"true\"", |pool| {
+            &pool.connections_reused
+        });
+        let name = "plimsoll_retries_total";
+        self.family(name, "counter", "Requests that were sent once more.");
+        self.pool_counters(labels, name, "", |pool| &pool.retries);
+    }
+
+    fn pool_counters(
+        &mut self,
+        labels: &Labels,
+        name: &str,
+        more: &str,
+        find: impl Fn(&'a PoolMetrics) -> &'a Counter,
+    ) {
+        for (at, pool) in labels.pools.iter().enumerate() {
+            let comma = if more.is_empty() { "" } else { "," };
+            let labels = format!("pool=\"{}\"{comma}{more}", escape(&pool.name));
+            let count = self.sum(|w| Some(find(w.pools.get(at)?)));
+            self.sample(name, &labels, count);
+        }
+    }
+
+    fn process(&mut self) {
+        self.family(
+            "plimsoll_log_dropped_total",
+            "counter",
+            "Access log lines that could not be written.",
+        );
+        let count = self.sum(|w| Some(&w.log_dropped));
+        let _ = writeln!(self.text, "plimsoll_log_dropped_total {count}");
+        self.family(
+            "plimsoll_panics_total",
+            "counter",
+            "Connections that ended in a panic.",
+        );
+        let count = self.sum(|w| Some(&w.panics));
+        let _ = writeln!(self.text, "plimsoll_panics_total {count}");
+        self.family("plimsoll_workers", "gauge", "Worker threads.");
+        let _ = writeln!(self.text, "plimsoll_workers {}", self.workers.len());
+        self.family("plimsoll_build_info", "gauge", "Which version this is.");
+        self.sample(
+            "plimsoll_build_info",
+            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
+            1,
+        );
+    }
+}
+
+fn seconds(us: u64) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Label values come from the configuration, which may hold anything.
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::PoolLabels;
+    use std::time::Duration;
+
+    #[test]
+    fn workers_are_summed_and_labels_escaped() {
+        let labels = Labels {
+            sites: vec!["a\"b".into()],
+            pools: vec![PoolLabels {
+                name: "app".into(),
+                servers: vec!["s:1".into()],
+            }],
+            listeners: vec!["[::]:80".into()],
+        };
+        let workers = [WorkerMetrics::new(&labels), WorkerMetrics::new(&labels)];
+        for worker in &workers {
+            worker.sites[0].requests[Method::Get as usize].count(200);
+            worker.sites[0].duration.record(Duration::from_micros(150));
+            worker.pools[0].servers[0].count_error(Reason::ConnectionRefused);
+            worker.listeners[0].accepted.add(3);
+            worker.listeners[0].active.add(1);
+        }
+        let text = render(&labels, &[&workers[0], &workers[1]]);
+        for line in [
+            r#"plimsoll_requests_total{site="a\"b",method="GET",code="200"} 2"#,
+            r#"plimsoll_request_duration_seconds_bucket{site="a\"b",le="0.0001"} 0"#,
+            r#"plimsoll_request_duration_seconds_bucket{site="a\"b",le="0.00025"} 2"#,
+            r#"plimsoll_request_duration_seconds_bucket{site="a\"b",le="+Inf"} 2"#,
+            r#"plimsoll_request_duration_seconds_sum{site="a\"b"} 0.0003"#,
+            r#"plimsoll_upstream_errors_total{pool="app",server="s:1",reason="connection_refused"} 2"#,
+            r#"plimsoll_connections{listener="[::]:80",state="idle"} 4"#,
+            r#"plimsoll_upstream_connections_total{pool="app",reused="true"} 0"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+}
