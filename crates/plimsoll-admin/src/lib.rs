@@ -1,1 +1,5 @@
-//! admin
+//! What people and machines ask of a running Plimsoll.
+#![forbid(unsafe_code)]
+
+pub mod process;
+pub mod server;

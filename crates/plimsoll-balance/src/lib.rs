@@ -1,1 +1,25 @@
 //! Who serves this request, and whether anyone may.
+//!
+//! The life of a choice: [`Pool::new`] once per configuration, [`Picker::new`] once per worker
+//! and pool, [`Picker::pick`] once per attempt, [`Slot::release`] once per pick.
+//!
+//! The crate knows no protocol, so that HTTP, TCP and UDP share one copy of every algorithm. It
+//! has no clock and no randomness: both are fields of [`Ask`]. It takes no lock and allocates
+//! nothing after a pool and its pickers are built, except for [`Tried`] past 64 servers.
+#![forbid(unsafe_code)]
+
+mod algorithm;
+mod eligible;
+mod ewma;
+pub mod hash;
+mod pick;
+mod pool;
+mod server;
+mod tried;
+
+pub use algorithm::Algorithm;
+pub use eligible::{Eligibility, eligibility};
+pub use pick::{Ask, Picker, Refusal};
+pub use pool::{Pool, ServerIndex};
+pub use server::{Outcome, Server, ServerSpec, Slot, Standing};
+pub use tried::Tried;

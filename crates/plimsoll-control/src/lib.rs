@@ -1,1 +1,6 @@
-//! control
+//! Everything that runs beside the traffic: the only builder of generations.
+#![forbid(unsafe_code)]
+
+pub mod launch;
+pub mod log_file;
+pub mod names;

@@ -51,9 +51,7 @@ impl Target {
     /// # Errors
     /// The target is malformed or ambiguous.
     pub fn read(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<(), BadTarget> {
-        self.authority = None;
-        self.query = None;
-        self.rewritten.clear();
+        self.clear();
         let span = head.target;
         let text = span.of(bytes);
         if text.iter().any(|&b| b <= b' ' || b >= 0x7f || b == b'#') {
@@ -74,6 +72,14 @@ impl Target {
         }
         self.plain = span.part(path_at, query_at);
         self.canonicalise(bytes, head.method)
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        self.authority = None;
+        self.query = None;
+        self.plain = Span::default();
+        self.rewritten.clear();
     }
 
     /// The canonical path.

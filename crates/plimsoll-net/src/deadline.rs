@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// How exact deadlines are.
 pub const TICK: Duration = Duration::from_millis(50);
 
@@ -183,6 +185,16 @@ impl Timer {
         .await
     }
 
+    /// Prepares to wait for `patience`; the deadline is set when the first wait begins, so that
+    /// what is ready at once does not ask for the time.
+    pub fn wait(&self, patience: Duration) -> Wait<'_> {
+        Wait {
+            timer: self,
+            patience,
+            is_set: false,
+        }
+    }
+
     /// Ready once the deadline has passed.
     pub fn poll(&self, context: &Context<'_>) -> Poll<Late> {
         let mut wheel = self.deadlines.wheel.borrow_mut();
@@ -198,6 +210,36 @@ impl Timer {
             waker => *waker = Some(context.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+/// A deadline for several waits together.
+#[derive(Debug)]
+pub struct Wait<'a> {
+    timer: &'a Timer,
+    patience: Duration,
+    is_set: bool,
+}
+
+impl Wait<'_> {
+    /// Waits until `poll` is ready.
+    ///
+    /// # Errors
+    /// The deadline passed first.
+    pub async fn on<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Late> {
+        poll_fn(|context| match poll(context) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => {
+                if !std::mem::replace(&mut self.is_set, true) {
+                    self.timer.set(clock::now() + self.patience);
+                }
+                self.timer.poll(context).map(Err)
+            }
+        })
+        .await
     }
 }
 

@@ -5,8 +5,9 @@
 //! an earlier one has left.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Slots that are kept when they are empty.
 const KEPT_MAX: usize = 1024;
@@ -28,36 +29,41 @@ impl<F> Default for Slots<F> {
 }
 
 impl<F: Future> Slots<F> {
-    /// Runs `future` in a slot.
-    pub async fn run(&self, future: F) -> F::Output {
+    /// Places `future` into a slot. The caller holds the lease, which is small.
+    pub fn place(&self, future: F) -> Lease<'_, F> {
         let mut slot = self
             .free
             .borrow_mut()
             .pop()
             .unwrap_or_else(|| Box::pin(None));
         slot.set(Some(future));
-        let mut lease = Lease {
+        Lease {
             slots: self,
             slot: Some(slot),
-        };
-        poll_fn(|context| {
-            match lease
-                .slot
-                .as_mut()
-                .and_then(|slot| slot.as_mut().as_pin_mut())
-            {
-                Some(future) => future.poll(context),
-                None => std::task::Poll::Pending, // invariant: the lease holds its slot until it is dropped
-            }
-        })
-        .await
+        }
     }
 }
 
-/// Gives the slot back, also when the connection is dropped in the middle.
-struct Lease<'a, F> {
+/// A future in its slot. It gives the slot back, also when it is dropped in the middle.
+#[derive(Debug)]
+pub struct Lease<'a, F> {
     slots: &'a Slots<F>,
     slot: Option<Slot<F>>,
+}
+
+impl<F: Future> Future for Lease<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match self
+            .slot
+            .as_mut()
+            .and_then(|slot| slot.as_mut().as_pin_mut())
+        {
+            Some(future) => future.poll(context),
+            None => Poll::Pending, // invariant: the lease holds its slot until it is dropped
+        }
+    }
 }
 
 impl<F> Drop for Lease<'_, F> {
@@ -87,8 +93,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        assert_eq!(runtime.block_on(slots.run(work(1))), 2);
-        assert_eq!(runtime.block_on(slots.run(work(2))), 3);
+        assert_eq!(runtime.block_on(slots.place(work(1))), 2);
+        assert_eq!(runtime.block_on(slots.place(work(2))), 3);
         assert_eq!(slots.free.borrow().len(), 1);
         assert!(slots.free.borrow()[0].is_none());
     }

@@ -100,6 +100,28 @@ pub fn is_quiet_now(stream: &TcpStream) -> bool {
     )
 }
 
+/// What a silent peer does when it does something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It sent something, or ended its direction and may still listen.
+    Spoke,
+    /// It reset the connection.
+    Broken,
+}
+
+/// Watches a peer from whom nothing is expected, without reading.
+pub fn poll_signal(stream: &TcpStream, context: &mut Context<'_>) -> Poll<Signal> {
+    let mut byte = [0];
+    let peeked = ready!(poll_io(stream, context, Interest::READABLE, 0, || {
+        Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK)?.0)
+    }));
+    Poll::Ready(if peeked.is_ok() {
+        Signal::Spoke
+    } else {
+        Signal::Broken
+    })
+}
+
 /// Ends our direction of a connection; the other one stays open.
 pub fn shutdown_write(stream: &TcpStream) {
     // The peer may be gone already, and then there is nothing to end.

@@ -156,6 +156,14 @@ impl Worker {
         }
     }
 
+    /// Client connections of this worker.
+    pub fn own_connections(&self) -> usize {
+        self.peers
+            .load
+            .get(self.index)
+            .map_or(0, |load| load.load(Ordering::Relaxed))
+    }
+
     /// Counts a client connection for as long as the guard lives.
     pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
         if let Some(load) = self.peers.load.get(self.index) {

@@ -9,36 +9,61 @@ const QUEUE: usize = 64;
 /// A batch this large is handed over at once; a smaller one when the worker flushes.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// Makes the two ends of a sink.
-pub fn sink() -> (Tap, Drain) {
+/// Makes a sink: an end for each of `workers` workers, and one for the writer.
+pub fn sink(workers: usize) -> (Vec<Tap>, Drain) {
     let (send, receive) = sync_channel(QUEUE);
-    let (give_back, used) = sync_channel(QUEUE);
-    (
+    let (give_back, used): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(QUEUE)).unzip();
+    let tap = |(worker, used)| {
+        let batch = Batch {
+            worker,
+            lines: empty(),
+        };
         Tap {
-            batch: Vec::with_capacity(2 * BATCH_BYTES),
-            lines: 0,
-            send,
+            batch,
+            count: 0,
+            send: send.clone(),
             used,
-        },
+        }
+    };
+    (
+        used.into_iter().enumerate().map(tap).collect(),
         Drain { receive, give_back },
     )
+}
+
+fn empty() -> Vec<u8> {
+    Vec::with_capacity(2 * BATCH_BYTES)
+}
+
+/// Lines on their way.
+#[derive(Debug)]
+pub struct Batch {
+    worker: usize,
+    lines: Vec<u8>,
+}
+
+impl Batch {
+    /// The lines, each with its end.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
 }
 
 /// A worker's end.
 #[derive(Debug)]
 pub struct Tap {
-    batch: Vec<u8>,
-    lines: u64,
-    send: SyncSender<Vec<u8>>,
+    batch: Batch,
+    count: u64,
+    send: SyncSender<Batch>,
     used: Receiver<Vec<u8>>,
 }
 
 impl Tap {
     /// Adds a line; returns how many lines were dropped because the sink is blocked.
     pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> u64 {
-        write(&mut self.batch);
-        self.lines += 1;
-        if self.batch.len() < BATCH_BYTES {
+        write(&mut self.batch.lines);
+        self.count += 1;
+        if self.batch.lines.len() < BATCH_BYTES {
             0
         } else {
             self.flush()
@@ -47,21 +72,22 @@ impl Tap {
 
     /// Hands over what is there; returns how many lines were dropped.
     pub fn flush(&mut self) -> u64 {
-        if self.batch.is_empty() {
+        if self.batch.lines.is_empty() {
             return 0;
         }
-        let fresh = self
-            .used
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(2 * BATCH_BYTES));
+        let lines = self.used.try_recv().unwrap_or_else(|_| empty());
+        let fresh = Batch {
+            worker: self.batch.worker,
+            lines,
+        };
         let batch = std::mem::replace(&mut self.batch, fresh);
-        let lines = std::mem::take(&mut self.lines);
+        let count = std::mem::take(&mut self.count);
         match self.send.try_send(batch) {
             Ok(()) => 0,
             Err(TrySendError::Full(mut batch) | TrySendError::Disconnected(mut batch)) => {
-                batch.clear();
+                batch.lines.clear();
                 self.batch = batch;
-                lines
+                count
             }
         }
     }
@@ -70,23 +96,27 @@ impl Tap {
 /// The writer's end.
 #[derive(Debug)]
 pub struct Drain {
-    receive: Receiver<Vec<u8>>,
-    give_back: SyncSender<Vec<u8>>,
+    receive: Receiver<Batch>,
+    give_back: Vec<SyncSender<Vec<u8>>>,
 }
 
 impl Drain {
     /// Waits for a batch.
     ///
     /// # Errors
-    /// None came in time, or the worker is gone.
-    pub fn wait(&self, timeout: Duration) -> Result<Vec<u8>, RecvTimeoutError> {
+    /// None came in time, or all workers are gone.
+    pub fn wait(&self, timeout: Duration) -> Result<Batch, RecvTimeoutError> {
         self.receive.recv_timeout(timeout)
     }
 
     /// Gives the memory of a batch back.
-    pub fn done(&self, mut batch: Vec<u8>) {
-        batch.clear();
-        let _ = self.give_back.try_send(batch);
+    pub fn done(&self, batch: Batch) {
+        let Batch { worker, mut lines } = batch;
+        lines.clear();
+        if let Some(give_back) = self.give_back.get(worker) {
+            // A worker that has enough memory lets it go.
+            let _ = give_back.try_send(lines);
+        }
     }
 }
 
@@ -96,14 +126,15 @@ mod tests {
 
     #[test]
     fn a_blocked_sink_drops_and_counts() {
-        let (mut tap, drain) = sink();
+        let (mut taps, drain) = sink(1);
+        let tap = &mut taps[0];
         let mut dropped = 0;
         for _ in 0..QUEUE + 3 {
             dropped += tap.line(|batch| batch.resize(BATCH_BYTES, b'x'));
         }
         assert_eq!(dropped, 3);
         let batch = drain.wait(Duration::ZERO).unwrap();
-        assert_eq!(batch.len(), BATCH_BYTES);
+        assert_eq!(batch.lines().len(), BATCH_BYTES);
         drain.done(batch);
         assert_eq!(tap.line(|batch| batch.push(b'y')), 0);
         assert_eq!(tap.flush(), 0);

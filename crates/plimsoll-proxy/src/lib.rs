@@ -1,1 +1,10 @@
-//! proxy
+//! The data plane: moves bytes, never blocks, parses no configuration.
+//!
+//! Read [`connection`] first, then [`http::walk`]: the life of a request in order.
+#![forbid(unsafe_code)]
+
+pub mod compile;
+pub mod connection;
+pub mod generation;
+pub mod http;
+pub mod plane;

@@ -1,0 +1,110 @@
+//! The admin listener. In this version it serves the metrics.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use plimsoll_control::launch::Running;
+use plimsoll_observe::metrics::WorkerMetrics;
+use plimsoll_observe::prometheus;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::process;
+
+/// How long a head may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More metrics, for whoever has some: text in Prometheus' format.
+pub type MoreMetrics = fn(&mut String);
+
+/// Listens on `address`.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves on `listener` for ever.
+pub async fn serve(listener: TcpListener, running: Arc<Running>, more: MoreMetrics) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&running), more))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an admin connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, running: Arc<Running>, more: MoreMetrics) {
+    let service = service_fn(|request| {
+        let response = answer(&request, &running, more);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection failed");
+    }
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    running: &Running,
+    more: MoreMetrics,
+) -> Response<Full<Bytes>> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => {
+            let workers: Vec<&WorkerMetrics> = running.metrics.iter().map(Arc::as_ref).collect();
+            let mut text = prometheus::render(&running.generation.labels, &workers);
+            process::render(&mut text);
+            more(&mut text);
+            text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)
+        }
+        (&Method::GET, "/") => {
+            text_response(StatusCode::OK, PLAIN, "plimsoll: see /metrics\n".into())
+        }
+        (&Method::GET, _) => text_response(
+            StatusCode::NOT_FOUND,
+            PLAIN,
+            "not found: see /metrics\n".into(),
+        ),
+        _ => {
+            let mut response =
+                text_response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
+            response
+                .headers_mut()
+                .insert(ALLOW, hyper::header::HeaderValue::from_static("GET"));
+            response
+        }
+    }
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn text_response(
+    status: StatusCode,
+    content_type: &'static str,
+    text: String,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(content_type),
+    );
+    response
+}

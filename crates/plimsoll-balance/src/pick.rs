@@ -1,0 +1,153 @@
+//! The interface: a worker's picker chooses a server and takes a slot on it.
+
+use crate::algorithm::{Algorithm, least_connections, least_time, round_robin};
+use crate::algorithm::{Table, first, random, two_choices};
+use crate::eligible::{Eligibility, eligibility};
+use crate::pool::{Pool, ServerIndex, Tier};
+use crate::server::Slot;
+use crate::tried::Tried;
+use std::fmt;
+use std::time::Duration;
+
+/// What a choice depends on, besides the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The hash of the request's key, from [`hash::of`](crate::hash::of). Read by
+    /// [`Algorithm::Ring`] and [`Algorithm::Maglev`].
+    pub key: u64,
+    /// A number uniform over all 64-bit values, fresh for every call. Read by
+    /// [`Algorithm::Random`] and [`Algorithm::TwoChoices`].
+    pub random: u64,
+    /// The time since any fixed start, the same for all workers. Read by
+    /// [`Algorithm::LeastTime`].
+    pub now: Duration,
+    /// The servers this request was at before.
+    pub tried: &'a Tried,
+}
+
+/// Why no server was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The pool is empty.
+    NoServers,
+    /// Every server is down, drains, or has weight 0.
+    AllDown,
+    /// The request was at every server that works.
+    AllTried,
+    /// A server that works and was not tried has no slot left: waiting helps.
+    AllFull,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoServers => "the pool has no servers",
+            Self::AllDown => "no server of the pool is up",
+            Self::AllTried => "every server that is up was tried",
+            Self::AllFull => "every server that is up has reached `max-connections`",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What one worker remembers between its picks from one pool. Never shared, so never locked.
+#[derive(Clone, Debug)]
+pub struct Picker {
+    /// The running weights of round-robin by server index; empty for other algorithms.
+    running: Box<[i64]>,
+    /// Where the next scan starts, so that equal servers take turns.
+    cursor: usize,
+}
+
+impl Picker {
+    /// Creates the picker of worker number `worker` for `pool`.
+    ///
+    /// Each worker starts its turns elsewhere: else the first requests of all of them would meet
+    /// on the first server.
+    #[must_use]
+    pub fn new(pool: &Pool, worker: usize) -> Self {
+        let turns = match pool.algorithm() {
+            Algorithm::RoundRobin => pool.servers().len(),
+            _ => 0,
+        };
+        let mut picker = Self {
+            running: vec![0; turns].into_boxed_slice(),
+            cursor: worker,
+        };
+        if turns > 0 {
+            let none = Tried::new();
+            for tier in pool.tiers() {
+                for _ in 0..worker {
+                    round_robin::choose(&mut picker.running, pool, tier, &none);
+                }
+            }
+        }
+        picker
+    }
+
+    /// Chooses a server of `pool` and takes a slot on it. Backups are asked only when no other
+    /// server may be picked.
+    ///
+    /// `pool` is the one the picker was created for: with another, every answer is still
+    /// eligible, but the shares are off.
+    ///
+    /// # Errors
+    /// The reason why no server may be picked.
+    pub fn pick<'pool>(
+        &mut self,
+        pool: &'pool Pool,
+        ask: &Ask<'_>,
+    ) -> Result<Slot<'pool>, Refusal> {
+        for tier in pool.tiers() {
+            // A choice fails only when another worker took the server's last slot in between.
+            // The bound makes the loop end even if slots come and go all the time.
+            for _ in 0..=tier.members.len() {
+                let Some(index) = self.choose(pool, tier, ask) else {
+                    break;
+                };
+                if let Some(slot) = pool.server(index).and_then(|server| server.acquire(index)) {
+                    return Ok(slot);
+                }
+            }
+        }
+        Err(refusal(pool, ask.tried))
+    }
+
+    fn choose(&mut self, pool: &Pool, tier: &Tier, ask: &Ask<'_>) -> Option<ServerIndex> {
+        match (&tier.table, pool.algorithm()) {
+            (Table::Ring(ring), _) => ring.choose(pool, tier, ask),
+            (Table::Maglev(maglev), _) => maglev.choose(pool, tier, ask),
+            (Table::Weights(weights), Algorithm::TwoChoices) => {
+                two_choices::choose(weights, pool, tier, ask)
+            }
+            (Table::Weights(weights), _) => random::choose(weights, pool, tier, ask),
+            (Table::None, Algorithm::LeastConnections) => {
+                least_connections::choose(&mut self.cursor, pool, tier, ask)
+            }
+            (Table::None, Algorithm::LeastTime) => {
+                least_time::choose(&mut self.cursor, pool, tier, ask)
+            }
+            (Table::None, Algorithm::First) => first::choose(pool, tier, ask),
+            (Table::None, _) => round_robin::choose(&mut self.running, pool, tier, ask.tried),
+        }
+    }
+}
+
+#[cold]
+fn refusal(pool: &Pool, tried: &Tried) -> Refusal {
+    let mut worst = Refusal::AllDown;
+    for (index, server) in (0..).map(ServerIndex::new).zip(pool.servers()) {
+        match eligibility(index, server, tried) {
+            Eligibility::Down => {}
+            Eligibility::Tried => worst = Refusal::AllTried,
+            // Eligible: a slot came back after the pick, which found the server full.
+            Eligibility::Full | Eligibility::Eligible => return Refusal::AllFull,
+        }
+    }
+    if pool.servers().is_empty() {
+        Refusal::NoServers
+    } else {
+        worst
+    }
+}

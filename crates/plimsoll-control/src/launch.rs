@@ -1,0 +1,211 @@
+//! From a configuration to a running data plane: resolve, bind, open, start.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
+
+use plimsoll_config::model::{Config, LogFormat, LogTarget, ServerAddress};
+use plimsoll_net::worker::{self, Peers};
+use plimsoll_net::{clock, listener};
+use plimsoll_observe::format::Format;
+use plimsoll_observe::metrics::WorkerMetrics;
+use plimsoll_observe::sink;
+use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::plane::{Log, Plane};
+use plimsoll_proxy::{compile, connection};
+
+use crate::log_file::LogFile;
+use crate::names;
+
+/// Why the data plane did not start. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The host name of a server has no address.
+    #[error("cannot resolve server `{server}`: {source}")]
+    Resolve {
+        /// The server as written.
+        server: Arc<str>,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An access log cannot be opened.
+    #[error("cannot open access log {}: {source}", path.display())]
+    Log {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started, or the system gives no random numbers.
+    #[error("cannot start workers: {0}")]
+    Workers(#[source] io::Error),
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Running {
+    /// What it serves.
+    pub generation: Arc<Generation>,
+    /// What each worker counts.
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+    /// The workers.
+    pub peers: Arc<Peers>,
+    logs: Vec<LogFile>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts serving `config`.
+///
+/// # Errors
+/// What could not be had; then nothing was started.
+pub fn launch(config: &Config) -> Result<Running, LaunchError> {
+    let (generation, log_specs) = build(config)?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let count = generation
+        .workers
+        .map_or(cores, |workers| usize::from(workers.get()));
+    let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    for at in &generation.listeners {
+        let bound = listener::bind(at.address, count);
+        let bound = bound.map_err(|source| LaunchError::Bind {
+            address: at.address,
+            source,
+        })?;
+        for (worker, socket) in sockets.iter_mut().zip(bound) {
+            worker.push(socket);
+        }
+    }
+    let mut taps: Vec<Vec<Log>> = (0..count).map(|_| Vec::new()).collect();
+    let mut logs = Vec::new();
+    for spec in &log_specs {
+        let (ends, drain) = sink::sink(count);
+        logs.push(LogFile::open(&spec.to, drain).map_err(|source| log_error(&spec.to, source))?);
+        for (worker, tap) in taps.iter_mut().zip(ends) {
+            worker.push(Log {
+                format: format(spec.format),
+                tap,
+            });
+        }
+    }
+    let metrics: Vec<_> = (0..count)
+        .map(|_| Arc::new(WorkerMetrics::new(&generation.labels)))
+        .collect();
+    // Each worker takes its own parts when it starts, on its own thread.
+    let parts = sockets.into_iter().zip(taps).map(Some).collect();
+    let (peers, threads) = start(count, &generation, &metrics, Arc::new(Mutex::new(parts)))?;
+    Ok(Running {
+        generation,
+        metrics,
+        peers,
+        logs,
+        threads,
+    })
+}
+
+type Parts = Arc<Mutex<Vec<Option<(Vec<TcpListener>, Vec<Log>)>>>>;
+
+fn start(
+    count: usize,
+    generation: &Arc<Generation>,
+    metrics: &[Arc<WorkerMetrics>],
+    parts: Parts,
+) -> Result<(Arc<Peers>, Vec<JoinHandle<()>>), LaunchError> {
+    let seed = getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))?;
+    let start = clock::now();
+    let (generation, metrics) = (Arc::clone(generation), metrics.to_vec());
+    let servers = generation.servers;
+    let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
+        let index = worker.index;
+        let own = parts
+            .lock()
+            .ok()
+            .and_then(|mut parts| parts.get_mut(index)?.take());
+        let plane = metrics
+            .get(index)
+            .cloned()
+            .zip(own)
+            .map(|(metrics, (sockets, logs))| {
+                (
+                    Plane::new(worker, Arc::clone(&generation), metrics, logs, start),
+                    sockets,
+                )
+            });
+        async move {
+            if let Some((plane, sockets)) = plane {
+                connection::run(plane, sockets, mailbox).await;
+            }
+        }
+    };
+    worker::start(count, servers, seed, main).map_err(LaunchError::Workers)
+}
+
+impl Running {
+    /// Opens every access log again, for log rotation.
+    pub fn reopen_logs(&self) {
+        self.logs.iter().for_each(LogFile::reopen);
+    }
+
+    /// Tells whether every worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the last worker and the last log line.
+    pub fn finish(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+        self.logs.into_iter().for_each(LogFile::finish);
+    }
+}
+
+type Built = (Arc<Generation>, Vec<plimsoll_config::model::AccessLog>);
+
+fn build(config: &Config) -> Result<Built, LaunchError> {
+    let mut failed = None;
+    let resolve = |address: &ServerAddress| names::resolve(address).unwrap_or_default();
+    for server in config.pools.iter().flat_map(|pool| &pool.servers) {
+        if let Err(source) = names::resolve(&server.address) {
+            failed = failed.or(Some(LaunchError::Resolve {
+                server: Arc::clone(&server.name),
+                source,
+            }));
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => {
+            let (generation, logs) = compile::compile(config, resolve);
+            Ok((Arc::new(generation), logs))
+        }
+    }
+}
+
+fn log_error(target: &LogTarget, source: io::Error) -> LaunchError {
+    let path = match target {
+        LogTarget::Stdout => PathBuf::from("stdout"),
+        LogTarget::File(path) => path.clone(),
+    };
+    LaunchError::Log { path, source }
+}
+
+fn format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Combined => Format::Combined,
+        LogFormat::Haproxy => Format::Haproxy,
+    }
+}

@@ -1,0 +1,212 @@
+//! The model becomes a generation. Nothing here can fail: the model is checked, and names have been
+//! resolved by whoever calls.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_balance::{Algorithm, Pool as Balancer, ServerSpec};
+use plimsoll_config::model::{self, AccessLog, Balance, Config, Host, PathPattern, ServerAddress};
+use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_observe::metrics::{Labels, PoolLabels};
+
+use crate::generation::{
+    Action, Generation, Hosts, Listener, PathMatch, Pool, Route, Server, Site,
+};
+
+/// Compiles `config`; `resolve` tells the addresses of a server.
+///
+/// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
+pub fn compile(
+    config: &Config,
+    resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+) -> (Generation, Vec<AccessLog>) {
+    let mut logs = Vec::new();
+    let sites: Vec<Site> = config
+        .sites
+        .iter()
+        .enumerate()
+        .map(|(index, s)| site(index, s, &mut logs))
+        .collect();
+    let mut servers = 0;
+    let pools = config
+        .pools
+        .iter()
+        .enumerate()
+        .map(|(index, p)| pool(index, p, &mut servers, &resolve))
+        .collect();
+    let listeners = listeners(config);
+    let labels = Labels {
+        sites: config
+            .sites
+            .iter()
+            .map(|site| Arc::clone(&site.name))
+            .collect(),
+        pools: config
+            .pools
+            .iter()
+            .map(|pool| PoolLabels {
+                name: Arc::clone(&pool.name),
+                servers: pool
+                    .servers
+                    .iter()
+                    .map(|server| Arc::clone(&server.name))
+                    .collect(),
+            })
+            .collect(),
+        listeners: listeners
+            .iter()
+            .map(|listener| listener.address.to_string())
+            .collect(),
+    };
+    (
+        Generation {
+            listeners,
+            sites,
+            pools,
+            servers,
+            workers: config.workers,
+            labels,
+        },
+        logs,
+    )
+}
+
+fn listeners(config: &Config) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (index, site) in config.sites.iter().enumerate() {
+        for &address in &site.listen {
+            let at = listeners
+                .iter()
+                .position(|l| l.address == address)
+                .unwrap_or_else(|| {
+                    listeners.push(Listener {
+                        address,
+                        limits: HeadLimits {
+                            head: 0,
+                            fields: 0,
+                            uri: 0,
+                        },
+                        header_timeout: Duration::ZERO,
+                        idle_timeout: Duration::ZERO,
+                        hosts: Hosts::default(),
+                    });
+                    listeners.len() - 1
+                });
+            let Some(listener) = listeners.get_mut(at) else {
+                continue;
+            };
+            let limits = &mut listener.limits;
+            limits.head = limits.head.max(site.limits.head as usize);
+            limits.fields = limits.fields.max(usize::from(site.limits.fields));
+            limits.uri = limits.uri.max(site.limits.uri as usize);
+            listener.header_timeout = listener.header_timeout.max(site.timeouts.header);
+            listener.idle_timeout = listener.idle_timeout.max(site.timeouts.idle);
+            for host in &site.hosts {
+                add_host(&mut listener.hosts, host, index);
+            }
+        }
+    }
+    listeners
+}
+
+fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
+    match host {
+        Host::Any => hosts.any = hosts.any.or(Some(site)),
+        Host::Exact(name) => {
+            hosts.exact.entry(name.as_bytes().into()).or_insert(site);
+        }
+        Host::Suffix(suffix) => {
+            hosts
+                .suffixes
+                .entry(suffix.as_bytes().into())
+                .or_insert(site);
+        }
+    }
+}
+
+fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>) -> Site {
+    let numbers = site.log.iter().map(|log| {
+        logs.iter()
+            .position(|known| known == log)
+            .unwrap_or_else(|| {
+                logs.push(log.clone());
+                logs.len() - 1
+            })
+    });
+    Site {
+        name: Arc::clone(&site.name),
+        index,
+        logs: numbers.collect(),
+        log_targets: site.log.clone(),
+        routes: site.routes.iter().map(route).collect(),
+        timeouts: site.timeouts,
+        limits: site.limits,
+    }
+}
+
+fn route(route: &model::Route) -> Route {
+    Route {
+        path: match &route.path {
+            PathPattern::Any => PathMatch::Any,
+            PathPattern::Exact(path) => PathMatch::Exact(path.as_bytes().into()),
+            PathPattern::Prefix(path) => PathMatch::Prefix(path.as_bytes().into()),
+        },
+        methods: route
+            .methods
+            .iter()
+            .map(|method| method.as_bytes().into())
+            .collect(),
+        action: match &route.action {
+            model::Action::Proxy(pool) => Action::Proxy(*pool),
+            model::Action::Respond { status, body } => Action::Respond {
+                status: *status,
+                body: body.clone(),
+            },
+        },
+        place: format!("{}:{}", route.place.file, route.place.line).into(),
+    }
+}
+
+fn pool(
+    index: usize,
+    pool: &model::Pool,
+    servers: &mut usize,
+    resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+) -> Pool {
+    let (algorithm, key) = match &pool.balance {
+        Balance::RoundRobin => (Algorithm::RoundRobin, None),
+        Balance::Random => (Algorithm::Random, None),
+        Balance::TwoChoices => (Algorithm::TwoChoices, None),
+        Balance::LeastConnections => (Algorithm::LeastConnections, None),
+        Balance::LeastTime => (Algorithm::LeastTime, None),
+        Balance::First => (Algorithm::First, None),
+        Balance::Hash(key) => (Algorithm::Ring, Some(key.clone())),
+        Balance::Maglev(key) => (Algorithm::Maglev, Some(key.clone())),
+    };
+    let specs = pool.servers.iter().map(|server| ServerSpec {
+        name: Arc::clone(&server.name),
+        weight: server.weight,
+        max_connections: server.max_connections,
+        backup: server.backup,
+    });
+    let balancer = Arc::new(Balancer::new(specs.collect(), algorithm));
+    let compiled = pool.servers.iter().map(|server| {
+        *servers += 1;
+        Server {
+            name: Arc::clone(&server.name),
+            id: *servers - 1,
+            addresses: resolve(&server.address),
+        }
+    });
+    Pool {
+        name: Arc::clone(&pool.name),
+        index,
+        balancer,
+        key,
+        servers: compiled.collect(),
+        timeouts: pool.timeouts,
+        keep_for: pool.keep_alive.idle,
+        keep_max: usize::from(pool.keep_alive.max),
+    }
+}

@@ -1,0 +1,194 @@
+//! Everything that one configuration compiled to. Immutable: workers read it without locks.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use plimsoll_balance::Pool as Balancer;
+use plimsoll_config::model::{AccessLog, ClientTimeouts, HashKey, RequestLimits, ServerTimeouts};
+use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_http::head::RequestHead;
+use plimsoll_observe::metrics::Labels;
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub struct Generation {
+    /// Listeners, by number.
+    pub listeners: Vec<Listener>,
+    /// Sites, by number.
+    pub sites: Vec<Site>,
+    /// Pools, by number.
+    pub pools: Vec<Pool>,
+    /// How many servers all pools have together.
+    pub servers: usize,
+    /// Worker threads; `None` means one a core.
+    pub workers: Option<NonZeroU16>,
+    /// The names of all that is counted.
+    pub labels: Labels,
+}
+
+/// An address that is listened on, and the sites that answer there.
+#[derive(Debug)]
+pub struct Listener {
+    /// The address.
+    pub address: SocketAddr,
+    /// What heads may measure: the widest limits of its sites, as the site is not known before.
+    pub limits: HeadLimits,
+    /// How long a head may take: the longest of its sites.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    pub(crate) hosts: Hosts,
+}
+
+/// Finds the site for a host.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    pub(crate) exact: HashMap<Box<[u8]>, usize>,
+    /// `.example.com` for `*.example.com`.
+    pub(crate) suffixes: HashMap<Box<[u8]>, usize>,
+    pub(crate) any: Option<usize>,
+}
+
+impl Hosts {
+    /// The number of the site for `host`, in lower case: an exact name first, then the longest
+    /// wildcard, then `*`.
+    pub(crate) fn find(&self, host: &[u8]) -> Option<usize> {
+        if let Some(&site) = self.exact.get(host) {
+            return Some(site);
+        }
+        if !self.suffixes.is_empty() {
+            let dots = host
+                .iter()
+                .enumerate()
+                .filter(|(_, b)| **b == b'.')
+                .map(|(at, _)| at);
+            let suffixes = dots.filter_map(|at| host.get(at..));
+            if let Some(&site) = suffixes
+                .filter_map(|suffix| self.suffixes.get(suffix))
+                .next()
+            {
+                return Some(site);
+            }
+        }
+        self.any
+    }
+}
+
+/// What is served for a set of hosts.
+#[derive(Debug)]
+pub struct Site {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Its number.
+    pub index: usize,
+    /// Its routes in written order; the first match wins.
+    pub routes: Vec<Route>,
+    /// Deadlines of its client connections.
+    pub timeouts: ClientTimeouts,
+    /// What a request may measure.
+    pub limits: RequestLimits,
+    /// Its access logs, by number in the worker's list.
+    pub logs: Vec<usize>,
+    /// Its access logs as configured, for whoever opens them.
+    pub log_targets: Vec<AccessLog>,
+}
+
+impl Site {
+    /// The first route that takes the request.
+    pub fn route(&self, head: &RequestHead, bytes: &[u8], path: &[u8]) -> Option<&Route> {
+        self.routes
+            .iter()
+            .find(|route| route.matches(head, bytes, path))
+    }
+}
+
+/// Which requests go where.
+#[derive(Debug)]
+pub struct Route {
+    /// Which paths it takes.
+    pub path: PathMatch,
+    /// Which methods it takes; empty means all.
+    pub methods: Vec<Box<[u8]>>,
+    /// What it does.
+    pub action: Action,
+    /// `file:line`, for the access log.
+    pub place: Box<str>,
+}
+
+impl Route {
+    fn matches(&self, head: &RequestHead, bytes: &[u8], path: &[u8]) -> bool {
+        let on_path = match &self.path {
+            PathMatch::Any => true,
+            PathMatch::Exact(exact) => path == &**exact,
+            PathMatch::Prefix(prefix) => {
+                // `/static/*` takes `/static` too: a trailing slash carries no meaning.
+                path.starts_with(prefix) || prefix.strip_suffix(b"/") == Some(path)
+            }
+        };
+        on_path
+            && (self.methods.is_empty() || {
+                let method = head.method_span.of(bytes);
+                self.methods.iter().any(|allowed| **allowed == *method)
+            })
+    }
+}
+
+/// Which paths a route takes.
+#[derive(Debug)]
+pub enum PathMatch {
+    /// Every path.
+    Any,
+    /// One path.
+    Exact(Box<[u8]>),
+    /// Everything below; ends in a slash.
+    Prefix(Box<[u8]>),
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum Action {
+    /// Sends the request to a pool, by number.
+    Proxy(usize),
+    /// Answers it.
+    Respond {
+        /// Status code.
+        status: u16,
+        /// Plain text.
+        body: Box<str>,
+    },
+}
+
+/// Servers that can stand in for each other.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Its number.
+    pub index: usize,
+    /// Who serves a request.
+    pub balancer: Arc<Balancer>,
+    /// What of a request is hashed, when the balancer hashes.
+    pub key: Option<HashKey>,
+    /// Its servers in the balancer's order.
+    pub servers: Vec<Server>,
+    /// Deadlines of its upstream connections.
+    pub timeouts: ServerTimeouts,
+    /// How long an upstream connection may be idle.
+    pub keep_for: Duration,
+    /// How many idle connections a worker keeps for each server.
+    pub keep_max: usize,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Server {
+    /// Its name in logs and metrics: host and port as written.
+    pub name: Arc<str>,
+    /// Its number over all pools.
+    pub id: usize,
+    /// Where it is; more than one address for a name that has more.
+    pub addresses: Vec<SocketAddr>,
+}

@@ -1,0 +1,12 @@
+//! HTTP. [`walk`] is the life of a request, each step in a file of its own.
+
+pub(crate) mod attempt;
+pub(crate) mod errors;
+pub(crate) mod exchange;
+pub(crate) mod finish;
+pub(crate) mod flow;
+pub(crate) mod respond;
+pub(crate) mod select;
+pub(crate) mod server_h1;
+pub(crate) mod upstream_h1;
+pub mod walk;

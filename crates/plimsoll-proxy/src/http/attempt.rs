@@ -1,0 +1,328 @@
+//! Having a server answer: connections, and what is tried again.
+//!
+//! A request goes to another server when the first could not be reached. A request that may have
+//! reached a server is sent again only when it is idempotent and all of it is still here (RFC 9110
+//! §9.2.2); a request that found a kept connection dead is sent again on a new one.
+
+use std::io;
+use std::time::Duration;
+
+use plimsoll_balance::{Outcome, Slot, Tried};
+use plimsoll_http::reason::Reason;
+use plimsoll_net::{clock, connect, stream};
+use tokio::net::TcpStream;
+
+use crate::generation::{Pool, Server};
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::respond::{Answer, respond};
+use crate::http::select::select;
+use crate::http::upstream_h1;
+
+/// How often a request that may have reached a server is sent once more.
+const REPEATS_MAX: u32 = 2;
+
+/// Why an attempt failed before any of the answer was passed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    /// What the client is told.
+    pub(crate) status: u16,
+    /// More about it, for people.
+    pub(crate) detail: &'static str,
+    pub(crate) sent: Sent,
+    pub(crate) blame: Side,
+}
+
+/// How much of the request may have reached the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Nothing did.
+    Nothing,
+    /// Something may have, and no byte of an answer came back.
+    Unanswered,
+    /// An answer began.
+    Answered,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The server's.
+    Upstream,
+    /// The client's: no other server would do better.
+    Downstream,
+}
+
+impl Failure {
+    pub(crate) fn upstream(reason: Reason, detail: &'static str, sent: Sent) -> Self {
+        Self {
+            reason,
+            status: reason.status(),
+            detail,
+            sent,
+            blame: Side::Upstream,
+        }
+    }
+
+    pub(crate) fn downstream(reason: Reason, detail: &'static str) -> Self {
+        Self {
+            reason,
+            status: reason.status(),
+            detail,
+            sent: Sent::Answered,
+            blame: Side::Downstream,
+        }
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) stream: TcpStream,
+    /// Whether it has carried a request before.
+    pub(crate) is_reused: bool,
+}
+
+/// Has a server of `pool` answer, with another one when the first cannot.
+pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool) -> Ending {
+    exchange.facts.pool = Some(&pool.name);
+    let mut tried = Tried::new();
+    let mut repeats = 0;
+    let mut failure: Option<Failure> = None;
+    loop {
+        let slot = match select(exchange, pool, &tried) {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                let reason = failure.map_or(refusal, |failure| failure.reason);
+                let detail = failure.map_or("", |failure| failure.detail);
+                return respond(exchange, Answer::to(reason, detail)).await;
+            }
+        };
+        let index = slot.index();
+        let failed = match attempt(exchange, pool, slot).await {
+            Ok(ending) => return ending,
+            Err(failed) => failed,
+        };
+        if let Some(metrics) = exchange.plane.metrics.server(pool.index, index.position())
+            && failed.blame == Side::Upstream
+        {
+            metrics.count_error(failed.reason);
+        }
+        tried.insert(index);
+        failure = Some(failed);
+        let again = match (failed.blame, failed.sent) {
+            (Side::Downstream, _) | (_, Sent::Answered) => false,
+            (_, Sent::Nothing) => true,
+            (_, Sent::Unanswered) => {
+                repeats += 1;
+                repeats <= REPEATS_MAX
+                    && failed.reason != Reason::HttpResponseTimeout
+                    && may_repeat(exchange)
+            }
+        };
+        if !again {
+            return give_up(exchange, failed).await;
+        }
+        count_retry(exchange, pool);
+        tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
+    }
+}
+
+/// Answers for a server that failed, or leaves when there is no one to answer.
+async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> Ending {
+    if failure.reason == Reason::ClientAborted {
+        exchange.facts.blame(failure.reason, failure.detail);
+        return Ending::Close;
+    }
+    let answer = Answer {
+        status: failure.status,
+        ..Answer::to(failure.reason, failure.detail)
+    };
+    respond(exchange, answer).await
+}
+
+fn count_retry(exchange: &Exchange<'_>, pool: &Pool) {
+    if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
+        metrics.retries.add(1);
+    }
+}
+
+/// Tells whether the request may reach a server twice.
+fn may_repeat(exchange: &Exchange<'_>) -> bool {
+    exchange.scratch.head.method.is_idempotent() && exchange.is_replayable()
+}
+
+async fn attempt<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+    slot: Slot<'_>,
+) -> Result<Ending, Failure> {
+    let Some(server) = pool.servers.get(slot.index().position()) else {
+        return Err(Failure::upstream(
+            Reason::ProxyInternalError,
+            "",
+            Sent::Nothing,
+        ));
+    };
+    exchange.facts.attempts += 1;
+    exchange.facts.server = Some(&server.name);
+    exchange.facts.first_byte = None;
+    let outcome = on_server(exchange, pool, server).await;
+    let latency = exchange.facts.first_byte;
+    count_answer(exchange, pool, slot.index().position());
+    let verdict = match &outcome {
+        Ok(_) => Outcome::Served,
+        Err(failure) if failure.blame == Side::Downstream => Outcome::Cancelled,
+        Err(_) => Outcome::Failed,
+    };
+    slot.release(verdict, latency, exchange.plane.since_start(clock::now()));
+    outcome
+}
+
+fn count_answer(exchange: &Exchange<'_>, pool: &Pool, server: usize) {
+    let metrics = &exchange.plane.metrics;
+    if let (Some(first_byte), Some(pool), Some(server)) = (
+        exchange.facts.first_byte,
+        metrics.pools.get(pool.index),
+        metrics.server(pool.index, server),
+    ) {
+        pool.first_byte.record(first_byte);
+        server.requests.count(exchange.scratch.response.status);
+    }
+}
+
+async fn on_server(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    server: &Server,
+) -> Result<Ending, Failure> {
+    let mut upstream = acquire(exchange, pool, server, Kept::Welcome).await?;
+    loop {
+        let failure = match upstream_h1::converse(exchange, pool, server, &upstream).await {
+            Ok((ending, keep)) => {
+                if keep == upstream_h1::Keep::Yes && pool.keep_max > 0 {
+                    let idle = &exchange.plane.worker.idle;
+                    idle.put(
+                        server.id,
+                        upstream.stream,
+                        clock::now(),
+                        pool.keep_for,
+                        pool.keep_max,
+                    );
+                }
+                return Ok(ending);
+            }
+            Err(failure) => failure,
+        };
+        // The server closed a kept connection while the request was on its way. That says nothing
+        // about the server, so the same one is asked on a new connection.
+        let stale = upstream.is_reused
+            && failure.blame == Side::Upstream
+            && failure.reason != Reason::HttpResponseTimeout;
+        let again = match failure.sent {
+            Sent::Nothing => true,
+            Sent::Unanswered => may_repeat(exchange),
+            Sent::Answered => false,
+        };
+        if !(stale && again) {
+            return Err(failure);
+        }
+        count_retry(exchange, pool);
+        upstream = acquire(exchange, pool, server, Kept::Unwelcome).await?;
+    }
+}
+
+/// Whether a kept connection will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Welcome,
+    Unwelcome,
+}
+
+/// Finds or makes a connection to `server`: of this worker, of another worker, or a new one.
+async fn acquire(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    server: &Server,
+    kept: Kept,
+) -> Result<Upstream, Failure> {
+    let plane = exchange.plane;
+    let metrics = plane.metrics.pools.get(pool.index);
+    if kept == Kept::Welcome && pool.keep_max > 0 {
+        let idempotent = exchange.scratch.head.method.is_idempotent();
+        while let Some(stream) = take_kept(exchange, server).await {
+            // A request that must not be sent twice deserves a question to the kernel first.
+            if idempotent || stream::is_quiet_now(&stream) {
+                if let Some(metrics) = metrics {
+                    metrics.connections_reused.add(1);
+                }
+                return Ok(Upstream {
+                    stream,
+                    is_reused: true,
+                });
+            }
+        }
+    }
+    let began = clock::now();
+    exchange.timer.set(began + pool.timeouts.connect);
+    let connected = exchange
+        .timer
+        .limit(connect::connect(&server.addresses))
+        .await;
+    let took = clock::now().duration_since(began);
+    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(connect_failure(&error)),
+        Err(_) => {
+            return Err(Failure::upstream(
+                Reason::ConnectionTimeout,
+                "",
+                Sent::Nothing,
+            ));
+        }
+    };
+    if let Some(metrics) = metrics {
+        metrics.connections_new.add(1);
+        metrics.connect.record(took);
+    }
+    Ok(Upstream {
+        stream,
+        is_reused: false,
+    })
+}
+
+async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<TcpStream> {
+    let worker = &exchange.plane.worker;
+    if let Some(stream) = worker.idle.take(server.id, exchange.facts.started) {
+        return Some(stream);
+    }
+    let socket = worker.borrow_idle(server.id).await?;
+    let stream = TcpStream::from_std(socket.into()).ok()?;
+    // It was not watched on its way here.
+    stream::is_quiet_now(&stream).then_some(stream)
+}
+
+fn connect_failure(error: &io::Error) -> Failure {
+    use io::ErrorKind as E;
+    let (reason, detail) = match error.kind() {
+        E::ConnectionRefused => (Reason::ConnectionRefused, ""),
+        E::HostUnreachable | E::NetworkUnreachable | E::NetworkDown => {
+            (Reason::DestinationIpUnroutable, "")
+        }
+        E::TimedOut => (Reason::ConnectionTimeout, ""),
+        E::ConnectionReset | E::ConnectionAborted => {
+            (Reason::ConnectionTerminated, "reset while connecting")
+        }
+        E::AddrNotAvailable => (
+            Reason::DestinationUnavailable,
+            "no local port or address is free",
+        ),
+        _ if matches!(error.raw_os_error(), Some(23 | 24)) => (
+            Reason::DestinationUnavailable,
+            "the process is out of descriptors",
+        ),
+        _ => (Reason::ConnectionRefused, "cannot connect"),
+    };
+    Failure::upstream(reason, detail, Sent::Nothing)
+}

@@ -1,0 +1,120 @@
+//! The pages that say what went wrong. They show the status, a sentence and the request id, and
+//! nothing that came from the client.
+
+use plimsoll_http::accept::Media;
+use plimsoll_http::h1::encode;
+
+/// What a person is told about a status.
+fn sentence(status: u16) -> &'static str {
+    match status {
+        400 => "The request could not be understood.",
+        403 => "Access is not allowed.",
+        404 => "There is nothing at this address.",
+        405 => "This method is not offered here.",
+        408 => "The request took too long to arrive.",
+        413 => "The request is too large.",
+        414 => "The address is too long.",
+        417 => "The expectation cannot be met.",
+        431 => "The request has too many or too large fields.",
+        501 => "This is not implemented.",
+        502 => "The server behind this site did not give a valid answer.",
+        503 => "This site is not available right now.",
+        504 => "The server behind this site did not answer in time.",
+        505 => "This version of HTTP is not supported.",
+        _ => "Something went wrong.",
+    }
+}
+
+/// The reason phrase of a status.
+pub(crate) fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        418 => "I'm a teapot",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// Appends the page for `status`; `detail` is a text of ours, `id` the request id.
+pub(crate) fn page(media: Media, status: u16, detail: &str, id: &[u8], out: &mut Vec<u8>) {
+    let (title, text) = (phrase(status), sentence(status));
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+    let separator = if detail.is_empty() { "" } else { ": " };
+    match media {
+        Media::Html => {
+            put("<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n");
+            put("<meta name=\"viewport\" content=\"width=device-width\">\n<title>");
+            number(status, out);
+            out.extend_from_slice(b" ");
+            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+            put(title);
+            put(
+                "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;",
+            );
+            put("padding:0 1rem;color:#222}small{color:#666}</style>\n<h1>");
+            put(title);
+            put("</h1>\n<p>");
+            put(text);
+            put("\n<p><small>");
+            number(status, out);
+            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+            put(separator);
+            put(detail);
+            put(" &middot; request ");
+            out.extend_from_slice(id);
+            out.extend_from_slice(b"</small>\n");
+        }
+        Media::Problem => {
+            put("{\"type\":\"about:blank\",\"title\":\"");
+            put(title);
+            put("\",\"status\":");
+            number(status, out);
+            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+            put(",\"detail\":\"");
+            put(if detail.is_empty() { text } else { detail });
+            put("\",\"request_id\":\"");
+            out.extend_from_slice(id);
+            out.extend_from_slice(b"\"}\n");
+        }
+        Media::Plain => {
+            number(status, out);
+            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+            put(" ");
+            put(title);
+            put(separator);
+            put(detail);
+            put("\nrequest ");
+            out.extend_from_slice(id);
+            out.push(b'\n');
+        }
+    }
+}
+
+fn number(status: u16, out: &mut Vec<u8>) {
+    encode::decimal(u64::from(status), out);
+}

@@ -1,0 +1,177 @@
+//! One request and its answer.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use plimsoll_http::chunked::Decoded;
+use plimsoll_http::forwarded::{AddressText, REQUEST_ID_BYTES, request_id};
+use plimsoll_http::framing::{Framing, Reuse};
+use plimsoll_http::head::{RequestHead, ResponseHead, Span};
+use plimsoll_http::reason::Reason;
+use plimsoll_http::target::Target;
+use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
+use plimsoll_net::deadline::Timer;
+use tokio::net::TcpStream;
+
+use crate::generation::{Listener, Route, Site};
+use crate::plane::Plane;
+
+/// Memory that one exchange after the other uses, so that a request allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) head: RequestHead,
+    pub(crate) target: Target,
+    pub(crate) response: ResponseHead,
+    /// What is sent to the server.
+    pub(crate) request_out: Vec<u8>,
+    /// What is sent to the client.
+    pub(crate) response_out: Vec<u8>,
+}
+
+/// What happens to the client's connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It may carry another request.
+    Keep,
+    /// It is closed; nothing of the client's is left unread.
+    Close,
+    /// It is closed once the client has stopped sending, so that it can read the answer.
+    Linger,
+    /// It is reset: the answer is cut off, and must not look complete.
+    Reset,
+}
+
+/// What the access log and the metrics are told.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) started: Instant,
+    /// When it started, since 1970.
+    pub(crate) at: Duration,
+    pub(crate) id: [u8; REQUEST_ID_BYTES],
+    pub(crate) site: Option<&'a Site>,
+    pub(crate) route: Option<&'a Route>,
+    /// Whether the head was read, so that method and path mean something.
+    pub(crate) has_head: bool,
+    pub(crate) status: u16,
+    pub(crate) request_bytes: Cell<u64>,
+    pub(crate) response_bytes: Cell<u64>,
+    pub(crate) pool: Option<&'a str>,
+    pub(crate) server: Option<&'a str>,
+    pub(crate) attempts: u32,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) detail: Option<&'static str>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+}
+
+impl Facts<'_> {
+    fn new(plane: &Plane, started: Instant) -> Self {
+        let at = clock::unix_time();
+        let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
+        Self {
+            started,
+            at,
+            id: request_id(u64::try_from(at.as_millis()).unwrap_or_default(), random),
+            site: None,
+            route: None,
+            has_head: false,
+            status: 0,
+            request_bytes: Cell::new(0),
+            response_bytes: Cell::new(0),
+            pool: None,
+            server: None,
+            attempts: 0,
+            reason: None,
+            detail: None,
+            connect: None,
+            first_byte: None,
+        }
+    }
+
+    /// Notes why the exchange did not end with the server's own answer; the first reason stays.
+    pub(crate) fn blame(&mut self, reason: Reason, detail: &'static str) {
+        if self.reason.is_none() {
+            self.reason = Some(reason);
+            self.detail = (!detail.is_empty()).then_some(detail);
+        }
+    }
+}
+
+/// One request and its answer, with all that is needed to have it served.
+#[derive(Debug)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) plane: &'a Plane,
+    pub(crate) listener: &'a Listener,
+    pub(crate) client: &'a TcpStream,
+    pub(crate) timer: &'a Timer,
+    pub(crate) peer: SocketAddr,
+    pub(crate) peer_text: AddressText,
+    pub(crate) scratch: &'a mut Scratch,
+    /// The head, then as much of the body as came with it, then perhaps the next request.
+    pub(crate) inbound: &'a mut Buffer,
+    /// Length and end of the request; nothing until the head is known to be sound.
+    pub(crate) framing: Option<Framing>,
+    /// What of the body came with the head.
+    pub(crate) first: Decoded,
+    /// The authority that rules.
+    pub(crate) authority: Span,
+    pub(crate) facts: Facts<'a>,
+}
+
+impl<'a> Exchange<'a> {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a connection, each borrowed apart"
+    )]
+    pub(crate) fn new(
+        plane: &'a Plane,
+        listener: &'a Listener,
+        client: &'a TcpStream,
+        timer: &'a Timer,
+        peer: SocketAddr,
+        scratch: &'a mut Scratch,
+        inbound: &'a mut Buffer,
+        started: Instant,
+    ) -> Self {
+        scratch.target.clear();
+        Self {
+            plane,
+            listener,
+            client,
+            timer,
+            peer,
+            peer_text: AddressText::new(peer.ip()),
+            scratch,
+            inbound,
+            framing: None,
+            first: Decoded::default(),
+            authority: Span::default(),
+            facts: Facts::new(plane, started),
+        }
+    }
+
+    /// The bytes of the head, and what follows them.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.inbound.filled()
+    }
+
+    /// Bytes of `inbound` that belong to this exchange; what follows is the next request.
+    pub(crate) fn used(&self) -> usize {
+        self.scratch.head.len + self.first.consumed
+    }
+
+    /// Tells whether the client's connection can go on after an answer that is given now.
+    pub(crate) fn reuse(&self) -> Reuse {
+        match &self.framing {
+            Some(framing) if !self.plane.draining.get() => framing.reuse(),
+            _ => Reuse::Close,
+        }
+    }
+
+    /// Tells whether the whole request came with its head, so that it can be sent again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.framing.as_ref().is_some_and(Framing::is_complete)
+    }
+}

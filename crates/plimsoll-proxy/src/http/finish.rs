@@ -1,0 +1,107 @@
+//! The end of an exchange: counted and logged, once.
+
+use plimsoll_http::field::Name;
+use plimsoll_net::clock;
+use plimsoll_observe::access_log::Record;
+
+use crate::http::exchange::Exchange;
+
+/// Counts the exchange and writes its access log lines.
+pub(crate) fn finish(exchange: &Exchange<'_>) {
+    let facts = &exchange.facts;
+    let plane = exchange.plane;
+    if let Some(reason) = facts.reason {
+        plane.metrics.count_reason(reason);
+    }
+    let total = clock::now().duration_since(facts.started);
+    let Some(site) = facts.site else { return };
+    if let Some(metrics) = plane.metrics.sites.get(site.index) {
+        let method = exchange.scratch.head.method as usize;
+        if let Some(codes) = metrics.requests.get(method)
+            && facts.status != 0
+        {
+            codes.count(facts.status);
+        }
+        metrics.duration.record(total);
+    }
+    if !site.logs.is_empty() {
+        log(exchange, &site.name, &site.logs, total);
+    }
+}
+
+fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Duration) {
+    let facts = &exchange.facts;
+    let (head, target) = (&exchange.scratch.head, &exchange.scratch.target);
+    let bytes = if facts.has_head {
+        exchange.bytes()
+    } else {
+        &[]
+    };
+    let field = |name| {
+        head.fields
+            .first(name)
+            .map(|field| field.value.of(bytes))
+            .unwrap_or_default()
+    };
+    let (mut user_agent, mut referer, mut trace) = (None, None, None);
+    for line in head.fields.iter() {
+        match line.name {
+            Name::UserAgent => user_agent = user_agent.or(Some(line.value)),
+            Name::Referer => referer = referer.or(Some(line.value)),
+            Name::Traceparent => trace = trace.or(Some(line.value)),
+            _ => {}
+        }
+    }
+    let text = |span: Option<plimsoll_http::head::Span>| {
+        span.map(|span| span.of(bytes)).unwrap_or_default()
+    };
+    let record = Record {
+        at: facts.at,
+        id: &facts.id,
+        client: exchange.peer_text.as_bytes(),
+        client_port: exchange.peer.port(),
+        site,
+        route: facts.route.map_or("", |route| &route.place),
+        method: if facts.has_head {
+            head.method_span.of(bytes)
+        } else {
+            &[]
+        },
+        scheme: "http",
+        host: if exchange.authority.is_empty() {
+            field(Name::Host)
+        } else {
+            exchange.authority.of(bytes)
+        },
+        path: if facts.has_head {
+            target.path(bytes)
+        } else {
+            &[]
+        },
+        raw_path: if facts.has_head {
+            target.raw_path(bytes)
+        } else {
+            &[]
+        },
+        query: target
+            .query
+            .filter(|_| facts.has_head)
+            .map(|query| query.of(bytes)),
+        proto: head.version.label(),
+        status: facts.status,
+        req_bytes: facts.request_bytes.get(),
+        res_bytes: facts.response_bytes.get(),
+        pool: facts.pool,
+        server: facts.server,
+        attempts: facts.attempts,
+        reason: facts.reason.map(plimsoll_http::reason::Reason::token),
+        detail: facts.detail,
+        connect: facts.connect,
+        first_byte: facts.first_byte,
+        total,
+        user_agent: text(user_agent),
+        referer: text(referer),
+        trace_id: text(trace).get(3..35).unwrap_or_default(),
+    };
+    exchange.plane.log(logs, &record);
+}

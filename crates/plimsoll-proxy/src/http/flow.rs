@@ -1,0 +1,268 @@
+//! A body on its way from one socket to the other: the only loop that moves bodies, up or down.
+
+use std::cell::Cell;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use plimsoll_http::chunked::size_line;
+use plimsoll_http::framing::{BadBody, Framing};
+use plimsoll_http::h1::encode;
+use plimsoll_net::buffer::Buffer;
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::splice::PipePool;
+use plimsoll_net::{clock, stream};
+use tokio::net::TcpStream;
+
+/// From this many bytes on, two calls that move nothing through the process are cheaper than two
+/// that copy.
+const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// A body is not judged by its speed before it is this old.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+
+/// One direction of an exchange.
+#[derive(Debug)]
+pub(crate) struct Flow<'a> {
+    pub(crate) source: &'a TcpStream,
+    pub(crate) sink: &'a TcpStream,
+    /// Says how long the body is.
+    pub(crate) framing: &'a mut Framing,
+    /// What was read from the source and not yet looked at.
+    pub(crate) buffer: &'a mut Buffer,
+    /// How the sink finds the end.
+    pub(crate) coding: Coding,
+    pub(crate) timer: &'a Timer,
+    /// How long either side may make us wait for one piece.
+    pub(crate) patience: Duration,
+    /// Counts the bytes of the body.
+    pub(crate) moved: &'a Cell<u64>,
+    /// The most bytes the body may have.
+    pub(crate) limit: Option<u64>,
+    /// The least bytes a second the source may send; 0 is any.
+    pub(crate) min_rate: u32,
+    pub(crate) pipes: &'a Rc<PipePool>,
+}
+
+/// How the receiver of a body finds its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// It was told the length, or the connection closes.
+    Plain,
+    /// The chunked coding.
+    Chunked,
+}
+
+/// Why a body did not arrive.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The source closed or reset before the end.
+    SourceGone,
+    /// The source sent something that is not a body.
+    SourceMalformed,
+    /// The source stopped sending for too long.
+    SourceLate,
+    /// The source sends more slowly than it may.
+    SourceSlow,
+    /// The body is over the limit.
+    TooLarge,
+    /// The sink closed or reset.
+    SinkGone {
+        /// Bytes of the call that it took before.
+        written: usize,
+    },
+    /// The sink did not take a piece in time.
+    SinkLate,
+}
+
+impl Flow<'_> {
+    /// Moves the body to its end.
+    pub(crate) async fn run(mut self) -> Result<(), Fault> {
+        let began = Cell::new(None);
+        loop {
+            self.pass_on().await?;
+            if self.framing.is_complete() {
+                return Ok(());
+            }
+            if self.coding == Coding::Plain
+                && self.buffer.is_empty()
+                && self
+                    .framing
+                    .opaque()
+                    .is_some_and(|left| left >= SPLICE_BYTES_MIN)
+            {
+                self.splice(&began).await?;
+                continue;
+            }
+            self.buffer.compact();
+            if self.read(&began).await? == 0 {
+                self.framing.end_of_input().map_err(|_| Fault::SourceGone)?;
+                return self.end().await;
+            }
+        }
+    }
+
+    /// Writes what the buffer holds of the body.
+    async fn pass_on(&mut self) -> Result<(), Fault> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let decoded = self
+            .framing
+            .decode(self.buffer.filled_mut())
+            .map_err(|bad| match bad {
+                BadBody::Chunk(_) => Fault::SourceMalformed,
+                BadBody::Truncated => Fault::SourceGone,
+            })?;
+        self.count(decoded.data as u64)?;
+        let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
+        let writer = Writer {
+            sink: self.sink,
+            timer: self.timer,
+            patience: self.patience,
+        };
+        match self.coding {
+            Coding::Plain => writer.write(&mut [IoSlice::new(data)]).await?,
+            Coding::Chunked => {
+                let mut line = [0; 18];
+                let mut tail = Vec::new();
+                let line = if data.is_empty() {
+                    &[]
+                } else {
+                    size_line(data.len(), &mut line)
+                };
+                let tail = chunk_tail(data, self.framing, &mut tail);
+                let mut parts = [IoSlice::new(line), IoSlice::new(data), IoSlice::new(tail)];
+                writer.write(&mut parts).await?;
+            }
+        }
+        self.buffer.take(decoded.consumed);
+        Ok(())
+    }
+
+    /// Ends a body whose source has closed, as it may.
+    async fn end(&mut self) -> Result<(), Fault> {
+        if self.coding == Coding::Plain {
+            return Ok(());
+        }
+        let writer = Writer {
+            sink: self.sink,
+            timer: self.timer,
+            patience: self.patience,
+        };
+        writer.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
+    }
+
+    async fn read(&mut self, began: &Cell<Option<Instant>>) -> Result<usize, Fault> {
+        let (source, buffer) = (self.source, &mut *self.buffer);
+        let mut wait = self.timer.wait(self.patience);
+        let read = wait.on(|context| stream::poll_read(source, context, buffer));
+        let read = read
+            .await
+            .map_err(|_| Fault::SourceLate)?
+            .map_err(|_| Fault::SourceGone)?;
+        self.judge_rate(began)?;
+        Ok(read)
+    }
+
+    /// Moves bytes through a pipe until few are left.
+    async fn splice(&mut self, began: &Cell<Option<Instant>>) -> Result<(), Fault> {
+        let mut pipe = self.pipes.lend().map_err(|_| Fault::SourceGone)?;
+        while let Some(left) = self.framing.opaque() {
+            let mut wait = self.timer.wait(self.patience);
+            let taken = wait.on(|context| pipe.poll_fill(self.source, context, left));
+            let taken = taken
+                .await
+                .map_err(|_| Fault::SourceLate)?
+                .map_err(|_| Fault::SourceGone)?;
+            if taken == 0 {
+                return self.framing.end_of_input().map_err(|_| Fault::SourceGone);
+            }
+            let mut wait = self.timer.wait(self.patience);
+            while pipe.held() > 0 {
+                let put = wait.on(|context| pipe.poll_drain(self.sink, context));
+                put.await
+                    .map_err(|_| Fault::SinkLate)?
+                    .map_err(|_| Fault::SinkGone { written: 0 })?;
+            }
+            self.framing.moved(taken as u64);
+            self.count(taken as u64)?;
+            self.judge_rate(began)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, bytes: u64) -> Result<(), Fault> {
+        let moved = self.moved.get() + bytes;
+        self.moved.set(moved);
+        match self.limit {
+            Some(limit) if moved > limit => Err(Fault::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a source that keeps a connection busy with a trickle.
+    fn judge_rate(&self, began: &Cell<Option<Instant>>) -> Result<(), Fault> {
+        if self.min_rate == 0 {
+            return Ok(());
+        }
+        let now = clock::now();
+        let Some(start) = began.get() else {
+            began.set(Some(now));
+            return Ok(());
+        };
+        let age = now.duration_since(start);
+        let due = age.as_secs().saturating_mul(u64::from(self.min_rate));
+        if age > RATE_GRACE && self.moved.get() < due {
+            Err(Fault::SourceSlow)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What follows the data of a chunk; with the end of the body, when it has been read.
+pub(crate) fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a [u8] {
+    if !framing.is_complete() {
+        return if data.is_empty() { b"" } else { b"\r\n" };
+    }
+    match (data.is_empty(), framing.trailer().next().is_some()) {
+        (true, false) => return b"0\r\n\r\n",
+        (false, false) => return b"\r\n0\r\n\r\n",
+        (true, true) => {}
+        (false, true) => room.extend_from_slice(b"\r\n"),
+    }
+    encode::last_chunk(framing.trailer(), room);
+    room
+}
+
+/// Writes to one socket, with patience.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) sink: &'a TcpStream,
+    pub(crate) timer: &'a Timer,
+    pub(crate) patience: Duration,
+}
+
+impl Writer<'_> {
+    /// Writes all of `parts`. One deadline covers them: a sink that takes a byte now and then does
+    /// not move it.
+    pub(crate) async fn write(&self, mut parts: &mut [IoSlice<'_>]) -> Result<(), Fault> {
+        let mut wait = self.timer.wait(self.patience);
+        IoSlice::advance_slices(&mut parts, 0);
+        let mut total = 0;
+        while !parts.is_empty() {
+            let written = wait.on(|context| match &*parts {
+                [only] => stream::poll_write(self.sink, context, only),
+                parts => stream::poll_write_vectored(self.sink, context, parts),
+            });
+            let written = written
+                .await
+                .map_err(|_| Fault::SinkLate)?
+                .map_err(|_| Fault::SinkGone { written: total })?;
+            total += written;
+            IoSlice::advance_slices(&mut parts, written);
+        }
+        Ok(())
+    }
+}

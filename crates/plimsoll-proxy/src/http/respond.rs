@@ -1,0 +1,124 @@
+//! Answers that this proxy makes itself. Like every other message they go through the framing
+//! owner: a connection whose request was not read to its end is not used again.
+
+use std::io::IoSlice;
+
+use plimsoll_http::accept::Media;
+use plimsoll_http::framing::Reuse;
+use plimsoll_http::h1::encode;
+use plimsoll_http::head::Version;
+use plimsoll_http::method::Method;
+use plimsoll_http::reason::Reason;
+
+use crate::http::errors;
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::flow::Writer;
+
+/// An answer of our own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) reason: Reason,
+    /// What to say to people; never bytes of the client's.
+    pub(crate) detail: &'static str,
+    /// The body; nothing means the page for the status.
+    pub(crate) body: Option<&'a str>,
+}
+
+impl Answer<'static> {
+    /// The answer that a reason calls for.
+    pub(crate) fn to(reason: Reason, detail: &'static str) -> Self {
+        Self {
+            status: reason.status(),
+            reason,
+            detail,
+            body: None,
+        }
+    }
+}
+
+/// Sends `answer` and tells how the connection goes on.
+pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> Ending {
+    exchange.facts.blame(answer.reason, answer.detail);
+    exchange.facts.status = answer.status;
+    let reuse = exchange.reuse();
+    write_head_and_body(exchange, &answer, reuse);
+    let patience = exchange
+        .facts
+        .site
+        .map_or(exchange.listener.header_timeout, |site| site.timeouts.body);
+    let writer = Writer {
+        sink: exchange.client,
+        timer: exchange.timer,
+        patience,
+    };
+    match writer
+        .write(&mut [IoSlice::new(&exchange.scratch.response_out)])
+        .await
+    {
+        Err(_) => Ending::Close,
+        Ok(()) if reuse == Reuse::Keep => Ending::Keep,
+        Ok(()) if exchange.is_replayable() => Ending::Close,
+        Ok(()) => Ending::Linger,
+    }
+}
+
+fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
+    let date = exchange.plane.http_date();
+    let has_head = exchange.facts.has_head;
+    let (head, bytes) = (&exchange.scratch.head, exchange.inbound.filled());
+    let media = match answer.body {
+        Some(_) => Media::Plain,
+        None if has_head => Media::wanted(head, bytes),
+        None => Media::Plain,
+    };
+    // The page is written behind the place of its head, and its length is known then.
+    let page = &mut exchange.scratch.request_out;
+    page.clear();
+    match answer.body {
+        Some(body) => page.extend_from_slice(body.as_bytes()),
+        None => errors::page(
+            media,
+            answer.status,
+            answer.detail,
+            &exchange.facts.id,
+            page,
+        ),
+    }
+    let out = &mut exchange.scratch.response_out;
+    out.clear();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    encode::decimal(u64::from(answer.status), out);
+    out.push(b' ');
+    out.extend_from_slice(errors::phrase(answer.status).as_bytes());
+    out.extend_from_slice(b"\r\nServer: plimsoll\r\nDate: ");
+    out.extend_from_slice(&date);
+    if !matches!(answer.status, 204 | 304) {
+        out.extend_from_slice(b"\r\nContent-Type: ");
+        out.extend_from_slice(media.content_type().as_bytes());
+        out.extend_from_slice(b"\r\nContent-Length: ");
+        encode::decimal(page.len() as u64, out);
+    }
+    match answer.status {
+        405 => out.extend_from_slice(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        503 => out.extend_from_slice(b"\r\nRetry-After: 1"),
+        _ => {}
+    }
+    if answer.reason != Reason::ProxyInternalResponse {
+        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");
+        out.extend_from_slice(answer.reason.token().as_bytes());
+    }
+    out.extend_from_slice(b"\r\nX-Request-ID: ");
+    out.extend_from_slice(&exchange.facts.id);
+    match (reuse, head.version) {
+        (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
+        (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
+        (Reuse::Keep, Version::Http11) => {}
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+    let bodiless = (has_head && head.method == Method::Head) || matches!(answer.status, 204 | 304);
+    if !bodiless {
+        out.extend_from_slice(page);
+        exchange.facts.response_bytes.set(page.len() as u64);
+    }
+}

@@ -1,0 +1,163 @@
+//! The life of a request, in order. Each step is a call; each early end is an answer.
+
+use plimsoll_http::framing::Length;
+use plimsoll_http::host::Authority;
+use plimsoll_http::reason::Reason;
+use plimsoll_http::request::{self, Rejection};
+
+use crate::generation::{Action, Site};
+use crate::http::attempt;
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::finish::finish;
+use crate::http::respond::{Answer, respond};
+
+/// Serves the request whose head has been read; tells how the connection goes on.
+pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
+    let ending = match admit(exchange) {
+        Err(answer) => respond(exchange, answer).await,
+        Ok(action) => match action {
+            Action::Proxy(pool) => match exchange.plane.generation.pools.get(*pool) {
+                Some(pool) => attempt::with_retries(exchange, pool).await,
+                None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
+            },
+            Action::Respond { status, body } => {
+                let reason = Reason::ProxyInternalResponse;
+                respond(
+                    exchange,
+                    Answer {
+                        status: *status,
+                        reason,
+                        detail: "",
+                        body: Some(body),
+                    },
+                )
+                .await
+            }
+        },
+    };
+    finish(exchange);
+    ending
+}
+
+/// Ends an exchange whose head never became a request.
+pub(crate) async fn refuse(exchange: &mut Exchange<'_>, rejection: Rejection) -> Ending {
+    exchange.facts.site = default_site(exchange);
+    let ending = respond(exchange, rejected(rejection)).await;
+    finish(exchange);
+    ending
+}
+
+/// Checks the request and finds what is to be done with it.
+fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Answer<'static>> {
+    exchange.facts.has_head = true;
+    let scratch = &mut *exchange.scratch;
+    let sound = request::check(
+        &scratch.head,
+        exchange.inbound.filled(),
+        &mut scratch.target,
+    );
+    let sound = sound.map_err(|rejection| {
+        exchange.facts.site = default_site(exchange);
+        rejected(rejection)
+    })?;
+    exchange.authority = sound.authority;
+    let framing = exchange.framing.insert(sound.framing);
+    let declared = framing.length();
+    let body = exchange
+        .inbound
+        .filled_mut()
+        .get_mut(exchange.scratch.head.len..)
+        .unwrap_or_default();
+    match framing.decode(body) {
+        Ok(first) => {
+            exchange.first = first;
+            exchange.facts.request_bytes.set(first.data as u64);
+        }
+        Err(_) => {
+            exchange.facts.site = default_site(exchange);
+            return Err(Answer {
+                status: 400,
+                ..Answer::to(Reason::HttpRequestError, "malformed chunked body")
+            });
+        }
+    }
+    let site = site(exchange)
+        .ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no site for this host"))?;
+    exchange.facts.site = Some(site);
+    limits(exchange, site, declared)?;
+    if request::max_forwards(&exchange.scratch.head, exchange.bytes()) == Some(0) {
+        return Err(Answer {
+            status: 204,
+            ..Answer::to(Reason::ProxyInternalResponse, "")
+        });
+    }
+    let path = exchange.scratch.target.path(exchange.inbound.filled());
+    let route = site.route(&exchange.scratch.head, exchange.inbound.filled(), path);
+    let route =
+        route.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no route for this path"))?;
+    exchange.facts.route = Some(route);
+    Ok(&route.action)
+}
+
+/// The limits of the site, where they are narrower than those of its listener.
+fn limits(exchange: &Exchange<'_>, site: &Site, declared: Length) -> Result<(), Answer<'static>> {
+    let (head, limits) = (&exchange.scratch.head, &site.limits);
+    let over = |status, detail| Answer {
+        status,
+        ..Answer::to(Reason::HttpRequestError, detail)
+    };
+    if head.target.len() > limits.uri as usize {
+        return Err(over(414, "request target too long"));
+    }
+    if head.len > limits.head as usize {
+        return Err(over(431, "request head too large"));
+    }
+    if head.fields.iter().count() > usize::from(limits.fields) {
+        return Err(over(431, "too many request fields"));
+    }
+    let body = match declared {
+        Length::Exactly(bytes) => bytes,
+        _ => exchange.first.data as u64,
+    };
+    if limits.body.is_some_and(|most| body > most) {
+        return Err(over(413, "request body too large"));
+    }
+    Ok(())
+}
+
+/// The site for the request's host.
+fn site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
+    let hosts = &exchange.listener.hosts;
+    // A checked authority has a host of at most 255 bytes; HTTP/1.0 may come without one.
+    let mut lower = [0; 260];
+    let authority = Authority::parse(exchange.authority.of(exchange.bytes()));
+    let host = authority
+        .map(|authority| authority.host)
+        .unwrap_or_default();
+    let lower = lower.get_mut(..host.len())?;
+    lower.copy_from_slice(host);
+    lower.make_ascii_lowercase();
+    exchange.plane.generation.sites.get(hosts.find(lower)?)
+}
+
+/// The site that requests without a usable host are counted for: the one that takes every host,
+/// or the only one there is.
+fn default_site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
+    let sites = &exchange.plane.generation.sites;
+    let any = exchange.listener.hosts.any.and_then(|site| sites.get(site));
+    any.or(sites.first())
+}
+
+fn rejected(rejection: Rejection) -> Answer<'static> {
+    let Rejection {
+        status,
+        reason,
+        detail,
+    } = rejection;
+    Answer {
+        status,
+        reason,
+        detail,
+        body: None,
+    }
+}

@@ -1,0 +1,114 @@
+//! A configuration being served, until a signal ends it.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use plimsoll_admin::server;
+use plimsoll_config::model::Config;
+use plimsoll_control::launch::{Running, launch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::allocator;
+
+/// How long exchanges that are under way may take after the first TERM.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often a draining process looks whether it is done.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// Sends events to standard error; `PLIMSOLL_LOG` says which (`info`, `debug`, `plimsoll_net=debug`).
+pub(crate) fn log_events() {
+    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("PLIMSOLL_LOG");
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(std::io::stderr).with_ansi(colour).init();
+}
+
+/// Serves `config` until told to stop.
+pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
+    serve_beside(config, async {})
+}
+
+/// Serves `config`; `beside` runs along on the control thread.
+pub(crate) fn serve_beside(config: &Config, beside: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
+    runtime.block_on(async {
+        tokio::spawn(beside);
+        let mut signals = Signals::listen()?;
+        let mut admin = Vec::new();
+        for &address in &config.admin {
+            let listener = server::bind(address).await;
+            admin.push(listener.with_context(|| format!("cannot listen on admin address {address}"))?);
+        }
+        let running = Arc::new(launch(config)?);
+        for listener in admin {
+            tokio::spawn(server::serve(listener, Arc::clone(&running), allocator::metrics));
+        }
+        announce(config, &running);
+        signals.wait(&running).await;
+        tracing::info!(connections = running.peers.connections(), "draining; another signal stops now");
+        running.peers.drain().await;
+        let drained = signals.drained(&running).await;
+        tracing::info!(drained, "stopped");
+        // The admin tasks hold the data plane too, and end with the runtime.
+        match Arc::try_unwrap(running) {
+            Ok(running) if drained => running.finish(),
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+fn announce(config: &Config, running: &Running) {
+    for listener in &running.generation.listeners {
+        tracing::info!(address = %listener.address, "listening");
+    }
+    for address in &config.admin {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
+}
+
+/// The signals of CONVENTIONS: TERM and INT stop, USR1 opens logs again.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for the signal to stop.
+    async fn wait(&mut self, running: &Running) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.reopen.recv() => running.reopen_logs(),
+            }
+        }
+    }
+
+    /// Waits until the last exchange has ended; false when time ran out or another signal came.
+    async fn drained(&mut self, running: &Running) -> bool {
+        let done = async {
+            while !running.is_finished() {
+                tokio::time::sleep(DRAIN_CHECK).await;
+            }
+        };
+        tokio::select! {
+            () = done => true,
+            () = tokio::time::sleep(GRACE) => false,
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => false,
+        }
+    }
+}
