@@ -9,8 +9,12 @@ macro_rules! names {
         impl Name {
             /// Names the field that `text` spells, in any case.
             pub fn from_bytes(text: &[u8]) -> Self {
-                // Most fields are not in the table: length first, letters only for candidates.
-                $(if text.len() == $text.len() && text.eq_ignore_ascii_case($text.as_bytes()) {
+                // Most fields are not in the table: the length tells, and the first letter.
+                let Some(first) = text.first() else { return Self::Other };
+                $(if text.len() == $text.len()
+                    && first.to_ascii_lowercase() == $text.as_bytes()[0]
+                    && text.eq_ignore_ascii_case($text.as_bytes())
+                {
                     return Self::$variant;
                 })*
                 Self::Other

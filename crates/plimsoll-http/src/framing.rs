@@ -305,6 +305,16 @@ impl Connection {
     }
 }
 
+/// Tells whether `Connection` names any field at all; mostly it says `close` or `keep-alive`.
+pub fn nominates(fields: &Fields, bytes: &[u8]) -> bool {
+    fields
+        .all(Name::Connection)
+        .flat_map(|line| field::list(line.value.of(bytes)))
+        .any(|option| {
+            !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+        })
+}
+
 /// Tells whether `Connection` takes the field away from the next hop. What a client must not take
 /// away is never nominated.
 pub fn is_nominated(fields: &Fields, bytes: &[u8], field: &Field) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -21,18 +22,22 @@ pub struct Accepted {
     pub listener: usize,
 }
 
-/// Waits for the next connection.
-pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if is_out_of_descriptors(&error) => {
-                tracing::warn!(%error, "cannot accept: the process is out of descriptors");
-                tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
-            }
-            // A client that gave up before it was accepted is not our failure.
-            Err(error) => tracing::debug!(%error, "a connection failed before it was accepted"),
-        }
+/// Accepts the next connection.
+pub fn poll_accept(
+    listener: &TcpListener,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    listener.poll_accept(context)
+}
+
+/// Waits as long as it makes sense after accepting has failed.
+pub async fn recover(error: &io::Error) {
+    if is_out_of_descriptors(error) {
+        tracing::warn!(%error, "cannot accept: the process is out of descriptors");
+        tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
+    } else {
+        // A client that gave up before it was accepted is not our failure.
+        tracing::debug!(%error, "a connection failed before it was accepted");
     }
 }
 

@@ -98,6 +98,15 @@ impl Deadlines {
         }
     }
 
+    /// Wakes everyone who waits for a deadline, so that they look around.
+    pub fn wake_all(&self) {
+        for entry in &mut self.wheel.borrow_mut().entries {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// The tick that has passed at `now`.
     fn tick_before(&self, now: Instant) -> u64 {
         let passed = now.saturating_duration_since(self.start).as_millis() / TICK.as_millis();

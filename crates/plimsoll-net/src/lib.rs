@@ -7,7 +7,7 @@ pub mod connect;
 pub mod deadline;
 pub mod idle_pool;
 pub mod listener;
-pub mod slots;
+pub mod runners;
 pub mod splice;
 pub mod stream;
 pub mod worker;

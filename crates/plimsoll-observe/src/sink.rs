@@ -7,7 +7,7 @@ use std::time::Duration;
 const QUEUE: usize = 64;
 
 /// A batch this large is handed over at once; a smaller one when the worker flushes.
-const BATCH_BYTES: usize = 32 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Makes a sink: an end for each of `workers` workers, and one for the writer.
 pub fn sink(workers: usize) -> (Vec<Tap>, Drain) {

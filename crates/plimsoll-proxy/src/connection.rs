@@ -1,21 +1,21 @@
 //! Client connections: accepted, handed to a worker, idle, busy, closed.
 //!
-//! A connection is one task. While it waits it holds a socket and a timer; when bytes arrive it
-//! runs [`server_h1::serve`] in a slot until it waits again.
+//! A connection is one task. While it waits it holds a socket and a timer; when bytes arrive a
+//! runner serves them, with [`server_h1::serve`], until it waits again.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plimsoll_net::accept::{self, Accepted};
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
-use plimsoll_net::slots::Slots;
+use plimsoll_net::runners::{Desk, Runners};
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::http::server_h1;
 use crate::plane::Plane;
@@ -27,29 +27,30 @@ pub(crate) struct Connection {
     pub(crate) timer: Timer,
     pub(crate) peer: SocketAddr,
     pub(crate) listener: usize,
-    /// When the head of the first request must be there: the time runs from the accept.
-    pub(crate) first_deadline: Option<Instant>,
+    /// When the next request must have begun; for the first one, when its head must be there.
+    pub(crate) deadline: Instant,
+    /// Whether it has carried no request yet.
+    pub(crate) is_new: bool,
     _count: ConnectionCount,
 }
 
 impl Connection {
-    /// The connection after an exchange.
-    pub(crate) fn rested(mut self) -> Self {
-        self.first_deadline = None;
+    /// The connection after an exchange, with a new deadline.
+    pub(crate) fn rested(mut self, deadline: Instant) -> Self {
+        self.is_new = false;
+        self.deadline = deadline;
         self
     }
 }
 
 /// Serves on `listeners` until told to drain, and then until the last connection has ended.
 pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::Receiver<Mail>) {
-    let (drain, draining) = watch::channel(false);
+    let own = Rc::clone(&plane);
     let server = Rc::new(Server {
-        plane: Rc::clone(&plane),
-        serve: server_h1::serve,
-        slots: Slots::default(),
-        draining,
+        plane,
+        runners: Runners::new(move |desk| runner(Rc::clone(&own), desk)),
     });
-    tokio::task::spawn_local(Rc::clone(&plane).flush_logs());
+    tokio::task::spawn_local(Rc::clone(&server.plane).flush_logs());
     for (number, listener) in listeners.into_iter().enumerate() {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => drop(tokio::task::spawn_local(
@@ -58,56 +59,69 @@ pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::R
             Err(error) => tracing::error!(%error, "cannot watch a listener"),
         }
     }
-    server.read_mail(mailbox, &drain).await;
+    server.read_mail(mailbox).await;
     while server.plane.worker.own_connections() > 0 {
         tokio::time::sleep(DRAIN_CHECK).await;
     }
-    plane.flush();
+    server.plane.flush();
+}
+
+/// Serves one busy connection after the other.
+async fn runner(plane: Rc<Plane>, desk: Rc<Desk<Connection, Option<Connection>>>) {
+    loop {
+        let connection = desk.next().await;
+        desk.done(server_h1::serve(&plane, connection).await);
+    }
 }
 
 /// How often a draining worker looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// One worker's connections. `F` is the future of a busy connection, which only the compiler can
-/// name.
+/// One worker's connections. `F` is the future of a runner, which only the compiler can name.
 struct Server<F> {
     plane: Rc<Plane>,
-    serve: fn(Rc<Plane>, Connection) -> F,
-    slots: Slots<F>,
-    draining: watch::Receiver<bool>,
+    runners: Runners<Connection, Option<Connection>, F>,
 }
 
-impl<F: Future<Output = Option<Connection>> + 'static> Server<F> {
+impl<F: Future<Output = ()> + 'static> Server<F> {
     async fn listen(self: Rc<Self>, listener: tokio::net::TcpListener, number: usize) {
-        let mut draining = self.draining.clone();
+        let timer = self.plane.worker.deadlines.timer();
         loop {
-            let accepted = tokio::select! {
-                biased;
-                accepted = accept::accept(&listener) => accepted,
+            let accepted = poll_fn(|context| match accept::poll_accept(&listener, context) {
                 // What waits to be accepted is accepted first; then the listener is closed.
-                _ = draining.wait_for(|draining| *draining) => return,
-            };
-            let (stream, peer) = accepted;
-            if let Some(stream) = self.plane.worker.hand_over(stream, peer, number) {
-                self.start(stream, peer, number);
+                Poll::Pending if self.plane.draining.get() => Poll::Ready(None),
+                // The timer is never set: it is how a drain wakes those who wait.
+                Poll::Pending => timer.poll(context).map(|_| None),
+                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            });
+            match accepted.await {
+                None => return,
+                Some(Ok((stream, peer))) => {
+                    if let Some(stream) = self.plane.worker.hand_over(stream, peer, number) {
+                        self.start(stream, peer, number);
+                    }
+                }
+                Some(Err(error)) => accept::recover(&error).await,
             }
         }
     }
 
-    async fn read_mail(
-        self: &Rc<Self>,
-        mut mailbox: mpsc::Receiver<Mail>,
-        drain: &watch::Sender<bool>,
-    ) {
+    async fn read_mail(self: &Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
         while let Some(mail) = mailbox.recv().await {
             match mail {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
                 Mail::Drain => {
                     self.plane.draining.set(true);
-                    drain.send_replace(true);
-                    return;
+                    self.plane.worker.deadlines.wake_all();
+                    break;
                 }
+            }
+        }
+        // What was on its way here when the drain began is still served.
+        while let Ok(mail) = mailbox.try_recv() {
+            if let Mail::Connection(accepted) = mail {
+                self.take_over(accepted);
             }
         }
     }
@@ -132,7 +146,8 @@ impl<F: Future<Output = Option<Connection>> + 'static> Server<F> {
             timer: worker.deadlines.timer(),
             peer,
             listener,
-            first_deadline: Some(clock::now() + timeout),
+            deadline: clock::now() + timeout,
+            is_new: true,
             _count: worker.count_connection(),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
@@ -140,70 +155,43 @@ impl<F: Future<Output = Option<Connection>> + 'static> Server<F> {
 
     /// The life of a connection.
     async fn live(self: Rc<Self>, mut connection: Connection) {
-        let _end = End {
-            plane: Rc::clone(&self.plane),
-            listener: connection.listener,
-        }
-        .begin();
-        let mut draining = self.draining.clone();
-        loop {
-            if self.wait(&connection, &mut draining).await.is_err() {
-                return;
-            }
-            match self
-                .slots
-                .place((self.serve)(Rc::clone(&self.plane), connection))
-                .await
-            {
+        let _end = End::of(&self.plane, connection.listener);
+        while self.is_readable(&connection).await {
+            match self.runners.run(connection).await {
                 Some(rested) => connection = rested,
                 None => return,
             }
         }
     }
 
-    /// Waits for the first byte of a request.
-    async fn wait(
-        &self,
-        connection: &Connection,
-        draining: &mut watch::Receiver<bool>,
-    ) -> io::Result<()> {
-        let idle = || {
-            self.plane
-                .generation
-                .listeners
-                .get(connection.listener)
-                .map(|l| clock::now() + l.idle_timeout)
-        };
-        if let Some(deadline) = connection.first_deadline.or_else(idle) {
-            connection.timer.set(deadline);
-        }
-        let late = || Err(io::ErrorKind::TimedOut.into());
-        let readable = poll_fn(|context| connection.stream.poll_read_ready(context));
-        let readable = connection.timer.limit(readable);
-        if connection.first_deadline.is_some() {
+    /// Waits for the first byte of a request; false when there will be none.
+    async fn is_readable(&self, connection: &Connection) -> bool {
+        connection.timer.set(connection.deadline);
+        poll_fn(|context| match connection.stream.poll_read_ready(context) {
+            Poll::Ready(readable) => Poll::Ready(readable.is_ok()),
             // A new connection may bring a request while we drain; it gets its answer.
-            return readable.await.unwrap_or_else(|_| late());
-        }
-        tokio::select! {
-            biased;
-            readable = readable => readable.unwrap_or_else(|_| late()),
-            _ = draining.wait_for(|draining| *draining) => late(),
-        }
+            Poll::Pending if self.plane.draining.get() && !connection.is_new => Poll::Ready(false),
+            Poll::Pending => connection.timer.poll(context).map(|_| false),
+        })
+        .await
     }
 }
 
-/// Counts a connection, and notes when it ended in a panic.
+/// Counts a connection from here on, and notes when it ended in a panic.
 struct End {
     plane: Rc<Plane>,
     listener: usize,
 }
 
 impl End {
-    fn begin(self) -> Self {
-        if let Some(metrics) = self.plane.metrics.listeners.get(self.listener) {
+    fn of(plane: &Rc<Plane>, listener: usize) -> Self {
+        if let Some(metrics) = plane.metrics.listeners.get(listener) {
             metrics.accepted.add(1);
         }
-        self
+        Self {
+            plane: Rc::clone(plane),
+            listener,
+        }
     }
 }
 

@@ -20,6 +20,10 @@ use crate::http::exchange::Scratch;
 /// How often log lines leave a worker that has little to say.
 const FLUSH: Duration = Duration::from_millis(100);
 
+/// How long the wall clock is reckoned from the monotonic one: a step of the wall clock is seen
+/// this late.
+const WALL_AGE_MAX: Duration = Duration::from_millis(100);
+
 /// An access log as a worker sees it.
 #[derive(Debug)]
 pub struct Log {
@@ -45,6 +49,7 @@ pub struct Plane {
     logs: RefCell<Vec<Log>>,
     dates: RefCell<Dates>,
     date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
+    wall: Cell<(Instant, Duration)>,
 }
 
 impl Plane {
@@ -74,6 +79,7 @@ impl Plane {
             logs: RefCell::new(logs),
             dates: RefCell::default(),
             date: Cell::new((0, http_date(0))),
+            wall: Cell::new((start, clock::unix_time())),
         })
     }
 
@@ -82,9 +88,21 @@ impl Plane {
         at.saturating_duration_since(self.start)
     }
 
+    /// The wall clock at `at`, without asking for it: it is read once a tick.
+    pub(crate) fn unix_time(&self, at: Instant) -> Duration {
+        let (then, unix) = self.wall.get();
+        let ahead = at.saturating_duration_since(then);
+        if ahead < WALL_AGE_MAX {
+            return unix + ahead;
+        }
+        let unix = clock::unix_time();
+        self.wall.set((at, unix));
+        unix
+    }
+
     /// The date as HTTP writes it, made once a second.
-    pub(crate) fn http_date(&self) -> [u8; HTTP_DATE_BYTES] {
-        let second = clock::unix_time().as_secs();
+    pub(crate) fn http_date(&self, unix: Duration) -> [u8; HTTP_DATE_BYTES] {
+        let second = unix.as_secs();
         let (made, date) = self.date.get();
         if made == second {
             return date;

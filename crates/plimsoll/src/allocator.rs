@@ -11,7 +11,10 @@ pub(crate) fn metrics(_: &mut String) {}
 pub(crate) use counting::metrics;
 
 #[cfg(feature = "count-allocations")]
-#[expect(unsafe_code, reason = "an allocator is unsafe to implement; each call is passed on as it came")]
+#[expect(
+    unsafe_code,
+    reason = "an allocator is unsafe to implement; each call is passed on as it came"
+)]
 mod counting {
     use std::alloc::{GlobalAlloc, Layout};
     use std::fmt::Write;
@@ -54,6 +57,9 @@ mod counting {
 
     pub(crate) fn metrics(out: &mut String) {
         let count = ALLOCATIONS.load(Ordering::Relaxed);
-        let _ = writeln!(out, "# TYPE plimsoll_allocations_total counter\nplimsoll_allocations_total {count}");
+        let _ = writeln!(
+            out,
+            "# TYPE plimsoll_allocations_total counter\nplimsoll_allocations_total {count}"
+        );
     }
 }

@@ -21,9 +21,15 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// Sends events to standard error; `PLIMSOLL_LOG` says which (`info`, `debug`, `plimsoll_net=debug`).
 pub(crate) fn log_events() {
     use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("PLIMSOLL_LOG");
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var("PLIMSOLL_LOG");
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(std::io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .init();
 }
 
 /// Serves `config` until told to stop.
@@ -32,23 +38,39 @@ pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Serves `config`; `beside` runs along on the control thread.
-pub(crate) fn serve_beside(config: &Config, beside: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
+pub(crate) fn serve_beside(
+    config: &Config,
+    beside: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         tokio::spawn(beside);
         let mut signals = Signals::listen()?;
         let mut admin = Vec::new();
         for &address in &config.admin {
             let listener = server::bind(address).await;
-            admin.push(listener.with_context(|| format!("cannot listen on admin address {address}"))?);
+            admin.push(
+                listener.with_context(|| format!("cannot listen on admin address {address}"))?,
+            );
         }
         let running = Arc::new(launch(config)?);
         for listener in admin {
-            tokio::spawn(server::serve(listener, Arc::clone(&running), allocator::metrics));
+            tokio::spawn(server::serve(
+                listener,
+                Arc::clone(&running),
+                allocator::metrics,
+            ));
         }
         announce(config, &running);
         signals.wait(&running).await;
-        tracing::info!(connections = running.peers.connections(), "draining; another signal stops now");
+        tracing::info!(
+            connections = running.peers.connections(),
+            "draining; another signal stops now"
+        );
         running.peers.drain().await;
         let drained = signals.drained(&running).await;
         tracing::info!(drained, "stopped");

@@ -42,7 +42,7 @@ pub fn request(
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(forward.host);
     out.extend_from_slice(b"\r\n");
-    let nominates = head.fields.first(Name::Connection).is_some();
+    let nominates = framing::nominates(&head.fields, bytes);
     for line in head.fields.iter() {
         let replaced = match line.name {
             Name::Host | Name::ContentLength | Name::XRequestId => true,
@@ -154,7 +154,7 @@ fn response_fields(
     out: &mut Vec<u8>,
     mut keep: impl FnMut(&Field) -> bool,
 ) {
-    let nominates = fields.first(Name::Connection).is_some();
+    let nominates = framing::nominates(fields, bytes);
     for line in fields.iter() {
         let internal = line.name == Name::XSendfile
             || (line.name == Name::Other && field::is_internal(line.name_span.of(bytes)));

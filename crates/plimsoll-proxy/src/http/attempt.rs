@@ -175,7 +175,9 @@ async fn attempt<'a>(
         Err(failure) if failure.blame == Side::Downstream => Outcome::Cancelled,
         Err(_) => Outcome::Failed,
     };
-    slot.release(verdict, latency, exchange.plane.since_start(clock::now()));
+    let now = clock::now();
+    exchange.facts.ended = Some(now);
+    slot.release(verdict, latency, exchange.plane.since_start(now));
     outcome
 }
 

@@ -11,7 +11,6 @@ use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::target::Target;
 use plimsoll_net::buffer::Buffer;
-use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use tokio::net::TcpStream;
 
@@ -64,11 +63,13 @@ pub(crate) struct Facts<'a> {
     pub(crate) detail: Option<&'static str>,
     pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
+    /// When the last server was done with it.
+    pub(crate) ended: Option<Instant>,
 }
 
 impl Facts<'_> {
     fn new(plane: &Plane, started: Instant) -> Self {
-        let at = clock::unix_time();
+        let at = plane.unix_time(started);
         let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
         Self {
             started,
@@ -87,6 +88,7 @@ impl Facts<'_> {
             detail: None,
             connect: None,
             first_byte: None,
+            ended: None,
         }
     }
 

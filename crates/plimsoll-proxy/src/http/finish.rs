@@ -7,13 +7,15 @@ use plimsoll_observe::access_log::Record;
 use crate::http::exchange::Exchange;
 
 /// Counts the exchange and writes its access log lines.
-pub(crate) fn finish(exchange: &Exchange<'_>) {
-    let facts = &exchange.facts;
+pub(crate) fn finish(exchange: &mut Exchange<'_>) {
+    let facts = &mut exchange.facts;
     let plane = exchange.plane;
     if let Some(reason) = facts.reason {
         plane.metrics.count_reason(reason);
     }
-    let total = clock::now().duration_since(facts.started);
+    let ended = *facts.ended.get_or_insert_with(clock::now);
+    let total = ended.duration_since(facts.started);
+    let facts = &exchange.facts;
     let Some(site) = facts.site else { return };
     if let Some(metrics) = plane.metrics.sites.get(site.index) {
         let method = exchange.scratch.head.method as usize;

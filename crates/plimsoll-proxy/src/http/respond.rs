@@ -64,7 +64,7 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
 }
 
 fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
-    let date = exchange.plane.http_date();
+    let date = exchange.plane.http_date(exchange.facts.at);
     let has_head = exchange.facts.has_head;
     let (head, bytes) = (&exchange.scratch.head, exchange.inbound.filled());
     let media = match answer.body {

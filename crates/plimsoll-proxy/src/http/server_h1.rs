@@ -1,6 +1,5 @@
 //! Requests of one HTTP/1 client connection, one after the other.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use plimsoll_http::h1::parse::{self, Attempts, Parsed};
@@ -25,13 +24,13 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Serves what has arrived on `connection`; gives it back when it waits for its next request.
-pub(crate) async fn serve(plane: Rc<Plane>, connection: Connection) -> Option<Connection> {
+pub(crate) async fn serve(plane: &Plane, connection: Connection) -> Option<Connection> {
     let generation = &*plane.generation;
     let listener = generation.listeners.get(connection.listener)?;
     let _active = Active::new(plane.metrics.listeners.get(connection.listener));
-    let mut scratch = ScratchLease::new(&plane);
+    let mut scratch = ScratchLease::new(plane);
     let mut inbound = plane.worker.buffers.lend();
-    let mut first = connection.first_deadline;
+    let mut first = connection.is_new.then_some(connection.deadline);
     loop {
         let (client, timer) = (&connection.stream, &connection.timer);
         let arrival = read_head(
@@ -64,7 +63,7 @@ pub(crate) async fn serve(plane: Rc<Plane>, connection: Connection) -> Option<Co
             None => walk::walk(&mut exchange).await,
             Some(rejection) => walk::refuse(&mut exchange, rejection).await,
         };
-        let used = exchange.used();
+        let (used, ended) = (exchange.used(), exchange.facts.ended);
         match ending {
             Ending::Keep => {}
             Ending::Close => return None,
@@ -79,7 +78,8 @@ pub(crate) async fn serve(plane: Rc<Plane>, connection: Connection) -> Option<Co
         }
         inbound.take(used);
         if inbound.is_empty() {
-            return Some(connection.rested());
+            let idle_from = ended.unwrap_or_else(clock::now);
+            return Some(connection.rested(idle_from + listener.idle_timeout));
         }
         inbound.compact();
     }

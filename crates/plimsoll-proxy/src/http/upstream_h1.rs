@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::size_line;
 use plimsoll_http::framing::{Framing, Length, Reuse};
@@ -271,7 +271,7 @@ impl Answer<'_, '_> {
         let mut buffer = self.plane.worker.buffers.lend();
         let uploading = upload.uploading;
         upload
-            .alongside(self.final_head(&mut buffer, uploading))
+            .alongside(self.final_head(&mut buffer, uploading, sent))
             .await
             .map_err(|f| client_failure(&f))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
@@ -288,7 +288,7 @@ impl Answer<'_, '_> {
 
         let (length, coding) = self.client_length(framing.length());
         let persists = self.persists && !uploading.get() && length != Length::UntilClose;
-        let date = self.plane.http_date();
+        let date = self.plane.http_date(self.facts.at);
         let connection = match (persists, self.head.version) {
             (false, _) => Some("close"),
             (true, Version::Http10) => Some("keep-alive"),
@@ -350,10 +350,11 @@ impl Answer<'_, '_> {
         &mut self,
         buffer: &mut Buffer,
         uploading: &Cell<bool>,
+        sent: Instant,
     ) -> Result<(), Failure> {
         let mut interim = 0;
         loop {
-            self.read_head(buffer, uploading, interim > 0).await?;
+            self.read_head(buffer, uploading, sent, interim > 0).await?;
             match self.response.status {
                 101 => {
                     let detail = "the server switched protocols unasked";
@@ -393,11 +394,13 @@ impl Answer<'_, '_> {
         &mut self,
         buffer: &mut Buffer,
         uploading: &Cell<bool>,
+        sent: Instant,
         is_answered: bool,
     ) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         let mut is_watched = true;
         let mut is_timed = false;
+        let uploads = uploading.get();
         loop {
             if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
                 match parse::response(buffer.filled(), self.response).map_err(bad_head)? {
@@ -421,7 +424,9 @@ impl Answer<'_, '_> {
                     is_watched = false;
                 }
                 if !std::mem::replace(&mut is_timed, true) {
-                    self.timer.set(clock::now() + self.response_timeout);
+                    // The server's time begins when the request has been sent.
+                    let from = if uploads { clock::now() } else { sent };
+                    self.timer.set(from + self.response_timeout);
                 }
                 let late = Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered);
                 self.timer.poll(context).map(|_| Err(late))
