@@ -1,1 +1,37 @@
-//! The end-to-end harness.
+//! Tools for tests on the real binary.
+//!
+//! | tool | is |
+//! |---|---|
+//! | [`raw::Raw`] | a client that sends exactly these bytes and reports every byte and the kind of close |
+//! | [`recorder::Recorder`] | an upstream that records what reaches it and answers by script |
+//! | [`fault::Fault`] | an upstream that fails in one named way |
+//! | [`load::Load`] | a closed-loop client that accounts for every request |
+//! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
+//!
+//! Nothing here shares code with Plimsoll: a fault in its parser must not hide behind the same
+//! fault in the test. All threads block and all waits have a deadline. A tool that cannot do its
+//! work panics, because the test it serves has failed.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a tool that cannot work fails its test"
+)]
+#![allow(
+    clippy::result_large_err,
+    reason = "errors are what tests look at, and none is hot"
+)]
+
+pub mod body;
+pub mod daemon;
+pub mod fault;
+pub mod head;
+pub mod load;
+pub mod nginx;
+pub mod plimsoll;
+pub mod ports;
+pub mod raw;
+pub mod recorder;
+pub mod script;
+pub mod wait;
+pub mod wire;

@@ -32,14 +32,11 @@ pub(crate) fn log_events() {
         .init();
 }
 
-/// Serves `config` until told to stop.
-pub(crate) fn serve(config: &Config) -> anyhow::Result<()> {
-    serve_beside(config, async {})
-}
-
-/// Serves `config`; `beside` runs along on the control thread.
-pub(crate) fn serve_beside(
+/// Serves `config` until told to stop. A one-liner has no say in where the metrics are, and goes
+/// without them when another process has the address; `beside` runs along on the control thread.
+pub(crate) fn serve(
     config: &Config,
+    is_one_liner: bool,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -16,7 +16,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    serving::serve(&configuration(&arguments.listen, &arguments.servers)?)
+    serving::serve(
+        &configuration(&arguments.listen, &arguments.servers)?,
+        true,
+        async {},
+    )
 }
 
 /// The configuration that serves `listen` from `servers`.

@@ -1,0 +1,308 @@
+//! The real binary, started with a configuration in a directory of its own.
+
+use crate::daemon::{Daemon, Signal};
+use crate::{ports, wait};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How to start Plimsoll.
+///
+/// Configuration and arguments may hold `{port}` and `{port:NAME}`, replaced by free ports for
+/// which the start waits, `{dir}`, the directory of the run, and `{NAME}` for each [`Start::set`].
+pub struct Start {
+    configuration: Option<String>,
+    arguments: Vec<String>,
+    names: BTreeMap<String, String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Start {
+    /// Runs `plimsoll run -c FILE` with this configuration.
+    #[must_use]
+    pub fn run(configuration: &str) -> Self {
+        let arguments = ["run", "-c", "{dir}/plimsoll.conf"]
+            .map(str::to_owned)
+            .into();
+        Self {
+            configuration: Some(configuration.to_owned()),
+            ..Self::with(arguments)
+        }
+    }
+
+    /// Runs `plimsoll proxy LISTEN SERVER…` with a free port to listen on.
+    #[must_use]
+    pub fn proxy(servers: &[SocketAddr]) -> Self {
+        let head = ["proxy", "127.0.0.1:{port}"].map(str::to_owned);
+        Self::with(
+            head.into_iter()
+                .chain(servers.iter().map(ToString::to_string))
+                .collect(),
+        )
+    }
+
+    /// Runs `plimsoll` with these arguments.
+    #[must_use]
+    pub fn with(arguments: Vec<String>) -> Self {
+        Self {
+            configuration: None,
+            arguments,
+            names: BTreeMap::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Replaces `{name}` by `value`.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.names.insert(format!("{{{name}}}"), value.to_string());
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts Plimsoll and waits until it listens on every port of the text.
+    ///
+    /// # Panics
+    /// With its error output, if it does not.
+    #[must_use]
+    pub fn start(self) -> Plimsoll {
+        let mut plimsoll = self.spawn();
+        let ports: Vec<_> = plimsoll.ports.values().copied().collect();
+        plimsoll.daemon.wait_listening(&ports);
+        plimsoll
+    }
+
+    /// Starts Plimsoll and waits for nothing: for a configuration it must refuse.
+    ///
+    /// # Panics
+    /// If there is no binary.
+    #[must_use]
+    pub fn spawn(self) -> Plimsoll {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let mut texts = Texts {
+            names: self.names,
+            ports: BTreeMap::new(),
+        };
+        texts
+            .names
+            .insert("{dir}".to_owned(), directory.path().display().to_string());
+        if let Some(configuration) = &self.configuration {
+            let text = texts.fill(configuration);
+            fs::write(directory.path().join("plimsoll.conf"), text).expect("it is writable");
+        }
+        let mut command = Command::new(binary());
+        command.args(self.arguments.iter().map(|argument| texts.fill(argument)));
+        command.current_dir(directory.path()).envs(self.environment);
+        let daemon = Daemon::spawn("plimsoll", "build it first", command);
+        Plimsoll {
+            daemon,
+            ports: texts.ports,
+            names: texts.names,
+            directory,
+        }
+    }
+}
+
+/// A running Plimsoll. It is killed when this is dropped; a panic in it fails the test.
+pub struct Plimsoll {
+    daemon: Daemon,
+    ports: BTreeMap<String, u16>,
+    names: BTreeMap<String, String>,
+    directory: TempDir,
+}
+
+impl Plimsoll {
+    /// Returns the address with the port `{port}`.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address_of("")
+    }
+
+    /// Returns the address with the port `{port:name}`.
+    ///
+    /// # Panics
+    /// If no text had that name.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> SocketAddr {
+        let port = self
+            .ports
+            .get(name)
+            .unwrap_or_else(|| panic!("no port has the name {name:?}"));
+        ports::local(*port)
+    }
+
+    /// Returns the directory of the run.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the program.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Replaces the configuration file, with the names and ports of the start. New ports are
+    /// not waited for.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn rewrite(&mut self, configuration: &str) {
+        let mut texts = Texts {
+            names: self.names.clone(),
+            ports: self.ports.clone(),
+        };
+        let text = texts.fill(configuration);
+        self.ports = texts.ports;
+        fs::write(self.directory().join("plimsoll.conf"), text).expect("it was written before");
+    }
+
+    /// Sends `signal`.
+    pub fn signal(&mut self, signal: Signal) {
+        self.daemon.signal(signal);
+    }
+
+    /// Waits until it ends by itself, and returns how.
+    pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
+        self.daemon.wait_exit(within)
+    }
+
+    /// Returns what it wrote to its error output so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.daemon.stderr()
+    }
+
+    /// Returns the lines of a log file in its directory; none if there is no such file yet.
+    #[must_use]
+    pub fn log(&self, file: &str) -> Vec<String> {
+        let text = fs::read(self.directory().join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until a log file has `count` lines, and returns them.
+    ///
+    /// # Panics
+    /// If it has not `within` that time.
+    #[must_use]
+    pub fn wait_log(&self, file: &str, count: usize, within: Duration) -> Vec<String> {
+        let enough = || Some(self.log(file)).filter(|lines| lines.len() >= count);
+        wait::until(within, enough).unwrap_or_else(|| {
+            panic!(
+                "{file} has not {count} lines within {within:?}: {:#?}",
+                self.log(file)
+            )
+        })
+    }
+
+    /// Returns the open file descriptors of the process.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.daemon.id())).map_or(0, Iterator::count)
+    }
+
+    /// Returns the resident memory of the process in bytes.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
+        kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
+    }
+}
+
+impl Drop for Plimsoll {
+    fn drop(&mut self) {
+        let stderr = self.stderr();
+        let panicked = stderr.contains("panicked at");
+        assert!(
+            !panicked || std::thread::panicking(),
+            "plimsoll panicked:\n{stderr}"
+        );
+    }
+}
+
+/// Fills placeholders and remembers the ports it gave.
+struct Texts {
+    names: BTreeMap<String, String>,
+    ports: BTreeMap<String, u16>,
+}
+
+impl Texts {
+    fn fill(&mut self, text: &str) -> String {
+        let mut filled = text.to_owned();
+        for (name, value) in &self.names {
+            filled = filled.replace(name, value);
+        }
+        while let Some((before, rest)) = filled.split_once("{port") {
+            let Some((name, after)) = rest.split_once('}') else {
+                break;
+            };
+            let name = name.strip_prefix(':').unwrap_or(name).to_owned();
+            let port = *self.ports.entry(name).or_insert_with(ports::free);
+            filled = format!("{before}{port}{after}");
+        }
+        filled
+    }
+}
+
+/// Returns the binary: `PLIMSOLL_BIN`, or `plimsoll` in the directory where Cargo put this
+/// test's profile.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PLIMSOLL_BIN") {
+        let path = PathBuf::from(path);
+        assert!(
+            path.is_file(),
+            "PLIMSOLL_BIN names no file: {}",
+            path.display()
+        );
+        return path;
+    }
+    let test = std::env::current_exe().expect("a test knows its own file");
+    let path = test
+        .parent()
+        .and_then(Path::parent)
+        .map(|profile| profile.join("plimsoll"));
+    let path = path.expect("a test lies in target/<profile>/deps");
+    let shown = path.display();
+    assert!(
+        path.is_file(),
+        "{shown} is not there: run `cargo build -p plimsoll` or set PLIMSOLL_BIN"
+    );
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_names_and_ports() {
+        let names = BTreeMap::from([("{server}".to_owned(), "127.0.0.1:9".to_owned())]);
+        let mut texts = Texts {
+            names,
+            ports: BTreeMap::new(),
+        };
+        let filled = texts.fill("listen {port}; admin {port:admin}; again {port} { {server} }");
+        let (port, admin) = (texts.ports[""], texts.ports["admin"]);
+        assert_ne!(port, admin);
+        assert_eq!(
+            filled,
+            format!("listen {port}; admin {admin}; again {port} {{ 127.0.0.1:9 }}")
+        );
+    }
+}
