@@ -49,10 +49,14 @@ pub(crate) fn serve(
         let mut signals = Signals::listen()?;
         let mut admin = Vec::new();
         for &address in &config.admin {
-            let listener = server::bind(address).await;
-            admin.push(
-                listener.with_context(|| format!("cannot listen on admin address {address}"))?,
-            );
+            match server::bind(address).await {
+                Ok(listener) => admin.push(listener),
+                // Nobody asked for it here; the traffic matters more.
+                Err(error) if is_one_liner => tracing::warn!(%address, %error, "no metrics"),
+                Err(error) => {
+                    return Err(error).context(format!("cannot listen on admin address {address}"));
+                }
+            }
         }
         let running = Arc::new(launch(config)?);
         for listener in admin {
