@@ -1,6 +1,7 @@
 //! The program: verbs, signals, exit codes.
 
 mod allocator;
+mod configuration;
 mod exit;
 mod serving;
 mod verbs;
@@ -9,9 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Load balancer and reverse proxy.
+/// Load balancer and reverse proxy: one program, one configuration file.
 #[derive(Debug, Parser)]
-#[command(name = "plimsoll", version, about, max_term_width = 100)]
+#[command(name = "plimsoll", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -19,17 +20,32 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Serve a configuration file
+    Run(verbs::run::Arguments),
     /// Balance one address over servers, without a file
     Proxy(verbs::proxy::Arguments),
     /// Two demo servers behind the balancer, nothing else needed
     Demo(verbs::demo::Arguments),
+    /// Show every error and warning of a configuration file
+    Check(verbs::check::Arguments),
+    /// Lay configuration files out
+    Fmt(verbs::fmt::Arguments),
+    /// Explain an error or a warning by its code
+    Explain(verbs::explain::Arguments),
+    /// Print the JSON Schema of the configuration's JSON form
+    Schema,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     serving::log_events();
-    exit::code(match arguments.verb {
-        Verb::Proxy(arguments) => verbs::proxy::run(&arguments),
-        Verb::Demo(arguments) => verbs::demo::run(&arguments),
+    exit::code(match &arguments.verb {
+        Verb::Run(arguments) => verbs::run::run(arguments),
+        Verb::Proxy(arguments) => verbs::proxy::run(arguments),
+        Verb::Demo(arguments) => verbs::demo::run(arguments),
+        Verb::Check(arguments) => verbs::check::run(arguments),
+        Verb::Fmt(arguments) => verbs::fmt::run(arguments),
+        Verb::Explain(arguments) => verbs::explain::explain(arguments),
+        Verb::Schema => verbs::explain::schema(),
     })
 }

@@ -1,5 +1,8 @@
 //! One file a verb.
 
+pub(crate) mod check;
 pub(crate) mod demo;
-pub(crate) mod one_line;
+pub(crate) mod explain;
+pub(crate) mod fmt;
 pub(crate) mod proxy;
+pub(crate) mod run;

@@ -1,9 +1,10 @@
 //! `plimsoll proxy LISTEN SERVER…`: a configuration without a file.
 
-use anyhow::anyhow;
 use plimsoll_config::model::Config;
+use plimsoll_control::files::Files;
 
-use crate::{serving, verbs::one_line};
+use crate::configuration;
+use crate::serving;
 
 /// What `plimsoll proxy` takes.
 #[derive(Debug, clap::Args)]
@@ -13,17 +14,50 @@ pub(crate) struct Arguments {
     /// The servers: `host:port`
     #[arg(required = true)]
     servers: Vec<String>,
+    /// Write the access log to standard output
+    #[arg(long)]
+    log: bool,
+    /// Print the configuration file that does the same, and end
+    #[arg(long)]
+    print_config: bool,
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the configuration is what was asked for"
+)]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    serving::serve(
-        &configuration(&arguments.listen, &arguments.servers)?,
-        true,
-        async {},
-    )
+    let log = if arguments.log {
+        "log stdout json"
+    } else {
+        "log off"
+    };
+    let text = text(&arguments.listen, &arguments.servers, log);
+    if arguments.print_config {
+        load(&text)?;
+        print!("{text}");
+        return Ok(());
+    }
+    serving::serve(&load(&text)?, true, async {})
 }
 
 /// The configuration that serves `listen` from `servers`.
 pub(crate) fn configuration(listen: &str, servers: &[String]) -> anyhow::Result<Config> {
-    one_line::proxy(listen, servers).map_err(|error| anyhow!(error))
+    load(&text(listen, servers, "log off"))
+}
+
+fn text(listen: &str, servers: &[String], log: &str) -> String {
+    let servers: String = servers
+        .iter()
+        .map(|server| format!("    server {server}\n"))
+        .collect();
+    format!(
+        "site * {{\n    listen {listen}\n    {log}\n    route {{ proxy app }}\n}}\n\npool app {{\n    balance round-robin\n{servers}}}\n"
+    )
+}
+
+fn load(text: &str) -> anyhow::Result<Config> {
+    let loaded = plimsoll_config::load_text("command line", text, &Files);
+    configuration::show(&loaded.diagnostics, &loaded.sources);
+    configuration::usable(loaded)
 }

@@ -1,0 +1,330 @@
+//! The table of problems. A code keeps its number for ever: people search for it.
+
+/// A kind of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Code {
+    /// `E0312`: an error; `W0601`: a warning.
+    pub id: &'static str,
+    /// What `plimsoll explain` says.
+    pub explain: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident = $id:literal: $explain:literal;)*) => {
+        $(pub(crate) static $name: Code = Code { id: $id, explain: $explain };)*
+
+        /// All codes, in order.
+        pub static ALL: &[&Code] = &[$(&$name,)*];
+    };
+}
+
+codes! {
+STRING = "E0101":
+"A string was opened with a quote and never closed. A \"string\" ends on the line it begins on; a
+`raw string` may go over several lines. Close it:
+
+    respond 200 \"all is well\"
+";
+ESCAPE = "E0102":
+"A backslash in a \"string\" is followed by something that has no meaning. Known are \\\" for a quote,
+\\\\ for a backslash, \\n, \\t, and \\u{2013} for a character by its number. Where backslashes are
+common, as in a regular expression, use backquotes: nothing is special between them.
+
+    respond 200 `C:\\temp`
+";
+BRACE = "E0103":
+"A brace stands inside a word. A `{` opens a block only as a word of its own, with a blank before it,
+so that patterns may hold braces without surprises. If the block was meant, add the blank; if the brace
+belongs to the word, put the word in quotes:
+
+    site example.com {
+    route \"/a{2}\" { proxy app }
+";
+UNCLOSED = "E0104":
+"A block was opened with `{` and the file ended before its `}`. The mark shows the brace that is still
+open, which is often not the one that was forgotten: look for the first statement that stands too deep.
+`plimsoll fmt` shows the depth of every line once the braces match.
+";
+CLOSE = "E0105":
+"A `}` closes a block that was never opened. Usually an earlier block was closed too early, or a `{` is
+missing at the end of a line. Remove the brace, or open the block:
+
+    pool app {
+        server 10.0.0.1:80
+    }
+";
+NAMELESS = "E0106":
+"A `{` stands where a statement begins. Every block belongs to a statement, and its brace stands on the
+same line as the statement's name. Join the two lines:
+
+    site example.com {
+";
+DEPTH = "E0107":
+"Blocks are nested deeper than any configuration needs. The limit keeps a broken or hostile file from
+using up memory. Look for a block that is never closed, or for a snippet that holds itself.
+";
+SUBSTITUTION = "E0108":
+"A `${` is not a substitution. Known are `${NAME}` for a variable of the environment, `${NAME:-text}`
+for one with a default, and `${file:PATH}` for the contents of a file. Where a dollar and a brace are just
+text, use backquotes:
+
+    respond 200 `costs ${5}`
+";
+VARIABLE = "E0109":
+"A variable of the environment is not set. An empty value would hide the mistake, so it is an error. Set
+the variable where Plimsoll is started, or give a default:
+
+    listen ${LISTEN:-127.0.0.1:8080}
+";
+FILE = "E0110":
+"A file named in `${file:PATH}` cannot be read, or is not text. Its contents take the place of the
+substitution, without the line end at its end. Check the path, which counts from the folder in which
+Plimsoll was started, and that its user may read it.
+";
+NOT_TEXT = "E0111":
+"The file is not a text. A configuration is UTF-8; a NUL byte, another encoding or a control character
+shows that this is some other file, or one that was damaged. Check the path, and save it as UTF-8.
+";
+TOO_LARGE = "E0112":
+"The file is larger than 16 MiB. The limit keeps a wrong path (a log, a disk image) from using up memory.
+A configuration of that size can be split with `include`.
+";
+QUOTE = "E0113":
+"A quote stands in the middle of a word, or a quoted word goes on without a blank. Quotes begin at the
+start of a word, or right behind its `=`. Put the whole word in quotes:
+
+    respond 200 \"say \\\"hello\\\"\"
+";
+UNREADABLE = "E0114":
+"The configuration file cannot be read. The message says what the system answered. Check the path given
+with `-c` (or `PLIMSOLL_CONFIG`; the default is /etc/plimsoll/plimsoll.conf), and that its user may read it.
+";
+UNKNOWN = "E0201":
+"This word is not a directive. Spelling counts, in lower case. The message names the nearest word that is
+known here; the reference lists all of them, each with the blocks it may stand in.
+";
+MISPLACED = "E0202":
+"This directive exists, but not in this block. Each directive says something about one kind of thing: a
+`server` belongs to a pool, a `route` to a site. Move it to the block that the message names:
+
+    pool app {
+        server 10.0.0.1:80
+    }
+";
+NOT_YET = "E0203":
+"This word belongs to the language, and this version cannot do it yet. It is refused because a
+configuration that silently does less than it says is worse than one that does not start. Remove it, or
+use a version that has it: the change log says which.
+";
+ARGUMENTS = "E0204":
+"The directive has too many or too few words. The message shows how it is written; words in capitals
+stand for values, brackets hold what may be left out, dots what may be repeated. A value with blanks needs
+quotes:
+
+    respond 200 \"all is well\"
+";
+BLOCK = "E0205":
+"The directive needs a block and has none, or has one and takes none. A block is what stands between `{`
+and `}` after it. Add it or remove it:
+
+    pool app {
+        server 10.0.0.1:80
+    }
+";
+OPTION = "E0206":
+"The directive has no option of this name. An option is written `name=value`, without blanks around the
+equals sign. The message lists the options that are known here.
+";
+REPEATED = "E0207":
+"Something that can be said once is said twice. The second saying would silently win or lose, so neither
+does. Keep the one that is meant; what all sites share belongs in `defaults`.
+";
+VALUE = "E0208":
+"The value is not one of those that are known here. The message lists them, and the nearest one if there
+is one. Values are written in lower case.
+";
+UNIT = "E0209":
+"A duration, a size or a rate is written with its unit, because a bare number means seconds to one reader
+and milliseconds to the next. Durations take ms, s, m, h and d; sizes B, KiB, MiB, GiB (or kB, MB, GB);
+byte rates a size and `/s`:
+
+    timeout header=10s idle=1.5m
+    request-limits body=10MiB min-rate=240B/s
+";
+RANGE = "E0210":
+"The number is outside of what is allowed or is no number. The message gives the range. The limits are
+those of the protocol (a port has 16 bits) or keep the memory of a connection bounded (a head has at most
+32 KiB).
+";
+ADDRESS = "E0211":
+"This is not an address. Where Plimsoll listens is `:8080` for every address, `127.0.0.1:8080` or
+`[::1]:8080`; a server is a host or an address and a port. The port is never left out, as there is no
+value that is right for everyone:
+
+    server 10.0.0.1:8080
+    server [2001:db8::1]:8080
+    server app.internal:8080
+";
+HOST = "E0212":
+"This is not a host that a site can be named by. A site takes names (`example.com`), names below one
+(`*.example.com`), addresses, or `*` for all hosts. It takes no scheme, path or port: where it listens is
+said with `listen`.
+
+    site example.com www.example.com {
+        listen :8080
+    }
+";
+PATH = "E0213":
+"This is not a path that a route can take. A path is exact (`/about`) or takes everything below
+(`/static/*`), and it is written in the one form in which requests are compared: without `..`, `//`, or
+escapes that are not needed. The message gives that form.
+";
+METHOD = "E0214":
+"This is not a method that can be matched. Methods are written in capitals, several with commas:
+`method=GET,HEAD`. CONNECT and TRACE are refused before any route is looked at.
+";
+STATUS = "E0215":
+"This is not a status that can be answered with. A response has a status from 200 to 599; what is below
+is interim and never ends a request. For example:
+
+    respond 204
+";
+INCLUDE_CYCLE = "E0301":
+"A file includes itself, directly or through others. The message shows the chain. Move what both need into
+a third file.
+";
+INCLUDE_MISSING = "E0302":
+"An included file does not exist or cannot be read. A pattern with `*` may match nothing; a plain name must
+be there. Paths count from the folder of the file that includes.
+";
+INCLUDE_LIMIT = "E0303":
+"Includes go deeper than 16 files or bring in more than 1,000. The limits keep a folder that was included by
+mistake from being read whole. Include a narrower pattern.
+";
+SNIPPET_UNKNOWN = "E0304":
+"`use` names a snippet that does not exist. A snippet is written once at the top level, before or after
+its use, in any file:
+
+    snippet short { timeout header=2s idle=10s }
+    site a.example { use short }
+";
+SNIPPET_CYCLE = "E0305":
+"A snippet uses itself, directly or through others. It would never end. Move what both need into a third
+snippet.
+";
+SNIPPET_TWICE = "E0306":
+"Two snippets have the same name. Which one is used would depend on the order of files. Rename one.
+";
+POOL_TWICE = "E0310":
+"Two pools have the same name. Their servers are not merged, because a pool that is assembled from several
+places is hard to read. Rename one, or move its servers into the other.
+";
+POOL_UNKNOWN = "E0312":
+"A route proxies to a pool that does not exist. Pools are written at the top level, in any order. To proxy
+to a single server without a pool, write its host and port:
+
+    pool app { server 10.0.0.1:80 }
+    site example.com {
+        route /api/* { proxy app }
+        route { proxy 10.0.0.9:3000 }
+    }
+";
+NO_SERVER = "E0313":
+"A pool has no server, so every request to it would fail. Give it at least one:
+
+    pool app { server 10.0.0.1:80 }
+";
+SERVER_TWICE = "E0314":
+"A pool names the same server twice. Each would be counted, limited and checked as if the other did not
+exist. To give a server more requests, give it a weight:
+
+    server 10.0.0.1:80 weight=2
+";
+HOST_TWICE = "E0315":
+"Two sites on the same listener answer for the same host; the second would never be reached. Merge them, or
+have one listen elsewhere. Host names do not differ by case or by a dot at the end.
+";
+NO_ACTION = "E0316":
+"A route does not say what to do with a request. It ends in exactly one action, `proxy` or `respond`:
+
+    route /api/* { proxy app }
+";
+TWO_ACTIONS = "E0317":
+"A route has two actions, and a request can have only one. Keep one, or make two routes that take
+different paths. The first route that takes a request decides.
+";
+NOTHING = "E0318":
+"The configuration serves nothing: it has no site. The smallest one that does:
+
+    site * {
+        listen :8080
+        route { proxy 127.0.0.1:3000 }
+    }
+";
+TOO_MANY = "E0319":
+"There were so many problems that only the first hundred are shown. They often have one cause: a brace that
+is missing near the top makes everything after it stand in the wrong block. Mend the first few and run the
+check again.
+";
+JSON = "E0401":
+"The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
+the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
+";
+UNREACHABLE = "W0601":
+"A route can never be reached, because an earlier one takes every request that it would. The first route
+that matches decides. Write the narrower one first:
+
+    route /api/* { proxy api }
+    route { proxy app }
+";
+POOL_UNUSED = "W0602":
+"No route proxies to this pool. It costs nothing at run time, and is often left over or misspelt
+elsewhere. Remove it, or add the route that was meant.
+";
+SNIPPET_UNUSED = "W0603":
+"No block uses this snippet. It has no effect. Remove it, or `use` it where it was meant.
+";
+ADMIN_OPEN = "W0604":
+"The admin listener can be reached from other machines. It tells names of sites, pools and servers, and has
+no password in this version. Listen on a loopback address, and let a site in front of it decide who may
+see it.
+";
+NO_PRIMARY = "W0605":
+"Every server of the pool is a backup or has weight 0. Backups are used only when no other server may be
+picked, and weight 0 takes nothing new, so the pool is in its emergency state all the time. Give one server
+a weight, or take `backup` away.
+";
+NO_ROUTE = "W0606":
+"The site has no route, so every request to it is answered with 404. Add one:
+
+    route { proxy app }
+";
+}
+
+/// What `plimsoll explain` says of a code, in any case.
+pub fn explain(id: &str) -> Option<&'static str> {
+    ALL.iter()
+        .find(|code| code.id.eq_ignore_ascii_case(id))
+        .map(|code| code.explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_in_order_and_explained() {
+        for pair in ALL.windows(2) {
+            let key = |code: &Code| (code.id.starts_with('W'), code.id);
+            assert!(key(pair[0]) < key(pair[1]), "{} {}", pair[0].id, pair[1].id);
+        }
+        for code in ALL {
+            assert!(
+                code.explain.matches(['.', ':']).count() >= 2,
+                "{} says too little",
+                code.id
+            );
+        }
+        assert!(explain("e0312").is_some() && explain("E9999").is_none());
+    }
+}

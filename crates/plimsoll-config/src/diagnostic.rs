@@ -1,0 +1,239 @@
+//! What is wrong with a configuration: where, why, and what to do next.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use crate::codes::Code;
+use crate::source::{Sources, Span, offset};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can, and is probably not what was meant.
+    Warning,
+}
+
+/// A place with a remark.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Where.
+    pub span: Span,
+    /// What about it; may be empty.
+    pub text: String,
+}
+
+/// One problem.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// Which kind of problem.
+    pub code: &'static Code,
+    /// One line that says it.
+    pub message: String,
+    /// Where it is.
+    pub primary: Label,
+    /// What else has to do with it.
+    pub related: Vec<Label>,
+    /// More to know.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(code: &'static Code, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            primary: Label {
+                span,
+                text: String::new(),
+            },
+            related: Vec::new(),
+            notes: Vec::new(),
+            help: None,
+        }
+    }
+
+    pub(crate) fn label(mut self, text: impl Into<String>) -> Self {
+        self.primary.text = text.into();
+        self
+    }
+
+    pub(crate) fn related(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.related.push(Label {
+            span,
+            text: text.into(),
+        });
+        self
+    }
+
+    pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        if self.code.id.starts_with('W') {
+            Severity::Warning
+        } else {
+            Severity::Error
+        }
+    }
+
+    /// The problem as a person reads it.
+    pub fn render(&self, sources: &Sources, color: bool) -> String {
+        let level = match self.severity() {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut excerpts: Vec<Excerpt<'_>> = Vec::new();
+        let labels = std::iter::once((&self.primary, AnnotationKind::Primary));
+        for (label, kind) in labels.chain(
+            self.related
+                .iter()
+                .map(|label| (label, AnnotationKind::Context)),
+        ) {
+            Excerpt::add(&mut excerpts, sources, label, kind);
+        }
+        let mut group = level
+            .primary_title(self.message.as_str())
+            .id(self.code.id)
+            .elements(Vec::<Element<'_>>::new());
+        for excerpt in &excerpts {
+            let annotations = excerpt.marks.iter().map(|(range, text, kind)| {
+                let annotation = kind.span(range.clone());
+                if text.is_empty() {
+                    annotation
+                } else {
+                    annotation.label(*text)
+                }
+            });
+            let snippet = Snippet::source(excerpt.text.as_str())
+                .path(excerpt.name)
+                .line_start(excerpt.line as usize);
+            group = group.element(snippet.annotations(annotations));
+        }
+        group = group.elements(
+            self.notes
+                .iter()
+                .map(|note| Level::NOTE.message(note.as_str())),
+        );
+        group = group.elements(
+            self.help
+                .iter()
+                .map(|help| Level::HELP.message(help.as_str())),
+        );
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        renderer.render(&[group])
+    }
+
+    /// The problem as a program reads it.
+    pub fn to_json(&self, sources: &Sources) -> Value {
+        let (line, column) = sources.position(self.primary.span);
+        let file = sources.file(self.primary.span.file).map(|file| &*file.name);
+        json!({
+            "code": self.code.id,
+            "severity": if self.severity() == Severity::Error { "error" } else { "warning" },
+            "message": self.message,
+            "file": file,
+            "line": line,
+            "column": column,
+            "label": self.primary.text,
+            "notes": self.notes,
+            "help": self.help,
+        })
+    }
+}
+
+/// Longest line that is shown; of a longer one, the part around the place.
+const LINE_BYTES_MAX: usize = 160;
+
+/// The lines around the marked places of one file.
+struct Excerpt<'a> {
+    name: &'a str,
+    file: u32,
+    line: u32,
+    text: String,
+    marks: Vec<(Range<usize>, &'a str, AnnotationKind)>,
+}
+
+impl<'a> Excerpt<'a> {
+    /// Shows `label`, in the excerpt that has its line if there is one. Only the line itself is
+    /// shown, so that the cost does not depend on the file.
+    fn add(excerpts: &mut Vec<Self>, sources: &'a Sources, label: &'a Label, kind: AnnotationKind) {
+        let Some(file) = sources.file(label.span.file) else {
+            return;
+        };
+        let (line, _) = sources.position(label.span);
+        let text = file.line(line).trim_end_matches('\r');
+        let start =
+            (label.span.start.saturating_sub(file.line_start(line)) as usize).min(text.len());
+        let end = (label.span.end.saturating_sub(file.line_start(line)) as usize)
+            .min(text.len())
+            .max(start);
+        let cut = cut(text, start);
+        let shown = text.get(cut.clone()).unwrap_or_default();
+        let range = start - cut.start..end.min(cut.end).max(start) - cut.start;
+        // A place at the end of a line, or of the file, is one column wide.
+        let range = if range.is_empty() {
+            range.start..(range.start + 1).min(shown.len() + 1)
+        } else {
+            range
+        };
+        let mark = (range, label.text.as_str(), kind);
+        match excerpts
+            .iter_mut()
+            .find(|e| e.file == label.span.file && e.line == line)
+        {
+            Some(excerpt) if excerpt.text.starts_with(shown) => excerpt.marks.push(mark),
+            _ => {
+                let text = format!("{shown}\n");
+                excerpts.push(Self {
+                    name: &file.name,
+                    file: label.span.file,
+                    line,
+                    text,
+                    marks: vec![mark],
+                });
+            }
+        }
+    }
+}
+
+/// The part of a long line that is shown for a place at `at`.
+fn cut(text: &str, at: usize) -> Range<usize> {
+    if text.len() <= LINE_BYTES_MAX {
+        return 0..text.len();
+    }
+    let floor = |at: usize| {
+        (0..=at)
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0)
+    };
+    let start = floor(at.saturating_sub(LINE_BYTES_MAX / 2));
+    start..floor((start + LINE_BYTES_MAX).min(text.len()))
+}
+
+/// The place of byte `at` in a file.
+pub(crate) fn point(file: u32, at: usize) -> Span {
+    Span {
+        file,
+        start: offset(at),
+        end: offset(at + 1),
+    }
+}

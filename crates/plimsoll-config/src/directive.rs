@@ -1,0 +1,165 @@
+//! The table of directives. One row drives parsing, checking, the reference manual and the schema.
+
+use crate::directives::{pool, root, route, settings, site};
+use crate::draft::Scope;
+use crate::read::Reader;
+use crate::syntax::Stmt;
+
+/// A kind of block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Context {
+    Root,
+    Defaults,
+    Site,
+    Route,
+    Pool,
+}
+
+impl Context {
+    /// How messages call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Root => "the top level",
+            Self::Defaults => "`defaults`",
+            Self::Site => "`site`",
+            Self::Route => "`route`",
+            Self::Pool => "`pool`",
+        }
+    }
+}
+
+/// One row.
+pub(crate) struct Directive {
+    pub(crate) name: &'static str,
+    /// The blocks it may stand in.
+    pub(crate) within: &'static [Context],
+    /// How it is written.
+    pub(crate) usage: &'static str,
+    /// What holds when it is not written.
+    pub(crate) default: &'static str,
+    /// What it means: the reference manual.
+    pub(crate) doc: &'static str,
+    /// How many words it takes.
+    pub(crate) words: (usize, usize),
+    /// What its block holds, if it has one.
+    pub(crate) block: Option<Context>,
+    /// Reads it into the draft.
+    pub(crate) set: fn(&mut Reader<'_>, &Stmt, Scope<'_>),
+}
+
+/// All directives, by block and then by importance.
+pub(crate) static TABLE: &[&[Directive]] = &[
+    root::ROWS,
+    site::ROWS,
+    route::ROWS,
+    pool::ROWS,
+    settings::ROWS,
+];
+
+/// All rows.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Directive> {
+    TABLE.iter().copied().flatten()
+}
+
+/// The row for `name` in `context`.
+pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
+    rows().find(|row| row.name == name && row.within.contains(&context))
+}
+
+/// Words of the language that this version does not have.
+pub(crate) static NOT_YET: &[&str] = &[
+    "allow",
+    "cache",
+    "check",
+    "cluster",
+    "compress",
+    "connection-limit",
+    "cors",
+    "deny",
+    "disk",
+    "error",
+    "etcd",
+    "files",
+    "forward",
+    "forward-auth",
+    "hash-key",
+    "header",
+    "hedge",
+    "hide",
+    "hsts",
+    "http",
+    "http2",
+    "internal",
+    "jwt",
+    "limit",
+    "maintenance",
+    "match",
+    "memory",
+    "mirror",
+    "mode",
+    "monitor",
+    "on-down",
+    "otel",
+    "outlier",
+    "basic-auth",
+    "proxy-protocol",
+    "queue",
+    "redirect",
+    "redis",
+    "request-header",
+    "response-header",
+    "resolver",
+    "retry",
+    "rewrite",
+    "slow-start",
+    "sni",
+    "source",
+    "split",
+    "sticky",
+    "strip-prefix",
+    "tcp",
+    "tls",
+    "tracing",
+    "trust-proxy",
+    "try",
+    "udp",
+    "user",
+    "vary",
+    "vip",
+    "vrrp",
+    "websocket",
+    "zone",
+    "acme",
+    "buffer",
+    "api-key",
+    "default",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_documented_and_no_row_is_ambiguous() {
+        for row in rows() {
+            assert!(row.doc.len() > 40, "{} says too little", row.name);
+            assert!(row.usage.starts_with(row.name), "{}", row.usage);
+            assert!(
+                !row.default.is_empty() && !row.within.is_empty(),
+                "{}",
+                row.name
+            );
+            assert!(row.words.0 <= row.words.1, "{}", row.name);
+            for context in row.within {
+                let same =
+                    rows().filter(|other| other.name == row.name && other.within.contains(context));
+                assert_eq!(same.count(), 1, "{} in {}", row.name, context.name());
+            }
+            assert!(
+                !NOT_YET.contains(&row.name),
+                "{} is in this version",
+                row.name
+            );
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The rows of the table, by block.
+
+pub(crate) mod pool;
+pub(crate) mod root;
+pub(crate) mod route;
+pub(crate) mod settings;
+pub(crate) mod site;

@@ -1,0 +1,199 @@
+//! What stands in a pool.
+
+use std::num::NonZeroU32;
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::draft::{Scope, ServerDraft};
+use crate::model::{Balance, HashKey};
+use crate::read::Reader;
+use crate::suggest::nearest;
+use crate::syntax::{Stmt, Word};
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "server",
+        within: &[Context::Pool],
+        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup]",
+        default: "none: a pool needs at least one",
+        doc: "A server of the pool. `weight` is its share of the requests (0 to 65535, default 1; 0 takes nothing \
+              new). `max-connections` bounds the requests it has at once, counted exactly over all workers. A \
+              `backup` is used only when no other server may be picked. A host name is resolved when the \
+              configuration is loaded.",
+        words: (1, 4),
+        block: None,
+        set: server,
+    },
+    Directive {
+        name: "balance",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "balance ALGORITHM [KEY]",
+        default: "round-robin",
+        doc: "How a server is picked. `round-robin` takes turns by weight, smoothly; `random` draws by weight; \
+              `two-choices` takes the less loaded of two random servers; `least-connections` the one with the fewest \
+              requests for its weight; `least-time` the one with the lowest recent latency for its load; `first` the \
+              first in written order that has room. `hash KEY` and `maglev KEY` send equal keys to the same server, \
+              on every node alike, and move few keys when a server leaves; `hash` bounds the load of each server. \
+              KEY is one of `client-ip`, `host`, `path`, `uri`, `query:NAME`, `header:NAME`, `cookie:NAME`.",
+        words: (1, 2),
+        block: None,
+        set: balance,
+    },
+    Directive {
+        name: "keep-alive",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "keep-alive off | [max=N] [idle=DURATION]",
+        default: "max=128 idle=30s",
+        doc: "Idle connections to servers. `max` is how many each worker keeps for each server, `idle` how long one \
+              may stay idle: keep it below what the servers allow. `off` closes each connection after its response.",
+        words: (1, 2),
+        block: None,
+        set: keep_alive,
+    },
+];
+
+fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Pool(pool), Some((word, options))) = (scope, stmt.words.split_first()) else {
+        return;
+    };
+    let address = reader.server_address(word.into());
+    let (mut weight, mut max_connections, mut backup) = (1, None, false);
+    reader.options(
+        options,
+        &["weight", "max-connections", "backup"],
+        |reader, name, value| match name {
+            "weight" => weight = reader.number(value, 0, 65_535).unwrap_or(1),
+            "max-connections" => {
+                max_connections = reader.number(value, 1, 1_000_000).and_then(NonZeroU32::new)
+            }
+            _ => backup = true,
+        },
+    );
+    let Some(address) = address else { return };
+    if let Some(first) = pool.servers.iter().find(|server| server.address == address) {
+        let message = format!("server `{}` stands in the pool twice", word.text);
+        let problem = Diagnostic::new(&codes::SERVER_TWICE, stmt.span, message);
+        reader.problem(
+            problem
+                .related(first.span, "first here")
+                .help("to give it more requests, give it a weight"),
+        );
+    }
+    let name = word.text.clone();
+    pool.servers.push(ServerDraft {
+        name,
+        address,
+        weight,
+        max_connections,
+        backup,
+        span: stmt.span,
+    });
+}
+
+const ALGORITHMS: &[&str] = &[
+    "round-robin",
+    "random",
+    "two-choices",
+    "least-connections",
+    "least-time",
+    "first",
+    "hash",
+    "maglev",
+];
+
+const KEYS: &[&str] = &[
+    "client-ip",
+    "host",
+    "path",
+    "uri",
+    "query:NAME",
+    "header:NAME",
+    "cookie:NAME",
+];
+
+fn balance(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let Some((word, rest)) = stmt.words.split_first() else {
+        return;
+    };
+    let keyed = matches!(word.text.as_str(), "hash" | "maglev");
+    let key = match (keyed, rest.first()) {
+        (true, Some(key)) => match hash_key(reader, key) {
+            Some(key) => Some(key),
+            None => return,
+        },
+        (true, None) | (false, Some(_)) => {
+            return reader.usage(stmt, "balance ALGORITHM, or: balance hash|maglev KEY");
+        }
+        (false, None) => None,
+    };
+    let balance = match (word.text.as_str(), key) {
+        ("round-robin", _) => Balance::RoundRobin,
+        ("random", _) => Balance::Random,
+        ("two-choices", _) => Balance::TwoChoices,
+        ("least-connections", _) => Balance::LeastConnections,
+        ("least-time", _) => Balance::LeastTime,
+        ("first", _) => Balance::First,
+        ("hash", Some(key)) => Balance::Hash(key),
+        ("maglev", Some(key)) => Balance::Maglev(key),
+        (other, _) => {
+            let message = format!("`{other}` is not a way to balance");
+            let mut problem = Diagnostic::new(&codes::VALUE, word.span, message);
+            if let Some(near) = nearest(other, ALGORITHMS.iter().copied()) {
+                problem = problem.label(format!("did you mean `{near}`?"));
+            }
+            return reader.problem(problem.help(format!("known: {}", ALGORITHMS.join(", "))));
+        }
+    };
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    match settings.balance {
+        Some(_) => reader.problem(Diagnostic::new(
+            &codes::REPEATED,
+            stmt.span,
+            "`balance` is said twice",
+        )),
+        None => settings.balance = Some(balance),
+    }
+}
+
+fn hash_key(reader: &mut Reader<'_>, word: &Word) -> Option<HashKey> {
+    let (kind, name) = word.text.split_once(':').unwrap_or((&word.text, ""));
+    let key = match (kind, name) {
+        ("client-ip", "") => Some(HashKey::ClientIp),
+        ("host", "") => Some(HashKey::Host),
+        ("path", "") => Some(HashKey::Path),
+        ("uri", "") => Some(HashKey::Uri),
+        ("query", name) if !name.is_empty() => Some(HashKey::Query(name.into())),
+        ("header", name) if !name.is_empty() => {
+            Some(HashKey::Header(name.to_ascii_lowercase().into()))
+        }
+        ("cookie", name) if !name.is_empty() => Some(HashKey::Cookie(name.into())),
+        _ => None,
+    };
+    if key.is_none() {
+        let message = format!("`{}` is nothing to hash by", word.text);
+        let problem = Diagnostic::new(&codes::VALUE, word.span, message);
+        reader.problem(problem.help(format!("known: {}", KEYS.join(", "))));
+    }
+    key
+}
+
+fn keep_alive(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    if stmt.words.first().is_some_and(|word| word.text == "off") {
+        settings.keep_max = Some(0);
+        return;
+    }
+    reader.options(
+        &stmt.words,
+        &["max", "idle"],
+        |reader, name, value| match name {
+            "max" => settings.keep_max = reader.number(value, 1, 65_535).or(settings.keep_max),
+            _ => settings.keep_idle = reader.duration(value).or(settings.keep_idle),
+        },
+    );
+}

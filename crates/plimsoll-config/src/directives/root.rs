@@ -1,0 +1,179 @@
+//! What stands at the top level.
+
+use std::num::NonZeroU16;
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::draft::{PoolDraft, Scope, Settings, SiteDraft};
+use crate::read::Reader;
+use crate::syntax::Stmt;
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "site",
+        within: &[Context::Root],
+        usage: "site HOST... { ... }",
+        default: "none: a configuration needs at least one",
+        doc: "What is served for a set of hosts. A host is a name (`example.com`), all names below one \
+              (`*.example.com`), an address, or `*` for every host that no other site of the listener names. A name \
+              wins over a wildcard, a longer wildcard over a shorter one.",
+        words: (1, usize::MAX),
+        block: Some(Context::Site),
+        set: site,
+    },
+    Directive {
+        name: "pool",
+        within: &[Context::Root],
+        usage: "pool NAME { ... }",
+        default: "none",
+        doc: "Servers that can stand in for each other, and how one of them is picked. Pools have a name space of \
+              their own and may be written before or after the routes that use them.",
+        words: (1, 1),
+        block: Some(Context::Pool),
+        set: pool,
+    },
+    Directive {
+        name: "defaults",
+        within: &[Context::Root],
+        usage: "defaults { ... }",
+        default: "the defaults of each directive",
+        doc: "What all sites and pools inherit, wherever they are written. A site or a pool that says something itself \
+              overrides that one value and keeps the others.",
+        words: (0, 0),
+        block: Some(Context::Defaults),
+        set: defaults,
+    },
+    Directive {
+        name: "workers",
+        within: &[Context::Root],
+        usage: "workers N|auto",
+        default: "auto",
+        doc: "How many worker threads serve traffic. `auto` is one for each core that the process may use. Workers \
+              share nothing on the path of a request, so more of them than cores gain nothing.",
+        words: (1, 1),
+        block: None,
+        set: workers,
+    },
+    Directive {
+        name: "admin",
+        within: &[Context::Root],
+        usage: "admin ADDRESS...|off",
+        default: "127.0.0.1:9900",
+        doc: "Where the metrics are shown, at `/metrics`, in Prometheus' text format. An address that is not a \
+              loopback address is a warning: there is no password in this version.",
+        words: (1, 8),
+        block: None,
+        set: admin,
+    },
+];
+
+fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let hosts = stmt
+        .words
+        .iter()
+        .filter_map(|word| Some((reader.host(word.into())?, word.span)))
+        .collect();
+    let name = stmt
+        .words
+        .first()
+        .map(|word| word.text.clone())
+        .unwrap_or_default();
+    let mut site = SiteDraft {
+        name,
+        hosts,
+        listen: Vec::new(),
+        settings: Settings::default(),
+        routes: Vec::new(),
+        span: stmt.span,
+    };
+    reader.apply(
+        stmt.block.as_deref().unwrap_or_default(),
+        Context::Site,
+        &mut Scope::Site(&mut site),
+    );
+    draft.sites.push(site);
+}
+
+fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Root(draft), Some(name)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(first) = draft.pools.iter().find(|pool| pool.name == name.text) {
+        let problem = Diagnostic::new(
+            &codes::POOL_TWICE,
+            stmt.span,
+            format!("pool `{}` is written twice", name.text),
+        );
+        reader.problem(
+            problem
+                .related(first.span, "first here")
+                .help("rename one of them"),
+        );
+    }
+    if name.text.contains(':') {
+        let message = format!("`{}` is not a name for a pool", name.text);
+        let problem = Diagnostic::new(&codes::VALUE, name.span, message);
+        reader.problem(problem.help("a colon makes it look like a server's host and port"));
+    }
+    let mut pool = PoolDraft {
+        name: name.text.clone(),
+        servers: Vec::new(),
+        settings: Settings::default(),
+        span: stmt.span,
+    };
+    reader.apply(
+        stmt.block.as_deref().unwrap_or_default(),
+        Context::Pool,
+        &mut Scope::Pool(&mut pool),
+    );
+    draft.pools.push(pool);
+}
+
+fn defaults(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let mut settings = Settings::default();
+    reader.apply(
+        stmt.block.as_deref().unwrap_or_default(),
+        Context::Defaults,
+        &mut Scope::Defaults(&mut settings),
+    );
+    reader.once(stmt, &mut draft.defaults, settings);
+}
+
+fn workers(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Root(draft), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    let count = match word.text.as_str() {
+        "auto" => None,
+        _ => match reader.number::<u16>(word.into(), 1, 1024) {
+            Some(count) => NonZeroU16::new(count),
+            None => return,
+        },
+    };
+    reader.once(stmt, &mut draft.workers, count);
+}
+
+fn admin(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let mut addresses = Vec::new();
+    for word in &stmt.words {
+        if word.text == "off" && stmt.words.len() == 1 {
+            break;
+        }
+        let Some(address) = reader.listen_address(word.into()) else {
+            continue;
+        };
+        if !address.ip().is_loopback() {
+            let message =
+                format!("the admin listener on {address} can be reached from other machines");
+            let problem = Diagnostic::new(&codes::ADMIN_OPEN, word.span, message);
+            reader
+                .problem(problem.help("listen on `127.0.0.1:9900`, or put a site in front of it"));
+        }
+        addresses.push(address);
+    }
+    reader.once(stmt, &mut draft.admin, addresses);
+}

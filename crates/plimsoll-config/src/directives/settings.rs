@@ -1,0 +1,175 @@
+//! What `defaults` hands down to sites and pools.
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::draft::Scope;
+use crate::model::{AccessLog, LogFormat, LogTarget};
+use crate::read::Reader;
+use crate::suggest::nearest;
+use crate::syntax::Stmt;
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "timeout",
+        within: &[Context::Defaults, Context::Site, Context::Pool],
+        usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [connect=DURATION] [response=DURATION]",
+        default: "header=10s idle=60s body=30s connect=3s response=60s",
+        doc: "Deadlines. Of a site: `header`, from the first byte of a request to the end of its head, which bytes do \
+              not move; `idle`, how long a client's connection may wait for its next request; `body`, for one piece of \
+              a body, either way. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
+              to the end of the response's head. `defaults` takes all of them.",
+        words: (1, 5),
+        block: None,
+        set: timeout,
+    },
+    Directive {
+        name: "request-limits",
+        within: &[Context::Defaults, Context::Site],
+        usage: "request-limits [head=SIZE] [fields=N] [uri=SIZE] [body=SIZE|unlimited] [min-rate=RATE|off]",
+        default: "head=32KiB fields=100 uri=8KiB body=unlimited min-rate=240B/s",
+        doc: "What a request may measure. What is larger is refused: 431 for `head` and `fields`, 414 for `uri`, 413 for \
+              `body`. `min-rate` is the least speed of a request's body once it is 5 seconds old.",
+        words: (1, 5),
+        block: None,
+        set: request_limits,
+    },
+    Directive {
+        name: "log",
+        within: &[Context::Defaults, Context::Site],
+        usage: "log PATH|stdout [json|combined|haproxy], or: log off",
+        default: "off; the format is json",
+        doc: "The access log: one line for each exchange, when it has ended. `json` is one object a line, `combined` is \
+              NGINX's format, `haproxy` is HAProxy's. Several `log` lines write several logs. A site's own replace those \
+              of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
+              Values of query parameters that look like secrets are replaced.",
+        words: (1, 2),
+        block: None,
+        set: log,
+    },
+];
+
+const CLIENT: &[&str] = &["header", "idle", "body"];
+const SERVER: &[&str] = &["connect", "response"];
+
+fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let known: Vec<&str> = match scope {
+        Scope::Site(_) => CLIENT.to_vec(),
+        Scope::Pool(_) => SERVER.to_vec(),
+        _ => [CLIENT, SERVER].concat(),
+    };
+    let elsewhere = if matches!(scope, Scope::Pool(_)) {
+        (CLIENT, "site")
+    } else {
+        (SERVER, "pool")
+    };
+    let (own, foreign): (Vec<_>, Vec<_>) = stmt.words.iter().cloned().partition(|word| {
+        let name = word.text.split('=').next().unwrap_or_default();
+        known.contains(&name) || !(elsewhere.0.contains(&name) || name == "tunnel")
+    });
+    for word in foreign {
+        let name = word.text.split('=').next().unwrap_or_default();
+        reader.problem(match name {
+            "tunnel" => Diagnostic::new(
+                &codes::NOT_YET,
+                word.span,
+                "`tunnel` is not in this version",
+            )
+            .help("remove it: upgraded connections are not in this version either"),
+            _ => {
+                let message = format!("`{name}` is a timeout of a {}", elsewhere.1);
+                let help = format!("write it in the `{}` block, or in `defaults`", elsewhere.1);
+                Diagnostic::new(&codes::MISPLACED, word.span, message).help(help)
+            }
+        });
+    }
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    reader.options(&own, &known, |reader, name, value| {
+        let place = match name {
+            "header" => &mut settings.header,
+            "idle" => &mut settings.idle,
+            "body" => &mut settings.body,
+            "connect" => &mut settings.connect,
+            _ => &mut settings.response,
+        };
+        *place = reader.duration(value).or(*place);
+    });
+}
+
+fn request_limits(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    let known = ["head", "fields", "uri", "body", "min-rate"];
+    reader.options(&stmt.words, &known, |reader, name, value| match name {
+        "head" => {
+            let size = reader.size_within(value, 1024, 32 * 1024);
+            settings.head_bytes = size
+                .and_then(|size| u32::try_from(size).ok())
+                .or(settings.head_bytes);
+        }
+        "fields" => settings.fields = reader.number(value, 1, 100).or(settings.fields),
+        "uri" => {
+            let size = reader.size_within(value, 64, 31 * 1024);
+            settings.uri_bytes = size
+                .and_then(|size| u32::try_from(size).ok())
+                .or(settings.uri_bytes);
+        }
+        "body" if value.text == "unlimited" => settings.body_bytes = Some(None),
+        "body" => settings.body_bytes = reader.size(value).map(Some).or(settings.body_bytes),
+        _ if value.text == "off" => settings.min_rate = Some(0),
+        _ => {
+            let rate = reader.byte_rate(value);
+            settings.min_rate = rate
+                .map(|rate| u32::try_from(rate).unwrap_or(u32::MAX))
+                .or(settings.min_rate);
+        }
+    });
+}
+
+fn log(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let Some((target, format)) = stmt.words.split_first() else {
+        return;
+    };
+    let format = match format.first() {
+        None => LogFormat::Json,
+        Some(word) => match word.text.as_str() {
+            "json" => LogFormat::Json,
+            "combined" => LogFormat::Combined,
+            "haproxy" => LogFormat::Haproxy,
+            other => {
+                let message = format!("`{other}` is not a log format");
+                let mut problem = Diagnostic::new(&codes::VALUE, word.span, message);
+                if let Some(near) = nearest(other, ["json", "combined", "haproxy"]) {
+                    problem = problem.label(format!("did you mean `{near}`?"));
+                }
+                return reader.problem(problem.help("known: json, combined, haproxy"));
+            }
+        },
+    };
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    let logs = settings.log.get_or_insert_default();
+    match target.text.as_str() {
+        "off" if stmt.words.len() == 1 && logs.is_empty() => {}
+        "off" => reader.problem(
+            Diagnostic::new(
+                &codes::REPEATED,
+                stmt.span,
+                "`log off` stands beside another log",
+            )
+            .help("`off` is written alone, without a format and without other `log` lines"),
+        ),
+        "stdout" => logs.push(AccessLog {
+            to: LogTarget::Stdout,
+            format,
+        }),
+        path => logs.push(AccessLog {
+            to: LogTarget::File(path.into()),
+            format,
+        }),
+    }
+}

@@ -1,0 +1,135 @@
+//! What stands in a site.
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::draft::{RouteDraft, Scope};
+use crate::model::PathPattern;
+use crate::read::Reader;
+use crate::syntax::Stmt;
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "listen",
+        within: &[Context::Site],
+        usage: "listen ADDRESS...",
+        default: ":80",
+        doc: "Where the site listens: `:8080` is every address of the machine, IPv4 and IPv6; `127.0.0.1:8080` and \
+              `[::1]:8080` are one address. Sites may share a listener; the host of a request decides between them.",
+        words: (1, 64),
+        block: None,
+        set: listen,
+    },
+    Directive {
+        name: "route",
+        within: &[Context::Site],
+        usage: "route [PATH] [method=METHOD,...] { ... }",
+        default: "404 for what no route takes",
+        doc: "What is done with the requests that match. Routes are tried in written order and the first match wins. \
+              A path is exact (`/about`) or takes everything below (`/static/*`, which takes `/static` too); without \
+              one, or with `*`, a route takes every path. Paths are compared in canonical form: `..`, `//` and \
+              needless escapes are resolved before, and the server receives the same form.",
+        words: (0, 3),
+        block: Some(Context::Route),
+        set: route,
+    },
+];
+
+fn listen(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Site(site) = scope else { return };
+    for word in &stmt.words {
+        let Some(address) = reader.listen_address(word.into()) else {
+            continue;
+        };
+        match site.listen.iter().find(|(known, _)| *known == address) {
+            Some((_, first)) => {
+                let message = format!("the site listens on `{}` twice", word.text);
+                let problem = Diagnostic::new(&codes::REPEATED, word.span, message);
+                reader.problem(problem.related(*first, "first here"));
+            }
+            None => site.listen.push((address, word.span)),
+        }
+    }
+}
+
+fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Site(site) = scope else { return };
+    let (path, options) = match stmt.words.split_first() {
+        Some((word, rest)) if word.text.starts_with(['/', '*']) => (reader.path(word.into()), rest),
+        _ => (Some(PathPattern::Any), stmt.words.as_slice()),
+    };
+    let mut route = RouteDraft {
+        path: path.unwrap_or(PathPattern::Any),
+        methods: Vec::new(),
+        action: None,
+        span: stmt.span,
+    };
+    for word in options {
+        match word.text.split_once('=') {
+            Some(("method", list)) => methods(reader, &mut route, list, word.span),
+            _ => matcher(reader, &word.text, word.span),
+        }
+    }
+    reader.apply(
+        stmt.block.as_deref().unwrap_or_default(),
+        Context::Route,
+        &mut Scope::Route(&mut route),
+    );
+    if route.action.is_none() {
+        let problem = Diagnostic::new(
+            &codes::NO_ACTION,
+            stmt.span,
+            "the route does nothing with a request",
+        );
+        reader.problem(problem.help("end it with `proxy POOL` or `respond STATUS`"));
+    }
+    site.routes.push(route);
+}
+
+fn methods(reader: &mut Reader<'_>, route: &mut RouteDraft, list: &str, span: crate::source::Span) {
+    for method in list.split(',') {
+        let known_shape = !method.is_empty()
+            && method
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || "-_".contains(c));
+        if known_shape && !matches!(method, "CONNECT" | "TRACE") {
+            route.methods.push(method.into());
+            continue;
+        }
+        let problem = Diagnostic::new(
+            &codes::METHOD,
+            span,
+            format!("`{method}` is not a method that can be matched"),
+        );
+        let upper = method.to_ascii_uppercase();
+        reader.problem(match upper != method && !upper.is_empty() {
+            true => problem.help(format!("methods are written in capitals: `{upper}`")),
+            false => problem.help("write it like `method=GET,HEAD`"),
+        });
+    }
+}
+
+/// A word of a route that is neither a path nor `method=`.
+fn matcher(reader: &mut Reader<'_>, text: &str, span: crate::source::Span) {
+    let kind = text.split([':', '=']).next().unwrap_or_default();
+    let later = [
+        "header", "query", "cookie", "body", "host", "client", "scheme", "port", "regex", "not",
+        "time",
+    ];
+    let problem = if later.contains(&kind) && text.contains([':', '=']) {
+        Diagnostic::new(
+            &codes::NOT_YET,
+            span,
+            format!("matching by `{kind}` is not in this version"),
+        )
+        .help("routes match by path and `method=`")
+    } else {
+        Diagnostic::new(
+            &codes::OPTION,
+            span,
+            format!("`{text}` is neither a path nor a condition"),
+        )
+        .help("a path begins with a slash; a condition is `method=GET,HEAD`")
+    };
+    reader.problem(problem);
+}

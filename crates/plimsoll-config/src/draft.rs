@@ -1,0 +1,118 @@
+//! What the user said, before names are resolved and defaults filled in.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use crate::model::{AccessLog, Balance, Host, PathPattern, ServerAddress};
+use crate::source::Span;
+use crate::syntax::Word;
+
+/// Everything that was said.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
+    pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
+    pub(crate) defaults: Option<(Settings, Span)>,
+    pub(crate) sites: Vec<SiteDraft>,
+    pub(crate) pools: Vec<PoolDraft>,
+}
+
+/// What `defaults` says for all, and each site and pool for itself. Merged field by field.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) header: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) body: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) response: Option<Duration>,
+    pub(crate) log: Option<Vec<AccessLog>>,
+    pub(crate) head_bytes: Option<u32>,
+    pub(crate) fields: Option<u16>,
+    pub(crate) uri_bytes: Option<u32>,
+    /// The inner `None` is `unlimited`.
+    pub(crate) body_bytes: Option<Option<u64>>,
+    pub(crate) min_rate: Option<u32>,
+    pub(crate) balance: Option<Balance>,
+    pub(crate) keep_max: Option<u16>,
+    pub(crate) keep_idle: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SiteDraft {
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<(Host, Span)>,
+    pub(crate) listen: Vec<(SocketAddr, Span)>,
+    pub(crate) settings: Settings,
+    pub(crate) routes: Vec<RouteDraft>,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct RouteDraft {
+    pub(crate) path: PathPattern,
+    pub(crate) methods: Vec<Box<str>>,
+    pub(crate) action: Option<(ActionDraft, Span)>,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) enum ActionDraft {
+    /// A pool's name, or a host and port.
+    Proxy(Word),
+    Respond {
+        status: u16,
+        body: Box<str>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct PoolDraft {
+    pub(crate) name: String,
+    pub(crate) servers: Vec<ServerDraft>,
+    pub(crate) settings: Settings,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServerDraft {
+    pub(crate) name: String,
+    pub(crate) address: ServerAddress,
+    pub(crate) weight: u32,
+    pub(crate) max_connections: Option<NonZeroU32>,
+    pub(crate) backup: bool,
+    pub(crate) span: Span,
+}
+
+/// The block that is being read.
+#[derive(Debug)]
+pub(crate) enum Scope<'a> {
+    Root(&'a mut Draft),
+    Defaults(&'a mut Settings),
+    Site(&'a mut SiteDraft),
+    Route(&'a mut RouteDraft),
+    Pool(&'a mut PoolDraft),
+}
+
+impl Scope<'_> {
+    /// The same block, for one statement.
+    pub(crate) fn again(&mut self) -> Scope<'_> {
+        match self {
+            Self::Root(draft) => Scope::Root(draft),
+            Self::Defaults(settings) => Scope::Defaults(settings),
+            Self::Site(site) => Scope::Site(site),
+            Self::Route(route) => Scope::Route(route),
+            Self::Pool(pool) => Scope::Pool(pool),
+        }
+    }
+
+    /// What the block inherits or hands down.
+    pub(crate) fn settings(&mut self) -> Option<&mut Settings> {
+        match self {
+            Self::Defaults(settings) => Some(settings),
+            Self::Site(site) => Some(&mut site.settings),
+            Self::Pool(pool) => Some(&mut pool.settings),
+            Self::Root(_) | Self::Route(_) => None,
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The JSON form: the same model for machines, values written as in the language.
+//!
+//! Reading it goes through the language, so that both forms are checked by the same rules.
+
+use std::fmt::Write;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::codes;
+use crate::diagnostic::{Diagnostic, point};
+use crate::model::{Action, Config, LogFormat, LogTarget, PathPattern, Pool, Route, Site};
+use crate::source::{LoadError, Loader, Sources};
+use crate::text::{balance, host, is_anonymous, word};
+use crate::units::{duration_text, size_text};
+
+/// A Plimsoll configuration.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JsonConfig {
+    /// Worker threads; absent means one a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workers: Option<u16>,
+    /// Addresses of the admin listener; an empty list turns it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<Vec<String>>,
+    /// What is served, in order.
+    sites: Vec<JsonSite>,
+    /// Servers that can stand in for each other.
+    #[serde(default)]
+    pools: Vec<JsonPool>,
+}
+
+/// What is served for a set of hosts.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct JsonSite {
+    /// `example.com`, `*.example.com`, `*`.
+    hosts: Vec<String>,
+    /// `:80`, `127.0.0.1:8080`.
+    #[serde(default)]
+    listen: Vec<String>,
+    /// Deadlines.
+    #[serde(default)]
+    timeout: JsonClientTimeout,
+    /// What a request may measure.
+    #[serde(default)]
+    request_limits: JsonLimits,
+    /// Access logs; absent means off.
+    #[serde(default)]
+    log: Vec<JsonLog>,
+    /// Routes in order; the first match wins.
+    #[serde(default)]
+    routes: Vec<JsonRoute>,
+}
+
+/// Deadlines of client connections.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct JsonClientTimeout {
+    header: Option<String>,
+    idle: Option<String>,
+    body: Option<String>,
+}
+
+/// What a request may measure.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct JsonLimits {
+    head: Option<String>,
+    fields: Option<u16>,
+    uri: Option<String>,
+    body: Option<String>,
+    min_rate: Option<String>,
+}
+
+/// One access log.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JsonLog {
+    /// A path, or `stdout`.
+    to: String,
+    /// `json`, `combined` or `haproxy`.
+    format: String,
+}
+
+/// One route: exactly one of `proxy` and `respond`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JsonRoute {
+    /// `/exact`, `/below/*`; absent means every path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// Methods; absent means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    methods: Vec<String>,
+    /// A pool's name, or host and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
+    /// An answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    respond: Option<JsonRespond>,
+}
+
+/// An answer that a route gives itself.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JsonRespond {
+    status: u16,
+    #[serde(default)]
+    body: String,
+}
+
+/// Servers that can stand in for each other.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct JsonPool {
+    name: String,
+    /// As in the language: `round-robin`, `hash cookie:user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    balance: Option<String>,
+    /// Deadlines.
+    #[serde(default)]
+    timeout: JsonServerTimeout,
+    /// Idle connections.
+    #[serde(default)]
+    keep_alive: JsonKeepAlive,
+    servers: Vec<JsonServer>,
+}
+
+/// Deadlines of server connections.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct JsonServerTimeout {
+    connect: Option<String>,
+    response: Option<String>,
+}
+
+/// Idle connections to servers; a `max` of 0 keeps none.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct JsonKeepAlive {
+    max: Option<u16>,
+    idle: Option<String>,
+}
+
+/// One server.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct JsonServer {
+    /// Host and port.
+    address: String,
+    #[serde(default = "one")]
+    weight: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
+    #[serde(default)]
+    backup: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The JSON form of `config`, complete: nothing depends on defaults.
+pub fn to_json(config: &Config) -> Value {
+    let form = JsonConfig {
+        workers: config.workers.map(Into::into),
+        admin: Some(config.admin.iter().map(ToString::to_string).collect()),
+        sites: config
+            .sites
+            .iter()
+            .map(|site| json_site(config, site))
+            .collect(),
+        pools: config
+            .pools
+            .iter()
+            .filter(|pool| !is_anonymous(pool))
+            .map(json_pool)
+            .collect(),
+    };
+    // The form holds nothing that JSON cannot.
+    serde_json::to_value(form).unwrap_or_default()
+}
+
+fn json_site(config: &Config, site: &Site) -> JsonSite {
+    let (timeouts, limits) = (&site.timeouts, &site.limits);
+    JsonSite {
+        hosts: site.hosts.iter().map(host).collect(),
+        listen: site.listen.iter().map(ToString::to_string).collect(),
+        timeout: JsonClientTimeout {
+            header: Some(duration_text(timeouts.header)),
+            idle: Some(duration_text(timeouts.idle)),
+            body: Some(duration_text(timeouts.body)),
+        },
+        request_limits: JsonLimits {
+            head: Some(size_text(limits.head.into())),
+            fields: Some(limits.fields),
+            uri: Some(size_text(limits.uri.into())),
+            body: Some(
+                limits
+                    .body
+                    .map_or_else(|| "unlimited".to_owned(), size_text),
+            ),
+            min_rate: Some(match limits.min_rate {
+                0 => "off".to_owned(),
+                rate => format!("{}/s", size_text(rate.into())),
+            }),
+        },
+        log: site
+            .log
+            .iter()
+            .map(|log| JsonLog {
+                to: match &log.to {
+                    LogTarget::Stdout => "stdout".to_owned(),
+                    LogTarget::File(path) => path.to_string_lossy().into_owned(),
+                },
+                format: match log.format {
+                    LogFormat::Json => "json".to_owned(),
+                    LogFormat::Combined => "combined".to_owned(),
+                    LogFormat::Haproxy => "haproxy".to_owned(),
+                },
+            })
+            .collect(),
+        routes: site
+            .routes
+            .iter()
+            .map(|route| json_route(config, route))
+            .collect(),
+    }
+}
+
+fn json_route(config: &Config, route: &Route) -> JsonRoute {
+    let (proxy, respond) = match &route.action {
+        Action::Proxy(pool) => (
+            config.pools.get(*pool).map(|pool| pool.name.to_string()),
+            None,
+        ),
+        Action::Respond { status, body } => (
+            None,
+            Some(JsonRespond {
+                status: *status,
+                body: body.to_string(),
+            }),
+        ),
+    };
+    JsonRoute {
+        path: match &route.path {
+            PathPattern::Any => None,
+            PathPattern::Exact(path) => Some(path.to_string()),
+            PathPattern::Prefix(path) => Some(format!("{path}*")),
+        },
+        methods: route.methods.iter().map(ToString::to_string).collect(),
+        proxy,
+        respond,
+    }
+}
+
+fn json_pool(pool: &Pool) -> JsonPool {
+    JsonPool {
+        name: pool.name.to_string(),
+        balance: Some(balance(&pool.balance)),
+        timeout: JsonServerTimeout {
+            connect: Some(duration_text(pool.timeouts.connect)),
+            response: Some(duration_text(pool.timeouts.response)),
+        },
+        keep_alive: JsonKeepAlive {
+            max: Some(pool.keep_alive.max),
+            idle: Some(duration_text(pool.keep_alive.idle)),
+        },
+        servers: pool
+            .servers
+            .iter()
+            .map(|server| JsonServer {
+                address: server.name.to_string(),
+                weight: server.weight,
+                max_connections: server.max_connections.map(Into::into),
+                backup: server.backup,
+            })
+            .collect(),
+    }
+}
+
+/// Reads the JSON form.
+///
+/// # Errors
+/// What is wrong with it; the problems point into the sources that come with them.
+pub fn from_json(json: &str) -> Result<Config, (Vec<Diagnostic>, Sources)> {
+    let form: JsonConfig = serde_json::from_str(json).map_err(|error| {
+        let mut sources = Sources::default();
+        let file = sources.add("json", json.to_owned());
+        let line = sources.file(file).map_or(0, |f| {
+            f.line_start(u32::try_from(error.line()).unwrap_or(1))
+        });
+        let at = line as usize + error.column().saturating_sub(1);
+        let message = error.to_string();
+        let message = message
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let problem = Diagnostic::new(&codes::JSON, point(file, at), message);
+        (
+            vec![problem.help("`plimsoll schema` prints the schema of the form")],
+            sources,
+        )
+    })?;
+    let loaded = crate::load_text("json", &form.text(), &NoFiles);
+    loaded.config.ok_or((loaded.diagnostics, loaded.sources))
+}
+
+/// The JSON form names no other files.
+struct NoFiles;
+
+impl Loader for NoFiles {
+    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
+        Err(LoadError::Failed("the JSON form is one file".to_owned()))
+    }
+
+    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Appends ` name=value` for each value there is.
+fn options(out: &mut String, name: &str, options: &[(&str, Option<String>)]) {
+    let given = options
+        .iter()
+        .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    let words: Vec<String> = given
+        .map(|(key, value)| format!(" {key}={}", word(value)))
+        .collect();
+    if !words.is_empty() {
+        let _ = writeln!(out, "{name}{}", words.concat());
+    }
+}
+
+fn words(values: &[String]) -> String {
+    values
+        .iter()
+        .map(|value| format!(" {}", word(value)))
+        .collect()
+}
+
+impl JsonConfig {
+    /// The same configuration in the language.
+    fn text(&self) -> String {
+        let mut out = String::new();
+        if let Some(workers) = self.workers {
+            let _ = writeln!(out, "workers {workers}");
+        }
+        if let Some(admin) = &self.admin {
+            let _ = writeln!(
+                out,
+                "admin{}",
+                if admin.is_empty() {
+                    " off".to_owned()
+                } else {
+                    words(admin)
+                }
+            );
+        }
+        self.sites.iter().for_each(|site| site.text(&mut out));
+        self.pools.iter().for_each(|pool| pool.text(&mut out));
+        out
+    }
+}
+
+impl JsonSite {
+    fn text(&self, out: &mut String) {
+        let _ = writeln!(out, "site{} {{", words(&self.hosts));
+        if !self.listen.is_empty() {
+            let _ = writeln!(out, "listen{}", words(&self.listen));
+        }
+        let JsonClientTimeout { header, idle, body } = &self.timeout;
+        let given = [
+            ("header", header.clone()),
+            ("idle", idle.clone()),
+            ("body", body.clone()),
+        ];
+        options(out, "timeout", &given);
+        let limits = &self.request_limits;
+        let given = [
+            ("head", limits.head.clone()),
+            ("fields", limits.fields.map(|n| n.to_string())),
+            ("uri", limits.uri.clone()),
+            ("body", limits.body.clone()),
+            ("min-rate", limits.min_rate.clone()),
+        ];
+        options(out, "request-limits", &given);
+        for log in &self.log {
+            let _ = writeln!(out, "log {} {}", word(&log.to), word(&log.format));
+        }
+        if self.log.is_empty() {
+            out.push_str("log off\n");
+        }
+        for route in &self.routes {
+            let path = route
+                .path
+                .as_ref()
+                .map(|path| format!(" {}", word(path)))
+                .unwrap_or_default();
+            let methods = match route.methods.as_slice() {
+                [] => String::new(),
+                methods => format!(" method={}", word(&methods.join(","))),
+            };
+            let _ = writeln!(out, "route{path}{methods} {{");
+            if let Some(pool) = &route.proxy {
+                let _ = writeln!(out, "proxy {}", word(pool));
+            }
+            if let Some(respond) = &route.respond {
+                let _ = writeln!(out, "respond {} {}", respond.status, word(&respond.body));
+            }
+            out.push_str("}\n");
+        }
+        out.push_str("}\n");
+    }
+}
+
+impl JsonPool {
+    fn text(&self, out: &mut String) {
+        let _ = writeln!(out, "pool {} {{", word(&self.name));
+        if let Some(balance) = &self.balance {
+            let balance: Vec<String> = balance.split(' ').map(str::to_owned).collect();
+            let _ = writeln!(out, "balance{}", words(&balance));
+        }
+        let JsonServerTimeout { connect, response } = &self.timeout;
+        options(
+            out,
+            "timeout",
+            &[("connect", connect.clone()), ("response", response.clone())],
+        );
+        match self.keep_alive.max {
+            Some(0) => out.push_str("keep-alive off\n"),
+            max => {
+                let given = [
+                    ("max", max.map(|max| max.to_string())),
+                    ("idle", self.keep_alive.idle.clone()),
+                ];
+                options(out, "keep-alive", &given);
+            }
+        }
+        for server in &self.servers {
+            let max = server
+                .max_connections
+                .map(|max| format!(" max-connections={max}"))
+                .unwrap_or_default();
+            let backup = if server.backup { " backup" } else { "" };
+            let _ = writeln!(
+                out,
+                "server {} weight={}{max}{backup}",
+                word(&server.address),
+                server.weight
+            );
+        }
+        out.push_str("}\n");
+    }
+}

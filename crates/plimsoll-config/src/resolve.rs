@@ -1,0 +1,276 @@
+//! The draft becomes the model: names to indices, defaults to values.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
+use crate::model::{
+    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Place, Pool, RequestLimits, Route,
+    Server, ServerTimeouts, Site,
+};
+use crate::read::Reader;
+use crate::source::Span;
+use crate::suggest::nearest;
+use crate::syntax::Word;
+use crate::{arguments, lint};
+
+/// Where the metrics are when the configuration does not say.
+const ADMIN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9900);
+
+/// Resolves `draft`; problems go to `reader`, and with an error among them the result means nothing.
+pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
+    let defaults = draft
+        .defaults
+        .map(|(settings, _)| settings)
+        .unwrap_or_default();
+    if draft.sites.is_empty() {
+        let problem = Diagnostic::new(
+            &codes::NOTHING,
+            Span::default(),
+            "nothing is served: there is no `site`",
+        );
+        reader.problem(
+            problem
+                .help("the smallest: `site * { listen :8080 ; route { proxy 127.0.0.1:3000 } }`"),
+        );
+    }
+    check_hosts(reader, &draft.sites);
+    let mut pools = Pools::new(&draft.pools);
+    let mut sites = Vec::new();
+    for site in &draft.sites {
+        lint::unreachable_routes(reader, site);
+        if site.routes.is_empty() {
+            let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
+            reader.problem(problem.help("add one: `route { proxy POOL }`"));
+        }
+        sites.push(resolve_site(reader, site, &defaults, &mut pools));
+    }
+    for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
+        lint::pool(reader, pool, *is_used);
+    }
+    let all = draft.pools.iter().chain(&pools.anonymous);
+    let pools = all
+        .map(|pool| resolve_pool(reader, pool, &defaults))
+        .collect();
+    let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
+    let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
+    Config {
+        workers,
+        admin,
+        sites,
+        pools,
+    }
+}
+
+/// The pools that routes may name, and those that are made from an address.
+struct Pools {
+    names: BTreeMap<String, usize>,
+    used: Vec<bool>,
+    anonymous: Vec<PoolDraft>,
+}
+
+impl Pools {
+    fn new(pools: &[PoolDraft]) -> Self {
+        let mut names = BTreeMap::new();
+        for (index, pool) in pools.iter().enumerate() {
+            names.entry(pool.name.clone()).or_insert(index);
+        }
+        Self {
+            names,
+            used: vec![false; pools.len()],
+            anonymous: Vec::new(),
+        }
+    }
+
+    fn find(&mut self, reader: &mut Reader<'_>, target: &Word) -> usize {
+        if let Some(&index) = self.names.get(&target.text) {
+            if let Some(used) = self.used.get_mut(index) {
+                *used = true;
+            }
+            return index;
+        }
+        if let Some(address) = arguments::server_address(&target.text) {
+            return self.add(target, address);
+        }
+        let message = format!("pool `{}` does not exist", target.text);
+        let mut problem = Diagnostic::new(&codes::POOL_UNKNOWN, target.span, message);
+        let known: Vec<&str> = self
+            .names
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !name.contains(':'))
+            .collect();
+        if let Some(near) = nearest(&target.text, known.iter().copied()) {
+            problem = problem.label(format!("did you mean `{near}`?"));
+        }
+        problem = match known.len() {
+            0 => problem.note("there are no pools"),
+            1..=20 => problem.note(format!("pools here: {}", known.join(", "))),
+            many => problem.note(format!("there are {many} pools")),
+        };
+        let name = target.text.split(':').next().unwrap_or_default();
+        let help = format!("to proxy to a host name write it with a port: `proxy {name}:80`");
+        reader.problem(problem.help(help));
+        0
+    }
+
+    fn add(&mut self, target: &Word, address: crate::model::ServerAddress) -> usize {
+        let index = self.used.len() + self.anonymous.len();
+        let name = target.text.clone();
+        let span = target.span;
+        let server = ServerDraft {
+            name: name.clone(),
+            address,
+            weight: 1,
+            max_connections: None,
+            backup: false,
+            span,
+        };
+        self.names.insert(name.clone(), index);
+        self.anonymous.push(PoolDraft {
+            name,
+            servers: vec![server],
+            settings: Settings::default(),
+            span,
+        });
+        index
+    }
+}
+
+/// Refuses a host that two sites of one listener answer for.
+fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
+    let mut seen: BTreeMap<(SocketAddr, String), Span> = BTreeMap::new();
+    for site in sites {
+        for address in listen(site) {
+            for (host, span) in &site.hosts {
+                let name = match host {
+                    Host::Any => "*".to_owned(),
+                    Host::Exact(name) => name.to_string(),
+                    Host::Suffix(suffix) => format!("*{suffix}"),
+                };
+                if let Some(first) = seen.insert((address, name.clone()), *span) {
+                    let message = format!("two sites answer for `{name}` on {address}");
+                    let problem = Diagnostic::new(&codes::HOST_TWICE, *span, message);
+                    reader.problem(
+                        problem
+                            .related(first, "first here")
+                            .help("merge them, or `listen` elsewhere"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn listen(site: &SiteDraft) -> Vec<SocketAddr> {
+    match site.listen.as_slice() {
+        [] => vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))],
+        listen => listen.iter().map(|(address, _)| *address).collect(),
+    }
+}
+
+fn place(reader: &Reader<'_>, span: Span) -> Place {
+    let file = reader
+        .sources
+        .file(span.file)
+        .map_or_else(|| Arc::from(""), |file| Arc::clone(&file.name));
+    Place {
+        file,
+        line: reader.sources.position(span).0,
+    }
+}
+
+fn resolve_site(
+    reader: &mut Reader<'_>,
+    site: &SiteDraft,
+    defaults: &Settings,
+    pools: &mut Pools,
+) -> Site {
+    let (own, up) = (&site.settings, defaults);
+    let seconds = Duration::from_secs;
+    Site {
+        name: site.name.as_str().into(),
+        hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
+        listen: listen(site),
+        timeouts: ClientTimeouts {
+            header: own.header.or(up.header).unwrap_or(seconds(10)),
+            idle: own.idle.or(up.idle).unwrap_or(seconds(60)),
+            body: own.body.or(up.body).unwrap_or(seconds(30)),
+        },
+        limits: RequestLimits {
+            head: own.head_bytes.or(up.head_bytes).unwrap_or(32 * 1024),
+            fields: own.fields.or(up.fields).unwrap_or(100),
+            uri: own.uri_bytes.or(up.uri_bytes).unwrap_or(8 * 1024),
+            body: own.body_bytes.or(up.body_bytes).unwrap_or(None),
+            min_rate: own.min_rate.or(up.min_rate).unwrap_or(240),
+        },
+        log: own
+            .log
+            .clone()
+            .or_else(|| up.log.clone())
+            .unwrap_or_default(),
+        routes: site
+            .routes
+            .iter()
+            .map(|route| resolve_route(reader, route, pools))
+            .collect(),
+        place: place(reader, site.span),
+    }
+}
+
+fn resolve_route(reader: &mut Reader<'_>, route: &RouteDraft, pools: &mut Pools) -> Route {
+    let action = match &route.action {
+        Some((ActionDraft::Proxy(target), _)) => Action::Proxy(pools.find(reader, target)),
+        Some((ActionDraft::Respond { status, body }, _)) => Action::Respond {
+            status: *status,
+            body: body.clone(),
+        },
+        None => Action::Respond {
+            status: 404,
+            body: "".into(),
+        },
+    };
+    Route {
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        action,
+        place: place(reader, route.span),
+    }
+}
+
+fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> Pool {
+    let (own, up) = (&pool.settings, defaults);
+    let seconds = Duration::from_secs;
+    let server = |server: &ServerDraft| Server {
+        name: server.name.as_str().into(),
+        address: server.address.clone(),
+        weight: server.weight,
+        max_connections: server.max_connections,
+        backup: server.backup,
+        place: place(reader, server.span),
+    };
+    Pool {
+        name: pool.name.as_str().into(),
+        balance: own
+            .balance
+            .clone()
+            .or_else(|| up.balance.clone())
+            .unwrap_or(Balance::RoundRobin),
+        servers: pool.servers.iter().map(server).collect(),
+        timeouts: ServerTimeouts {
+            connect: own.connect.or(up.connect).unwrap_or(seconds(3)),
+            response: own.response.or(up.response).unwrap_or(seconds(60)),
+        },
+        keep_alive: KeepAlive {
+            max: own.keep_max.or(up.keep_max).unwrap_or(128),
+            idle: own.keep_idle.or(up.keep_idle).unwrap_or(seconds(30)),
+        },
+        place: place(reader, pool.span),
+    }
+}

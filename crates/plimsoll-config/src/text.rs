@@ -1,0 +1,219 @@
+//! A model written in the language: what `plimsoll proxy --print-config` prints.
+
+use std::fmt::Write;
+
+use crate::model::{
+    Action, Balance, ClientTimeouts, Config, HashKey, Host, LogFormat, LogTarget, PathPattern,
+    Pool, RequestLimits, Route, Server, ServerTimeouts, Site,
+};
+use crate::units::{duration_text, size_text};
+
+/// Writes `config` in the language. Every value is written out, so that nothing depends on the
+/// defaults of the version that reads it.
+pub fn to_text(config: &Config) -> String {
+    let mut out = String::new();
+    match config.workers {
+        Some(workers) => put(&mut out, format_args!("workers {workers}\n")),
+        None => out.push_str("workers auto\n"),
+    }
+    let admin: Vec<String> = config.admin.iter().map(ToString::to_string).collect();
+    put(
+        &mut out,
+        format_args!(
+            "admin {}\n",
+            if admin.is_empty() {
+                "off".into()
+            } else {
+                admin.join(" ")
+            }
+        ),
+    );
+    for site in &config.sites {
+        write_site(config, site, &mut out);
+    }
+    for pool in config.pools.iter().filter(|pool| !is_anonymous(pool)) {
+        write_pool(pool, &mut out);
+    }
+    out
+}
+
+/// A pool that a route made from an address has that address for its name.
+pub(crate) fn is_anonymous(pool: &Pool) -> bool {
+    pool.name.contains(':')
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// A word, in quotes when it needs them.
+pub(crate) fn word(text: &str) -> String {
+    let is_bare = |c: char| !c.is_whitespace() && !c.is_control() && !"{};\"`#$".contains(c);
+    if !text.is_empty() && text.chars().all(is_bare) {
+        return text.to_owned();
+    }
+    if text.contains("${") && !text.contains('`') {
+        return format!("`{text}`");
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '$' => out.push_str("\\u{24}"),
+            c if c.is_control() => put(&mut out, format_args!("\\u{{{:x}}}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn write_site(config: &Config, site: &Site, out: &mut String) {
+    let hosts: Vec<String> = site.hosts.iter().map(host).collect();
+    put(out, format_args!("\nsite {} {{\n", hosts.join(" ")));
+    let listen: Vec<String> = site.listen.iter().map(ToString::to_string).collect();
+    put(out, format_args!("    listen {}\n", listen.join(" ")));
+    let ClientTimeouts { header, idle, body } = site.timeouts;
+    let [header, idle, body] = [header, idle, body].map(duration_text);
+    put(
+        out,
+        format_args!("    timeout header={header} idle={idle} body={body}\n"),
+    );
+    let RequestLimits {
+        head,
+        fields,
+        uri,
+        body,
+        min_rate,
+    } = site.limits;
+    let (head, uri) = (size_text(head.into()), size_text(uri.into()));
+    let body = body.map_or_else(|| "unlimited".to_owned(), size_text);
+    let rate = if min_rate == 0 {
+        "off".to_owned()
+    } else {
+        format!("{}/s", size_text(min_rate.into()))
+    };
+    put(
+        out,
+        format_args!(
+            "    request-limits head={head} fields={fields} uri={uri} body={body} min-rate={rate}\n"
+        ),
+    );
+    for log in &site.log {
+        let to = match &log.to {
+            LogTarget::Stdout => "stdout".to_owned(),
+            LogTarget::File(path) => word(&path.to_string_lossy()),
+        };
+        let format = match log.format {
+            LogFormat::Json => "json",
+            LogFormat::Combined => "combined",
+            LogFormat::Haproxy => "haproxy",
+        };
+        put(out, format_args!("    log {to} {format}\n"));
+    }
+    if site.log.is_empty() {
+        out.push_str("    log off\n");
+    }
+    for route in &site.routes {
+        write_route(config, route, out);
+    }
+    out.push_str("}\n");
+}
+
+pub(crate) fn host(host: &Host) -> String {
+    match host {
+        Host::Any => "*".to_owned(),
+        Host::Exact(name) => name.to_string(),
+        Host::Suffix(suffix) => format!("*{suffix}"),
+    }
+}
+
+fn write_route(config: &Config, route: &Route, out: &mut String) {
+    out.push_str("    route");
+    match &route.path {
+        PathPattern::Any => {}
+        PathPattern::Exact(path) => put(out, format_args!(" {}", word(path))),
+        PathPattern::Prefix(path) => put(out, format_args!(" {}", word(&format!("{path}*")))),
+    }
+    if !route.methods.is_empty() {
+        put(out, format_args!(" method={}", route.methods.join(",")));
+    }
+    match &route.action {
+        Action::Proxy(pool) => {
+            let name = config.pools.get(*pool).map_or("", |pool| &*pool.name);
+            put(out, format_args!(" {{ proxy {} }}\n", word(name)));
+        }
+        Action::Respond { status, body } if body.is_empty() => {
+            put(out, format_args!(" {{ respond {status} }}\n"))
+        }
+        Action::Respond { status, body } => put(
+            out,
+            format_args!(" {{ respond {status} {} }}\n", word(body)),
+        ),
+    }
+}
+
+fn write_pool(pool: &Pool, out: &mut String) {
+    put(
+        out,
+        format_args!(
+            "\npool {} {{\n    balance {}\n",
+            word(&pool.name),
+            balance(&pool.balance)
+        ),
+    );
+    let ServerTimeouts { connect, response } = pool.timeouts;
+    let [connect, response, idle] = [connect, response, pool.keep_alive.idle].map(duration_text);
+    put(
+        out,
+        format_args!("    timeout connect={connect} response={response}\n"),
+    );
+    match pool.keep_alive.max {
+        0 => out.push_str("    keep-alive off\n"),
+        max => put(out, format_args!("    keep-alive max={max} idle={idle}\n")),
+    }
+    for server in &pool.servers {
+        write_server(server, out);
+    }
+    out.push_str("}\n");
+}
+
+fn write_server(server: &Server, out: &mut String) {
+    put(out, format_args!("    server {}", word(&server.name)));
+    if server.weight != 1 {
+        put(out, format_args!(" weight={}", server.weight));
+    }
+    if let Some(max) = server.max_connections {
+        put(out, format_args!(" max-connections={max}"));
+    }
+    out.push_str(if server.backup { " backup\n" } else { "\n" });
+}
+
+pub(crate) fn balance(balance: &Balance) -> String {
+    match balance {
+        Balance::RoundRobin => "round-robin".to_owned(),
+        Balance::Random => "random".to_owned(),
+        Balance::TwoChoices => "two-choices".to_owned(),
+        Balance::LeastConnections => "least-connections".to_owned(),
+        Balance::LeastTime => "least-time".to_owned(),
+        Balance::First => "first".to_owned(),
+        Balance::Hash(by) => format!("hash {}", key(by)),
+        Balance::Maglev(by) => format!("maglev {}", key(by)),
+    }
+}
+
+fn key(key: &HashKey) -> String {
+    match key {
+        HashKey::ClientIp => "client-ip".to_owned(),
+        HashKey::Host => "host".to_owned(),
+        HashKey::Path => "path".to_owned(),
+        HashKey::Uri => "uri".to_owned(),
+        HashKey::Query(name) => word(&format!("query:{name}")),
+        HashKey::Header(name) => word(&format!("header:{name}")),
+        HashKey::Cookie(name) => word(&format!("cookie:{name}")),
+    }
+}
