@@ -25,11 +25,22 @@ pub(crate) struct JsonConfig {
     /// Addresses of the admin listener; an empty list turns it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     admin: Option<Vec<String>>,
+    /// What pools inherit that routes make from an address.
+    #[serde(default)]
+    defaults: JsonDefaults,
     /// What is served, in order.
     sites: Vec<JsonSite>,
     /// Servers that can stand in for each other.
     #[serde(default)]
     pools: Vec<JsonPool>,
+}
+
+/// What pools inherit that routes make from an address.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct JsonDefaults {
+    timeout: JsonServerTimeout,
+    keep_alive: JsonKeepAlive,
 }
 
 /// What is served for a set of hosts.
@@ -168,6 +179,12 @@ pub fn to_json(config: &Config) -> Value {
     let form = JsonConfig {
         workers: config.workers.map(Into::into),
         admin: Some(config.admin.iter().map(ToString::to_string).collect()),
+        defaults: config
+            .pools
+            .iter()
+            .find(|pool| is_anonymous(pool))
+            .map(json_defaults)
+            .unwrap_or_default(),
         sites: config
             .sites
             .iter()
@@ -257,10 +274,8 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
     }
 }
 
-fn json_pool(pool: &Pool) -> JsonPool {
-    JsonPool {
-        name: pool.name.to_string(),
-        balance: Some(balance(&pool.balance)),
+fn json_defaults(pool: &Pool) -> JsonDefaults {
+    JsonDefaults {
         timeout: JsonServerTimeout {
             connect: Some(duration_text(pool.timeouts.connect)),
             response: Some(duration_text(pool.timeouts.response)),
@@ -269,6 +284,19 @@ fn json_pool(pool: &Pool) -> JsonPool {
             max: Some(pool.keep_alive.max),
             idle: Some(duration_text(pool.keep_alive.idle)),
         },
+    }
+}
+
+fn json_pool(pool: &Pool) -> JsonPool {
+    let JsonDefaults {
+        timeout,
+        keep_alive,
+    } = json_defaults(pool);
+    JsonPool {
+        name: pool.name.to_string(),
+        balance: Some(balance(&pool.balance)),
+        timeout,
+        keep_alive,
         servers: pool
             .servers
             .iter()
@@ -365,6 +393,9 @@ impl JsonConfig {
                 }
             );
         }
+        out.push_str("defaults {\n");
+        inherited(&self.defaults.timeout, &self.defaults.keep_alive, &mut out);
+        out.push_str("}\n");
         self.sites.iter().for_each(|site| site.text(&mut out));
         self.pools.iter().for_each(|pool| pool.text(&mut out));
         out
@@ -422,6 +453,26 @@ impl JsonSite {
     }
 }
 
+/// What pools and `defaults` both have.
+fn inherited(timeout: &JsonServerTimeout, keep_alive: &JsonKeepAlive, out: &mut String) {
+    let JsonServerTimeout { connect, response } = timeout;
+    options(
+        out,
+        "timeout",
+        &[("connect", connect.clone()), ("response", response.clone())],
+    );
+    match keep_alive.max {
+        Some(0) => out.push_str("keep-alive off\n"),
+        max => {
+            let given = [
+                ("max", max.map(|max| max.to_string())),
+                ("idle", keep_alive.idle.clone()),
+            ];
+            options(out, "keep-alive", &given);
+        }
+    }
+}
+
 impl JsonPool {
     fn text(&self, out: &mut String) {
         let _ = writeln!(out, "pool {} {{", word(&self.name));
@@ -429,22 +480,7 @@ impl JsonPool {
             let balance: Vec<String> = balance.split(' ').map(str::to_owned).collect();
             let _ = writeln!(out, "balance{}", words(&balance));
         }
-        let JsonServerTimeout { connect, response } = &self.timeout;
-        options(
-            out,
-            "timeout",
-            &[("connect", connect.clone()), ("response", response.clone())],
-        );
-        match self.keep_alive.max {
-            Some(0) => out.push_str("keep-alive off\n"),
-            max => {
-                let given = [
-                    ("max", max.map(|max| max.to_string())),
-                    ("idle", self.keep_alive.idle.clone()),
-                ];
-                options(out, "keep-alive", &given);
-            }
-        }
+        inherited(&self.timeout, &self.keep_alive, out);
         for server in &self.servers {
             let max = server
                 .max_connections

@@ -44,7 +44,7 @@ use read::Reader;
 pub struct Loaded {
     /// The configuration, unless there is an error among the problems.
     pub config: Option<Config>,
-    /// All problems, in the order of reading.
+    /// All problems, in the order of their places.
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the problems point into.
     pub sources: Sources,

@@ -73,7 +73,8 @@ pub(crate) fn pool(reader: &mut Reader<'_>, pool: &PoolDraft, is_used: bool) {
         let problem = Diagnostic::new(&codes::NO_PRIMARY, pool.span, message);
         reader.problem(problem.help("let one server have a weight and not be a `backup`"));
     }
-    if !is_used {
+    // With an error elsewhere, the route may have been lost.
+    if !is_used && !reader.is_broken() {
         let problem = Diagnostic::new(
             &codes::POOL_UNUSED,
             pool.span,

@@ -74,6 +74,8 @@ impl<'a> Reader<'a> {
 
     /// All problems, with a line for those that were not kept.
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, Sources) {
+        self.problems
+            .sort_by_key(|problem| (problem.primary.span.file, problem.primary.span.start));
         if self.unseen > 0 {
             let at = self
                 .problems
@@ -113,7 +115,8 @@ impl<'a> Reader<'a> {
         let mut draft = Draft::default();
         self.apply(&rest, Context::Root, &mut Scope::Root(&mut draft));
         for (name, snippet) in std::mem::take(&mut self.snippets) {
-            if !snippet.is_used {
+            // With an error elsewhere, the use may have been lost.
+            if !snippet.is_used && !self.is_broken() {
                 let message = format!("snippet `{name}` is not used");
                 self.problem(Diagnostic::new(
                     &codes::SNIPPET_UNUSED,
@@ -432,6 +435,10 @@ impl<'a> Reader<'a> {
             .for_each(|problem| self.problem(problem));
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "a problem is made once for a mistake, not in a loop"
+    )]
     fn value(&self, inner: &str, span: Span) -> Result<String, Diagnostic> {
         if let Some(path) = inner.strip_prefix("file:") {
             let bytes = self
@@ -459,7 +466,7 @@ impl<'a> Reader<'a> {
             .loader
             .env(name)
             .filter(|value| !value.is_empty() || default.is_none());
-        value.or(default.map(str::to_owned)).ok_or_else(|| {
+        value.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
             let problem = Diagnostic::new(
                 &codes::VARIABLE,
                 span,

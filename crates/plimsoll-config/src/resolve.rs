@@ -45,7 +45,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     let mut sites = Vec::new();
     for site in &draft.sites {
         lint::unreachable_routes(reader, site);
-        if site.routes.is_empty() {
+        if site.routes.is_empty() && !reader.is_broken() {
             let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
             reader.problem(problem.help("add one: `route { proxy POOL }`"));
         }
@@ -199,9 +199,9 @@ fn resolve_site(
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site),
         timeouts: ClientTimeouts {
-            header: own.header.or(up.header).unwrap_or(seconds(10)),
-            idle: own.idle.or(up.idle).unwrap_or(seconds(60)),
-            body: own.body.or(up.body).unwrap_or(seconds(30)),
+            header: own.header.or(up.header).unwrap_or_else(|| seconds(10)),
+            idle: own.idle.or(up.idle).unwrap_or_else(|| seconds(60)),
+            body: own.body.or(up.body).unwrap_or_else(|| seconds(30)),
         },
         limits: RequestLimits {
             head: own.head_bytes.or(up.head_bytes).unwrap_or(32 * 1024),
@@ -264,12 +264,22 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .unwrap_or(Balance::RoundRobin),
         servers: pool.servers.iter().map(server).collect(),
         timeouts: ServerTimeouts {
-            connect: own.connect.or(up.connect).unwrap_or(seconds(3)),
-            response: own.response.or(up.response).unwrap_or(seconds(60)),
+            connect: own.connect.or(up.connect).unwrap_or_else(|| seconds(3)),
+            response: own.response.or(up.response).unwrap_or_else(|| seconds(60)),
         },
-        keep_alive: KeepAlive {
-            max: own.keep_max.or(up.keep_max).unwrap_or(128),
-            idle: own.keep_idle.or(up.keep_idle).unwrap_or(seconds(30)),
+        keep_alive: match own.keep_max.or(up.keep_max).unwrap_or(128) {
+            // Without idle connections it means nothing how long they may be idle.
+            0 => KeepAlive {
+                max: 0,
+                idle: seconds(30),
+            },
+            max => KeepAlive {
+                max,
+                idle: own
+                    .keep_idle
+                    .or(up.keep_idle)
+                    .unwrap_or_else(|| seconds(30)),
+            },
         },
         place: place(reader, pool.span),
     }

@@ -23,7 +23,7 @@ pub(crate) struct Stmt {
     pub(crate) name: Word,
     /// The other words.
     pub(crate) words: Vec<Word>,
-    pub(crate) block: Option<Vec<Stmt>>,
+    pub(crate) block: Option<Vec<Self>>,
     /// From the name to the last word.
     pub(crate) span: Span,
 }

@@ -28,6 +28,12 @@ pub fn to_text(config: &Config) -> String {
             }
         ),
     );
+    // Pools that routes make from an address have no block; what they inherit says what they are.
+    if let Some(pool) = config.pools.iter().find(|pool| is_anonymous(pool)) {
+        out.push_str("\ndefaults {\n");
+        write_pool_settings(pool, &mut out);
+        out.push_str("}\n");
+    }
     for site in &config.sites {
         write_site(config, site, &mut out);
     }
@@ -166,6 +172,14 @@ fn write_pool(pool: &Pool, out: &mut String) {
             balance(&pool.balance)
         ),
     );
+    write_pool_settings(pool, out);
+    for server in &pool.servers {
+        write_server(server, out);
+    }
+    out.push_str("}\n");
+}
+
+fn write_pool_settings(pool: &Pool, out: &mut String) {
     let ServerTimeouts { connect, response } = pool.timeouts;
     let [connect, response, idle] = [connect, response, pool.keep_alive.idle].map(duration_text);
     put(
@@ -176,10 +190,6 @@ fn write_pool(pool: &Pool, out: &mut String) {
         0 => out.push_str("    keep-alive off\n"),
         max => put(out, format_args!("    keep-alive max={max} idle={idle}\n")),
     }
-    for server in &pool.servers {
-        write_server(server, out);
-    }
-    out.push_str("}\n");
 }
 
 fn write_server(server: &Server, out: &mut String) {

@@ -69,7 +69,7 @@ impl Lexer<'_> {
             '{' => self.single(Kind::Open),
             '}' => self.single(Kind::Close),
             '#' => {
-                self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+                self.at += self.rest().find('\n').unwrap_or_else(|| self.rest().len());
                 Kind::Comment
             }
             _ => self.word(),
@@ -88,29 +88,24 @@ impl Lexer<'_> {
     /// `bare`, `"quoted"`, `` `raw` ``, or `bare="quoted"`.
     fn word(&mut self) -> Kind {
         let mut text = String::new();
-        let mut raw = false;
-        loop {
-            match self.peek() {
-                Some('"') if text.is_empty() || text.ends_with('=') => self.quoted(&mut text),
-                Some('`') if text.is_empty() => {
-                    raw = true;
-                    self.raw(&mut text);
-                }
-                _ => break self.bare(&mut text),
+        let raw = self.peek() == Some('`');
+        match self.peek() {
+            Some('"') => self.quoted(&mut text),
+            Some('`') => self.raw(&mut text),
+            _ => {
+                self.bare(&mut text);
+                return Kind::Word { text, raw };
             }
-            // A quoted part ends the word, unless it is followed by more of one, which is a slip.
-            if self
-                .peek()
-                .is_none_or(|c| c.is_whitespace() || "{};".contains(c))
-            {
-                break;
-            }
+        }
+        if self
+            .peek()
+            .is_some_and(|c| !c.is_whitespace() && !"{};".contains(c))
+        {
             let message = "a quoted word is followed by more text without a blank";
             let problem = Diagnostic::new(&codes::QUOTE, point(self.file, self.at), message);
             self.problems
                 .push(problem.help("put the whole word in quotes"));
             self.bare(&mut text);
-            break;
         }
         Kind::Word { text, raw }
     }
@@ -131,7 +126,7 @@ impl Lexer<'_> {
                     self.problems.push(
                         problem.help("write `${NAME}`, `${NAME:-default}` or `${file:PATH}`"),
                     );
-                    text.push_str("$");
+                    text.push('$');
                     self.at += 2;
                     continue;
                 };
@@ -150,6 +145,9 @@ impl Lexer<'_> {
                     let help = "a brace that belongs to the word needs quotes; one that opens a block needs a blank";
                     self.problems
                         .push(problem.help(format!("{help} before it")));
+                    if c == '{' && !self.is_inside() {
+                        return; // surely a block: it is read as one
+                    }
                     text.push(c);
                     self.at += 1;
                 }
@@ -182,8 +180,13 @@ impl Lexer<'_> {
     /// Tells a brace in the middle of a word (`/a{2}`) from a block that was written without a
     /// blank before it and stands at the end of its line (`site x{`, `}` after a word).
     fn is_glued(&self, brace: char) -> bool {
-        let after = self.rest().get(1..).and_then(|rest| rest.chars().next());
-        brace == '{' || after.is_some_and(|c| !c.is_whitespace() && !"};".contains(c))
+        brace == '{' || self.is_inside()
+    }
+
+    /// Tells whether the word goes on behind the next character.
+    fn is_inside(&self) -> bool {
+        let after = self.rest().chars().nth(1);
+        after.is_some_and(|c| !c.is_whitespace() && !"};".contains(c))
     }
 
     fn quoted(&mut self, text: &mut String) {
@@ -256,7 +259,7 @@ impl Lexer<'_> {
                     Diagnostic::new(&codes::STRING, self.span_of(1), "a raw string has no end");
                 self.problems
                     .push(problem.help("close it with a second backquote"));
-                self.at = start + 1 + self.rest().find('\n').unwrap_or(self.rest().len());
+                self.at = start + 1 + self.rest().find('\n').unwrap_or_else(|| self.rest().len());
             }
         }
     }

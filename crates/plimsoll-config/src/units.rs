@@ -75,7 +75,7 @@ fn text(n: u64, units: &[(&str, u64)]) -> String {
         .iter()
         .rev()
         .find(|(_, scale)| n != 0 && n.is_multiple_of(*scale));
-    let (unit, scale) = exact.or(units.first()).copied().unwrap_or(("", 1));
+    let (unit, scale) = exact.or_else(|| units.first()).copied().unwrap_or(("", 1));
     format!("{}{unit}", n / scale)
 }
 
