@@ -111,6 +111,7 @@ impl Lexer<'_> {
     }
 
     fn bare(&mut self, text: &mut String) {
+        let mut open = 0; // braces of the word, reported once
         while let Some(c) = self.peek() {
             if self.rest().starts_with("${") {
                 let end = self
@@ -136,6 +137,11 @@ impl Lexer<'_> {
             }
             match c {
                 '"' if text.ends_with('=') => return self.quoted(text),
+                '}' if open > 0 => {
+                    open -= 1;
+                    text.push(c);
+                    self.at += 1;
+                }
                 '{' | '}' if !text.is_empty() && self.is_glued(c) => {
                     let problem = Diagnostic::new(
                         &codes::BRACE,
@@ -148,6 +154,7 @@ impl Lexer<'_> {
                     if c == '{' && !self.is_inside() {
                         return; // surely a block: it is read as one
                     }
+                    open += usize::from(c == '{');
                     text.push(c);
                     self.at += 1;
                 }

@@ -2,6 +2,7 @@
 //!
 //! `BLESS=1 cargo test -p plimsoll-config` writes what is said now; read the difference.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+#![allow(clippy::disallowed_methods, reason = "the cases are files")]
 
 use std::collections::BTreeSet;
 use std::fs;
