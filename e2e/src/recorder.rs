@@ -407,7 +407,8 @@ mod tests {
         client
             .send(
                 "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello\
-                 POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+                 POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 3\r\nabc\r\n0\r\n\r\n\
                  GET /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
             )
             .unwrap();
