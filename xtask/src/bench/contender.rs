@@ -5,7 +5,7 @@ use super::{PROXY_CORE, descriptors, pinned};
 use crate::command::target;
 use anyhow::{Context, Result};
 use plimsoll_e2e::daemon::{Daemon, Signal};
-use plimsoll_e2e::ports;
+use plimsoll_e2e::{ports, wait};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// Where Debian puts the module for NGINX's TCP mode.
 pub(crate) const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// How long a proxy may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A proxy in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +168,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.daemon.exited().is_none() {
-            self.daemon.signal(Signal::INT); // at once, for all of them
-            self.daemon.wait_exit(Duration::from_secs(10));
+            self.daemon.signal(Signal::INT); // at once, for its workers too
+            let _ = wait::until(STOP_MAX, || self.daemon.exited()); // else it is killed
         }
     }
 }
