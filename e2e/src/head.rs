@@ -342,7 +342,8 @@ mod tests {
             "P / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "P / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
             "P / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            "P / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "P / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
+             Transfer-Encoding: chunked\r\n\r\n",
             "P / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
             assert!(request(raw).is_err(), "{raw:?}");

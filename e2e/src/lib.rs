@@ -2,7 +2,7 @@
 //!
 //! | tool | is |
 //! |---|---|
-//! | [`raw::Raw`] | a client that sends exactly these bytes and reports every byte and the kind of close |
+//! | [`raw::Raw`] | a client that sends exactly these bytes and reports all that comes back |
 //! | [`recorder::Recorder`] | an upstream that records what reaches it and answers by script |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |

@@ -354,8 +354,7 @@ mod tests {
         assert_eq!(report.total(), upstream.completed() as u64);
     }
 
-    fn fate(address: SocketAddr) -> Fate {
-        let patience = Duration::from_millis(300);
+    fn fate(address: SocketAddr, patience: Duration) -> Fate {
         let report = Load {
             threads: 1,
             patience,
@@ -381,11 +380,17 @@ mod tests {
             (Mode::CloseAt(usize::MAX), Fate::WrongBody),
         ] {
             let fault = Fault::start(mode);
-            assert_eq!(fate(fault.address()), expected, "{mode:?}");
+            let ends = !matches!(mode, Mode::Silent | Mode::StallAt(_));
+            let patience = if ends {
+                PATIENCE
+            } else {
+                Duration::from_millis(300)
+            };
+            assert_eq!(fate(fault.address(), patience), expected, "{mode:?}");
         }
         for (status, expected) in [(503, Fate::ServerError), (404, Fate::Other)] {
             let upstream = Recorder::start(move |_| Answer::status(status, ""));
-            assert_eq!(fate(upstream.address()), expected, "{status}");
+            assert_eq!(fate(upstream.address(), PATIENCE), expected, "{status}");
         }
     }
 }

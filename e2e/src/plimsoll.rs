@@ -3,6 +3,7 @@
 use crate::daemon::{Daemon, Signal};
 use crate::{ports, wait};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 /// Configuration and arguments may hold `{port}` and `{port:NAME}`, replaced by free ports for
 /// which the start waits, `{dir}`, the directory of the run, and `{NAME}` for each [`Start::set`].
 pub struct Start {
+    program: Option<PathBuf>,
     configuration: Option<String>,
     arguments: Vec<String>,
     names: BTreeMap<String, String>,
@@ -25,13 +27,8 @@ impl Start {
     /// Runs `plimsoll run -c FILE` with this configuration.
     #[must_use]
     pub fn run(configuration: &str) -> Self {
-        let arguments = ["run", "-c", "{dir}/plimsoll.conf"]
-            .map(str::to_owned)
-            .into();
-        Self {
-            configuration: Some(configuration.to_owned()),
-            ..Self::with(arguments)
-        }
+        let arguments = ["run", "-c", "{dir}/plimsoll.conf"].map(str::to_owned);
+        Self::with(arguments.into()).configuration(configuration)
     }
 
     /// Runs `plimsoll proxy LISTEN SERVER…` with a free port to listen on.
@@ -49,6 +46,7 @@ impl Start {
     #[must_use]
     pub fn with(arguments: Vec<String>) -> Self {
         Self {
+            program: None,
             configuration: None,
             arguments,
             names: BTreeMap::new(),
@@ -60,6 +58,20 @@ impl Start {
     #[must_use]
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.names.insert(format!("{{{name}}}"), value.to_string());
+        self
+    }
+
+    /// Starts this program and not the binary under test, as an older one before an upgrade.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// Writes this configuration to `{dir}/plimsoll.conf`.
+    #[must_use]
+    pub fn configuration(mut self, configuration: &str) -> Self {
+        self.configuration = Some(configuration.to_owned());
         self
     }
 
@@ -100,7 +112,7 @@ impl Start {
             let text = texts.fill(configuration);
             fs::write(directory.path().join("plimsoll.conf"), text).expect("it is writable");
         }
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program.unwrap_or_else(binary));
         command.args(self.arguments.iter().map(|argument| texts.fill(argument)));
         command.current_dir(directory.path()).envs(self.environment);
         let daemon = Daemon::spawn("plimsoll", "build it first", command);
@@ -260,35 +272,37 @@ impl Texts {
     }
 }
 
-/// Returns the binary: `PLIMSOLL_BIN`, or `plimsoll` in the directory where Cargo put this
-/// test's profile.
+/// Returns the binary under test.
 fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("PLIMSOLL_BIN") {
-        let path = PathBuf::from(path);
-        assert!(
-            path.is_file(),
-            "PLIMSOLL_BIN names no file: {}",
-            path.display()
-        );
-        return path;
-    }
     let test = std::env::current_exe().expect("a test knows its own file");
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .map(|profile| profile.join("plimsoll"));
-    let path = path.expect("a test lies in target/<profile>/deps");
-    let shown = path.display();
-    assert!(
-        path.is_file(),
-        "{shown} is not there: run `cargo build -p plimsoll` or set PLIMSOLL_BIN"
-    );
-    path
+    find(std::env::var_os("PLIMSOLL_BIN"), &test).unwrap_or_else(|problem| panic!("{problem}"))
+}
+
+/// Returns what `PLIMSOLL_BIN` names, or else `plimsoll` in the directory where Cargo put the
+/// profile of `test`.
+fn find(named: Option<OsString>, test: &Path) -> Result<PathBuf, String> {
+    if let Some(path) = named.map(PathBuf::from) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("PLIMSOLL_BIN names no file: {}", path.display()))
+        };
+    }
+    let profile = test.parent().and_then(Path::parent).unwrap_or(test);
+    let path = profile.join("plimsoll");
+    if path.is_file() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(format!(
+        "{path} is not there: run `cargo build -p plimsoll`, or set PLIMSOLL_BIN"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raw::get;
 
     #[test]
     fn fills_names_and_ports() {
@@ -304,5 +318,56 @@ mod tests {
             filled,
             format!("listen {port}; admin {admin}; again {port} {{ 127.0.0.1:9 }}")
         );
+    }
+
+    #[test]
+    fn says_what_to_do_when_there_is_no_binary() {
+        let test = Path::new("/nowhere/debug/deps/test");
+        let problem = find(None, test).unwrap_err();
+        assert!(
+            problem.starts_with("/nowhere/debug/plimsoll is not there"),
+            "{problem}"
+        );
+        assert!(
+            find(Some("/nowhere/x".into()), test)
+                .unwrap_err()
+                .contains("PLIMSOLL_BIN")
+        );
+        assert_eq!(find(Some("/bin/sh".into()), test), Ok("/bin/sh".into()));
+    }
+
+    /// NGINX stands in: it takes a file, listens, logs and reloads too.
+    #[test]
+    fn starts_a_program_with_a_configuration_and_reloads_it() {
+        let configuration = |text: &str| {
+            format!(
+                "daemon off; pid {{dir}}/pid; error_log stderr; events {{ }}\n\
+                 http {{ access_log {{dir}}/access.log; server {{ listen 127.0.0.1:{{port}};\n\
+                 location / {{ return 200 '{text} {{name}}'; }} }} }}\n"
+            )
+        };
+        let arguments = ["-e", "stderr", "-c", "{dir}/plimsoll.conf"].map(str::to_owned);
+        let mut started = Start::with(arguments.into())
+            .program("nginx")
+            .configuration(&configuration("first"))
+            .set("name", "one")
+            .start();
+        let address = started.address();
+        assert_eq!(get(address, "/").text(), "first one");
+        assert_eq!(
+            started
+                .wait_log("access.log", 1, Duration::from_secs(5))
+                .len(),
+            1
+        );
+        assert!(started.resident() > 100_000 && started.descriptors() > 3);
+
+        started.rewrite(&configuration("second"));
+        started.signal(Signal::HUP);
+        wait::expect("the reload", Duration::from_secs(5), || {
+            get(address, "/").text() == "second one"
+        });
+        started.signal(Signal::TERM);
+        assert!(started.wait_exit(Duration::from_secs(5)).success());
     }
 }

@@ -1,0 +1,64 @@
+//! What is asked of every proxy.
+
+/// A kind of load.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) connections: u32,
+    pub(crate) path: &'static str,
+    /// Bytes of the request's body; a request with one is a POST.
+    pub(crate) body: u32,
+    /// Whether each connection carries one request only.
+    pub(crate) one_shot: bool,
+}
+
+const KEEP_ALIVE: Case = Case {
+    name: "keep-alive-1k",
+    about: "64 connections, 1 KiB responses",
+    connections: 64,
+    path: "/1k",
+    body: 0,
+    one_shot: false,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    KEEP_ALIVE,
+    Case {
+        name: "one-shot-1k",
+        about: "one request per connection, 1 KiB responses",
+        one_shot: true,
+        ..KEEP_ALIVE
+    },
+    Case {
+        name: "post-64k",
+        about: "64 KiB request bodies, 2 byte responses",
+        path: "/sink",
+        body: 64 << 10,
+        ..KEEP_ALIVE
+    },
+    Case {
+        name: "response-1m",
+        about: "1 MiB responses",
+        path: "/1m",
+        ..KEEP_ALIVE
+    },
+    Case {
+        name: "connections-1000",
+        about: "1,000 connections, 1 KiB responses",
+        connections: 1000,
+        ..KEEP_ALIVE
+    },
+    Case {
+        name: "chunked-1k",
+        about: "1 KiB responses in one chunk",
+        path: "/chunked1k",
+        ..KEEP_ALIVE
+    },
+    Case {
+        name: "chunked-256k",
+        about: "256 KiB responses in 16 chunks",
+        path: "/chunked256k",
+        ..KEEP_ALIVE
+    },
+];

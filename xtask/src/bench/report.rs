@@ -1,0 +1,124 @@
+//! The results: a table for people, a file for the history.
+
+use super::Results;
+use super::idle::Idle;
+use super::machine::Machine;
+use super::measure::{Row, Sample};
+use crate::command::root;
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+use std::fs;
+
+/// Prints the table and writes the file.
+pub(crate) fn write(machine: &Machine, results: &Results) -> Result<()> {
+    println!("\n{}", table(machine, results)?);
+    let directory = root().join("bench/results");
+    fs::create_dir_all(&directory)?;
+    let file = directory.join(format!("{}-{}.json", machine.date, machine.commit));
+    fs::write(&file, format!("{:#}\n", document(machine, results)))?;
+    println!(
+        "written to {}",
+        file.strip_prefix(root()).unwrap_or(&file).display()
+    );
+    Ok(())
+}
+
+fn table(machine: &Machine, results: &Results) -> Result<String> {
+    let mut text = String::new();
+    let Machine {
+        cpu, cores, kernel, ..
+    } = machine;
+    writeln!(text, "{cpu}, {cores} cores, kernel {kernel}; medians\n")?;
+    if !results.rows.is_empty() {
+        text += "| case | proxy | CPU us/request (user + system) | requests/s | p50 us | p99 us \
+                 | data syscalls/request | allocations/request | errors |\n\
+                 |---|---|---:|---:|---:|---:|---:|---:|---:|\n";
+    }
+    for row in &results.rows {
+        writeln!(
+            text,
+            "| {} | {} | {:.1} ({:.1} + {:.1}) | {:.0} | {:.0} | {:.0} | {} | {} | {} |",
+            row.case.name,
+            row.proxy,
+            row.median(Sample::cpu_us),
+            row.median(|sample| sample.user_us),
+            row.median(|sample| sample.system_us),
+            row.median(|sample| sample.per_second),
+            row.median(|sample| sample.p50_us),
+            row.median(|sample| sample.p99_us),
+            optional(row.syscalls),
+            optional(row.allocations()),
+            row.errors(),
+        )?;
+    }
+    if !results.idle.is_empty() {
+        text += "\n| proxy | idle connections | RSS bytes each | PSS bytes each |\n";
+        text += "|---|---:|---:|---:|\n";
+    }
+    for idle in &results.idle {
+        let Idle {
+            proxy,
+            connections,
+            resident,
+            proportional,
+        } = idle;
+        writeln!(
+            text,
+            "| {proxy} | {connections} | {resident:.0} | {proportional:.0} |"
+        )?;
+    }
+    Ok(text)
+}
+
+fn optional(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
+}
+
+fn document(machine: &Machine, results: &Results) -> Value {
+    let versions: Map<_, _> = machine
+        .versions
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), json!(text)))
+        .collect();
+    let idle = |idle: &Idle| {
+        json!({
+            "proxy": idle.proxy,
+            "connections": idle.connections,
+            "rss_bytes": idle.resident,
+            "pss_bytes": idle.proportional,
+        })
+    };
+    json!({
+        "date": machine.date,
+        "commit": machine.commit,
+        "machine": { "cpu": machine.cpu, "cores": machine.cores, "kernel": machine.kernel },
+        "versions": versions,
+        "seconds": results.seconds,
+        "cases": results.rows.iter().map(case).collect::<Vec<_>>(),
+        "idle_connection": results.idle.iter().map(idle).collect::<Vec<_>>(),
+    })
+}
+
+fn case(row: &Row) -> Value {
+    let round = |sample: &Sample| {
+        json!({
+            "requests": sample.requests,
+            "user_us": sample.user_us,
+            "system_us": sample.system_us,
+            "requests_per_second": sample.per_second,
+            "p50_us": sample.p50_us,
+            "p99_us": sample.p99_us,
+            "allocations": sample.allocations,
+            "errors": sample.errors,
+        })
+    };
+    json!({
+        "case": row.case.name,
+        "about": row.case.about,
+        "proxy": row.proxy,
+        "cpu_us": row.median(Sample::cpu_us),
+        "data_syscalls": row.syscalls,
+        "rounds": row.samples.iter().map(round).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,60 @@
+//! Debian packages with the programs that tests and benchmark run.
+
+use crate::command::{is_installed, run};
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Something that must be there, and the package that brings it.
+pub(crate) struct Need {
+    pub(crate) found: fn() -> bool,
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const NGINX: Need = Need {
+    found: || is_installed("nginx"),
+    package: "nginx-light",
+};
+pub(crate) const HAPROXY: Need = Need {
+    found: || is_installed("haproxy"),
+    package: "haproxy",
+};
+pub(crate) const WRK: Need = Need {
+    found: || is_installed("wrk"),
+    package: "wrk",
+};
+pub(crate) const CURL: Need = Need {
+    found: || is_installed("curl"),
+    package: "curl",
+};
+pub(crate) const STRACE: Need = Need {
+    found: || is_installed("strace"),
+    package: "strace",
+};
+pub(crate) const NGINX_STREAM: Need = Need {
+    found: || Path::new(crate::bench::NGINX_STREAM_MODULE).is_file(),
+    package: "libnginx-mod-stream",
+};
+
+/// Installs what is missing, with `sudo` unless this is root.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<_> = needs
+        .iter()
+        .filter(|need| !(need.found)())
+        .map(|need| need.package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sudo = if rustix::process::geteuid().is_root() {
+        ""
+    } else {
+        "sudo "
+    };
+    let names = missing.join(" ");
+    // The lists may be old or absent; if they cannot be renewed, the install tells.
+    let _ = run(&format!("{sudo}apt-get update -qq"));
+    run(&format!(
+        "{sudo}env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq {names}"
+    ))
+    .with_context(|| format!("install the Debian packages: {names}"))
+}

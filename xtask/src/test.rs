@@ -1,0 +1,18 @@
+//! `test`: everything a change must pass, with real components.
+
+use crate::command;
+use crate::packages::{self, CURL, HAPROXY, NGINX, WRK};
+use anyhow::Result;
+
+pub(crate) fn run() -> Result<()> {
+    packages::ensure(&[NGINX, HAPROXY, WRK, CURL])?;
+    if has_plimsoll() {
+        command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
+    }
+    command::run("cargo test --workspace")
+}
+
+/// Tells whether the workspace has the program.
+pub(crate) fn has_plimsoll() -> bool {
+    command::root().join("crates/plimsoll/Cargo.toml").is_file()
+}
