@@ -1,6 +1,5 @@
 //! Chunked request bodies: what is no chunked coding is cut off with nothing behind it read, and
 //! what is one reaches the server as content, without extensions or dangerous trailers.
-#![allow(missing_docs, reason = "a test explains itself")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::head::Framing;

@@ -1,6 +1,5 @@
 //! Requests whose length or lines two parsers could read in two ways are refused, and nothing
 //! behind them is read; what is forwarded can be read in one way only.
-#![allow(missing_docs, reason = "a test explains itself")]
 
 use plimsoll_e2e::stand::{Stand, assert_canonical};
 use plimsoll_e2e::wire::Close;
