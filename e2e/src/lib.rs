@@ -5,6 +5,7 @@
 //! | [`raw::Raw`] | a client that sends exactly these bytes and reports all that comes back |
 //! | [`recorder::Recorder`] | an upstream that records what reaches it and answers by script |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
+//! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
 //!
@@ -33,5 +34,6 @@ pub mod ports;
 pub mod raw;
 pub mod recorder;
 pub mod script;
+pub mod stand;
 pub mod wait;
 pub mod wire;

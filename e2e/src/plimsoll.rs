@@ -238,8 +238,15 @@ impl Plimsoll {
 }
 
 impl Drop for Plimsoll {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what it knows")]
     fn drop(&mut self) {
         let stderr = self.stderr();
+        if std::thread::panicking() {
+            eprintln!(
+                "plimsoll ended: {:?}, and said:\n{stderr}",
+                self.daemon.exited()
+            );
+        }
         let panicked = stderr.contains("panicked at");
         assert!(
             !panicked || std::thread::panicking(),

@@ -63,6 +63,20 @@ pub fn wait_listening(port: u16, within: Duration) -> bool {
     wait::until(within, || is_listening(port).then_some(())).is_some()
 }
 
+/// Returns how many bytes wait to be read on the connection from `port` to `to`, on this machine.
+#[must_use]
+pub fn unread(port: u16, to: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let (local, remote) = (format!(":{port:04X}"), format!(":{to:04X}"));
+    let found = table.lines().find_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let ours = columns.next()?.ends_with(&local) && columns.next()?.ends_with(&remote);
+        let (_, waiting) = columns.nth(1)?.split_once(':')?;
+        ours.then(|| usize::from_str_radix(waiting, 16).unwrap_or(0))
+    });
+    found.unwrap_or(0)
+}
+
 /// Reads the kernel's table: `sl local_address rem_address st …`, address and port in
 /// hexadecimal, state 0A for a listening socket.
 fn lists_listener(table: &str, port: u16) -> bool {

@@ -67,6 +67,16 @@ impl Raw {
         }
     }
 
+    /// Returns a second handle of the connection, to send on while this one reads.
+    ///
+    /// # Errors
+    /// That of the socket.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let stream = self.wire.stream().try_clone()?;
+        let wire = Wire::new(stream, KEPT_MAX);
+        Ok(Self { wire })
+    }
+
     /// Returns this end's address, by which logs know the connection.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {

@@ -347,6 +347,7 @@ impl Run<'_> {
             Step::ReadBody => self.read_body()?,
             Step::Wait(time) => thread::sleep(time),
             Step::Await(gate) => self.pass(&gate),
+            Step::Open(gate) => gate.open(),
             Step::Send(bytes) => self.wire.send(&bytes).map_err(broken)?,
             Step::Repeat(bytes, times) => {
                 (0..times)

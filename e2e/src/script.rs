@@ -13,6 +13,8 @@ pub enum Step {
     Wait(Duration),
     /// Do nothing until the gate opens.
     Await(Gate),
+    /// Open the gate, to tell the test how far the answer has come.
+    Open(Gate),
     /// Send these bytes.
     Send(Vec<u8>),
     /// Send these bytes this many times.
@@ -94,7 +96,9 @@ impl Gate {
         self.0.store(true, SeqCst);
     }
 
-    pub(crate) fn is_open(&self) -> bool {
+    /// Tells whether it was opened.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.0.load(SeqCst)
     }
 }

@@ -71,7 +71,10 @@ pub(crate) async fn converse(
     let uploaded = Cell::new(first.data as u64);
     let persists = request.peer_allows() == Reuse::Keep && !plane.draining.get();
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
-    let uploading = Cell::new(rest.is_some());
+    let progress = Cell::new(match rest {
+        Some(_) => Progress::UnderWay,
+        None => Progress::Sent,
+    });
     let outcome = {
         let coding = coding(request.length());
         let flow = rest.as_mut().map(|buffer| Flow {
@@ -108,7 +111,7 @@ pub(crate) async fn converse(
         answer
             .pass_on(&mut Upload {
                 flow,
-                uploading: &uploading,
+                progress: &progress,
             })
             .await
     };
@@ -219,7 +222,16 @@ fn coding(length: Length) -> Coding {
 /// The rest of a request's body, on its way up.
 struct Upload<'a> {
     flow: Option<Pin<&'a mut dyn Future<Output = Result<(), Fault>>>>,
-    uploading: &'a Cell<bool>,
+    progress: &'a Cell<Progress>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    UnderWay,
+    Sent,
+    /// The server reads no further, and perhaps has answered; the client has more to send.
+    Abandoned,
 }
 
 impl Upload<'_> {
@@ -240,12 +252,12 @@ impl Upload<'_> {
             return None;
         };
         self.flow = None;
-        self.uploading.set(false);
         match done {
-            // A server that reads no further may have answered already.
-            Ok(()) | Err(Fault::SinkGone { .. } | Fault::SinkLate) => None,
-            Err(fault) => Some(fault),
+            Ok(()) => self.progress.set(Progress::Sent),
+            Err(Fault::SinkGone { .. } | Fault::SinkLate) => self.progress.set(Progress::Abandoned),
+            Err(fault) => return Some(fault),
         }
+        None
     }
 }
 
@@ -269,9 +281,9 @@ impl Answer<'_, '_> {
     async fn pass_on(mut self, upload: &mut Upload<'_>) -> Result<(Ending, Keep), Failure> {
         let sent = clock::now();
         let mut buffer = self.plane.worker.buffers.lend();
-        let uploading = upload.uploading;
+        let progress = upload.progress;
         upload
-            .alongside(self.final_head(&mut buffer, uploading, sent))
+            .alongside(self.final_head(&mut buffer, progress, sent))
             .await
             .map_err(|f| client_failure(&f))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
@@ -287,7 +299,8 @@ impl Answer<'_, '_> {
             .map_err(|_| bad("malformed chunked body"))?;
 
         let (length, coding) = self.client_length(framing.length());
-        let persists = self.persists && !uploading.get() && length != Length::UntilClose;
+        let persists =
+            self.persists && progress.get() == Progress::Sent && length != Length::UntilClose;
         let date = self.plane.http_date(self.facts.at);
         let connection = match (persists, self.head.version) {
             (false, _) => Some("close"),
@@ -349,12 +362,12 @@ impl Answer<'_, '_> {
     async fn final_head(
         &mut self,
         buffer: &mut Buffer,
-        uploading: &Cell<bool>,
+        progress: &Cell<Progress>,
         sent: Instant,
     ) -> Result<(), Failure> {
         let mut interim = 0;
         loop {
-            self.read_head(buffer, uploading, sent, interim > 0).await?;
+            self.read_head(buffer, progress, sent, interim > 0).await?;
             match self.response.status {
                 101 => {
                     let detail = "the server switched protocols unasked";
@@ -393,14 +406,14 @@ impl Answer<'_, '_> {
     async fn read_head(
         &mut self,
         buffer: &mut Buffer,
-        uploading: &Cell<bool>,
+        progress: &Cell<Progress>,
         sent: Instant,
         is_answered: bool,
     ) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
         let mut is_watched = true;
         let mut is_timed = false;
-        let uploads = uploading.get();
+        let uploads = progress.get() == Progress::UnderWay;
         loop {
             if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
                 match parse::response(buffer.filled(), self.response).map_err(bad_head)? {
@@ -413,7 +426,7 @@ impl Answer<'_, '_> {
                 if let Poll::Ready(read) = stream::poll_read(self.server, context, buffer) {
                     return Poll::Ready(Ok(read));
                 }
-                if uploading.get() {
+                if progress.get() == Progress::UnderWay {
                     return Poll::Pending; // the client's time, watched by the upload
                 }
                 if is_watched && let Poll::Ready(signal) = stream::poll_signal(self.client, context)
