@@ -144,7 +144,7 @@ impl Wheel {
             }
             entry.queued = NEVER;
             let due = entry.due;
-            if due <= now {
+            if due < now {
                 if let Some(waker) = entry.waker.take() {
                     waker.wake();
                 }
@@ -269,6 +269,9 @@ impl Drop for Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
 
     fn is_late(timer: &Timer) -> bool {
         timer.poll(&Context::from_waker(Waker::noop())).is_ready()
@@ -300,6 +303,45 @@ mod tests {
         assert_eq!(at(61_200), (true, true, false));
         assert_eq!(at(3_500_000), (true, true, false));
         assert_eq!(at(3_600_100), (true, true, true));
+    }
+
+    /// Notes that it was woken.
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn a_deadline_that_moved_wakes_who_waits_however_far_it_moved() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        for moved in (100..1_000).step_by(10) {
+            let deadlines = Deadlines::new(start);
+            let timer = deadlines.timer();
+            timer.set(after(100));
+            timer.set(after(moved));
+            let mut now = 0;
+            let late = loop {
+                let bell = Arc::new(Bell::default());
+                if timer
+                    .poll(&Context::from_waker(&bell.clone().into()))
+                    .is_ready()
+                {
+                    break now;
+                }
+                while !bell.0.load(Ordering::Relaxed) {
+                    now += 50;
+                    assert!(now < 2_000, "nobody was woken for {moved}");
+                    deadlines.advance(after(now));
+                }
+            };
+            assert!((moved..=moved + 100).contains(&late), "{moved}: {late}");
+        }
     }
 
     #[test]
