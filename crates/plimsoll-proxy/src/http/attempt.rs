@@ -132,6 +132,7 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
 async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> Ending {
     if failure.reason == Reason::ClientAborted {
         exchange.facts.blame(failure.reason, failure.detail);
+        exchange.facts.status = failure.status; // nobody is told; it is for the log
         return Ending::Close;
     }
     let answer = Answer {
