@@ -377,3 +377,59 @@ fn a_server_killed_under_load_costs_no_get() {
     wait::expect("more requests", SOON, || running.ended() > so_far + 1_000);
     running.stop().assert_all_ok();
 }
+
+const LOGGED: &str = "admin 127.0.0.1:{port:admin}\n\
+    site * {\nlisten 127.0.0.1:{port}\nlog {dir}/access.log json\nroute { proxy app }\n}\n\
+    pool app { server {server} }\n";
+
+#[test]
+fn a_failure_is_logged_with_its_reason_and_both_byte_counts() {
+    let half = RESPONSE_HEAD.len() + 500;
+    for (mode, expected) in [
+        (
+            Mode::Refuse,
+            "\"status\":502,|\"reason\":\"connection_refused\"",
+        ),
+        (
+            Mode::ResetAt(0),
+            "\"status\":502,|\"reason\":\"connection_terminated\"",
+        ),
+        (
+            Mode::ResetAt(20),
+            "\"reason\":\"connection_terminated\"|in the middle of the response head",
+        ),
+        (
+            Mode::CloseAt(half),
+            "\"status\":200,|\"req_bytes\":2,\"res_bytes\":500,|\"http_response_incomplete\"",
+        ),
+        (
+            Mode::Garbage,
+            "\"status\":502,|\"reason\":\"http_protocol_error\"",
+        ),
+    ] {
+        let fault = Fault::start(mode);
+        let plimsoll = Start::run(LOGGED).set("server", fault.address()).start();
+        let mut client = Raw::connect(plimsoll.address());
+        client.send(POST).unwrap();
+        let _ = client.try_response("POST"); // the line is what counts
+        let line = plimsoll.wait_log("access.log", 1, SOON).remove(0);
+        for part in expected.split('|') {
+            assert!(line.contains(part), "{mode:?}: {part} in {line}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_logged_as_one() {
+    let upstream = Recorder::start(|_| Answer::ok("never").after(Step::Hold));
+    let plimsoll = Start::run(LOGGED).set("server", upstream.address()).start();
+    let mut client = Raw::connect(plimsoll.address());
+    client.send(GET).unwrap();
+    wait::expect("the request upstream", SOON, || {
+        upstream.requests().len() == 1
+    });
+    client.abort();
+    let line = plimsoll.wait_log("access.log", 1, SOON).remove(0);
+    assert!(line.contains("\"reason\":\"client_aborted\""), "{line}");
+    assert!(line.contains("\"status\":499,"), "{line}");
+}

@@ -200,6 +200,46 @@ fn the_forwarded_head_is_this() {
 }
 
 #[test]
+fn a_request_is_the_same_however_it_is_cut() {
+    let stand = Stand::ok();
+    let request =
+        "\r\nPUT /a/../b?c HTTP/1.1\r\nHost: x\r\nA:  1 \r\nContent-Length: 5\r\n\r\nhello";
+    let cuts: Vec<_> = Cut::all(request.len()).collect();
+    check_all(&cuts, |cut| {
+        let mut client = stand.connect();
+        let pause = Duration::from_micros(300);
+        let sent = match cut {
+            Cut::Whole => client.send(request),
+            Cut::Bytewise => client.send_bytewise(request, pause),
+            Cut::At(at) => client.send_split(request, &[*at], pause),
+        };
+        sent.map_err(|error| format!("{cut:?}: {error}"))?;
+        let response = client.try_response("PUT");
+        let status = response.map(|response| response.status());
+        matches!(status, Ok(200))
+            .then_some(())
+            .ok_or_else(|| format!("{cut:?}: {status:?}"))
+    });
+    let requests = stand.upstream.requests();
+    assert_eq!(requests.len(), cuts.len());
+    for request in requests {
+        let id = request
+            .head
+            .fields
+            .first("x-request-id")
+            .unwrap_or_default();
+        let head = String::from_utf8_lossy(&request.raw_head).replace(id, "ID");
+        assert_eq!(
+            head,
+            "PUT /b?c HTTP/1.1\r\nHost: x\r\nA: 1\r\nVia: 1.1 plimsoll\r\nX-Forwarded-For: 127.0.0.1\r\n\
+             X-Forwarded-Proto: http\r\nX-Forwarded-Host: x\r\n\
+             Forwarded: for=127.0.0.1;proto=http;host=\"x\"\r\nX-Request-ID: ID\r\nContent-Length: 5\r\n\r\n"
+        );
+        assert!(request.complete && request.body.bytes == b"hello");
+    }
+}
+
+#[test]
 fn every_method_may_carry_a_body_with_exact_framing() {
     let stand = Stand::ok();
     let framings = [
