@@ -4,6 +4,7 @@ use plimsoll_config::model::Config;
 use plimsoll_control::files::Files;
 
 use crate::configuration;
+use crate::output::print;
 use crate::serving;
 
 /// What `plimsoll proxy` takes.
@@ -35,8 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = text(&arguments.listen, &arguments.servers, log);
     if arguments.print_config {
         load(&text)?;
-        print!("{text}");
-        return Ok(());
+        return print(&text);
     }
     serving::serve(&load(&text)?, true, async {})
 }
