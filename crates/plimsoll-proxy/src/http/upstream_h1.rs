@@ -57,7 +57,7 @@ pub(crate) async fn converse(
         client,
         timer,
         scratch,
-        inbound,
+        behind,
         framing,
         first,
         facts,
@@ -117,12 +117,7 @@ pub(crate) async fn converse(
     };
     facts.request_bytes.set(uploaded.get());
     let (ending, keep) = outcome?;
-    if let Some(rest) = rest.as_mut() {
-        // What followed the body came with its last piece.
-        std::mem::swap(*inbound, rest);
-        scratch.head.len = 0;
-        *first = plimsoll_http::chunked::Decoded::default();
-    }
+    *behind = rest;
     match request.is_complete() {
         true => Ok((ending, keep)),
         false if ending == Ending::Keep || ending == Ending::Close => {

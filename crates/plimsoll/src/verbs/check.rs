@@ -38,11 +38,19 @@ enum Format {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
     let unresolved = unresolved(&loaded);
-    let has_warnings = loaded.diagnostics.iter().any(|p| p.severity() == Severity::Warning);
-    let is_good = !loaded.has_errors() && unresolved.is_empty() && !(arguments.strict && has_warnings);
+    let has_warnings = loaded
+        .diagnostics
+        .iter()
+        .any(|p| p.severity() == Severity::Warning);
+    let is_good =
+        !loaded.has_errors() && unresolved.is_empty() && !(arguments.strict && has_warnings);
     match arguments.format {
         Format::Json => {
-            let problems: Vec<_> = loaded.diagnostics.iter().map(|p| p.to_json(&loaded.sources)).collect();
+            let problems: Vec<_> = loaded
+                .diagnostics
+                .iter()
+                .map(|p| p.to_json(&loaded.sources))
+                .collect();
             let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved });
             print(&format!("{result:#}\n"))?;
         }
@@ -54,15 +62,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Format::Text => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
-            let mut text: String = unresolved.iter().map(|name| format!("error: {name}\n")).collect();
+            let mut text: String = unresolved
+                .iter()
+                .map(|name| format!("error: {name}\n"))
+                .collect();
             let verdict = if is_good { "ok" } else { "not ok" };
             let tally = configuration::tally(&loaded.diagnostics);
             let comma = if tally.is_empty() { "" } else { ", " };
-            text.push_str(&format!("{}: {verdict}{comma}{tally}\n", arguments.path.config));
+            text.push_str(&format!(
+                "{}: {verdict}{comma}{tally}\n",
+                arguments.path.config
+            ));
             print(&text)?;
         }
     }
-    if is_good { Ok(()) } else { Err(BadConfiguration.into()) }
+    if is_good {
+        Ok(())
+    } else {
+        Err(BadConfiguration.into())
+    }
 }
 
 /// The servers whose names have no address now.
