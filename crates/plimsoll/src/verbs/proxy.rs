@@ -23,10 +23,6 @@ pub(crate) struct Arguments {
     print_config: bool,
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the configuration is what was asked for"
-)]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let log = if arguments.log {
         "log stdout json"
