@@ -41,7 +41,12 @@ impl Answer<'static> {
 pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> Ending {
     exchange.facts.blame(answer.reason, answer.detail);
     exchange.facts.status = answer.status;
-    let reuse = exchange.reuse();
+    // A request that breaks a rule ends its connection, however much of it has come by now.
+    let is_refusal = answer.reason == Reason::HttpRequestError;
+    let reuse = match is_refusal {
+        true => Reuse::Close,
+        false => exchange.reuse(),
+    };
     write_head_and_body(exchange, &answer, reuse);
     let patience = exchange
         .facts
@@ -58,7 +63,7 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
     {
         Err(_) => Ending::Close,
         Ok(()) if reuse == Reuse::Keep => Ending::Keep,
-        Ok(()) if exchange.is_replayable() => Ending::Close,
+        Ok(()) if exchange.is_replayable() && !is_refusal => Ending::Close,
         Ok(()) => Ending::Linger,
     }
 }

@@ -69,7 +69,7 @@ pub(crate) async fn converse(
     let site = facts.site;
     let patience = site.map_or(pool.timeouts.response, |site| site.timeouts.body);
     let uploaded = Cell::new(first.data as u64);
-    let persists = request.peer_allows() == Reuse::Keep && !plane.draining.get();
+    let persists = request.peer_allows() == Reuse::Keep;
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
     let progress = Cell::new(match rest {
         Some(_) => Progress::UnderWay,
@@ -294,8 +294,10 @@ impl Answer<'_, '_> {
             .map_err(|_| bad("malformed chunked body"))?;
 
         let (length, coding) = self.client_length(framing.length());
-        let persists =
-            self.persists && progress.get() == Progress::Sent && length != Length::UntilClose;
+        let persists = self.persists
+            && !self.plane.draining.get()
+            && progress.get() == Progress::Sent
+            && length != Length::UntilClose;
         let date = self.plane.http_date(self.facts.at);
         let connection = match (persists, self.head.version) {
             (false, _) => Some("close"),
