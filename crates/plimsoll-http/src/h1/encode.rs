@@ -24,14 +24,15 @@ pub struct Forward<'a> {
     pub max_forwards: Option<u32>,
 }
 
-/// Appends the head of a forwarded request to `out`.
+/// Appends the head of a forwarded request to `out`; returns how many fields it left out because
+/// their names could be taken for others.
 pub fn request(
     head: &RequestHead,
     bytes: &[u8],
     target: &Target,
     forward: &Forward<'_>,
     out: &mut Vec<u8>,
-) {
+) -> u32 {
     out.extend_from_slice(head.method_span.of(bytes));
     out.push(b' ');
     out.extend_from_slice(target.path(bytes));
@@ -43,17 +44,19 @@ pub fn request(
     out.extend_from_slice(forward.host);
     out.extend_from_slice(b"\r\n");
     let nominates = framing::nominates(&head.fields, bytes);
+    let mut aliases = 0;
     for line in head.fields.iter() {
+        if request::is_alias(line.name_span.of(bytes)) {
+            aliases += 1;
+            continue;
+        }
         let replaced = match line.name {
             Name::Host | Name::ContentLength | Name::XRequestId => true,
             Name::Expect => head.version == Version::Http10,
             Name::MaxForwards => forward.max_forwards.is_some(),
             name => name.is_hop_by_hop() || name.is_forwarding(),
         };
-        if replaced
-            || request::is_alias(line.name_span.of(bytes))
-            || (nominates && framing::is_nominated(&head.fields, bytes, line))
-        {
+        if replaced || (nominates && framing::is_nominated(&head.fields, bytes, line)) {
             continue;
         }
         field_line(line, bytes, out);
@@ -75,6 +78,7 @@ pub fn request(
     out.extend_from_slice(b"\r\n");
     length(forward.length, out);
     out.extend_from_slice(b"\r\n");
+    aliases
 }
 
 /// How a response is sent on.

@@ -59,6 +59,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) pool: Option<&'a str>,
     pub(crate) server: Option<&'a str>,
     pub(crate) attempts: u32,
+    /// Request fields that were not passed on because their names could be taken for others.
+    pub(crate) aliases_dropped: u32,
     pub(crate) reason: Option<Reason>,
     pub(crate) detail: Option<&'static str>,
     pub(crate) connect: Option<Duration>,
@@ -84,6 +86,7 @@ impl Facts<'_> {
             pool: None,
             server: None,
             attempts: 0,
+            aliases_dropped: 0,
             reason: None,
             detail: None,
             connect: None,

@@ -156,7 +156,8 @@ async fn send(
     };
     let out = &mut scratch.request_out;
     out.clear();
-    encode::request(&scratch.head, bytes, &scratch.target, &forward, out);
+    let aliases = encode::request(&scratch.head, bytes, &scratch.target, &forward, out);
+    exchange.facts.aliases_dropped = aliases;
     let data = bytes
         .get(scratch.head.len..scratch.head.len + exchange.first.data)
         .unwrap_or_default();
