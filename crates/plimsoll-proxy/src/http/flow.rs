@@ -11,6 +11,7 @@ use plimsoll_http::h1::encode;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::splice::PipePool;
+use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 use tokio::net::TcpStream;
 
@@ -120,6 +121,7 @@ impl Flow<'_> {
             sink: self.sink,
             timer: self.timer,
             patience: self.patience,
+            then: Then::Open,
         };
         match self.coding {
             Coding::Plain => writer.write(&mut [IoSlice::new(data)]).await?,
@@ -149,6 +151,7 @@ impl Flow<'_> {
             sink: self.sink,
             timer: self.timer,
             patience: self.patience,
+            then: Then::Open,
         };
         writer.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
     }
@@ -242,6 +245,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) sink: &'a TcpStream,
     pub(crate) timer: &'a Timer,
     pub(crate) patience: Duration,
+    /// What follows, for a message that is written in one piece.
+    pub(crate) then: Then,
 }
 
 impl Writer<'_> {
@@ -253,7 +258,7 @@ impl Writer<'_> {
         let mut total = 0;
         while !parts.is_empty() {
             let written = wait.on(|context| match &*parts {
-                [only] => stream::poll_write(self.sink, context, only),
+                [only] => stream::poll_write(self.sink, context, only, self.then),
                 parts => stream::poll_write_vectored(self.sink, context, parts),
             });
             let written = written

@@ -19,6 +19,7 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::request;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 use tokio::net::TcpStream;
 
@@ -165,6 +166,7 @@ async fn send(
         sink: &upstream.stream,
         timer: exchange.timer,
         patience: pool.timeouts.response,
+        then: Then::Open,
     };
     let written = write_with_head(writer, out, data, framing, coding(framing.length())).await;
     written.map_err(|fault| match fault {
@@ -326,6 +328,11 @@ impl Answer<'_, '_> {
             sink: self.client,
             timer: self.timer,
             patience: self.patience,
+            then: if !persists && framing.is_complete() {
+                Then::End
+            } else {
+                Then::Open
+            },
         };
         let written = upload
             .alongside(write_with_head(writer, self.out, data, &framing, coding))
@@ -393,6 +400,7 @@ impl Answer<'_, '_> {
                     sink: self.client,
                     timer: self.timer,
                     patience: self.patience,
+                    then: Then::Open,
                 };
                 let written = writer.write(&mut [IoSlice::new(self.out)]).await;
                 written.map_err(|_| Failure::downstream(Reason::ClientAborted, ""))?;
