@@ -1,5 +1,6 @@
 //! Long bodies arrive byte by byte as they were sent, whichever way they go and however slowly
 //! they are read, and Plimsoll keeps little of them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::head::Framing;

@@ -1,6 +1,10 @@
 //! Servers that fail: another one answers if that is safe, and a failure is never made to look
 //! like a success.
-#![expect(clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::fault::{Fault, Mode, RESPONSE_HEAD, response};
 use plimsoll_e2e::load::{Expect, Fate, Load};

@@ -38,9 +38,9 @@ fn assert_bad_gateway(responses: &[&[u8]], token: &str) {
             .map(|response| [response, POISON].concat())
             .collect(),
     );
-    let numbers: Vec<_> = (0..responses.len()).collect();
-    check_all(&numbers, |number| {
-        let case = responses[*number].escape_ascii();
+    let cases: Vec<_> = responses.iter().enumerate().collect();
+    check_all(&cases, |(number, response)| {
+        let case = response.escape_ascii();
         let mut client = stand.connect();
         client
             .send(get(&format!("/{number}")))
