@@ -4,7 +4,7 @@ use crate::command::{self, command, is_installed, output};
 use crate::tidy;
 use anyhow::{Result, bail};
 
-const DENY: &str = "cargo deny --config xtask/deny.toml check";
+const DENY: &str = "cargo deny check";
 
 pub(crate) fn run() -> Result<()> {
     command::run("cargo fmt --all --check")?;

@@ -114,25 +114,7 @@ impl Lexer<'_> {
         let mut open = 0; // braces of the word, reported once
         while let Some(c) = self.peek() {
             if self.rest().starts_with("${") {
-                let end = self
-                    .rest()
-                    .find(['}', '\n'])
-                    .filter(|&end| self.rest().as_bytes().get(end) == Some(&b'}'));
-                let Some(end) = end else {
-                    let problem = Diagnostic::new(
-                        &codes::SUBSTITUTION,
-                        self.span_of(2),
-                        "a substitution has no `}`",
-                    );
-                    self.problems.push(
-                        problem.help("write `${NAME}`, `${NAME:-default}` or `${file:PATH}`"),
-                    );
-                    text.push('$');
-                    self.at += 2;
-                    continue;
-                };
-                text.push_str(self.rest().get(..=end).unwrap_or_default());
-                self.at += end + 1;
+                self.substitution(text);
                 continue;
             }
             match c {
@@ -180,6 +162,25 @@ impl Lexer<'_> {
                     text.push(c);
                     self.at += c.len_utf8();
                 }
+            }
+        }
+    }
+
+    /// Takes `${…}` as it stands: what it means is found out when the whole word is known.
+    fn substitution(&mut self, text: &mut String) {
+        let end = self.rest().find(['}', '\n']);
+        match end.filter(|&end| self.rest().as_bytes().get(end) == Some(&b'}')) {
+            Some(end) => {
+                text.push_str(self.rest().get(..=end).unwrap_or_default());
+                self.at += end + 1;
+            }
+            None => {
+                let message = "a substitution has no `}`";
+                let problem = Diagnostic::new(&codes::SUBSTITUTION, self.span_of(2), message);
+                let help = "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`";
+                self.problems.push(problem.help(help));
+                text.push('$');
+                self.at += 2;
             }
         }
     }

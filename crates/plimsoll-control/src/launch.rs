@@ -179,10 +179,10 @@ fn build(config: &Config) -> Result<Built, LaunchError> {
     let resolve = |address: &ServerAddress| names::resolve(address).unwrap_or_default();
     for server in config.pools.iter().flat_map(|pool| &pool.servers) {
         if let Err(source) = names::resolve(&server.address) {
-            failed = failed.or(Some(LaunchError::Resolve {
+            failed.get_or_insert_with(|| LaunchError::Resolve {
                 server: Arc::clone(&server.name),
                 source,
-            }));
+            });
         }
     }
     match failed {

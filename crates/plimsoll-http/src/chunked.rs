@@ -71,6 +71,8 @@ enum State {
     DataCr,
     DataLf,
     Trailer,
+    /// The CR of an empty trailer section has been read, as of nearly all.
+    LastLf,
     Ended,
 }
 
@@ -151,7 +153,10 @@ impl Decoder {
             (State::SizeLf { size }, b'\n') => Ok(State::Data { left: size }),
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Size { size: 0, digits: 0 }),
+            (State::Trailer, b'\r') if self.trailer.is_empty() => Ok(State::LastLf),
             (State::Trailer, byte) => self.trailer_byte(byte),
+            (State::LastLf, b'\n') => Ok(State::Ended),
+            (State::LastLf, _) => Err(BadChunk::Trailer),
             (State::SizeLf { .. } | State::DataCr | State::DataLf, _) => Err(BadChunk::LineEnd),
             (state @ (State::Data { .. } | State::Ended), _) => Ok(state),
         }

@@ -12,7 +12,7 @@ macro_rules! names {
                 // Most fields are not in the table: the length tells, and the first letter.
                 let Some(first) = text.first() else { return Self::Other };
                 $(if text.len() == $text.len()
-                    && first.to_ascii_lowercase() == $text.as_bytes()[0]
+                    && Some(&first.to_ascii_lowercase()) == $text.as_bytes().first()
                     && text.eq_ignore_ascii_case($text.as_bytes())
                 {
                     return Self::$variant;

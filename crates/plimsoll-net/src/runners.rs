@@ -36,9 +36,11 @@ struct Runner<W, R, F> {
     future: Pin<Box<F>>,
 }
 
+type Hire<W, R, F> = Box<dyn Fn(Rc<Desk<W, R>>) -> F>;
+
 /// Runners of one kind.
 pub struct Runners<W, R, F> {
-    hire: Box<dyn Fn(Rc<Desk<W, R>>) -> F>,
+    hire: Hire<W, R, F>,
     free: RefCell<Vec<Runner<W, R, F>>>,
 }
 

@@ -28,14 +28,29 @@ pub fn poll_read(
     Poll::Ready(Ok(read))
 }
 
+/// What follows a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More writes, some time.
+    Open,
+    /// The end of our direction, at once: the kernel holds the last bytes back for it, and sends
+    /// one packet instead of two.
+    End,
+}
+
 /// Writes a part of `bytes`.
 pub fn poll_write(
     stream: &TcpStream,
     context: &mut Context<'_>,
     bytes: &[u8],
+    then: Then,
 ) -> Poll<io::Result<usize>> {
+    let flags = match then {
+        Then::Open => SendFlags::NOSIGNAL,
+        Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
+    };
     poll_io(stream, context, Interest::WRITABLE, bytes.len(), || {
-        Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
+        Ok(rustix::net::send(stream, bytes, flags)?)
     })
 }
 

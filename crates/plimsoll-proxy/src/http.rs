@@ -1,5 +1,6 @@
 //! HTTP. [`walk`] is the life of a request, each step in a file of its own.
 
+pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod errors;
 pub(crate) mod exchange;
@@ -8,5 +9,6 @@ pub(crate) mod flow;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod server_h1;
+pub(crate) mod upload;
 pub(crate) mod upstream_h1;
 pub mod walk;

@@ -44,7 +44,7 @@ pub struct Plane {
     pub metrics: Arc<WorkerMetrics>,
     pub(crate) pickers: RefCell<Vec<Picker>>,
     pub(crate) draining: Cell<bool>,
-    pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
+    pub(crate) scratch: RefCell<Vec<Scratch>>,
     start: Instant,
     logs: RefCell<Vec<Log>>,
     dates: RefCell<Dates>,

@@ -3,6 +3,7 @@
 mod allocator;
 mod configuration;
 mod exit;
+mod output;
 mod serving;
 mod verbs;
 

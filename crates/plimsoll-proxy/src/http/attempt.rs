@@ -13,6 +13,7 @@ use plimsoll_net::{clock, connect, stream};
 use tokio::net::TcpStream;
 
 use crate::generation::{Pool, Server};
+use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::respond::{Answer, respond};
 use crate::http::select::select;
@@ -203,7 +204,7 @@ async fn on_server(
     loop {
         let failure = match upstream_h1::converse(exchange, pool, server, &upstream).await {
             Ok((ending, keep)) => {
-                if keep == upstream_h1::Keep::Yes && pool.keep_max > 0 {
+                if keep == Keep::Yes && pool.keep_max > 0 {
                     let idle = &exchange.plane.worker.idle;
                     idle.put(
                         server.id,

@@ -120,6 +120,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) framing: Option<Framing>,
     /// What of the body came with the head.
     pub(crate) first: Decoded,
+    /// Holds what followed a body whose last piece came after the head.
+    pub(crate) behind: Option<Buffer>,
     /// The authority that rules.
     pub(crate) authority: Span,
     pub(crate) facts: Facts<'a>,
@@ -152,6 +154,7 @@ impl<'a> Exchange<'a> {
             inbound,
             framing: None,
             first: Decoded::default(),
+            behind: None,
             authority: Span::default(),
             facts: Facts::new(plane, started),
         }
@@ -162,9 +165,15 @@ impl<'a> Exchange<'a> {
         self.inbound.filled()
     }
 
-    /// Bytes of `inbound` that belong to this exchange; what follows is the next request.
-    pub(crate) fn used(&self) -> usize {
-        self.scratch.head.len + self.first.consumed
+    /// Leaves only what belongs to the next request in `inbound`. The head is gone then.
+    pub(crate) fn leave_the_next(&mut self) {
+        match self.behind.take() {
+            Some(behind) => *self.inbound = behind,
+            None => self
+                .inbound
+                .take(self.scratch.head.len + self.first.consumed),
+        }
+        self.inbound.compact();
     }
 
     /// Tells whether the client's connection can go on after an answer that is given now.

@@ -49,18 +49,6 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
             .map(|field| field.value.of(bytes))
             .unwrap_or_default()
     };
-    let (mut user_agent, mut referer, mut trace) = (None, None, None);
-    for line in head.fields.iter() {
-        match line.name {
-            Name::UserAgent => user_agent = user_agent.or(Some(line.value)),
-            Name::Referer => referer = referer.or(Some(line.value)),
-            Name::Traceparent => trace = trace.or(Some(line.value)),
-            _ => {}
-        }
-    }
-    let text = |span: Option<plimsoll_http::head::Span>| {
-        span.map(|span| span.of(bytes)).unwrap_or_default()
-    };
     let record = Record {
         at: facts.at,
         id: &facts.id,
@@ -105,9 +93,9 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
         connect: facts.connect,
         first_byte: facts.first_byte,
         total,
-        user_agent: text(user_agent),
-        referer: text(referer),
-        trace_id: text(trace).get(3..35).unwrap_or_default(),
+        user_agent: field(Name::UserAgent),
+        referer: field(Name::Referer),
+        trace_id: field(Name::Traceparent).get(3..35).unwrap_or_default(),
     };
     exchange.plane.log(logs, &record);
 }

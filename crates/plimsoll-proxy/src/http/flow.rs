@@ -6,17 +6,21 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::size_line;
-use plimsoll_http::framing::{BadBody, Framing};
+use plimsoll_http::framing::{BadBody, Framing, Length};
 use plimsoll_http::h1::encode;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::splice::PipePool;
+use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 use tokio::net::TcpStream;
 
 /// From this many bytes on, two calls that move nothing through the process are cheaper than two
 /// that copy.
 const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Pieces up to this size are copied behind their head and leave with it in one plain write.
+const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// A body is not judged by its speed before it is this old.
 const RATE_GRACE: Duration = Duration::from_secs(5);
@@ -51,6 +55,16 @@ pub(crate) enum Coding {
     Plain,
     /// The chunked coding.
     Chunked,
+}
+
+impl Coding {
+    /// How a body of this length is told to the next hop.
+    pub(crate) fn of(length: Length) -> Self {
+        match length {
+            Length::Chunked => Self::Chunked,
+            _ => Self::Plain,
+        }
+    }
 }
 
 /// Why a body did not arrive.
@@ -120,6 +134,7 @@ impl Flow<'_> {
             sink: self.sink,
             timer: self.timer,
             patience: self.patience,
+            then: Then::Open,
         };
         match self.coding {
             Coding::Plain => writer.write(&mut [IoSlice::new(data)]).await?,
@@ -149,6 +164,7 @@ impl Flow<'_> {
             sink: self.sink,
             timer: self.timer,
             patience: self.patience,
+            then: Then::Open,
         };
         writer.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
     }
@@ -222,7 +238,7 @@ impl Flow<'_> {
 }
 
 /// What follows the data of a chunk; with the end of the body, when it has been read.
-pub(crate) fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a [u8] {
+fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a [u8] {
     if !framing.is_complete() {
         return if data.is_empty() { b"" } else { b"\r\n" };
     }
@@ -242,6 +258,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) sink: &'a TcpStream,
     pub(crate) timer: &'a Timer,
     pub(crate) patience: Duration,
+    /// What follows, for a message that is written in one piece.
+    pub(crate) then: Then,
 }
 
 impl Writer<'_> {
@@ -253,7 +271,7 @@ impl Writer<'_> {
         let mut total = 0;
         while !parts.is_empty() {
             let written = wait.on(|context| match &*parts {
-                [only] => stream::poll_write(self.sink, context, only),
+                [only] => stream::poll_write(self.sink, context, only, self.then),
                 parts => stream::poll_write_vectored(self.sink, context, parts),
             });
             let written = written
@@ -264,5 +282,33 @@ impl Writer<'_> {
             IoSlice::advance_slices(&mut parts, written);
         }
         Ok(())
+    }
+
+    /// Writes a head and the first piece of its body, in one call.
+    pub(crate) async fn write_message(
+        &self,
+        out: &mut Vec<u8>,
+        data: &[u8],
+        framing: &Framing,
+        coding: Coding,
+    ) -> Result<(), Fault> {
+        let mut line = [0; 18];
+        let mut room = Vec::new();
+        let tail = match coding {
+            Coding::Plain => &[],
+            Coding::Chunked => {
+                if !data.is_empty() {
+                    out.extend_from_slice(size_line(data.len(), &mut line));
+                }
+                chunk_tail(data, framing, &mut room)
+            }
+        };
+        if data.len() <= COPY_BYTES_MAX {
+            out.extend_from_slice(data);
+            out.extend_from_slice(tail);
+            return self.write(&mut [IoSlice::new(out)]).await;
+        }
+        let mut parts = [IoSlice::new(out), IoSlice::new(data), IoSlice::new(tail)];
+        self.write(&mut parts).await
     }
 }

@@ -9,6 +9,7 @@ use plimsoll_http::h1::encode;
 use plimsoll_http::head::Version;
 use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
+use plimsoll_net::stream::Then;
 
 use crate::http::errors;
 use crate::http::exchange::{Ending, Exchange};
@@ -56,6 +57,11 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
         sink: exchange.client,
         timer: exchange.timer,
         patience,
+        then: if reuse == Reuse::Keep {
+            Then::Open
+        } else {
+            Then::End
+        },
     };
     match writer
         .write(&mut [IoSlice::new(&exchange.scratch.response_out)])

@@ -50,7 +50,7 @@ pub(crate) async fn serve(plane: &Plane, connection: Connection) -> Option<Conne
         };
         let scratch = scratch.get();
         let mut exchange = Exchange::new(
-            &plane,
+            plane,
             listener,
             client,
             timer,
@@ -63,7 +63,8 @@ pub(crate) async fn serve(plane: &Plane, connection: Connection) -> Option<Conne
             None => walk::walk(&mut exchange).await,
             Some(rejection) => walk::refuse(&mut exchange, rejection).await,
         };
-        let (used, ended) = (exchange.used(), exchange.facts.ended);
+        let ended = exchange.facts.ended;
+        exchange.leave_the_next();
         match ending {
             Ending::Keep => {}
             Ending::Close => return None,
@@ -76,12 +77,10 @@ pub(crate) async fn serve(plane: &Plane, connection: Connection) -> Option<Conne
                 return None;
             }
         }
-        inbound.take(used);
         if inbound.is_empty() {
             let idle_from = ended.unwrap_or_else(clock::now);
             return Some(connection.rested(idle_from + listener.idle_timeout));
         }
-        inbound.compact();
     }
 }
 
@@ -187,7 +186,7 @@ impl Drop for Active<'_> {
 /// Lends the memory of an exchange, and gives it back.
 struct ScratchLease<'a> {
     plane: &'a Plane,
-    scratch: Box<Scratch>,
+    scratch: Scratch,
 }
 
 impl<'a> ScratchLease<'a> {
@@ -203,7 +202,6 @@ impl<'a> ScratchLease<'a> {
 
 impl Drop for ScratchLease<'_> {
     fn drop(&mut self) {
-        // The empty box that is left behind does not allocate much, and only here.
         self.plane
             .scratch
             .borrow_mut()

@@ -145,7 +145,7 @@ fn site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
 fn default_site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
     let sites = &exchange.plane.generation.sites;
     let any = exchange.listener.hosts.any.and_then(|site| sites.get(site));
-    any.or(sites.first())
+    any.or_else(|| sites.first())
 }
 
 fn rejected(rejection: Rejection) -> Answer<'static> {

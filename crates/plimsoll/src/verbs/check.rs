@@ -1,13 +1,14 @@
 //! `plimsoll check`: every error and warning of a configuration.
 
 use clap::ValueEnum;
-use plimsoll_config::Severity;
+use plimsoll_config::{Loaded, Severity};
 use plimsoll_control::files::Files;
 use plimsoll_control::names;
 use serde_json::json;
 
 use crate::configuration::{self, Path};
 use crate::exit::BadConfiguration;
+use crate::output::print;
 
 /// What `plimsoll check` takes.
 #[derive(Debug, clap::Args)]
@@ -34,56 +35,45 @@ enum Format {
     JsonModel,
 }
 
-#[expect(clippy::print_stdout, reason = "the result is what was asked for")]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
-    let mut unresolved = Vec::new();
-    for server in loaded
-        .config
+    let unresolved = unresolved(&loaded);
+    let has_warnings = loaded
+        .diagnostics
         .iter()
-        .flat_map(|config| &config.pools)
-        .flat_map(|pool| &pool.servers)
-    {
-        if let Err(error) = names::resolve(&server.address) {
-            unresolved.push(format!("cannot resolve server `{}`: {error}", server.name));
-        }
-    }
-    let strictly_bad = arguments.strict
-        && loaded
-            .diagnostics
-            .iter()
-            .any(|p| p.severity() == Severity::Warning);
-    let is_good = !loaded.has_errors() && !strictly_bad && unresolved.is_empty();
+        .any(|p| p.severity() == Severity::Warning);
+    let is_good =
+        !loaded.has_errors() && unresolved.is_empty() && !(arguments.strict && has_warnings);
     match arguments.format {
         Format::Json => {
             let problems: Vec<_> = loaded
                 .diagnostics
                 .iter()
-                .map(|problem| problem.to_json(&loaded.sources))
+                .map(|p| p.to_json(&loaded.sources))
                 .collect();
-            println!(
-                "{:#}",
-                json!({ "ok": is_good, "problems": problems, "unresolved": unresolved })
-            );
+            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved });
+            print(&format!("{result:#}\n"))?;
         }
         Format::JsonModel => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
             if let Some(config) = &loaded.config {
-                println!("{:#}", plimsoll_config::to_json(config));
+                print(&format!("{:#}\n", plimsoll_config::to_json(config)))?;
             }
         }
         Format::Text => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
-            unresolved
+            let mut text: String = unresolved
                 .iter()
-                .for_each(|problem| println!("error: {problem}"));
-            let path = &arguments.path.config;
-            match (is_good, configuration::tally(&loaded.diagnostics)) {
-                (true, tally) if tally.is_empty() => println!("{path}: ok"),
-                (true, tally) => println!("{path}: ok, {tally}"),
-                (false, tally) if tally.is_empty() => println!("{path}: not ok"),
-                (false, tally) => println!("{path}: {tally}"),
-            }
+                .map(|name| format!("error: {name}\n"))
+                .collect();
+            let verdict = if is_good { "ok" } else { "not ok" };
+            let tally = configuration::tally(&loaded.diagnostics);
+            let comma = if tally.is_empty() { "" } else { ", " };
+            text.push_str(&format!(
+                "{}: {verdict}{comma}{tally}\n",
+                arguments.path.config
+            ));
+            print(&text)?;
         }
     }
     if is_good {
@@ -91,4 +81,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Err(BadConfiguration.into())
     }
+}
+
+/// The servers whose names have no address now.
+fn unresolved(loaded: &Loaded) -> Vec<String> {
+    let pools = loaded.config.iter().flat_map(|config| &config.pools);
+    let servers = pools.flat_map(|pool| &pool.servers);
+    servers
+        .filter_map(|server| {
+            let error = names::resolve(&server.address).err()?;
+            Some(format!("cannot resolve server `{}`: {error}", server.name))
+        })
+        .collect()
 }

@@ -1,6 +1,9 @@
 //! `plimsoll explain CODE` and `plimsoll schema`: what the language knows of itself.
 
 use anyhow::bail;
+use plimsoll_config::Code;
+
+use crate::output::print;
 
 /// What `plimsoll explain` takes.
 #[derive(Debug, clap::Args)]
@@ -9,28 +12,29 @@ pub(crate) struct Arguments {
     code: Option<String>,
 }
 
-#[expect(clippy::print_stdout, reason = "the text is what was asked for")]
 pub(crate) fn explain(arguments: &Arguments) -> anyhow::Result<()> {
-    let Some(code) = &arguments.code else {
-        for code in plimsoll_config::CODES {
-            let first = code.explain.split(['.', ':']).next().unwrap_or_default();
-            println!(
-                "{}  {}",
-                code.id,
-                first.split_whitespace().collect::<Vec<_>>().join(" ")
-            );
-        }
-        return Ok(());
-    };
-    match plimsoll_config::explain(code) {
-        Some(text) => println!("{text}"),
-        None => bail!("unknown code `{code}`; `plimsoll explain` lists all codes"),
+    match &arguments.code {
+        None => print(&list()),
+        Some(code) => match plimsoll_config::explain(code) {
+            Some(text) => print(text),
+            None => bail!("unknown code `{code}`; `plimsoll explain` lists all codes"),
+        },
     }
-    Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the schema is what was asked for")]
+/// Every code with the first sentence of its text.
+fn list() -> String {
+    let line = |code: &&Code| {
+        let first = code.explain.split(". ").next().unwrap_or_default();
+        let first: Vec<&str> = first
+            .trim_end_matches(['.', ':', '\n'])
+            .split_whitespace()
+            .collect();
+        format!("{}  {}\n", code.id, first.join(" "))
+    };
+    plimsoll_config::CODES.iter().map(line).collect()
+}
+
 pub(crate) fn schema() -> anyhow::Result<()> {
-    println!("{:#}", plimsoll_config::schema());
-    Ok(())
+    print(&format!("{:#}\n", plimsoll_config::schema()))
 }

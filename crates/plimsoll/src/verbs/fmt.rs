@@ -8,6 +8,7 @@ use plimsoll_control::files::Files;
 
 use crate::configuration;
 use crate::exit::BadConfiguration;
+use crate::output::print;
 
 /// What `plimsoll fmt` takes.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(laid_out) => {
                 untidy.push(path.as_str());
                 if arguments.diff {
-                    show_difference(path, &text, &laid_out);
+                    print(&difference(path, &text, &laid_out))?;
                 } else if !arguments.check {
                     replace(path, &laid_out)?;
                 }
@@ -73,15 +74,17 @@ fn replace(path: &str, text: &str) -> anyhow::Result<()> {
 }
 
 /// The changed lines, without those around them: laying out never moves a line past another.
-#[expect(clippy::print_stdout, reason = "the difference is what was asked for")]
-fn show_difference(path: &str, before: &str, after: &str) {
-    println!("--- {path}\n+++ {path} (laid out)");
-    let differs = |line: &&str| !line.trim().is_empty();
-    let (old, new): (Vec<&str>, Vec<&str>) = (
-        before.lines().filter(differs).collect(),
-        after.lines().filter(differs).collect(),
-    );
-    for (old, new) in old.iter().zip(&new).filter(|(old, new)| old != new) {
-        println!("-{old}\n+{new}");
-    }
+fn difference(path: &str, before: &str, after: &str) -> String {
+    let written = |line: &&str| !line.trim().is_empty();
+    let pairs = before
+        .lines()
+        .filter(written)
+        .zip(after.lines().filter(written));
+    let changed = pairs
+        .filter(|(old, new)| old != new)
+        .map(|(old, new)| format!("-{old}\n+{new}\n"));
+    format!(
+        "--- {path}\n+++ {path} (laid out)\n{}",
+        changed.collect::<String>()
+    )
 }

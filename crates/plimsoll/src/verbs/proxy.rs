@@ -4,6 +4,7 @@ use plimsoll_config::model::Config;
 use plimsoll_control::files::Files;
 
 use crate::configuration;
+use crate::output::print;
 use crate::serving;
 
 /// What `plimsoll proxy` takes.
@@ -22,10 +23,6 @@ pub(crate) struct Arguments {
     print_config: bool,
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the configuration is what was asked for"
-)]
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let log = if arguments.log {
         "log stdout json"
@@ -35,8 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = text(&arguments.listen, &arguments.servers, log);
     if arguments.print_config {
         load(&text)?;
-        print!("{text}");
-        return Ok(());
+        return print(&text);
     }
     serving::serve(&load(&text)?, true, async {})
 }

@@ -1,0 +1,319 @@
+//! The answer of a server, on its way down to the client.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use plimsoll_http::chunked::Decoded;
+use plimsoll_http::framing::{Framing, Length, Reuse};
+use plimsoll_http::h1::encode::{self, Reply};
+use plimsoll_http::h1::parse::{self, Attempts, BadHead, Parsed};
+use plimsoll_http::head::{RequestHead, ResponseHead, Version};
+use plimsoll_http::reason::Reason;
+use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::stream::{self, Then};
+use tokio::net::TcpStream;
+
+use crate::http::attempt::{Failure, Sent};
+use crate::http::exchange::{Ending, Facts};
+use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::upload::{Progress, Upload, client_failure};
+use crate::plane::Plane;
+
+/// Interim answers to one request.
+const INTERIM_MAX: u32 = 32;
+
+/// Whether the server's connection may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Yes,
+    No,
+}
+
+/// The answer, on its way down.
+pub(crate) struct Answer<'a, 'x> {
+    pub(crate) plane: &'a Plane,
+    pub(crate) client: &'a TcpStream,
+    pub(crate) server: &'a TcpStream,
+    pub(crate) timer: &'a Timer,
+    pub(crate) head: &'a RequestHead,
+    pub(crate) response: &'a mut ResponseHead,
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) facts: &'a mut Facts<'x>,
+    pub(crate) patience: Duration,
+    pub(crate) response_timeout: Duration,
+    /// Whether the client's connection may go on, as far as the request is concerned.
+    pub(crate) persists: bool,
+}
+
+impl<'a> Answer<'a, '_> {
+    /// Waits for the answer and passes it on.
+    pub(crate) async fn pass_on(
+        mut self,
+        upload: &mut Upload<'_>,
+    ) -> Result<(Ending, Keep), Failure> {
+        let sent = clock::now();
+        let mut buffer = self.plane.worker.buffers.lend();
+        let progress = upload.progress;
+        let head = upload
+            .alongside(self.final_head(&mut buffer, progress, sent))
+            .await;
+        head.map_err(|fault| client_failure(&fault))??;
+        self.facts.first_byte = Some(clock::now().duration_since(sent));
+        let (mut framing, first) = self.framing(&mut buffer)?;
+        let (length, coding) = self.client_length(framing.length());
+        let persists = self.persists
+            && !self.plane.draining.get()
+            && progress.get() == Progress::Sent
+            && length != Length::UntilClose;
+        self.encode(buffer.filled(), length, persists);
+        self.facts.status = self.response.status;
+        self.facts.response_bytes.set(first.data as u64);
+        let body = buffer.filled().get(self.response.len..);
+        let data = body
+            .and_then(|body| body.get(..first.data))
+            .unwrap_or_default();
+        let is_last = !persists && framing.is_complete();
+        let writer = self.writer(if is_last { Then::End } else { Then::Open });
+        let written = upload
+            .alongside(writer.write_message(self.out, data, &framing, coding))
+            .await;
+        let mut ending = self.judge(written, persists);
+        buffer.take(self.response.len + first.consumed);
+        if !framing.is_complete() && matches!(ending, Ending::Keep | Ending::Close) {
+            let flowed = self.rest(&mut framing, &mut buffer, coding, upload).await;
+            ending = self.judge(flowed, persists);
+        }
+        // Bytes behind the end belong to no answer (RFC 9112 §6.3).
+        let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
+        Ok((ending, if keep { Keep::Yes } else { Keep::No }))
+    }
+
+    fn writer(&self, then: Then) -> Writer<'a> {
+        Writer {
+            sink: self.client,
+            timer: self.timer,
+            patience: self.patience,
+            then,
+        }
+    }
+
+    /// The framing of the answer, and what of its body came with the head.
+    fn framing(&self, buffer: &mut Buffer) -> Result<(Framing, Decoded), Failure> {
+        let bad = |detail| Failure::upstream(Reason::HttpProtocolError, detail, Sent::Answered);
+        let framing = Framing::of_response(self.response, buffer.filled(), self.head.method);
+        let mut framing = framing.map_err(|_| bad("ambiguous length"))?;
+        let body = buffer
+            .filled_mut()
+            .get_mut(self.response.len..)
+            .unwrap_or_default();
+        let first = framing
+            .decode(body)
+            .map_err(|_| bad("malformed chunked body"))?;
+        Ok((framing, first))
+    }
+
+    /// Writes the head for the client.
+    fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
+        let date = self.plane.http_date(self.facts.at);
+        let connection = match (persists, self.head.version) {
+            (false, _) => Some("close"),
+            (true, Version::Http10) => Some("keep-alive"),
+            (true, Version::Http11) => None,
+        };
+        self.out.clear();
+        let reply = Reply {
+            length,
+            connection,
+            date: &date,
+        };
+        encode::response(self.response, bytes, &reply, self.out);
+    }
+
+    /// Passes the rest of the body on.
+    async fn rest(
+        &mut self,
+        framing: &mut Framing,
+        buffer: &mut Buffer,
+        coding: Coding,
+        upload: &mut Upload<'_>,
+    ) -> Result<Result<(), Fault>, Fault> {
+        let moved = &self.facts.response_bytes;
+        let flow = Flow {
+            source: self.server,
+            sink: self.client,
+            framing,
+            buffer,
+            coding,
+            timer: self.timer,
+            patience: self.patience,
+            moved,
+            limit: None,
+            min_rate: 0,
+            pipes: &self.plane.worker.pipes,
+        };
+        upload.alongside(flow.run()).await
+    }
+
+    /// Reads heads until a final one is there; passes interim ones on.
+    async fn final_head(
+        &mut self,
+        buffer: &mut Buffer,
+        progress: &Cell<Progress>,
+        sent: Instant,
+    ) -> Result<(), Failure> {
+        let mut interim = 0;
+        loop {
+            self.read_head(buffer, progress, sent, interim > 0).await?;
+            match self.response.status {
+                101 => {
+                    let detail = "the server switched protocols unasked";
+                    return Err(Failure::upstream(
+                        Reason::HttpUpgradeFailed,
+                        detail,
+                        Sent::Answered,
+                    ));
+                }
+                100..=199 => {}
+                _ => return Ok(()),
+            }
+            interim += 1;
+            if interim > INTERIM_MAX {
+                return Err(Failure::upstream(
+                    Reason::HttpProtocolError,
+                    "too many interim answers",
+                    Sent::Answered,
+                ));
+            }
+            if self.head.version == Version::Http11 {
+                self.out.clear();
+                encode::interim(self.response, buffer.filled(), self.out);
+                let writer = self.writer(Then::Open);
+                let written = writer.write(&mut [IoSlice::new(self.out)]).await;
+                written.map_err(|_| Failure::downstream(Reason::ClientAborted, ""))?;
+            }
+            buffer.take(self.response.len);
+        }
+    }
+
+    async fn read_head(
+        &mut self,
+        buffer: &mut Buffer,
+        progress: &Cell<Progress>,
+        sent: Instant,
+        is_answered: bool,
+    ) -> Result<(), Failure> {
+        let mut attempts = Attempts::default();
+        let mut is_watched = true;
+        let mut is_timed = false;
+        let uploads = progress.get() == Progress::UnderWay;
+        loop {
+            if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
+                match parse::response(buffer.filled(), self.response).map_err(bad_head)? {
+                    Parsed::Complete => return Ok(()),
+                    Parsed::Partial => {}
+                }
+            }
+            buffer.compact();
+            let read = poll_fn(|context| {
+                if let Poll::Ready(read) = stream::poll_read(self.server, context, buffer) {
+                    return Poll::Ready(Ok(read));
+                }
+                if progress.get() == Progress::UnderWay {
+                    return Poll::Pending; // the client's time, watched by the upload
+                }
+                if is_watched && let Poll::Ready(signal) = stream::poll_signal(self.client, context)
+                {
+                    if signal == stream::Signal::Broken {
+                        return Poll::Ready(Err(Failure::downstream(Reason::ClientAborted, "")));
+                    }
+                    is_watched = false;
+                }
+                if !std::mem::replace(&mut is_timed, true) {
+                    // The server's time begins when the request has been sent.
+                    let from = if uploads { clock::now() } else { sent };
+                    self.timer.set(from + self.response_timeout);
+                }
+                let late = Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered);
+                self.timer.poll(context).map(|_| Err(late))
+            });
+            match read.await? {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => {
+                    let nothing = buffer.is_empty() && !is_answered;
+                    let (sent, detail) = match nothing {
+                        true => (Sent::Unanswered, ""),
+                        false => (Sent::Answered, "in the middle of the response head"),
+                    };
+                    return Err(Failure::upstream(
+                        Reason::ConnectionTerminated,
+                        detail,
+                        sent,
+                    ));
+                }
+            }
+        }
+    }
+
+    /// How the client finds the end of the answer.
+    fn client_length(&self, length: Length) -> (Length, Coding) {
+        match (length, self.head.version) {
+            (Length::Empty | Length::Exactly(_), _) => (length, Coding::Plain),
+            (Length::Chunked | Length::UntilClose, Version::Http11) => {
+                (Length::Chunked, Coding::Chunked)
+            }
+            (Length::Chunked | Length::UntilClose, Version::Http10) => {
+                (Length::UntilClose, Coding::Plain)
+            }
+        }
+    }
+
+    /// What a piece of the answer that was passed on, or was not, means for the client.
+    fn judge(&mut self, outcome: Result<Result<(), Fault>, Fault>, persists: bool) -> Ending {
+        let (fault, is_download) = match outcome {
+            Ok(Ok(())) if persists => return Ending::Keep,
+            Ok(Ok(())) => return Ending::Close,
+            Ok(Err(fault)) => (fault, true),
+            Err(fault) => (fault, false),
+        };
+        let (reason, detail) = match (&fault, is_download) {
+            (Fault::SinkGone { .. }, true) => (Reason::ClientAborted, ""),
+            (Fault::SinkLate, true) => (Reason::ClientStalled, ""),
+            (Fault::SourceGone, true) => (
+                Reason::HttpResponseIncomplete,
+                "the response body ended early",
+            ),
+            (Fault::SourceLate, true) => {
+                (Reason::ConnectionReadTimeout, "the response body stopped")
+            }
+            (_, true) => (Reason::HttpProtocolError, "malformed chunked body"),
+            (fault, false) => {
+                let failure = client_failure(fault);
+                (failure.reason, failure.detail)
+            }
+        };
+        self.facts.blame(reason, detail);
+        if reason == Reason::ClientAborted {
+            Ending::Close
+        } else {
+            Ending::Reset
+        }
+    }
+}
+
+fn bad_head(fault: BadHead) -> Failure {
+    let (reason, detail) = match fault {
+        BadHead::TooLarge | BadHead::TooManyFields => (Reason::HttpResponseHeaderSectionSize, ""),
+        BadHead::LineEnd => (Reason::HttpProtocolError, "line ends without CR LF"),
+        BadHead::Field => (Reason::HttpProtocolError, "malformed field line"),
+        BadHead::Status => (Reason::HttpProtocolError, "status code out of range"),
+        BadHead::StartLine | BadHead::Version | BadHead::UriTooLong => {
+            (Reason::HttpProtocolError, "malformed status line")
+        }
+    };
+    Failure::upstream(reason, detail, Sent::Answered)
+}
