@@ -433,3 +433,34 @@ fn a_client_that_leaves_is_logged_as_one() {
     assert!(line.contains("\"reason\":\"client_aborted\""), "{line}");
     assert!(line.contains("\"status\":499,"), "{line}");
 }
+
+#[test]
+fn a_storm_of_leaving_clients_leaves_nothing_behind() {
+    let body = "y".repeat(1_000);
+    let chunk = format!("3e8\r\n{body}\r\n").repeat(50);
+    let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n");
+    let mut stand = Stand::start(move |_| Answer::bytes(response.clone()));
+    let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{body}");
+    let complete = |stand: &Stand| {
+        let answer = stand.ask("POST", &request);
+        assert_eq!((answer.status(), answer.body.length), (200, 50_000));
+    };
+    complete(&stand);
+    let before = stand.plimsoll.descriptors();
+    for cut in (1..request.len()).step_by(3) {
+        let mut client = stand.connect();
+        client.send(&request[..cut]).unwrap();
+        client.abort();
+        let mut client = stand.connect();
+        client.send(&request).unwrap();
+        let _ = client.read_at_least(cut, SOON); // of the answer, and then away
+        client.abort();
+    }
+    complete(&stand);
+    // Kept server connections, pipes and the like are few; each lost client would be one more.
+    wait::expect("the descriptors to come back", SOON, || {
+        stand.plimsoll.descriptors() <= before + 20
+    });
+    stand.plimsoll.daemon().assert_alive();
+    assert_eq!(stand.upstream.malformed(), []);
+}
