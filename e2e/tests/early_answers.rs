@@ -468,3 +468,68 @@ fn empty_lines_before_a_request_are_let_pass() {
     assert_eq!(client.response("GET").status(), 200);
     assert_eq!(stand.upstream.completed(), 5);
 }
+
+const ANSWERING: &str = "admin 127.0.0.1:{port:admin}\n\
+    site app.example {\nlisten 127.0.0.1:{port}\n\
+    route /own { respond 200 \"own\" }\nroute /denied { respond 403 \"no\" }\n\
+    route /moved { respond 302 \"there\" }\nroute /app { proxy app }\nroute /down { proxy down }\n}\n\
+    pool app { server {server} }\npool down { server 127.0.0.1:1 }\n";
+
+/// Requests that Plimsoll answers by itself, and how.
+const OWN_ANSWERS: [(&str, &str, u16); 6] = [
+    ("/own", "app.example", 200),
+    ("/denied", "app.example", 403),
+    ("/moved", "app.example", 302),
+    ("/nothing", "app.example", 404),
+    ("/own", "other.example", 404),
+    ("/down", "app.example", 502),
+];
+
+#[test]
+fn an_answer_of_our_own_does_not_make_a_body_a_request() {
+    let stand = Stand::run(ANSWERING, |_| Answer::ok("ok"));
+    let inner = "GET /app HTTP/1.1\r\nHost: app.example\r\nX-Inner: 1\r\n\r\n";
+    let next = "GET /app HTTP/1.1\r\nHost: app.example\r\n\r\n";
+    let length = inner.len();
+    let framings = [
+        (format!("Content-Length: {length}"), inner.to_owned()),
+        (
+            "Transfer-Encoding: chunked".to_owned(),
+            format!("{length:x}\r\n{inner}\r\n0\r\n\r\n"),
+        ),
+    ];
+    for (target, host, status) in OWN_ANSWERS {
+        for (framing, body) in &framings {
+            let head = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n");
+            // The whole body came along: the connection goes on behind it.
+            let mut client = stand.connect();
+            client.send([&head, &**body, next].concat()).unwrap();
+            let response = client.response("POST");
+            assert_eq!(response.status(), status, "{target}");
+            if !response.head.wants_close() {
+                assert_eq!(client.response("GET").text(), "ok", "{target}");
+            }
+            // It did not: what comes later is nobody's request.
+            let mut client = stand.connect();
+            client.send(&head).unwrap();
+            let response = client.response("POST");
+            assert_eq!(
+                (response.status(), response.head.wants_close()),
+                (status, true),
+                "{target}"
+            );
+            let _ = client.send([&**body, next].concat()); // it may be closed by now
+            let left = client.read_to_close(SOON);
+            assert_eq!(left.bytes.len(), 0, "{target}");
+            assert_ne!(left.close, Close::Open, "{target}");
+        }
+    }
+    let requests = stand.upstream.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.head.fields.first("x-inner").is_none())
+    );
+    assert!(requests.iter().all(|request| request.head.target == "/app"));
+    assert_eq!(requests.len(), 2 * OWN_ANSWERS.len());
+}
