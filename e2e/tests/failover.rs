@@ -420,6 +420,20 @@ fn a_failure_is_logged_with_its_reason_and_both_byte_counts() {
 }
 
 #[test]
+fn a_server_that_was_passed_over_is_named_in_the_log() {
+    let (down, up) = (Fault::start(Mode::Refuse), Recorder::echo());
+    let both = format!("{} ; server {}", down.address(), up.address());
+    let plimsoll = Start::run(LOGGED).set("server", both).start();
+    for _ in 0..2 {
+        assert_eq!(ask(&plimsoll, GET).status(), 200);
+    }
+    let lines = plimsoll.wait_log("access.log", 2, SOON).concat();
+    let failed = format!("\"attempts\":2,\"failed_server\":\"{}\"", down.address());
+    assert_eq!(lines.matches(&failed).count(), 1, "{lines}");
+    assert!(lines.contains("\"failed_reason\":\"connection_refused\""), "{lines}");
+}
+
+#[test]
 fn a_client_that_leaves_is_logged_as_one() {
     let upstream = Recorder::start(|_| Answer::ok("never").after(Step::Hold));
     let plimsoll = Start::run(LOGGED).set("server", upstream.address()).start();

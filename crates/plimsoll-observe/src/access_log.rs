@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub server: Option<&'a str>,
     /// How many servers were asked.
     pub attempts: u32,
+    /// The server that failed before, and why.
+    pub failed: Option<(&'a str, &'static str)>,
     /// Why the exchange did not end with the server's own answer.
     pub reason: Option<&'static str>,
     /// More about it, for people.

@@ -46,6 +46,10 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(b",\"attempts\":");
     number(u64::from(record.attempts), out);
+    if let Some((server, reason)) = record.failed {
+        text(b",\"failed_server\":\"", server.as_bytes(), out);
+        text(b",\"failed_reason\":\"", reason.as_bytes(), out);
+    }
     text(
         b",\"reason\":\"",
         record.reason.unwrap_or_default().as_bytes(),

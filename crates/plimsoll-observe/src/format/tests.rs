@@ -21,6 +21,7 @@ fn record<'a>() -> Record<'a> {
         pool: Some("app"),
         server: Some("10.0.0.1:80"),
         attempts: 2,
+        failed: Some(("10.0.0.2:80", "connection_refused")),
         reason: None,
         detail: None,
         connect: None,
@@ -46,7 +47,7 @@ fn the_three_formats() {
             r#"{"ts":"2026-11-23T06:34:04.007Z","id":"0197","client":"192.0.2.1","client_port":4242,"site":"example.com","#,
             r#""route":"plimsoll.conf:4","method":"GET","scheme":"http","host":"example.com","path":"/b","#,
             r#""query":"q=1&token=***","proto":"HTTP/1.1","status":200,"req_bytes":0,"res_bytes":512,"pool":"app","#,
-            r#""server":"10.0.0.1:80","attempts":2,"t_first_byte":0.001234,"t_total":2.000345,"ua":"curl/8"}"#,
+            r#""server":"10.0.0.1:80","attempts":2,"failed_server":"10.0.0.2:80","failed_reason":"connection_refused","t_first_byte":0.001234,"t_total":2.000345,"ua":"curl/8"}"#,
             "\n"
         )
     );

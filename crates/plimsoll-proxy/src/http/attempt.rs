@@ -124,6 +124,7 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         if !again {
             return give_up(exchange, failed).await;
         }
+        exchange.facts.failed = exchange.facts.server.map(|server| (server, failed.reason));
         count_retry(exchange, pool);
         tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
     }

@@ -59,6 +59,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) pool: Option<&'a str>,
     pub(crate) server: Option<&'a str>,
     pub(crate) attempts: u32,
+    /// The last server that failed before another one was asked, and why.
+    pub(crate) failed: Option<(&'a str, Reason)>,
     /// Request fields that were not passed on because their names could be taken for others.
     pub(crate) aliases_dropped: u32,
     pub(crate) reason: Option<Reason>,
@@ -86,6 +88,7 @@ impl Facts<'_> {
             pool: None,
             server: None,
             attempts: 0,
+            failed: None,
             aliases_dropped: 0,
             reason: None,
             detail: None,
