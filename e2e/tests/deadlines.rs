@@ -117,6 +117,30 @@ fn a_body_that_stops_is_not_waited_for() {
 }
 
 #[test]
+fn a_body_that_trickles_below_the_least_speed_is_not_waited_for() {
+    let stand = stand("request-limits min-rate=1KiB/s");
+    let mut client = stand.connect();
+    client
+        .send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        .unwrap();
+    // Each piece comes long before the limit between two pieces.
+    let mut sender = client.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || sender.send_bytewise([b'y'; 1_000], Duration::from_millis(20)));
+        let response = client.response("POST");
+        assert_eq!(
+            (response.status(), token(&response)),
+            (408, "client_timeout")
+        );
+        assert!(response.head.wants_close());
+        assert_ne!(client.read_to_close(SOON).close, Close::Open);
+        client.abort();
+    });
+    wait::expect("the server to be left", SOON, || stand.upstream.open() == 0);
+    assert_eq!(stand.upstream.completed(), 0);
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused() {
     let stand = stand("request-limits body=1KiB");
     let over = "y".repeat(1025);
