@@ -430,7 +430,10 @@ fn a_server_that_was_passed_over_is_named_in_the_log() {
     let lines = plimsoll.wait_log("access.log", 2, SOON).concat();
     let failed = format!("\"attempts\":2,\"failed_server\":\"{}\"", down.address());
     assert_eq!(lines.matches(&failed).count(), 1, "{lines}");
-    assert!(lines.contains("\"failed_reason\":\"connection_refused\""), "{lines}");
+    assert!(
+        lines.contains("\"failed_reason\":\"connection_refused\""),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -120,7 +120,10 @@ impl Reader<'_> {
             Err(BadUnit::Unknown(unit)) => {
                 let problem = problem(&codes::UNIT, format!("unknown unit `{unit}` of a {kind}"));
                 match nearest(&unit, units.iter().map(|(name, _)| *name)) {
-                    Some(near) => problem.label(format!("did you mean `{near}`?")),
+                    Some(near) => {
+                        let per_second = if kind == "rate" { "/s" } else { "" };
+                        problem.label(format!("did you mean `{near}{per_second}`?"))
+                    }
                     None => problem,
                 }
             }

@@ -88,7 +88,9 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
         pool: facts.pool,
         server: facts.server,
         attempts: facts.attempts,
-        failed: facts.failed.map(|(server, reason)| (server, reason.token())),
+        failed: facts
+            .failed
+            .map(|(server, reason)| (server, reason.token())),
         reason: facts.reason.map(plimsoll_http::reason::Reason::token),
         detail: facts.detail,
         connect: facts.connect,
