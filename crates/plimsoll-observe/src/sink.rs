@@ -7,7 +7,7 @@ use std::time::Duration;
 const QUEUE: usize = 64;
 
 /// A batch this large is handed over at once; a smaller one when the worker flushes.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 32 * 1024;
 
 /// Makes a sink: an end for each of `workers` workers, and one for the writer.
 pub fn sink(workers: usize) -> (Vec<Tap>, Drain) {
@@ -32,7 +32,7 @@ pub fn sink(workers: usize) -> (Vec<Tap>, Drain) {
 }
 
 fn empty() -> Vec<u8> {
-    Vec::with_capacity(2 * BATCH_BYTES)
+    Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4)
 }
 
 /// Lines on their way.

@@ -153,19 +153,25 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         tokio::task::spawn_local(Rc::clone(self).live(connection));
     }
 
-    /// The life of a connection.
-    async fn live(self: Rc<Self>, mut connection: Connection) {
-        let _end = End::of(&self.plane, connection.listener);
-        while self.is_readable(&connection).await {
-            match self.runners.run(connection).await {
-                Some(rested) => connection = rested,
-                None => return,
+    /// The life of a connection. Every waiting connection holds this future, so it is kept small.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn stores its arguments twice"
+    )]
+    fn live(self: Rc<Self>, mut connection: Connection) -> impl Future<Output = ()> {
+        async move {
+            let _end = End::of(&self.plane, connection.listener);
+            while self.is_readable(&connection).await {
+                match self.runners.run(connection).await {
+                    Some(rested) => connection = rested,
+                    None => return,
+                }
             }
         }
     }
 
     /// Waits for the first byte of a request; false when there will be none.
-    async fn is_readable(&self, connection: &Connection) -> bool {
+    fn is_readable(&self, connection: &Connection) -> impl Future<Output = bool> {
         connection.timer.set(connection.deadline);
         poll_fn(|context| match connection.stream.poll_read_ready(context) {
             Poll::Ready(readable) => Poll::Ready(readable.is_ok()),
@@ -173,7 +179,6 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             Poll::Pending if self.plane.draining.get() && !connection.is_new => Poll::Ready(false),
             Poll::Pending => connection.timer.poll(context).map(|_| false),
         })
-        .await
     }
 }
 
