@@ -99,6 +99,9 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
                 return respond(exchange, Answer::to(reason, detail)).await;
             }
         };
+        if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
+            exchange.facts.failed = Some((server, failure.reason));
+        }
         let index = slot.index();
         let failed = match attempt(exchange, pool, slot).await {
             Ok(ending) => return ending,
@@ -124,7 +127,6 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         if !again {
             return give_up(exchange, failed).await;
         }
-        exchange.facts.failed = exchange.facts.server.map(|server| (server, failed.reason));
         count_retry(exchange, pool);
         tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
     }

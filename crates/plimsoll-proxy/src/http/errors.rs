@@ -2,7 +2,6 @@
 //! nothing that came from the client.
 
 use plimsoll_http::accept::Media;
-use plimsoll_http::h1::encode;
 
 /// What a person is told about a status.
 fn sentence(status: u16) -> &'static str {
@@ -63,58 +62,50 @@ pub(crate) fn phrase(status: u16) -> &'static str {
 /// Appends the page for `status`; `detail` is a text of ours, `id` the request id.
 pub(crate) fn page(media: Media, status: u16, detail: &str, id: &[u8], out: &mut Vec<u8>) {
     let (title, text) = (phrase(status), sentence(status));
-    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-    let separator = if detail.is_empty() { "" } else { ": " };
-    match media {
-        Media::Html => {
-            put("<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n");
-            put("<meta name=\"viewport\" content=\"width=device-width\">\n<title>");
-            number(status, out);
-            out.extend_from_slice(b" ");
-            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-            put(title);
-            put(
-                "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;",
-            );
-            put("padding:0 1rem;color:#222}small{color:#666}</style>\n<h1>");
-            put(title);
-            put("</h1>\n<p>");
-            put(text);
-            put("\n<p><small>");
-            number(status, out);
-            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-            put(separator);
-            put(detail);
-            put(" &middot; request ");
-            out.extend_from_slice(id);
-            out.extend_from_slice(b"</small>\n");
-        }
-        Media::Problem => {
-            put("{\"type\":\"about:blank\",\"title\":\"");
-            put(title);
-            put("\",\"status\":");
-            number(status, out);
-            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-            put(",\"detail\":\"");
-            put(if detail.is_empty() { text } else { detail });
-            put("\",\"request_id\":\"");
-            out.extend_from_slice(id);
-            out.extend_from_slice(b"\"}\n");
-        }
-        Media::Plain => {
-            number(status, out);
-            let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-            put(" ");
-            put(title);
-            put(separator);
-            put(detail);
-            put("\nrequest ");
-            out.extend_from_slice(id);
-            out.push(b'\n');
-        }
-    }
+    let (colon, code) = (
+        if detail.is_empty() { "" } else { ": " },
+        status.to_string(),
+    );
+    let id = std::str::from_utf8(id).unwrap_or_default();
+    let said = if detail.is_empty() { text } else { detail };
+    let parts: &[&str] = match media {
+        Media::Html => &[
+            HTML_BEGIN,
+            &code,
+            " ",
+            title,
+            HTML_STYLE,
+            title,
+            "</h1>\n<p>",
+            text,
+            "\n<p><small>",
+            &code,
+            colon,
+            detail,
+            " &middot; request ",
+            id,
+            "</small>\n",
+        ],
+        Media::Problem => &[
+            "{\"type\":\"about:blank\",\"title\":\"",
+            title,
+            "\",\"status\":",
+            &code,
+            ",\"detail\":\"",
+            said,
+            "\",\"request_id\":\"",
+            id,
+            "\"}\n",
+        ],
+        Media::Plain => &[&code, " ", title, colon, detail, "\nrequest ", id, "\n"],
+    };
+    parts
+        .iter()
+        .for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
-fn number(status: u16, out: &mut Vec<u8>) {
-    encode::decimal(u64::from(status), out);
-}
+const HTML_BEGIN: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width\">\n<title>";
+
+const HTML_STYLE: &str = "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;\
+    padding:0 1rem;color:#222}small{color:#666}</style>\n<h1>";
