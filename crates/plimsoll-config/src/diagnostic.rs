@@ -180,19 +180,18 @@ impl<'a> Excerpt<'a> {
         };
         let (line, _) = sources.position(label.span);
         let text = file.line(line).trim_end_matches('\r');
-        let start =
-            (label.span.start.saturating_sub(file.line_start(line)) as usize).min(text.len());
-        let end = (label.span.end.saturating_sub(file.line_start(line)) as usize)
-            .min(text.len())
-            .max(start);
+        // A place may begin or end inside of a character: it is shown as the whole character.
+        let within = |at: u32| (at.saturating_sub(file.line_start(line)) as usize).min(text.len());
+        let start = floor(text, within(label.span.start));
+        let end = ceiling(text, within(label.span.end)).max(start);
         let cut = cut(text, start);
         let shown = text.get(cut.clone()).unwrap_or_default();
         let range = start - cut.start..end.min(cut.end).max(start) - cut.start;
         // A place at the end of a line, or of the file, is one column wide.
-        let range = if range.is_empty() {
-            range.start..(range.start + 1).min(shown.len() + 1)
-        } else {
-            range
+        let range = match range.is_empty() {
+            true if range.start < shown.len() => range.start..ceiling(shown, range.start + 1),
+            true => range.start..range.start + 1,
+            false => range,
         };
         let mark = (range, label.text.as_str(), kind);
         match excerpts
@@ -219,14 +218,23 @@ fn cut(text: &str, at: usize) -> Range<usize> {
     if text.len() <= LINE_BYTES_MAX {
         return 0..text.len();
     }
-    let floor = |at: usize| {
-        (0..=at)
-            .rev()
-            .find(|&at| text.is_char_boundary(at))
-            .unwrap_or(0)
-    };
-    let start = floor(at.saturating_sub(LINE_BYTES_MAX / 2));
-    start..floor((start + LINE_BYTES_MAX).min(text.len()))
+    let start = floor(text, at.saturating_sub(LINE_BYTES_MAX / 2));
+    start..floor(text, (start + LINE_BYTES_MAX).min(text.len()))
+}
+
+/// The boundary of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
+}
+
+/// The boundary of a character at or behind `at`.
+fn ceiling(text: &str, at: usize) -> usize {
+    (at..text.len())
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(text.len())
 }
 
 /// The place of byte `at` in a file.
