@@ -56,11 +56,9 @@ struct Lexer<'a> {
 
 impl Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
-        while self
-            .peek()
-            .is_some_and(|c| c == ' ' || c == '\t' || c == '\r')
-        {
-            self.at += 1;
+        // Every blank that Unicode knows: one that was no blank and no word would never be passed.
+        while let Some(blank) = self.peek().filter(|&c| c.is_whitespace() && c != '\n') {
+            self.at += blank.len_utf8();
         }
         let start = self.at;
         let kind = match self.peek()? {
