@@ -47,7 +47,7 @@ impl Diagnostic {
     pub(crate) fn new(code: &'static Code, span: Span, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: bounded(message),
             primary: Label {
                 span,
                 text: String::new(),
@@ -59,7 +59,7 @@ impl Diagnostic {
     }
 
     pub(crate) fn label(mut self, text: impl Into<String>) -> Self {
-        self.primary.text = text.into();
+        self.primary.text = bounded(text);
         self
     }
 
@@ -72,12 +72,12 @@ impl Diagnostic {
     }
 
     pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(text.into());
+        self.notes.push(bounded(text));
         self
     }
 
     pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
+        self.help = Some(bounded(text));
         self
     }
 
@@ -159,6 +159,18 @@ impl Diagnostic {
     }
 }
 
+/// Longest text of a message: it may hold a word of the file, and a word may be the whole file.
+const TEXT_BYTES_MAX: usize = 600;
+
+fn bounded(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(floor(&text, TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}
+
 /// Longest line that is shown; of a longer one, the part around the place.
 const LINE_BYTES_MAX: usize = 160;
 
@@ -178,7 +190,7 @@ impl<'a> Excerpt<'a> {
         let Some(file) = sources.file(label.span.file) else {
             return;
         };
-        let (line, _) = sources.position(label.span);
+        let line = sources.line(label.span);
         let text = file.line(line).trim_end_matches('\r');
         // A place may begin or end inside of a character: it is shown as the whole character.
         let within = |at: u32| (at.saturating_sub(file.line_start(line)) as usize).min(text.len());

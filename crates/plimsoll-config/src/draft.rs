@@ -1,5 +1,6 @@
 //! What the user said, before names are resolved and defaults filled in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub(crate) struct Draft {
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
     pub(crate) pools: Vec<PoolDraft>,
+    /// Where each pool was written first.
+    pub(crate) pool_names: BTreeMap<String, Span>,
 }
 
 /// What `defaults` says for all, and each site and pool for itself. Merged field by field.
@@ -70,6 +73,8 @@ pub(crate) enum ActionDraft {
 pub(crate) struct PoolDraft {
     pub(crate) name: String,
     pub(crate) servers: Vec<ServerDraft>,
+    /// Where each address was written first.
+    pub(crate) addresses: BTreeMap<String, Span>,
     pub(crate) settings: Settings,
     pub(crate) span: Span,
 }

@@ -15,6 +15,8 @@ use crate::token;
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// All files together.
 const FILES_MAX: usize = 1000;
+/// Statements that snippets may put in their places: snippets that use snippets multiply.
+const EXPANSION_MAX: usize = 1_000_000;
 /// Problems that are kept; the rest is counted.
 const PROBLEMS_MAX: usize = 100;
 
@@ -35,6 +37,8 @@ pub(crate) struct Reader<'a> {
     uses: Vec<(String, Span)>,
     /// The files that led to the one being read.
     files: Vec<String>,
+    /// Statements that snippets have put in their places.
+    expanded: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -47,6 +51,7 @@ impl<'a> Reader<'a> {
             snippets: BTreeMap::new(),
             uses: Vec::new(),
             files: Vec::new(),
+            expanded: 0,
         }
     }
 
@@ -276,6 +281,9 @@ impl<'a> Reader<'a> {
     /// Reads the statements of a block into `scope`.
     pub(crate) fn apply(&mut self, stmts: &[Stmt], context: Context, scope: &mut Scope<'_>) {
         for stmt in stmts {
+            if self.expanded > EXPANSION_MAX {
+                return; // said once
+            }
             if stmt.name.text == "use" {
                 self.use_snippet(stmt, context, scope);
                 continue;
@@ -307,6 +315,11 @@ impl<'a> Reader<'a> {
             );
         };
         snippet.is_used = true;
+        self.expanded = self.expanded.saturating_add(snippet.stmts.len());
+        if self.expanded > EXPANSION_MAX {
+            let message = format!("snippets expand to more than {EXPANSION_MAX} statements");
+            return self.problem(Diagnostic::new(&codes::SNIPPET_CYCLE, stmt.span, message));
+        }
         let stmts = snippet.stmts.clone();
         self.uses.push((name.text.clone(), stmt.span));
         self.apply(&stmts, context, scope);

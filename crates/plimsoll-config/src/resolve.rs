@@ -136,6 +136,7 @@ impl Pools {
         self.anonymous.push(PoolDraft {
             name,
             servers: vec![server],
+            addresses: BTreeMap::new(),
             settings: Settings::default(),
             span,
         });
@@ -182,7 +183,7 @@ fn place(reader: &Reader<'_>, span: Span) -> Place {
         .map_or_else(|| Arc::from(""), |file| Arc::clone(&file.name));
     Place {
         file,
-        line: reader.sources.position(span).0,
+        line: reader.sources.line(span),
     }
 }
 

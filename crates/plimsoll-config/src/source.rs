@@ -121,19 +121,28 @@ impl Sources {
 
     /// Line and column of a place, both from 1; columns count characters.
     pub fn position(&self, span: Span) -> (u32, u32) {
+        let line = self.line(span);
         let Some(file) = self.file(span.file) else {
             return (1, 1);
         };
-        let line = file
-            .lines
-            .partition_point(|&start| start <= span.start)
-            .max(1);
-        let start = file.lines.get(line - 1).copied().unwrap_or_default();
+        let start = file.line_start(line) as usize;
         let before = file
             .text
-            .get(start as usize..span.start as usize)
+            .get(start..span.start as usize)
             .unwrap_or_default();
-        (offset(line), offset(before.chars().count() + 1))
+        (line, offset(before.chars().count() + 1))
+    }
+
+    /// Line of a place, from 1: unlike the column it costs little, however long the line.
+    pub fn line(&self, span: Span) -> u32 {
+        let Some(file) = self.file(span.file) else {
+            return 1;
+        };
+        offset(
+            file.lines
+                .partition_point(|&start| start <= span.start)
+                .max(1),
+        )
     }
 }
 

@@ -8,6 +8,9 @@ use crate::token::{Kind, Token};
 /// Blocks in blocks in blocks: deeper than this is a mistake or an attack.
 const DEPTH_MAX: usize = 64;
 
+/// Stray braces that are reported; a file with more is no configuration.
+const PROBLEMS_MAX: usize = 1000;
+
 /// A word of a statement.
 #[derive(Clone, Debug)]
 pub(crate) struct Word {
@@ -55,6 +58,7 @@ impl Parser<'_> {
             match &token.kind {
                 Kind::Newline | Kind::Semicolon | Kind::Comment => {}
                 Kind::Close if open.is_some() => return stmts,
+                Kind::Close if self.problems.len() > PROBLEMS_MAX => {}
                 Kind::Close => {
                     let problem = Diagnostic::new(&codes::CLOSE, token.span, "`}` closes nothing");
                     self.problems.push(

@@ -43,9 +43,18 @@ pub(crate) fn tokens(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> V
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
+        if lexer.problems.len() > PROBLEMS_MAX {
+            break;
+        }
     }
     tokens
 }
+
+/// A file with more mistakes than this is no configuration, and is not read further.
+const PROBLEMS_MAX: usize = 1000;
+
+/// Longest substitution; without a bound each `${` would search the rest of the file for its end.
+const SUBSTITUTION_BYTES_MAX: usize = 4096;
 
 struct Lexer<'a> {
     file: u32,
@@ -166,12 +175,14 @@ impl Lexer<'_> {
 
     /// Takes `${…}` as it stands: what it means is found out when the whole word is known.
     fn substitution(&mut self, text: &mut String) {
-        let end = self.rest().find(['}', '\n']);
-        match end.filter(|&end| self.rest().as_bytes().get(end) == Some(&b'}')) {
+        let near = self.rest().bytes().take(SUBSTITUTION_BYTES_MAX);
+        let end = near.enumerate().find(|(_, b)| matches!(b, b'}' | b'\n'));
+        match end.filter(|(_, b)| *b == b'}').map(|(end, _)| end) {
             Some(end) => {
                 text.push_str(self.rest().get(..=end).unwrap_or_default());
                 self.at += end + 1;
             }
+            None if self.problems.len() > PROBLEMS_MAX => self.at += 2,
             None => {
                 let message = "a substitution has no `}`";
                 let problem = Diagnostic::new(&codes::SUBSTITUTION, self.span_of(2), message);
@@ -246,6 +257,9 @@ impl Lexer<'_> {
     }
 
     fn bad_escape(&mut self, start: usize) {
+        if self.problems.len() > PROBLEMS_MAX {
+            return;
+        }
         let span = self.span(start);
         let problem = Diagnostic::new(&codes::ESCAPE, span, "unknown escape in a string");
         self.problems

@@ -71,12 +71,15 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         },
     );
     let Some(address) = address else { return };
-    if let Some(first) = pool.servers.iter().find(|server| server.address == address) {
+    let key = format!("{address:?}");
+    let first = pool.addresses.get(&key).copied();
+    pool.addresses.entry(key).or_insert(stmt.span);
+    if let Some(first) = first {
         let message = format!("server `{}` stands in the pool twice", word.text);
         let problem = Diagnostic::new(&codes::SERVER_TWICE, stmt.span, message);
         reader.problem(
             problem
-                .related(first.span, "first here")
+                .related(first, "first here")
                 .help("to give it more requests, give it a weight"),
         );
     }

@@ -1,5 +1,6 @@
 //! What stands at the top level.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use crate::codes;
@@ -100,7 +101,12 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let (Scope::Root(draft), Some(name)) = (scope, stmt.words.first()) else {
         return;
     };
-    if let Some(first) = draft.pools.iter().find(|pool| pool.name == name.text) {
+    let first = draft.pool_names.get(&name.text).copied();
+    draft
+        .pool_names
+        .entry(name.text.clone())
+        .or_insert(stmt.span);
+    if let Some(first) = first {
         let problem = Diagnostic::new(
             &codes::POOL_TWICE,
             stmt.span,
@@ -108,7 +114,7 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         );
         reader.problem(
             problem
-                .related(first.span, "first here")
+                .related(first, "first here")
                 .help("rename one of them"),
         );
     }
@@ -120,6 +126,7 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let mut pool = PoolDraft {
         name: name.text.clone(),
         servers: Vec::new(),
+        addresses: BTreeMap::new(),
         settings: Settings::default(),
         span: stmt.span,
     };
