@@ -32,7 +32,8 @@ fn lay_out(text: &str, tokens: &[Token]) -> String {
     let mut depth: usize = 0;
     let mut blank_lines = 0;
     for line in tokens.split(|token| token.kind == Kind::Newline) {
-        let Some(first) = line.iter().find(|token| token.kind != Kind::Semicolon) else {
+        let mut words = line.iter().filter(|token| token.kind != Kind::Semicolon);
+        let Some(first) = words.clone().next() else {
             blank_lines += 1;
             continue;
         };
@@ -42,8 +43,8 @@ fn lay_out(text: &str, tokens: &[Token]) -> String {
             out.push('\n');
         }
         blank_lines = 0;
-        let closing = line
-            .iter()
+        let closing = words
+            .by_ref()
             .take_while(|token| token.kind == Kind::Close)
             .count();
         out.push_str(&INDENT.repeat(depth.saturating_sub(closing)));
@@ -90,6 +91,15 @@ mod tests {
         let text = "\n\n# top\nsite  a {\n\n\n  listen   :80;\n\troute /x { proxy p;  } # note\n\n\n}\npool p { server \"a b\" ; }\n\n";
         let laid_out = "# top\nsite a {\n    listen :80\n    route /x { proxy p ; } # note\n}\npool p { server \"a b\" ; }\n";
         assert_eq!(format_text("t", text).ok().as_deref(), Some(laid_out));
+    }
+
+    #[test]
+    fn a_block_closes_at_its_own_depth_behind_semicolons() {
+        let laid_out = "a {\n    b {\n} ; }\n";
+        assert_eq!(
+            format_text("t", "a {\nb {\n;};}").ok().as_deref(),
+            Some(laid_out)
+        );
     }
 
     #[test]
