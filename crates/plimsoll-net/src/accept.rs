@@ -1,33 +1,76 @@
 //! Accepting connections, and handing them to the worker with the fewest.
 
 use std::io;
-use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::listener::defer_accept;
+use crate::socket::Socket;
 
 /// How long to wait when the process is out of descriptors: long enough not to spin, short enough
 /// not to be noticed once there are some.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a listener must stay open before all have arrived that are connected when it is told
+/// to stop deferring: the kernel asks silent clients again after a second, and they answer.
+pub const LATE_ARRIVALS: Duration = Duration::from_millis(1500);
+
 /// A connection on its way from one worker to another.
 #[derive(Debug)]
 pub struct Accepted {
     /// The socket; non-blocking.
-    pub socket: std::net::TcpStream,
+    pub socket: OwnedFd,
     /// Where the client is.
     pub peer: SocketAddr,
     /// Which listener took it, by its number in the generation.
     pub listener: usize,
 }
 
-/// Accepts the next connection.
-pub fn poll_accept(
-    listener: &TcpListener,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    listener.poll_accept(context)
+/// A listening socket of this worker.
+#[derive(Debug)]
+pub struct Listener(AsyncFd<TcpListener>);
+
+impl Listener {
+    /// Watches a listening socket.
+    ///
+    /// # Errors
+    /// The reactor cannot watch it.
+    pub fn new(listener: TcpListener) -> io::Result<Self> {
+        // SAFETY: the listener owns its descriptor, and names the same one until it is dropped.
+        #[expect(unsafe_code, reason = "Tokio asks for a promise about descriptors")]
+        let watch = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+        Ok(Self(watch?))
+    }
+
+    /// Accepts from now on what has not sent anything yet, too. What the kernel kept back until
+    /// now arrives with its first bytes, or within [`LATE_ARRIVALS`].
+    pub fn stop_deferring(&self) {
+        defer_accept(self.0.get_ref(), 0);
+    }
+
+    /// Accepts the next connection.
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+        loop {
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match rustix::net::acceptfrom_with(self.0.get_ref(), flags) {
+                Ok((socket, peer)) => {
+                    let peer = peer.ok_or(Errno::CONNABORTED)?;
+                    return Poll::Ready(Ok((Socket::new(socket), peer.try_into()?)));
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
 }
 
 /// Waits as long as it makes sense after accepting has failed.
@@ -42,7 +85,6 @@ pub async fn recover(error: &io::Error) {
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
         code,

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
+use crate::socket::Socket;
 use crate::stream;
 
 /// How many idle connections each worker keeps for each server.
@@ -48,7 +47,7 @@ impl Board {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    socket: Socket,
     until: Instant,
 }
 
@@ -73,13 +72,13 @@ impl IdlePool {
     }
 
     /// Takes the connection to `server` that was used last and is still open and silent.
-    pub fn take(&self, server: usize, now: Instant) -> Option<TcpStream> {
+    pub fn take(&self, server: usize, now: Instant) -> Option<Socket> {
         let mut servers = self.servers.borrow_mut();
         let list = servers.get_mut(server)?;
         let mut found = None;
         while let Some(idle) = list.pop_back() {
-            if now < idle.until && stream::is_quiet(&idle.stream) {
-                found = Some(idle.stream);
+            if now < idle.until && stream::is_quiet(&idle.socket) {
+                found = Some(idle.socket);
                 break;
             }
         }
@@ -88,13 +87,13 @@ impl IdlePool {
     }
 
     /// Keeps a connection to `server` for at most `idle`; of more than `max` the oldest goes.
-    pub fn put(&self, server: usize, stream: TcpStream, now: Instant, idle: Duration, max: usize) {
+    pub fn put(&self, server: usize, socket: Socket, now: Instant, idle: Duration, max: usize) {
         let mut servers = self.servers.borrow_mut();
         let Some(list) = servers.get_mut(server) else {
             return;
         };
         list.push_back(Idle {
-            stream,
+            socket,
             until: now + idle,
         });
         if list.len() > max {
@@ -112,7 +111,7 @@ impl IdlePool {
     pub fn sweep(&self, now: Instant) {
         for (server, list) in self.servers.borrow_mut().iter_mut().enumerate() {
             let before = list.len();
-            list.retain(|idle| now < idle.until && stream::is_quiet(&idle.stream));
+            list.retain(|idle| now < idle.until && stream::is_quiet(&idle.socket));
             if list.len() != before {
                 self.board.note(self.worker, server, list.len());
             }

@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod idle_pool;
 pub mod listener;
 pub mod runners;
+pub mod socket;
 pub mod splice;
 pub mod stream;
 pub mod worker;

@@ -9,11 +9,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use crate::socket::{Need, Socket};
 use rustix::pipe::{PipeFlags, SpliceFlags};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-
-use crate::stream::poll_io;
 
 /// What a pipe may hold: as much as an unprivileged process may ask for.
 const PIPE_BYTES: usize = 1024 * 1024;
@@ -75,10 +72,10 @@ impl Pipe {
         self.held
     }
 
-    /// Takes up to `limit` bytes in from `stream`; 0 is the end of the stream. The pipe must be empty.
+    /// Takes up to `limit` bytes in from `socket`; 0 is the end of the stream. The pipe must be empty.
     pub fn poll_fill(
         &mut self,
-        stream: &TcpStream,
+        socket: &Socket,
         context: &mut Context<'_>,
         limit: u64,
     ) -> Poll<io::Result<usize>> {
@@ -86,28 +83,24 @@ impl Pipe {
             return Poll::Ready(Ok(0));
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(PIPE_BYTES);
-        let moved = ready!(poll_io(stream, context, Interest::READABLE, 0, || splice(
-            stream,
-            &ends.write,
-            limit
-        )))?;
+        let moved =
+            ready!(socket.poll_io(context, Need::Read, 0, |fd| splice(fd, &ends.write, limit)))?;
         self.held += moved;
         Poll::Ready(Ok(moved))
     }
 
-    /// Puts bytes out to `stream`.
+    /// Puts bytes out to `socket`.
     pub fn poll_drain(
         &mut self,
-        stream: &TcpStream,
+        socket: &Socket,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let Some(ends) = &self.ends else {
             return Poll::Ready(Ok(0));
         };
         let held = self.held;
-        let moved = ready!(poll_io(stream, context, Interest::WRITABLE, 0, || splice(
-            &ends.read, stream, held
-        )))?;
+        let moved =
+            ready!(socket.poll_io(context, Need::Write, 0, |fd| splice(&ends.read, fd, held)))?;
         self.held -= moved;
         Poll::Ready(Ok(moved))
     }
@@ -117,9 +110,9 @@ fn splice(
     from: impl std::os::fd::AsFd,
     to: impl std::os::fd::AsFd,
     limit: usize,
-) -> io::Result<usize> {
+) -> rustix::io::Result<usize> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    Ok(rustix::pipe::splice(from, None, to, None, limit, flags)?)
+    rustix::pipe::splice(from, None, to, None, limit, flags)
 }
 
 impl Drop for Pipe {

@@ -5,25 +5,21 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, SendFlags};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
+use crate::socket::{Need, Socket};
 
 /// Reads into the room of `buffer`; 0 is the end of the stream. The buffer must have room.
 pub fn poll_read(
-    stream: &TcpStream,
+    socket: &Socket,
     context: &mut Context<'_>,
     buffer: &mut Buffer,
 ) -> Poll<io::Result<usize>> {
     let room = buffer.room();
-    let read = ready!(poll_io(
-        stream,
-        context,
-        Interest::READABLE,
-        room.len(),
-        || { Ok(rustix::net::recv(stream, &mut *room, RecvFlags::empty())?.0) }
-    ))?;
+    let whole = room.len();
+    let read = ready!(socket.poll_io(context, Need::Read, whole, |fd| {
+        rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
+    }))?;
     buffer.add(read);
     Poll::Ready(Ok(read))
 }
@@ -40,7 +36,7 @@ pub enum Then {
 
 /// Writes a part of `bytes`.
 pub fn poll_write(
-    stream: &TcpStream,
+    socket: &Socket,
     context: &mut Context<'_>,
     bytes: &[u8],
     then: Then,
@@ -49,68 +45,40 @@ pub fn poll_write(
         Then::Open => SendFlags::NOSIGNAL,
         Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
     };
-    poll_io(stream, context, Interest::WRITABLE, bytes.len(), || {
-        Ok(rustix::net::send(stream, bytes, flags)?)
+    socket.poll_io(context, Need::Write, bytes.len(), |fd| {
+        rustix::net::send(fd, bytes, flags)
     })
 }
 
 /// Writes a part of `parts`, one after the other, in one call.
 pub fn poll_write_vectored(
-    stream: &TcpStream,
+    socket: &Socket,
     context: &mut Context<'_>,
     parts: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
     let whole = parts.iter().map(|part| part.len()).sum();
-    poll_io(stream, context, Interest::WRITABLE, whole, || {
-        Ok(rustix::io::writev(stream, parts)?)
+    socket.poll_io(context, Need::Write, whole, |fd| {
+        rustix::io::writev(fd, parts)
     })
 }
 
-/// Runs `call` when the socket is ready. A call that moved less than `whole` has used the
-/// readiness up: noting that saves the call that would only say so.
-pub(crate) fn poll_io(
-    stream: &TcpStream,
-    context: &mut Context<'_>,
-    interest: Interest,
-    whole: usize,
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        if interest.is_readable() {
-            ready!(stream.poll_read_ready(context))?;
-        } else {
-            ready!(stream.poll_write_ready(context))?;
-        }
-        let mut partial = None;
-        let outcome = stream.try_io(interest, || match call()? {
-            moved if 0 < moved && moved < whole => {
-                partial = Some(moved);
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            moved => Ok(moved),
-        });
-        match (outcome, partial) {
-            (_, Some(moved)) => return Poll::Ready(Ok(moved)),
-            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {}
-            (Err(error), None) if error.kind() == io::ErrorKind::Interrupted => {}
-            (outcome, None) => return Poll::Ready(outcome),
-        }
+/// Tells whether an idle connection is still as it was left: open, and silent. Bytes that nobody
+/// asked for are as bad as the end of the stream. This costs a system call only on a connection
+/// that never made us wait.
+pub fn is_quiet(socket: &Socket) -> bool {
+    if !socket.is_watched() {
+        return is_quiet_now(socket);
     }
-}
-
-/// Tells, without a system call, whether an idle connection is still as it was left: open, and
-/// silent. Bytes that nobody asked for are as bad as the end of the stream.
-pub fn is_quiet(stream: &TcpStream) -> bool {
     let mut context = Context::from_waker(std::task::Waker::noop());
-    stream.poll_read_ready(&mut context).is_pending()
+    socket.poll_readable(&mut context).is_pending()
 }
 
 /// Asks the kernel whether an idle connection is still as it was left.
-pub fn is_quiet_now(stream: &TcpStream) -> bool {
+pub fn is_quiet_now(socket: &Socket) -> bool {
     let mut byte = [0];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     matches!(
-        rustix::net::recv(stream, &mut byte, flags),
+        rustix::net::recv(socket, &mut byte, flags),
         Err(rustix::io::Errno::AGAIN)
     )
 }
@@ -125,10 +93,10 @@ pub enum Signal {
 }
 
 /// Watches a peer from whom nothing is expected, without reading.
-pub fn poll_signal(stream: &TcpStream, context: &mut Context<'_>) -> Poll<Signal> {
+pub fn poll_signal(socket: &Socket, context: &mut Context<'_>) -> Poll<Signal> {
     let mut byte = [0];
-    let peeked = ready!(poll_io(stream, context, Interest::READABLE, 0, || {
-        Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK)?.0)
+    let peeked = ready!(socket.poll_io(context, Need::Read, 0, |fd| {
+        rustix::net::recv(fd, &mut byte, RecvFlags::PEEK).map(|(read, _)| read)
     }));
     Poll::Ready(if peeked.is_ok() {
         Signal::Spoke
@@ -138,13 +106,13 @@ pub fn poll_signal(stream: &TcpStream, context: &mut Context<'_>) -> Poll<Signal
 }
 
 /// Ends our direction of a connection; the other one stays open.
-pub fn shutdown_write(stream: &TcpStream) {
+pub fn shutdown_write(socket: &Socket) {
     // The peer may be gone already, and then there is nothing to end.
-    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
 }
 
 /// Makes the kernel reset the connection when it is closed, so that the peer cannot take a
 /// truncated message for a complete one.
-pub fn reset_on_close(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+pub fn reset_on_close(socket: &Socket) {
+    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
 }

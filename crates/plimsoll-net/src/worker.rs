@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accept::Accepted;
@@ -19,6 +18,7 @@ use crate::buffer::BufferPool;
 use crate::clock;
 use crate::deadline::{self, Deadlines};
 use crate::idle_pool::{Board, IdlePool};
+use crate::socket::Socket;
 use crate::splice::PipePool;
 
 /// Messages that may wait for a worker.
@@ -132,26 +132,18 @@ impl Worker {
 
     /// Passes a connection that was accepted here on to another worker when that one has clearly
     /// less to do; gives it back when it is to be served here.
-    pub fn hand_over(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        listener: usize,
-    ) -> Option<TcpStream> {
+    pub fn hand_over(&self, socket: Socket, peer: SocketAddr, listener: usize) -> Option<Socket> {
         let target = self.peers.choose(self.index);
         if target == self.index {
-            return Some(stream);
+            return Some(socket);
         }
-        let socket = stream.into_std().ok()?;
-        match self.peers.send(
-            target,
-            Mail::Connection(Accepted {
-                socket,
-                peer,
-                listener,
-            }),
-        ) {
-            Err(Mail::Connection(accepted)) => TcpStream::from_std(accepted.socket).ok(),
+        let accepted = Accepted {
+            socket: socket.into_fd(),
+            peer,
+            listener,
+        };
+        match self.peers.send(target, Mail::Connection(accepted)) {
+            Err(Mail::Connection(accepted)) => Some(Socket::new(accepted.socket)),
             _ => None,
         }
     }
@@ -184,10 +176,7 @@ impl Worker {
 
     /// Answers [`Mail::Lend`].
     pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<OwnedFd>>) {
-        let stream = self.idle.take(server, clock::now());
-        let socket = stream
-            .and_then(|stream| stream.into_std().ok())
-            .map(OwnedFd::from);
+        let socket = self.idle.take(server, clock::now()).map(Socket::into_fd);
         // If the asker has gone, the connection is closed with the answer.
         let _ = reply.send(socket);
     }

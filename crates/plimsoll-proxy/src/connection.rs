@@ -3,6 +3,7 @@
 //! A connection is one task. While it waits it holds a socket and a timer; when bytes arrive a
 //! runner serves them, with [`server_h1::serve`], until it waits again.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -10,11 +11,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plimsoll_net::accept::{self, Accepted};
+use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::runners::{Desk, Runners};
+use plimsoll_net::socket::Socket;
+use plimsoll_net::stream;
 use plimsoll_net::worker::{ConnectionCount, Mail};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::http::server_h1;
@@ -23,7 +26,7 @@ use crate::plane::Plane;
 /// A client connection between two exchanges.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) timer: Timer,
     pub(crate) peer: SocketAddr,
     pub(crate) listener: usize,
@@ -43,34 +46,39 @@ impl Connection {
     }
 }
 
+/// A connection with the first bytes of its next request.
+type Busy = (Connection, Buffer);
+
 /// Serves on `listeners` until told to drain, and then until the last connection has ended.
 pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::Receiver<Mail>) {
     let own = Rc::clone(&plane);
     let server = Rc::new(Server {
         plane,
         runners: Runners::new(move |desk| runner(Rc::clone(&own), desk)),
+        listening: Cell::new(0),
     });
     tokio::task::spawn_local(Rc::clone(&server.plane).flush_logs());
     for (number, listener) in listeners.into_iter().enumerate() {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::task::spawn_local(
-                Rc::clone(&server).listen(listener, number),
-            )),
+        match accept::Listener::new(listener) {
+            Ok(listener) => {
+                server.listening.set(server.listening.get() + 1);
+                tokio::task::spawn_local(Rc::clone(&server).listen(listener, number));
+            }
             Err(error) => tracing::error!(%error, "cannot watch a listener"),
         }
     }
     server.read_mail(mailbox).await;
-    while server.plane.worker.own_connections() > 0 {
+    while server.listening.get() > 0 || server.plane.worker.own_connections() > 0 {
         tokio::time::sleep(DRAIN_CHECK).await;
     }
     server.plane.flush();
 }
 
 /// Serves one busy connection after the other.
-async fn runner(plane: Rc<Plane>, desk: Rc<Desk<Connection, Option<Connection>>>) {
+async fn runner(plane: Rc<Plane>, desk: Rc<Desk<Busy, Option<Connection>>>) {
     loop {
-        let connection = desk.next().await;
-        desk.done(server_h1::serve(&plane, connection).await);
+        let (connection, inbound) = desk.next().await;
+        desk.done(server_h1::serve(&plane, connection, inbound).await);
     }
 }
 
@@ -80,30 +88,39 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 /// One worker's connections. `F` is the future of a runner, which only the compiler can name.
 struct Server<F> {
     plane: Rc<Plane>,
-    runners: Runners<Connection, Option<Connection>, F>,
+    runners: Runners<Busy, Option<Connection>, F>,
+    /// Listeners that are open.
+    listening: Cell<usize>,
 }
 
 impl<F: Future<Output = ()> + 'static> Server<F> {
-    async fn listen(self: Rc<Self>, listener: tokio::net::TcpListener, number: usize) {
+    async fn listen(self: Rc<Self>, listener: accept::Listener, number: usize) {
+        // Not set before the drain, which wakes all timers: so a waiting listener hears of it.
         let timer = self.plane.worker.deadlines.timer();
+        let mut is_closing = false;
         loop {
-            let accepted = poll_fn(|context| match accept::poll_accept(&listener, context) {
-                // What waits to be accepted is accepted first; then the listener is closed.
-                Poll::Pending if self.plane.draining.get() => Poll::Ready(None),
-                // The timer is never set: it is how a drain wakes those who wait.
-                Poll::Pending => timer.poll(context).map(|_| None),
-                Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            let accepted = poll_fn(|context| {
+                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return Poll::Ready(Some(accepted));
+                }
+                if self.plane.draining.get() && !std::mem::replace(&mut is_closing, true) {
+                    // Who is connected already is still served.
+                    listener.stop_deferring();
+                    timer.set(clock::now() + accept::LATE_ARRIVALS);
+                }
+                timer.poll(context).map(|_| None)
             });
             match accepted.await {
-                None => return,
-                Some(Ok((stream, peer))) => {
-                    if let Some(stream) = self.plane.worker.hand_over(stream, peer, number) {
-                        self.start(stream, peer, number);
+                None => break,
+                Some(Ok((socket, peer))) => {
+                    if let Some(socket) = self.plane.worker.hand_over(socket, peer, number) {
+                        self.start(socket, peer, number);
                     }
                 }
                 Some(Err(error)) => accept::recover(&error).await,
             }
         }
+        self.listening.set(self.listening.get() - 1);
     }
 
     async fn read_mail(self: &Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
@@ -127,13 +144,14 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     fn take_over(self: &Rc<Self>, accepted: Accepted) {
-        match TcpStream::from_std(accepted.socket) {
-            Ok(stream) => self.start(stream, accepted.peer, accepted.listener),
-            Err(error) => tracing::warn!(%error, "cannot watch a connection"),
-        }
+        self.start(
+            Socket::new(accepted.socket),
+            accepted.peer,
+            accepted.listener,
+        );
     }
 
-    fn start(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, listener: usize) {
         let worker = &self.plane.worker;
         let timeout = self
             .plane
@@ -142,7 +160,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             .get(listener)
             .map_or(Duration::ZERO, |l| l.header_timeout);
         let connection = Connection {
-            stream,
+            socket,
             timer: worker.deadlines.timer(),
             peer,
             listener,
@@ -161,8 +179,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     fn live(self: Rc<Self>, mut connection: Connection) -> impl Future<Output = ()> {
         async move {
             let _end = End::of(&self.plane, connection.listener);
-            while self.is_readable(&connection).await {
-                match self.runners.run(connection).await {
+            while let Some(inbound) = self.first_bytes(&connection).await {
+                match self.runners.run((connection, inbound)).await {
                     Some(rested) => connection = rested,
                     None => return,
                 }
@@ -170,14 +188,25 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    /// Waits for the first byte of a request; false when there will be none.
-    fn is_readable(&self, connection: &Connection) -> impl Future<Output = bool> {
-        connection.timer.set(connection.deadline);
-        poll_fn(|context| match connection.stream.poll_read_ready(context) {
-            Poll::Ready(readable) => Poll::Ready(readable.is_ok()),
+    /// Reads the first bytes of a request; nothing when there will be none. A connection that
+    /// waits holds no buffer, and one that does not have to wait sets no timer.
+    fn first_bytes(&self, connection: &Connection) -> impl Future<Output = Option<Buffer>> {
+        let mut is_timed = false;
+        poll_fn(move |context| {
+            let mut inbound = self.plane.worker.buffers.lend();
+            match stream::poll_read(&connection.socket, context, &mut inbound) {
+                Poll::Ready(Ok(1..)) => return Poll::Ready(Some(inbound)),
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
             // A new connection may bring a request while we drain; it gets its answer.
-            Poll::Pending if self.plane.draining.get() && !connection.is_new => Poll::Ready(false),
-            Poll::Pending => connection.timer.poll(context).map(|_| false),
+            if self.plane.draining.get() && !connection.is_new {
+                return Poll::Ready(None);
+            }
+            if !std::mem::replace(&mut is_timed, true) {
+                connection.timer.set(connection.deadline);
+            }
+            connection.timer.poll(context).map(|_| None)
         })
     }
 }

@@ -15,8 +15,8 @@ use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
-use tokio::net::TcpStream;
 
 use crate::http::attempt::{Failure, Sent};
 use crate::http::exchange::{Ending, Facts};
@@ -37,8 +37,8 @@ pub(crate) enum Keep {
 /// The answer, on its way down.
 pub(crate) struct Answer<'a, 'x> {
     pub(crate) plane: &'a Plane,
-    pub(crate) client: &'a TcpStream,
-    pub(crate) server: &'a TcpStream,
+    pub(crate) client: &'a Socket,
+    pub(crate) server: &'a Socket,
     pub(crate) timer: &'a Timer,
     pub(crate) head: &'a RequestHead,
     pub(crate) response: &'a mut ResponseHead,

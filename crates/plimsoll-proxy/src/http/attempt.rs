@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use plimsoll_balance::{Outcome, Slot, Tried};
 use plimsoll_http::reason::Reason;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, connect, stream};
-use tokio::net::TcpStream;
 
 use crate::generation::{Pool, Server};
 use crate::http::answer::Keep;
@@ -79,7 +79,7 @@ impl Failure {
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     /// Whether it has carried a request before.
     pub(crate) is_reused: bool,
 }
@@ -211,7 +211,7 @@ async fn on_server(
                     let idle = &exchange.plane.worker.idle;
                     idle.put(
                         server.id,
-                        upstream.stream,
+                        upstream.socket,
                         clock::now(),
                         pool.keep_for,
                         pool.keep_max,
@@ -257,14 +257,14 @@ async fn acquire(
     let metrics = plane.metrics.pools.get(pool.index);
     if kept == Kept::Welcome && pool.keep_max > 0 {
         let idempotent = exchange.scratch.head.method.is_idempotent();
-        while let Some(stream) = take_kept(exchange, server).await {
+        while let Some(socket) = take_kept(exchange, server).await {
             // A request that must not be sent twice deserves a question to the kernel first.
-            if idempotent || stream::is_quiet_now(&stream) {
+            if idempotent || stream::is_quiet_now(&socket) {
                 if let Some(metrics) = metrics {
                     metrics.connections_reused.add(1);
                 }
                 return Ok(Upstream {
-                    stream,
+                    socket,
                     is_reused: true,
                 });
             }
@@ -278,8 +278,8 @@ async fn acquire(
         .await;
     let took = clock::now().duration_since(began);
     exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
+    let socket = match connected {
+        Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Err(connect_failure(&error)),
         Err(_) => {
             return Err(Failure::upstream(
@@ -294,20 +294,19 @@ async fn acquire(
         metrics.connect.record(took);
     }
     Ok(Upstream {
-        stream,
+        socket,
         is_reused: false,
     })
 }
 
-async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<TcpStream> {
+async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
     let worker = &exchange.plane.worker;
-    if let Some(stream) = worker.idle.take(server.id, exchange.facts.started) {
-        return Some(stream);
+    if let Some(socket) = worker.idle.take(server.id, exchange.facts.started) {
+        return Some(socket);
     }
     let socket = worker.borrow_idle(server.id).await?;
-    let stream = TcpStream::from_std(socket.into()).ok()?;
-    // It was not watched on its way here.
-    stream::is_quiet_now(&stream).then_some(stream)
+    let socket = Socket::new(socket);
+    stream::is_quiet(&socket).then_some(socket)
 }
 
 fn connect_failure(error: &io::Error) -> Failure {

@@ -12,7 +12,7 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::target::Target;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
-use tokio::net::TcpStream;
+use plimsoll_net::socket::Socket;
 
 use crate::generation::{Listener, Route, Site};
 use crate::plane::Plane;
@@ -112,7 +112,7 @@ impl Facts<'_> {
 pub(crate) struct Exchange<'a> {
     pub(crate) plane: &'a Plane,
     pub(crate) listener: &'a Listener,
-    pub(crate) client: &'a TcpStream,
+    pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
     pub(crate) peer: SocketAddr,
     pub(crate) peer_text: AddressText,
@@ -138,7 +138,7 @@ impl<'a> Exchange<'a> {
     pub(crate) fn new(
         plane: &'a Plane,
         listener: &'a Listener,
-        client: &'a TcpStream,
+        client: &'a Socket,
         timer: &'a Timer,
         peer: SocketAddr,
         scratch: &'a mut Scratch,

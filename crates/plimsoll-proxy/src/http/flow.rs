@@ -10,10 +10,10 @@ use plimsoll_http::framing::{BadBody, Framing, Length};
 use plimsoll_http::h1::encode;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
-use tokio::net::TcpStream;
 
 /// From this many bytes on, two calls that move nothing through the process are cheaper than two
 /// that copy.
@@ -28,8 +28,8 @@ const RATE_GRACE: Duration = Duration::from_secs(5);
 /// One direction of an exchange.
 #[derive(Debug)]
 pub(crate) struct Flow<'a> {
-    pub(crate) source: &'a TcpStream,
-    pub(crate) sink: &'a TcpStream,
+    pub(crate) source: &'a Socket,
+    pub(crate) sink: &'a Socket,
     /// Says how long the body is.
     pub(crate) framing: &'a mut Framing,
     /// What was read from the source and not yet looked at.
@@ -255,7 +255,7 @@ fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a 
 /// Writes to one socket, with patience.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Writer<'a> {
-    pub(crate) sink: &'a TcpStream,
+    pub(crate) sink: &'a Socket,
     pub(crate) timer: &'a Timer,
     pub(crate) patience: Duration,
     /// What follows, for a message that is written in one piece.

@@ -8,9 +8,9 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::request::Rejection;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, stream};
 use plimsoll_observe::metrics::ListenerMetrics;
-use tokio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::generation::Listener;
@@ -23,16 +23,20 @@ use crate::plane::Plane;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Serves what has arrived on `connection`; gives it back when it waits for its next request.
-pub(crate) async fn serve(plane: &Plane, connection: Connection) -> Option<Connection> {
+/// Serves what arrives on `connection`, of which `inbound` holds the first bytes; gives it back
+/// when it waits for its next request.
+pub(crate) async fn serve(
+    plane: &Plane,
+    connection: Connection,
+    mut inbound: Buffer,
+) -> Option<Connection> {
     let generation = &*plane.generation;
     let listener = generation.listeners.get(connection.listener)?;
     let _active = Active::new(plane.metrics.listeners.get(connection.listener));
     let mut scratch = ScratchLease::new(plane);
-    let mut inbound = plane.worker.buffers.lend();
     let mut first = connection.is_new.then_some(connection.deadline);
     loop {
-        let (client, timer) = (&connection.stream, &connection.timer);
+        let (client, timer) = (&connection.socket, &connection.timer);
         let arrival = read_head(
             client,
             timer,
@@ -99,7 +103,7 @@ enum Arrival {
 
 /// Reads until a whole head is in `inbound`. The deadline is absolute: bytes do not move it.
 async fn read_head(
-    client: &TcpStream,
+    client: &Socket,
     timer: &Timer,
     listener: &Listener,
     inbound: &mut Buffer,
@@ -149,7 +153,7 @@ async fn read_head(
 }
 
 /// Ends our direction and reads on for a while, so that the client can read the answer.
-async fn linger(client: &TcpStream, timer: &Timer, buffer: &mut Buffer) {
+async fn linger(client: &Socket, timer: &Timer, buffer: &mut Buffer) {
     stream::shutdown_write(client);
     timer.set(clock::now() + LINGER);
     let mut left = LINGER_BYTES_MAX;

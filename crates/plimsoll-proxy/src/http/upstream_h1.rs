@@ -58,7 +58,7 @@ pub(crate) async fn converse(
         let coding = Coding::of(request.length());
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
-            sink: &upstream.stream,
+            sink: &upstream.socket,
             framing: request,
             buffer,
             coding,
@@ -75,7 +75,7 @@ pub(crate) async fn converse(
         let answer = Answer {
             plane,
             client,
-            server: &upstream.stream,
+            server: &upstream.socket,
             timer,
             head: &scratch.head,
             response: &mut scratch.response,
@@ -135,7 +135,7 @@ async fn send(
         .get(scratch.head.len..scratch.head.len + exchange.first.data)
         .unwrap_or_default();
     let writer = Writer {
-        sink: &upstream.stream,
+        sink: &upstream.socket,
         timer: exchange.timer,
         patience: pool.timeouts.response,
         then: Then::Open,
