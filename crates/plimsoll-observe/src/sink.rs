@@ -4,10 +4,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 
 /// Batches that may wait for the writer. With [`BATCH_BYTES`] it bounds what a blocked sink holds.
-const QUEUE: usize = 64;
+const QUEUE: usize = 16;
 
-/// A batch this large is handed over at once; a smaller one when the worker flushes.
-const BATCH_BYTES: usize = 32 * 1024;
+/// A batch this large is handed over at once; a smaller one when the worker flushes. Large writes
+/// are cheap ones: the system makes room for a file page by page, and wakes the writer each time.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Makes a sink: an end for each of `workers` workers, and one for the writer.
 pub fn sink(workers: usize) -> (Vec<Tap>, Drain) {
