@@ -38,6 +38,13 @@ pub enum Algorithm {
     Maglev,
 }
 
+impl Algorithm {
+    /// Tells whether equal keys go to the same server.
+    pub(crate) fn is_keyed(self) -> bool {
+        matches!(self, Self::Ring | Self::Maglev)
+    }
+}
+
 /// What an algorithm computes once per configuration.
 #[derive(Debug)]
 pub(crate) enum Table {

@@ -9,17 +9,26 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod care;
 mod eligible;
 mod ewma;
 pub mod hash;
+mod health;
+mod outlier;
 mod pick;
 mod pool;
 mod server;
+mod slow_start;
+mod standing;
 mod tried;
 
 pub use algorithm::Algorithm;
+pub use care::{Change, Event, Rules};
 pub use eligible::{Eligibility, eligibility};
+pub use health::{CheckRule, Checked};
+pub use outlier::{Fault, OutlierRule};
 pub use pick::{Ask, Picker, Refusal};
 pub use pool::{Pool, ServerIndex};
-pub use server::{Outcome, Server, ServerSpec, Slot, Standing};
+pub use server::{Outcome, Server, ServerSpec, Slot};
+pub use standing::{Health, Standing, Wish};
 pub use tried::Tried;

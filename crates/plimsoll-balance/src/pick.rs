@@ -2,9 +2,11 @@
 
 use crate::algorithm::{Algorithm, least_connections, least_time, round_robin};
 use crate::algorithm::{Table, first, random, two_choices};
-use crate::eligible::{Eligibility, eligibility};
+use crate::eligible::{Eligibility, Rule, eligibility};
+use crate::hash::mix;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Slot;
+use crate::standing::Bars;
 use crate::tried::Tried;
 use std::fmt;
 use std::time::Duration;
@@ -23,6 +25,15 @@ pub struct Ask<'a> {
     pub now: Duration,
     /// The servers this request was at before.
     pub tried: &'a Tried,
+}
+
+/// A question on its way through an algorithm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search<'a> {
+    pub(crate) key: u64,
+    pub(crate) random: u64,
+    pub(crate) now: Duration,
+    pub(crate) rule: Rule<'a>,
 }
 
 /// Why no server was picked.
@@ -79,7 +90,7 @@ impl Picker {
             let none = Tried::new();
             for tier in pool.tiers() {
                 for _ in 0..worker {
-                    round_robin::choose(&mut picker.running, pool, tier, &none);
+                    round_robin::choose(&mut picker.running, pool, tier, Rule::usual(&none));
                 }
             }
         }
@@ -99,37 +110,73 @@ impl Picker {
         pool: &'pool Pool,
         ask: &Ask<'_>,
     ) -> Result<Slot<'pool>, Refusal> {
-        for tier in pool.tiers() {
-            // A choice fails only when another worker took the server's last slot in between.
-            // The bound makes the loop end even if slots come and go all the time.
-            for _ in 0..=tier.members.len() {
-                let Some(index) = self.choose(pool, tier, ask) else {
-                    break;
-                };
-                if let Some(slot) = pool.server(index).and_then(|server| server.acquire(index)) {
-                    return Ok(slot);
-                }
-            }
+        let usual = Rule::usual(ask.tried).barring(pool.bars());
+        // Keys keep to their servers, so a server that starts slowly takes some keys at first.
+        let dice = if pool.algorithm().is_keyed() {
+            ask.key
+        } else {
+            mix(ask.random)
+        };
+        if let Some(slot) = self.search(pool, ask, usual.with_dice(dice)) {
+            return Ok(slot);
+        }
+        if let Some(slot) = self.search(pool, ask, usual) {
+            return Ok(slot);
+        }
+        if pool.fails_open()
+            && let Some(slot) = self.search(pool, ask, usual.barring(Bars::CERTAIN))
+        {
+            return Ok(slot);
         }
         Err(refusal(pool, ask.tried))
     }
 
-    fn choose(&mut self, pool: &Pool, tier: &Tier, ask: &Ask<'_>) -> Option<ServerIndex> {
-        match (&tier.table, pool.algorithm()) {
-            (Table::Ring(ring), _) => ring.choose(pool, tier, ask),
-            (Table::Maglev(maglev), _) => maglev.choose(pool, tier, ask),
-            (Table::Weights(weights), Algorithm::TwoChoices) => {
-                two_choices::choose(weights, pool, tier, ask)
+    fn search<'pool>(
+        &mut self,
+        pool: &'pool Pool,
+        ask: &Ask<'_>,
+        rule: Rule<'_>,
+    ) -> Option<Slot<'pool>> {
+        let search = Search {
+            key: ask.key,
+            random: ask.random,
+            now: ask.now,
+            rule,
+        };
+        for tier in pool.tiers() {
+            // A choice fails only when another worker took the server's last slot in between.
+            // The bound makes the loop end even if slots come and go all the time.
+            for _ in 0..=tier.members.len() {
+                let Some(index) = self.choose(pool, tier, &search) else {
+                    break;
+                };
+                if let Some(slot) = pool
+                    .server(index)
+                    .and_then(|server| pool.slot(index, server))
+                {
+                    return Some(slot);
+                }
             }
-            (Table::Weights(weights), _) => random::choose(weights, pool, tier, ask),
+        }
+        None
+    }
+
+    fn choose(&mut self, pool: &Pool, tier: &Tier, search: &Search<'_>) -> Option<ServerIndex> {
+        match (&tier.table, pool.algorithm()) {
+            (Table::Ring(ring), _) => ring.choose(pool, tier, search),
+            (Table::Maglev(maglev), _) => maglev.choose(pool, tier, search),
+            (Table::Weights(weights), Algorithm::TwoChoices) => {
+                two_choices::choose(weights, pool, tier, search)
+            }
+            (Table::Weights(weights), _) => random::choose(weights, pool, tier, search),
             (Table::None, Algorithm::LeastConnections) => {
-                least_connections::choose(&mut self.cursor, pool, tier, ask)
+                least_connections::choose(&mut self.cursor, pool, tier, search)
             }
             (Table::None, Algorithm::LeastTime) => {
-                least_time::choose(&mut self.cursor, pool, tier, ask)
+                least_time::choose(&mut self.cursor, pool, tier, search)
             }
-            (Table::None, Algorithm::First) => first::choose(pool, tier, ask),
-            (Table::None, _) => round_robin::choose(&mut self.running, pool, tier, ask.tried),
+            (Table::None, Algorithm::First) => first::choose(pool, tier, search),
+            (Table::None, _) => round_robin::choose(&mut self.running, pool, tier, search.rule),
         }
     }
 }

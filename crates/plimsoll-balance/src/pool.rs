@@ -1,15 +1,18 @@
 //! The servers of one configuration and the tables derived from them.
 
 use crate::algorithm::{Algorithm, Table};
-use crate::eligible::is_eligible;
+use crate::care::Rules;
+use crate::eligible::Rule;
 use crate::server::{Server, ServerSpec, Slot, State};
+use crate::standing::Bars;
 use crate::tried::Tried;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The place of a server in its pool, in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerIndex(u32);
+pub struct ServerIndex(pub(crate) u32);
 
 impl ServerIndex {
     /// Names the server at `position`.
@@ -32,10 +35,17 @@ impl ServerIndex {
 pub struct Pool {
     algorithm: Algorithm,
     servers: Box<[Server]>,
-    tiers: [Tier; 2],
+    tiers: Box<[Tier]>,
+    pub(crate) rules: Rules,
+    /// How many servers rest.
+    pub(crate) ejected: AtomicU32,
+    /// Whether so few servers are well that false alarms are suspected.
+    pub(crate) is_desperate: AtomicBool,
+    /// When the interval of the outlier rule ends, in milliseconds.
+    pub(crate) interval_ends: AtomicU64,
 }
 
-/// The servers of equal rank: all that are no backup, or all that are.
+/// The servers of equal rank.
 #[derive(Debug)]
 pub(crate) struct Tier {
     pub(crate) members: Box<[ServerIndex]>,
@@ -76,23 +86,42 @@ impl Pool {
             Server::new(spec, state.unwrap_or_default())
         };
         let servers: Box<[Server]> = specs.into_iter().map(build).collect();
-        let tiers = [false, true].map(|backup| {
+        let mut ranks: Vec<u8> = servers.iter().map(Server::tier).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        let tier = |rank: u8| {
             let members: Box<[_]> = (0..)
                 .map(ServerIndex)
                 .zip(&servers)
-                .filter(|(_, server)| server.is_backup() == backup)
+                .filter(|(_, server)| server.tier() == rank)
                 .collect();
             let table = Table::build(algorithm, &members);
             Tier {
                 members: members.iter().map(|&(index, _)| index).collect(),
                 table,
             }
-        });
+        };
+        let tiers = ranks.into_iter().map(tier).collect();
+        let ejected = servers
+            .iter()
+            .filter(|server| server.bars().meets(Bars::EJECTED))
+            .count();
         Self {
             algorithm,
             servers,
             tiers,
+            rules: Rules::default(),
+            ejected: AtomicU32::new(u32::try_from(ejected).unwrap_or(u32::MAX)),
+            is_desperate: AtomicBool::new(false),
+            interval_ends: AtomicU64::new(0),
         }
+    }
+
+    /// The same pool, under `rules`.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// Returns how servers are chosen.
@@ -114,32 +143,58 @@ impl Pool {
         self.servers.get(index.position())
     }
 
-    /// Takes a slot on the server at `index` if it may be picked: for a request that already has
-    /// its server, as a sticky one.
+    /// Takes a slot on the server at `index` for a client that belongs to it: it may be about to
+    /// leave, and it need not have its full share yet.
     #[inline]
     pub fn acquire(&self, index: ServerIndex, tried: &Tried) -> Option<Slot<'_>> {
         let server = self.server(index)?;
-        if !is_eligible(index, server, tried) {
+        let rule = Rule::usual(tried).barring(Bars::STICKY);
+        if !rule.admits(index, server) {
             return None;
         }
-        server.acquire(index)
+        self.slot(index, server)
+    }
+
+    #[inline]
+    pub(crate) fn slot<'a>(&'a self, index: ServerIndex, server: &'a Server) -> Option<Slot<'a>> {
+        // Made only when entered: a slot that is dropped gives a place back.
+        server.enter().then(|| Slot {
+            pool: self,
+            server,
+            index,
+        })
     }
 
     /// Returns the tiers in the order in which they are asked.
-    pub(crate) fn tiers(&self) -> &[Tier; 2] {
+    pub(crate) fn tiers(&self) -> &[Tier] {
         &self.tiers
     }
 
-    /// Returns the eligible ones among `indices`, in their order.
+    /// Tells what keeps requests away as long as a server can be found.
     #[inline]
-    pub(crate) fn eligible<'a>(
+    pub(crate) fn bars(&self) -> Bars {
+        if self.is_desperate.load(Relaxed) {
+            Bars::CERTAIN
+        } else {
+            Bars::ALL
+        }
+    }
+
+    /// Tells whether servers that may be well are asked when no other is left.
+    pub(crate) fn fails_open(&self) -> bool {
+        self.rules.fail_open.is_some()
+    }
+
+    /// Returns the ones among `indices` that `rule` admits, in their order.
+    #[inline]
+    pub(crate) fn admitted<'a>(
         &'a self,
         indices: impl IntoIterator<Item = &'a ServerIndex> + 'a,
-        tried: &'a Tried,
+        rule: Rule<'a>,
     ) -> impl Iterator<Item = (ServerIndex, &'a Server)> + 'a {
         indices
             .into_iter()
             .filter_map(|&index| Some((index, self.server(index)?)))
-            .filter(|&(index, server)| is_eligible(index, server, tried))
+            .filter(move |&(index, server)| rule.admits(index, server))
     }
 }

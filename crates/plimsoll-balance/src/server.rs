@@ -1,11 +1,16 @@
 //! One server: what the configuration says of it, and what all workers know of it.
 
+use crate::care::Change;
 use crate::ewma::PeakEwma;
 use crate::hash;
-use crate::pool::ServerIndex;
+use crate::outlier::Record;
+use crate::pool::{Pool, ServerIndex};
+pub(crate) use crate::slow_start::FULL_SHARE;
+use crate::slow_start::Ramp;
+use crate::standing::{Bars, Gate, Standing, Wish};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What a failed answer counts at least in [`Algorithm::LeastTime`](crate::Algorithm), because a
@@ -21,19 +26,8 @@ pub struct ServerSpec {
     pub weight: u32,
     /// The most requests in flight over all workers.
     pub max_connections: Option<NonZeroU32>,
-    /// Whether the server is used only when no other can be.
-    pub backup: bool,
-}
-
-/// Whether a server may receive new requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It may.
-    Ready,
-    /// It finishes what it has and receives nothing new.
-    Drain,
-    /// It does not work.
-    Down,
+    /// Servers of a higher tier are used only when none of a lower one can be.
+    pub tier: u8,
 }
 
 /// How a request ended, as far as the choice of the next server is concerned.
@@ -41,7 +35,11 @@ pub enum Standing {
 pub enum Outcome {
     /// The server answered.
     Served,
-    /// The server failed: no connection, no answer, or one that is its fault.
+    /// It answered with 500 or another 5xx that is not below.
+    ServerError,
+    /// It answered with 502, 503 or 504: it, or something behind it, is not there.
+    GatewayError,
+    /// No connection, no answer, or one that broke the protocol.
     Failed,
     /// The request ended for a reason that says nothing of the server.
     Cancelled,
@@ -59,8 +57,17 @@ pub struct Server {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     counters: Counters,
-    /// Apart from the counters: every pick reads it, every worker writes those.
-    standing: AtomicU8,
+    pub(crate) record: Record,
+    /// Apart from what every worker writes: every pick reads it.
+    seen: Seen,
+}
+
+/// What every pick reads and hardly anybody writes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Seen {
+    gate: Gate,
+    ramp: Ramp,
 }
 
 /// Alone on its cache lines (two: the prefetcher loads them in pairs), since all workers write it.
@@ -100,10 +107,10 @@ impl Server {
         self.spec.max_connections
     }
 
-    /// Tells whether it serves only when no other server can.
+    /// Returns the tier: servers of a higher one serve only when none of a lower one can.
     #[must_use]
-    pub fn is_backup(&self) -> bool {
-        self.spec.backup
+    pub fn tier(&self) -> u8 {
+        self.spec.tier
     }
 
     /// Returns the requests in flight over all workers.
@@ -117,9 +124,18 @@ impl Server {
     #[must_use]
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.spec
-            .max_connections
+        self.max_now()
             .is_some_and(|max| self.in_flight() >= max.get())
+    }
+
+    /// A server on trial has one place.
+    #[inline]
+    fn max_now(&self) -> Option<NonZeroU32> {
+        if self.bars().meets(Bars::TRIAL) {
+            Some(NonZeroU32::MIN)
+        } else {
+            self.spec.max_connections
+        }
     }
 
     /// Returns the expected time of an answer in seconds, or nothing before the first one.
@@ -131,23 +147,38 @@ impl Server {
 
     /// Returns whether it may receive new requests.
     #[must_use]
-    #[inline]
     pub fn standing(&self) -> Standing {
-        match self.state.standing.load(Relaxed) {
-            0 => Standing::Ready,
-            1 => Standing::Drain,
-            _ => Standing::Down,
-        }
+        self.state.seen.gate.standing()
     }
 
-    /// Sets whether it may receive new requests, for all workers and for later generations.
-    pub fn set_standing(&self, standing: Standing) {
-        let code = match standing {
-            Standing::Ready => 0,
-            Standing::Drain => 1,
-            Standing::Down => 2,
-        };
-        self.state.standing.store(code, Relaxed);
+    /// Sets what the operator wants of it, for all workers and for later generations.
+    pub fn set_wish(&self, wish: Wish) {
+        self.state.seen.gate.set_wish(wish);
+    }
+
+    #[inline]
+    pub(crate) fn bars(&self) -> Bars {
+        self.state.seen.gate.bars()
+    }
+
+    /// Returns how much of its share it takes, in 255ths.
+    #[inline]
+    pub(crate) fn share(&self) -> u8 {
+        self.state.seen.ramp.share()
+    }
+
+    /// Returns how much of its weight it takes now, in percent.
+    #[must_use]
+    pub fn share_percent(&self) -> u8 {
+        u8::try_from(u32::from(self.share()) * 100 / u32::from(FULL_SHARE)).unwrap_or(100)
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.state.seen.gate
+    }
+
+    pub(crate) fn ramp(&self) -> &Ramp {
+        &self.state.seen.ramp
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
@@ -158,23 +189,17 @@ impl Server {
         self.name_hash
     }
 
-    /// Takes one slot below the maximum, exactly: two workers never both get the last one.
+    /// Counts one request more below the maximum, exactly: two workers never both get the last
+    /// place.
     #[inline]
-    pub(crate) fn acquire(&self, index: ServerIndex) -> Option<Slot<'_>> {
+    pub(crate) fn enter(&self) -> bool {
         let in_flight = &self.state.counters.in_flight;
-        match self.spec.max_connections {
-            None => {
-                in_flight.fetch_add(1, Relaxed);
-            }
-            Some(max) => {
-                let below = |count: u32| (count < max.get()).then_some(count + 1);
-                in_flight.fetch_update(Relaxed, Relaxed, below).ok()?;
-            }
-        }
-        Some(Slot {
-            server: self,
-            index,
-        })
+        let Some(max) = self.max_now() else {
+            in_flight.fetch_add(1, Relaxed);
+            return true;
+        };
+        let below = |count: u32| (count < max.get()).then_some(count + 1);
+        in_flight.fetch_update(Relaxed, Relaxed, below).is_ok()
     }
 }
 
@@ -183,8 +208,9 @@ impl Server {
 #[derive(Debug)]
 #[must_use = "dropping a slot gives it back at once"]
 pub struct Slot<'pool> {
-    server: &'pool Server,
-    index: ServerIndex,
+    pub(crate) pool: &'pool Pool,
+    pub(crate) server: &'pool Server,
+    pub(crate) index: ServerIndex,
 }
 
 impl<'pool> Slot<'pool> {
@@ -200,19 +226,27 @@ impl<'pool> Slot<'pool> {
         self.index
     }
 
-    /// Gives the slot back and teaches the pool how the request went.
+    /// Gives the slot back and teaches the pool how the request went; returns what that changed.
     ///
     /// `latency` is the time from sending the request to the head of its answer, where one came;
     /// `now` is on the clock of [`Ask::now`](crate::Ask).
-    pub fn release(self, outcome: Outcome, latency: Option<Duration>, now: Duration) {
+    pub fn release(
+        self,
+        outcome: Outcome,
+        latency: Option<Duration>,
+        now: Duration,
+    ) -> Option<Change> {
         let sample = match outcome {
             Outcome::Served => latency,
-            Outcome::Failed => Some(latency.unwrap_or_default().max(FAILURE_LATENCY)),
+            Outcome::ServerError | Outcome::GatewayError | Outcome::Failed => {
+                Some(latency.unwrap_or_default().max(FAILURE_LATENCY))
+            }
             Outcome::Cancelled => None,
         };
         if let Some(sample) = sample {
             self.server.state.counters.latency.record(sample, now);
         }
+        self.pool.learn(self.index, self.server, outcome, now)
     }
 }
 
@@ -227,73 +261,68 @@ impl Drop for Slot<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Algorithm, Tried};
 
-    fn server(max_connections: Option<u32>) -> Server {
-        let max_connections = max_connections.and_then(NonZeroU32::new);
+    fn pool(max_connections: Option<u32>) -> Pool {
         let spec = ServerSpec {
             name: "a".into(),
             weight: 1,
-            max_connections,
-            backup: false,
+            max_connections: max_connections.and_then(NonZeroU32::new),
+            tier: 0,
         };
-        Server::new(spec, Arc::default())
+        Pool::new(vec![spec], Algorithm::First)
     }
 
-    const AT: ServerIndex = ServerIndex::new(0);
+    fn acquire(pool: &Pool) -> Option<Slot<'_>> {
+        pool.acquire(ServerIndex::new(0), &Tried::new())
+    }
+
+    fn server(pool: &Pool) -> &Server {
+        pool.server(ServerIndex::new(0)).unwrap()
+    }
 
     #[test]
     fn a_slot_is_given_back_exactly_once_however_it_ends() {
-        let server = server(None);
+        let pool = pool(None);
         for outcome in [Outcome::Served, Outcome::Failed, Outcome::Cancelled] {
-            let slot = server.acquire(AT).unwrap();
-            assert_eq!(server.in_flight(), 1);
+            let slot = acquire(&pool).unwrap();
+            assert_eq!(server(&pool).in_flight(), 1);
             slot.release(outcome, None, Duration::ZERO);
-            assert_eq!(server.in_flight(), 0);
+            assert_eq!(server(&pool).in_flight(), 0);
         }
-        drop(server.acquire(AT));
-        assert_eq!(server.in_flight(), 0);
+        drop(acquire(&pool));
+        assert_eq!(server(&pool).in_flight(), 0);
     }
 
     #[test]
     fn a_full_server_gives_no_slot() {
-        let server = server(Some(2));
-        let (one, two) = (server.acquire(AT), server.acquire(AT));
-        assert!(one.is_some() && two.is_some() && server.is_full());
-        assert!(server.acquire(AT).is_none());
+        let pool = pool(Some(2));
+        let (one, two) = (acquire(&pool), acquire(&pool));
+        assert!(one.is_some() && two.is_some() && server(&pool).is_full());
+        assert!(acquire(&pool).is_none());
         drop(one);
-        assert!(server.acquire(AT).is_some());
+        assert!(acquire(&pool).is_some());
     }
 
     #[test]
     fn a_fast_failure_is_not_a_fast_server() {
-        let server = server(None);
-        let slot = server.acquire(AT).unwrap();
-        slot.release(
-            Outcome::Failed,
-            Some(Duration::from_micros(50)),
-            Duration::ZERO,
-        );
-        assert_eq!(server.latency_seconds(Duration::ZERO), Some(1.0));
+        for outcome in [Outcome::Failed, Outcome::GatewayError, Outcome::ServerError] {
+            let pool = pool(None);
+            let slot = acquire(&pool).unwrap();
+            slot.release(outcome, Some(Duration::from_micros(50)), Duration::ZERO);
+            assert_eq!(server(&pool).latency_seconds(Duration::ZERO), Some(1.0));
+        }
     }
 
     #[test]
     fn a_cancelled_request_teaches_nothing() {
-        let server = server(None);
-        let slot = server.acquire(AT).unwrap();
+        let pool = pool(None);
+        let slot = acquire(&pool).unwrap();
         slot.release(
             Outcome::Cancelled,
             Some(Duration::from_secs(9)),
             Duration::ZERO,
         );
-        assert_eq!(server.latency_seconds(Duration::ZERO), None);
-    }
-
-    #[test]
-    fn standing_is_kept() {
-        let server = server(None);
-        for standing in [Standing::Down, Standing::Drain, Standing::Ready] {
-            server.set_standing(standing);
-            assert_eq!(server.standing(), standing);
-        }
+        assert_eq!(server(&pool).latency_seconds(Duration::ZERO), None);
     }
 }

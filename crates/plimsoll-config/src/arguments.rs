@@ -154,6 +154,45 @@ impl Reader<'_> {
         None
     }
 
+    /// A share, `20%`, of at least `least` percent.
+    pub(crate) fn percent(&mut self, value: Value<'_>, least: u8) -> Option<u8> {
+        let parsed = value.text.strip_suffix('%').and_then(|n| n.parse().ok());
+        let parsed = parsed.filter(|percent| (least..=100).contains(percent));
+        if parsed.is_none() {
+            let message = format!("`{}` is not a share from {least}% to 100%", value.text);
+            self.problem(Diagnostic::new(&codes::RANGE, value.span, message));
+        }
+        parsed
+    }
+
+    /// A number a second, `10/s`.
+    pub(crate) fn per_second(&mut self, value: Value<'_>, most: u32) -> Option<u32> {
+        let parsed = value.text.strip_suffix("/s").and_then(|n| n.parse().ok());
+        let parsed = parsed.filter(|rate| *rate <= most);
+        if parsed.is_none() {
+            let message = format!("`{}` is not a rate", value.text);
+            let problem = Diagnostic::new(&codes::UNIT, value.span, message);
+            self.problem(problem.help("write it like 10/s, 100/s"));
+        }
+        parsed
+    }
+
+    /// A small decimal number such as `1.9`, in thousandths.
+    pub(crate) fn thousandths(&mut self, value: Value<'_>) -> Option<u32> {
+        let (whole, fraction) = value.text.split_once('.').unwrap_or((value.text, "0"));
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let is_number = digits(whole) && digits(fraction) && (1..=3).contains(&fraction.len());
+        let parsed = is_number
+            .then(|| format!("{whole}{fraction:0<3}").parse().ok())
+            .flatten()
+            .filter(|n: &u32| (1..=100_000).contains(n));
+        if parsed.is_none() {
+            let message = format!("`{}` is not a number from 0.001 to 100", value.text);
+            self.problem(Diagnostic::new(&codes::RANGE, value.span, message));
+        }
+        parsed
+    }
+
     /// A size within a range.
     pub(crate) fn size_within(&mut self, value: Value<'_>, least: u64, most: u64) -> Option<u64> {
         let size = self.size(value)?;

@@ -1,6 +1,6 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
-use crate::directives::{pool, root, route, settings, site};
+use crate::directives::{check, policy, pool, root, route, settings, site};
 use crate::draft::Scope;
 use crate::read::Reader;
 use crate::syntax::Stmt;
@@ -53,6 +53,8 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     site::ROWS,
     route::ROWS,
     pool::ROWS,
+    check::ROWS,
+    policy::ROWS,
     settings::ROWS,
 ];
 
@@ -70,7 +72,6 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 pub(crate) static NOT_YET: &[&str] = &[
     "allow",
     "cache",
-    "check",
     "cluster",
     "compress",
     "connection-limit",
@@ -100,18 +101,14 @@ pub(crate) static NOT_YET: &[&str] = &[
     "monitor",
     "on-down",
     "otel",
-    "outlier",
     "basic-auth",
     "proxy-protocol",
-    "queue",
     "redirect",
     "redis",
     "request-header",
     "response-header",
     "resolver",
-    "retry",
     "rewrite",
-    "slow-start",
     "sni",
     "source",
     "split",

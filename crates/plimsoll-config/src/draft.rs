@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use crate::model::{AccessLog, Balance, Host, PathPattern, ServerAddress};
+use crate::model::{
+    AccessLog, Balance, Check, Host, Outlier, PathPattern, Queue, Retry, ServerAddress,
+};
 use crate::source::Span;
 use crate::syntax::Word;
 
@@ -39,6 +41,13 @@ pub(crate) struct Settings {
     pub(crate) balance: Option<Balance>,
     pub(crate) keep_max: Option<u16>,
     pub(crate) keep_idle: Option<Duration>,
+    pub(crate) checks: Option<Vec<Check>>,
+    /// Inside of these three, `None` is `off`.
+    pub(crate) outlier: Option<Option<Outlier>>,
+    pub(crate) fail_open: Option<Option<u8>>,
+    pub(crate) slow_start: Option<Option<Duration>>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) queue: Option<Option<Queue>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +94,7 @@ pub(crate) struct ServerDraft {
     pub(crate) address: ServerAddress,
     pub(crate) weight: u32,
     pub(crate) max_connections: Option<NonZeroU32>,
-    pub(crate) backup: bool,
+    pub(crate) tier: u8,
     pub(crate) span: Span,
 }
 

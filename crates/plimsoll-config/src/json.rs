@@ -12,6 +12,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, point};
 use crate::model::{Action, Config, LogFormat, LogTarget, PathPattern, Pool, Route, Site};
 use crate::source::{LoadError, Loader, Sources};
+use crate::statements::{self, Words};
 use crate::text::{balance, host, is_anonymous, word};
 use crate::units::{duration_text, size_text};
 
@@ -41,6 +42,8 @@ pub(crate) struct JsonConfig {
 struct JsonDefaults {
     timeout: JsonServerTimeout,
     keep_alive: JsonKeepAlive,
+    /// Further statements, each as a list of its words: `["retry", "2", "budget=20%"]`.
+    statements: Vec<Words>,
 }
 
 /// What is served for a set of hosts.
@@ -137,6 +140,9 @@ struct JsonPool {
     /// Idle connections.
     #[serde(default)]
     keep_alive: JsonKeepAlive,
+    /// Further statements, each as a list of its words: `["check", "GET", "/healthz", "every=2s"]`.
+    #[serde(default)]
+    statements: Vec<Words>,
     servers: Vec<JsonServer>,
 }
 
@@ -166,8 +172,9 @@ struct JsonServer {
     weight: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_connections: Option<u32>,
+    /// Servers of a higher tier are used only when none of a lower one may be picked.
     #[serde(default)]
-    backup: bool,
+    tier: u8,
 }
 
 fn one() -> u32 {
@@ -284,6 +291,7 @@ fn json_defaults(pool: &Pool) -> JsonDefaults {
             max: Some(pool.keep_alive.max),
             idle: Some(duration_text(pool.keep_alive.idle)),
         },
+        statements: statements::policy(pool),
     }
 }
 
@@ -291,12 +299,14 @@ fn json_pool(pool: &Pool) -> JsonPool {
     let JsonDefaults {
         timeout,
         keep_alive,
+        statements,
     } = json_defaults(pool);
     JsonPool {
         name: pool.name.to_string(),
         balance: Some(balance(&pool.balance)),
         timeout,
         keep_alive,
+        statements,
         servers: pool
             .servers
             .iter()
@@ -304,7 +314,7 @@ fn json_pool(pool: &Pool) -> JsonPool {
                 address: server.name.to_string(),
                 weight: server.weight,
                 max_connections: server.max_connections.map(Into::into),
-                backup: server.backup,
+                tier: server.tier,
             })
             .collect(),
     }
@@ -395,6 +405,10 @@ impl JsonConfig {
         }
         out.push_str("defaults {\n");
         inherited(&self.defaults.timeout, &self.defaults.keep_alive, &mut out);
+        self.defaults
+            .statements
+            .iter()
+            .for_each(|s| statement(s, &mut out));
         out.push_str("}\n");
         self.sites.iter().for_each(|site| site.text(&mut out));
         self.pools.iter().for_each(|pool| pool.text(&mut out));
@@ -453,6 +467,12 @@ impl JsonSite {
     }
 }
 
+fn statement(statement: &Words, out: &mut String) {
+    if let Some((name, rest)) = statement.split_first() {
+        let _ = writeln!(out, "{}{}", word(name), words(rest));
+    }
+}
+
 /// What pools and `defaults` both have.
 fn inherited(timeout: &JsonServerTimeout, keep_alive: &JsonKeepAlive, out: &mut String) {
     let JsonServerTimeout { connect, response } = timeout;
@@ -481,17 +501,18 @@ impl JsonPool {
             let _ = writeln!(out, "balance{}", words(&balance));
         }
         inherited(&self.timeout, &self.keep_alive, out);
+        self.statements.iter().for_each(|s| statement(s, out));
         for server in &self.servers {
             let max = server
                 .max_connections
                 .map(|max| format!(" max-connections={max}"))
                 .unwrap_or_default();
-            let backup = if server.backup { " backup" } else { "" };
             let _ = writeln!(
                 out,
-                "server {} weight={}{max}{backup}",
+                "server {} weight={} tier={}{max}",
                 word(&server.address),
-                server.weight
+                server.weight,
+                server.tier
             );
         }
         out.push_str("}\n");

@@ -20,6 +20,7 @@ mod reference;
 mod resolve;
 mod schema;
 mod source;
+mod statements;
 mod suggest;
 mod syntax;
 mod text;

@@ -67,7 +67,7 @@ pub(crate) fn pool(reader: &mut Reader<'_>, pool: &PoolDraft, is_used: bool) {
     } else if pool
         .servers
         .iter()
-        .all(|server| server.backup || server.weight == 0)
+        .all(|server| server.tier > 0 || server.weight == 0)
     {
         let message = format!("pool `{name}` has only backups and servers of weight 0");
         let problem = Diagnostic::new(&codes::NO_PRIMARY, pool.span, message);

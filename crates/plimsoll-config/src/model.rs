@@ -171,6 +171,19 @@ pub struct Pool {
     pub timeouts: ServerTimeouts,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
+    /// How servers are checked; a server is up when all checks say so.
+    pub checks: Vec<Check>,
+    /// When a server that fails requests is ejected; `None` means never.
+    pub outlier: Option<Outlier>,
+    /// Below this many percent of servers that are well, those that only failed checks or were
+    /// ejected are used as well; 0 means when there is no other, `None` never.
+    pub fail_open: Option<u8>,
+    /// How long a server that comes back takes to its full share.
+    pub slow_start: Option<Duration>,
+    /// What is tried again.
+    pub retry: Retry,
+    /// Requests that wait while every server is full; `None` means they are refused.
+    pub queue: Option<Queue>,
     /// Where it is written.
     pub place: Place,
 }
@@ -226,8 +239,8 @@ pub struct Server {
     pub weight: u32,
     /// Requests in flight at once, over all workers; `None` means no limit.
     pub max_connections: Option<NonZeroU32>,
-    /// Used only when no other server may be picked.
-    pub backup: bool,
+    /// Servers of a higher tier are used only when none of a lower one may be picked; 1 is `backup`.
+    pub tier: u8,
     /// Where it is written.
     pub place: Place,
 }
@@ -257,4 +270,129 @@ pub struct KeepAlive {
     pub max: u16,
     /// How long one may stay idle. Default 30 s, below what most servers allow.
     pub idle: Duration,
+}
+
+/// How servers are checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two checks. Default 2 s.
+    pub every: Duration,
+    /// The same while a server's state is changing. Default `every`, at most 1 s.
+    pub fast: Duration,
+    /// The same while a server is down. Default `every`.
+    pub down: Duration,
+    /// For a whole check. Default 1 s.
+    pub timeout: Duration,
+    /// Failed checks in a row that take a server down. Default 3.
+    pub fall: u32,
+    /// Passed checks in a row that bring it up. Default 2.
+    pub rise: u32,
+    /// Another port than the server's.
+    pub port: Option<u16>,
+    /// Whether servers are up before their first check. Default true.
+    pub initially_up: bool,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// Whether a connection can be opened.
+    Tcp,
+    /// An HTTP request.
+    Http {
+        /// Method.
+        method: Box<str>,
+        /// Path and query.
+        path: Box<str>,
+        /// `Host`; `None` means the server's name.
+        host: Option<Box<str>>,
+        /// Status codes that pass, as ranges.
+        expect: Vec<(u16, u16)>,
+        /// A field that must be there, and a text in its value.
+        header: Option<(Box<str>, Box<str>)>,
+        /// A text in the body.
+        body: Option<Box<str>>,
+    },
+    /// Whether a TLS handshake is answered.
+    Tls,
+    /// The gRPC health service; the name of a service, or nothing for the whole server.
+    Grpc(Box<str>),
+    /// PostgreSQL's startup.
+    Postgres,
+    /// MySQL's greeting.
+    Mysql,
+    /// `PING`.
+    Redis,
+    /// SMTP's greeting.
+    Smtp,
+    /// Texts to send and texts to wait for.
+    Script(Vec<Step>),
+    /// A program.
+    Exec(Vec<Box<str>>),
+    /// What an agent beside the server says of it.
+    Agent,
+}
+
+/// A step of a scripted check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Sends a text.
+    Send(Box<str>),
+    /// Waits for a text.
+    Expect(Box<str>),
+}
+
+/// When a server that fails requests is ejected, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlier {
+    /// Answers with 5xx, or failures, in a row; off by default.
+    pub consecutive_5xx: Option<NonZeroU32>,
+    /// Answers with 502, 503 or 504, or failures, in a row. Default 5.
+    pub consecutive_gateway: Option<NonZeroU32>,
+    /// Failures in a row: no connection, no answer, a broken one. Default 5.
+    pub consecutive_failures: Option<NonZeroU32>,
+    /// The failed share of an interval in percent; off by default.
+    pub failure_percent: Option<u8>,
+    /// How many standard deviations below the pool's mean success rate, in thousandths; off by default.
+    pub success_rate: Option<u32>,
+    /// How often shares are looked at. Default 10 s.
+    pub interval: Duration,
+    /// Requests in an interval below which a share means nothing. Default 100.
+    pub volume: u32,
+    /// The first rest; the nth is n times as long. Default 30 s.
+    pub eject: Duration,
+    /// The longest rest. Default 300 s.
+    pub eject_max: Duration,
+    /// The part of a pool that may rest at once, in percent. Default 50.
+    pub max_ejected: u8,
+}
+
+/// What is tried again, with another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Further attempts. Default 2.
+    pub attempts: u32,
+    /// Retries for every hundred requests, over ten seconds. Default 20.
+    pub budget: u8,
+    /// Retries a second that the budget never goes below. Default 10.
+    pub reserve: u32,
+    /// After a connection that ended before an answer. Default true.
+    pub on_reset: bool,
+    /// After an answer that did not begin in time.
+    pub on_timeout: bool,
+    /// After these status codes.
+    pub on_status: Vec<u16>,
+    /// For one attempt, while there are others left; `None` means the response timeout.
+    pub per_try: Option<Duration>,
+}
+
+/// Requests that wait while every server is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// How many, over all workers.
+    pub length: u32,
+    /// How long each.
+    pub timeout: Duration,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::directives::policy;
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Place, Pool, RequestLimits, Route,
@@ -129,7 +130,7 @@ impl Pools {
             address,
             weight: 1,
             max_connections: None,
-            backup: false,
+            tier: 0,
             span,
         };
         self.names.insert(name.clone(), index);
@@ -253,7 +254,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
         address: server.address.clone(),
         weight: server.weight,
         max_connections: server.max_connections,
-        backup: server.backup,
+        tier: server.tier,
         place: place(reader, server.span),
     };
     Pool {
@@ -282,6 +283,24 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
                     .unwrap_or_else(|| seconds(30)),
             },
         },
+        checks: own
+            .checks
+            .clone()
+            .or_else(|| up.checks.clone())
+            .unwrap_or_default(),
+        outlier: own
+            .outlier
+            .clone()
+            .or_else(|| up.outlier.clone())
+            .unwrap_or_else(|| Some(policy::OUTLIER)),
+        fail_open: own.fail_open.or(up.fail_open).unwrap_or(Some(0)),
+        slow_start: own.slow_start.or(up.slow_start).unwrap_or(None),
+        retry: own
+            .retry
+            .clone()
+            .or_else(|| up.retry.clone())
+            .unwrap_or_else(policy::retry_default),
+        queue: own.queue.or(up.queue).unwrap_or(None),
         place: place(reader, pool.span),
     }
 }

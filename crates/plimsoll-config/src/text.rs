@@ -6,6 +6,7 @@ use crate::model::{
     Action, Balance, ClientTimeouts, Config, HashKey, Host, LogFormat, LogTarget, PathPattern,
     Pool, RequestLimits, Route, Server, ServerTimeouts, Site,
 };
+use crate::statements;
 use crate::units::{duration_text, size_text};
 
 /// Writes `config` in the language. Every value is written out, so that nothing depends on the
@@ -190,6 +191,10 @@ fn write_pool_settings(pool: &Pool, out: &mut String) {
         0 => out.push_str("    keep-alive off\n"),
         max => put(out, format_args!("    keep-alive max={max} idle={idle}\n")),
     }
+    for statement in statements::policy(pool) {
+        let words: Vec<String> = statement.iter().map(|text| word(text)).collect();
+        put(out, format_args!("    {}\n", words.join(" ")));
+    }
 }
 
 fn write_server(server: &Server, out: &mut String) {
@@ -200,7 +205,12 @@ fn write_server(server: &Server, out: &mut String) {
     if let Some(max) = server.max_connections {
         put(out, format_args!(" max-connections={max}"));
     }
-    out.push_str(if server.backup { " backup\n" } else { "\n" });
+    match server.tier {
+        0 => {}
+        1 => out.push_str(" backup"),
+        tier => put(out, format_args!(" tier={tier}")),
+    }
+    out.push('\n');
 }
 
 pub(crate) fn balance(balance: &Balance) -> String {

@@ -1,7 +1,7 @@
 //! The server that should answer first: expected latency x (requests in flight + 1) / weight.
 
 use super::walk::in_turn;
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 use std::time::Duration;
@@ -14,11 +14,11 @@ pub(crate) fn choose(
     cursor: &mut usize,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
 ) -> Option<ServerIndex> {
     let less = |cost: &f64, best: &f64| cost < best;
-    in_turn(cursor, pool, tier, ask, less, |server| {
-        cost(server, ask.now)
+    in_turn(cursor, pool, tier, search, less, |server| {
+        cost(server, search.now)
     })
 }
 

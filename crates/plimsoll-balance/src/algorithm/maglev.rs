@@ -3,7 +3,7 @@
 
 use super::walk::along;
 use crate::hash;
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 
@@ -70,13 +70,22 @@ impl Maglev {
         } // the rounds end in the return above
     }
 
-    pub(crate) fn choose(&self, pool: &Pool, tier: &Tier, ask: &Ask<'_>) -> Option<ServerIndex> {
+    pub(crate) fn choose(
+        &self,
+        pool: &Pool,
+        tier: &Tier,
+        search: &Search<'_>,
+    ) -> Option<ServerIndex> {
         let size = u64::try_from(self.entries.len()).ok()?;
-        let start = usize::try_from(ask.key.checked_rem(size)?).ok()?;
+        let start = usize::try_from(search.key.checked_rem(size)?).ok()?;
         let (before, after) = self.entries.split_at_checked(start)?;
-        along(after.iter().chain(before).copied(), pool, tier, ask, |_| {
-            true
-        })
+        along(
+            after.iter().chain(before).copied(),
+            pool,
+            tier,
+            search,
+            |_| true,
+        )
     }
 }
 

@@ -1,8 +1,7 @@
 //! Weighted random choice.
 
-use crate::eligible::is_eligible;
 use crate::hash::{mix, scale};
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 
@@ -41,9 +40,9 @@ pub(crate) fn choose(
     weights: &Weights,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
 ) -> Option<ServerIndex> {
-    draw_except(None, ask.random, weights, pool, tier, ask)
+    draw_except(None, search.random, weights, pool, tier, search)
 }
 
 /// Draws an eligible server other than `excluded`, each with the chance of its weight.
@@ -56,7 +55,7 @@ pub(crate) fn draw_except(
     weights: &Weights,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
 ) -> Option<ServerIndex> {
     for draw in 0..DRAWS {
         let random = if draw == 0 {
@@ -66,11 +65,17 @@ pub(crate) fn draw_except(
         };
         let index = weights.draw(random)?;
         let server = pool.server(index)?;
-        if Some(index) != excluded && is_eligible(index, server, ask.tried) {
+        if Some(index) != excluded && search.rule.admits(index, server) {
             return Some(index);
         }
     }
-    scan(excluded, mix(random.wrapping_add(DRAWS)), pool, tier, ask)
+    scan(
+        excluded,
+        mix(random.wrapping_add(DRAWS)),
+        pool,
+        tier,
+        search,
+    )
 }
 
 fn scan(
@@ -78,10 +83,10 @@ fn scan(
     random: u64,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
 ) -> Option<ServerIndex> {
     let candidates = || {
-        pool.eligible(&tier.members, ask.tried)
+        pool.admitted(&tier.members, search.rule)
             .filter(|&(index, _)| Some(index) != excluded)
     };
     let total: u64 = candidates()

@@ -8,7 +8,7 @@
 use super::walk::along;
 use crate::eligible::{Eligibility, eligibility};
 use crate::hash;
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 use crate::tried::Tried;
@@ -49,13 +49,18 @@ impl Ring {
         }
     }
 
-    pub(crate) fn choose(&self, pool: &Pool, tier: &Tier, ask: &Ask<'_>) -> Option<ServerIndex> {
-        let start = self.hashes.partition_point(|&hash| hash < ask.key);
+    pub(crate) fn choose(
+        &self,
+        pool: &Pool,
+        tier: &Tier,
+        search: &Search<'_>,
+    ) -> Option<ServerIndex> {
+        let start = self.hashes.partition_point(|&hash| hash < search.key);
         let (before, after) = self.owners.split_at_checked(start)?;
         let owners = after.iter().chain(before).copied();
         // Summed at the first server that has load: most keys of a calm pool never need it.
         let loads = std::cell::OnceCell::new();
-        along(owners, pool, tier, ask, |server| {
+        along(owners, pool, tier, search, |server| {
             server.in_flight() == 0
                 || loads
                     .get_or_init(|| Loads::sum(pool, tier))

@@ -4,18 +4,18 @@
 //! gained. A server that is not eligible neither gains nor loses, so its share is spread over the
 //! others in proportion and it does not catch up with a burst when it comes back.
 
+use crate::eligible::Rule;
 use crate::pool::{Pool, ServerIndex, Tier};
-use crate::tried::Tried;
 
 pub(crate) fn choose(
     running: &mut [i64],
     pool: &Pool,
     tier: &Tier,
-    tried: &Tried,
+    rule: Rule<'_>,
 ) -> Option<ServerIndex> {
     let mut total = 0;
     let mut best: Option<(ServerIndex, i64)> = None;
-    for (index, server) in pool.eligible(&tier.members, tried) {
+    for (index, server) in pool.admitted(&tier.members, rule) {
         let Some(value) = running.get_mut(index.position()) else {
             continue;
         };

@@ -3,7 +3,7 @@
 
 use super::random::{Weights, draw_except};
 use crate::hash::mix;
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 
@@ -14,11 +14,11 @@ pub(crate) fn choose(
     weights: &Weights,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
 ) -> Option<ServerIndex> {
-    let one = draw_except(None, ask.random, weights, pool, tier, ask)?;
-    let random = mix(!ask.random);
-    let Some(other) = draw_except(Some(one), random, weights, pool, tier, ask) else {
+    let one = draw_except(None, search.random, weights, pool, tier, search)?;
+    let random = mix(!search.random);
+    let Some(other) = draw_except(Some(one), random, weights, pool, tier, search) else {
         return Some(one);
     };
     let (first, second) = (pool.server(one)?, pool.server(other)?);

@@ -1,8 +1,7 @@
 //! Two ways past the servers that several algorithms share.
 
-use crate::eligible::is_eligible;
 use crate::hash::mix;
-use crate::pick::Ask;
+use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 
@@ -13,7 +12,7 @@ pub(super) fn in_turn<C>(
     cursor: &mut usize,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
     less: impl Fn(&C, &C) -> bool,
     cost: impl Fn(&Server) -> C,
 ) -> Option<ServerIndex> {
@@ -25,7 +24,7 @@ pub(super) fn in_turn<C>(
         let Some(server) = pool.server(index) else {
             continue;
         };
-        if !is_eligible(index, server, ask.tried) {
+        if !search.rule.admits(index, server) {
             continue;
         }
         let cost = cost(server);
@@ -50,7 +49,7 @@ pub(super) fn along(
     owners: impl Iterator<Item = ServerIndex>,
     pool: &Pool,
     tier: &Tier,
-    ask: &Ask<'_>,
+    search: &Search<'_>,
     within: impl Fn(&Server) -> bool,
 ) -> Option<ServerIndex> {
     let mut fallback = None;
@@ -61,7 +60,7 @@ pub(super) fn along(
         }
         last = Some(index);
         let server = pool.server(index)?;
-        if !is_eligible(index, server, ask.tried) {
+        if !search.rule.admits(index, server) {
             continue;
         }
         if within(server) {
@@ -70,8 +69,8 @@ pub(super) fn along(
         fallback.get_or_insert(index);
     }
     fallback.or_else(|| {
-        pool.eligible(&tier.members, ask.tried)
-            .max_by_key(|(_, server)| (mix(server.name_hash() ^ ask.key), server.name()))
+        pool.admitted(&tier.members, search.rule)
+            .max_by_key(|(_, server)| (mix(server.name_hash() ^ search.key), server.name()))
             .map(|(index, _)| index)
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::{ALL, NONE, Numbers, ask, name, spec, specs};
 use plimsoll_balance::{
-    Algorithm, Ask, Eligibility, Picker, Pool, Refusal, ServerIndex, ServerSpec, Standing, Tried,
+    Algorithm, Ask, Eligibility, Picker, Pool, Refusal, ServerIndex, ServerSpec, Tried, Wish,
     eligibility,
 };
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn any_spec() -> impl Strategy<Value = ServerSpec> {
             name: name.into(),
             weight,
             max_connections: NonZeroU32::new(max),
-            backup,
+            tier: u8::from(backup),
         })
 }
 
@@ -43,8 +43,8 @@ proptest! {
                 tried.insert(at(numbers.next() % count.max(1)));
             }
             if let Some(server) = pool.server(at(numbers.next() % count.max(1))) {
-                let standings = [Standing::Ready, Standing::Ready, Standing::Drain, Standing::Down];
-                server.set_standing(standings[(numbers.next() % 4) as usize]);
+                let wishes = [Wish::Serve, Wish::Serve, Wish::Drain, Wish::Maintain];
+                server.set_wish(wishes[(numbers.next() % 4) as usize]);
             }
             if numbers.next().is_multiple_of(3) && !held.is_empty() {
                 drop(held.swap_remove(0));
@@ -53,13 +53,13 @@ proptest! {
                 .map(|n| eligibility(at(n), pool.server(at(n)).unwrap(), &tried))
                 .collect();
             let primary = before.iter().zip(pool.servers()).any(|(&verdict, server)| {
-                verdict == Eligibility::Eligible && !server.is_backup()
+                verdict == Eligibility::Eligible && server.tier() == 0
             });
             let ask = Ask { tried: &tried, ..ask(numbers.next()) };
             match picker.pick(&pool, &ask) {
                 Ok(slot) => {
                     prop_assert_eq!(before[slot.index().position()], Eligibility::Eligible);
-                    prop_assert!(!(primary && slot.server().is_backup()));
+                    prop_assert!(!(primary && slot.server().tier() > 0));
                     let max = slot.server().max_connections();
                     prop_assert!(max.is_none_or(|max| slot.server().in_flight() <= max.get()));
                     held.push(slot);
@@ -114,7 +114,7 @@ fn each_refusal_has_its_cause() {
         let pool = Pool::new(specs(&[1, 1]), algorithm);
         let mut tried = Tried::new();
         tried.insert(at(0));
-        pool.servers()[1].set_standing(Standing::Down);
+        pool.servers()[1].set_wish(Wish::Maintain);
         assert_eq!(refusal(&pool, &tried), Refusal::AllTried);
 
         let full = ServerSpec {
@@ -132,16 +132,16 @@ fn each_refusal_has_its_cause() {
 fn backups_serve_only_when_no_other_server_can() {
     for algorithm in ALL {
         let backup = ServerSpec {
-            backup: true,
+            tier: 1,
             ..spec("backup", 100)
         };
         let pool = Pool::new(vec![backup, spec("main", 1)], algorithm);
         let mut picker = Picker::new(&pool, 0);
         let mut pick = || name(&picker.pick(&pool, &ask(5)).unwrap());
         assert_eq!(pick(), "main");
-        pool.servers()[1].set_standing(Standing::Drain);
+        pool.servers()[1].set_wish(Wish::Drain);
         assert_eq!(pick(), "backup");
-        pool.servers()[1].set_standing(Standing::Ready);
+        pool.servers()[1].set_wish(Wish::Serve);
         assert_eq!(pick(), "main");
     }
 }

@@ -1,7 +1,7 @@
 //! Keys keep their server: over nodes, over the order of the file, and when servers leave.
 
 use crate::{Numbers, addresses, ask, name, specs};
-use plimsoll_balance::{Algorithm, Ask, Picker, Pool, ServerIndex, Standing, Tried, hash};
+use plimsoll_balance::{Algorithm, Ask, Picker, Pool, ServerIndex, Tried, Wish, hash};
 use proptest::prelude::*;
 
 const HASHED: [Algorithm; 2] = [Algorithm::Ring, Algorithm::Maglev];
@@ -76,7 +76,7 @@ fn a_down_server_loses_its_keys_and_no_other_key_moves() {
             .iter()
             .map(|&key| owner(&pool, &mut picker, key))
             .collect();
-        pool.servers()[4].set_standing(Standing::Down);
+        pool.servers()[4].set_wish(Wish::Maintain);
         let mut inherited = [0; 10];
         for (&key, &old) in keys.iter().zip(&before) {
             let new = owner(&pool, &mut picker, key);
@@ -92,7 +92,7 @@ fn a_down_server_loses_its_keys_and_no_other_key_moves() {
             shared, 9,
             "{algorithm:?}: one neighbour inherits too much: {inherited:?}"
         );
-        pool.servers()[4].set_standing(Standing::Ready);
+        pool.servers()[4].set_wish(Wish::Serve);
         assert!(
             keys.iter()
                 .zip(&before)
@@ -107,7 +107,7 @@ fn a_mostly_down_pool_serves_every_key_from_what_is_left() {
         let pool = Pool::new(addresses(2_000), algorithm);
         pool.servers()[2..]
             .iter()
-            .for_each(|server| server.set_standing(Standing::Down));
+            .for_each(|server| server.set_wish(Wish::Maintain));
         let (mut picker, mut numbers) = (Picker::new(&pool, 0), Numbers(1));
         let mut counts = [0; 2];
         for _ in 0..200 {

@@ -8,6 +8,7 @@
 mod eligibility;
 mod fairness;
 mod keys;
+mod outliers;
 mod shares;
 mod slots;
 
@@ -30,7 +31,7 @@ pub(crate) fn spec(name: &str, weight: u32) -> ServerSpec {
         name: name.into(),
         weight,
         max_connections: None,
-        backup: false,
+        tier: 0,
     }
 }
 

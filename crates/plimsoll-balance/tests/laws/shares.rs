@@ -1,7 +1,7 @@
 //! Each server gets its part.
 
 use crate::{Numbers, addresses, ask, name, names, spec, specs};
-use plimsoll_balance::{Algorithm, Picker, Pool, Standing};
+use plimsoll_balance::{Algorithm, Picker, Pool, Wish};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -67,13 +67,13 @@ fn a_server_that_leaves_round_robin_gives_its_share_to_all_and_comes_back_withou
         self::count((0..count).map(|_| name(&picker.pick(&pool, &ask(0)).unwrap())))
     };
     take(2);
-    pool.servers()[1].set_standing(Standing::Down);
+    pool.servers()[1].set_wish(Wish::Maintain);
     let without = take(300);
     assert!(
         without.values().all(|&count| (99..=101).contains(&count)),
         "{without:?}"
     );
-    pool.servers()[1].set_standing(Standing::Ready);
+    pool.servers()[1].set_wish(Wish::Serve);
     assert!(take(4)["b"] <= 2);
 }
 
@@ -111,7 +111,7 @@ fn random_choices_follow_the_weights_of_the_servers_that_are_left() {
         let pool = Pool::new(specs(&all), algorithm);
         pool.servers()[4..]
             .iter()
-            .for_each(|server| server.set_standing(Standing::Down));
+            .for_each(|server| server.set_wish(Wish::Maintain));
         let error = error(&left, names(&pool, 0, 40_000));
         assert!(error < 0.01, "{algorithm:?}: {error}");
     }

@@ -1,7 +1,7 @@
 //! Slots are exact, over threads and over configurations.
 
 use crate::{ALL, Numbers, ask, spec, specs};
-use plimsoll_balance::{Algorithm, Outcome, Picker, Pool, ServerSpec, Standing};
+use plimsoll_balance::{Algorithm, Outcome, Picker, Pool, ServerSpec, Standing, Wish};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
@@ -84,7 +84,7 @@ fn every_slot_of_a_pool_can_be_taken_and_no_more() {
 fn a_reload_keeps_what_is_known_of_a_server_by_its_name() {
     let old = Pool::new(specs(&[1, 1]), Algorithm::First);
     let slot = Picker::new(&old, 0).pick(&old, &ask(0)).unwrap();
-    old.servers()[1].set_standing(Standing::Down);
+    old.servers()[1].set_wish(Wish::Maintain);
     let new = old.succeed(
         vec![spec("new", 1), spec("b", 7), spec("a", 1)],
         Algorithm::LeastConnections,
@@ -98,7 +98,7 @@ fn a_reload_keeps_what_is_known_of_a_server_by_its_name() {
         known,
         [
             (0, Standing::Ready),
-            (0, Standing::Down),
+            (0, Standing::Maintenance),
             (1, Standing::Ready)
         ]
     );

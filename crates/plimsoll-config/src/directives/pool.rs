@@ -15,11 +15,12 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "server",
         within: &[Context::Pool],
-        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup]",
+        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N]",
         default: "none: a pool needs at least one",
         doc: "A server of the pool. `weight` is its share of the requests (0 to 65535, default 1; 0 takes nothing \
-              new). `max-connections` bounds the requests it has at once, counted exactly over all workers. A \
-              `backup` is used only when no other server may be picked. A host name is resolved when the \
+              new). `max-connections` bounds the requests it has at once, counted exactly over all workers. Servers \
+              of a higher `tier` (0 to 9, default 0) are used only when none of a lower one may be picked; `backup` is \
+              `tier=1`. A host name is resolved when the \
               configuration is loaded.",
         words: (1, 4),
         block: None,
@@ -58,16 +59,17 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         return;
     };
     let address = reader.server_address(word.into());
-    let (mut weight, mut max_connections, mut backup) = (1, None, false);
+    let (mut weight, mut max_connections, mut tier) = (1, None, 0);
     reader.options(
         options,
-        &["weight", "max-connections", "backup"],
+        &["weight", "max-connections", "backup", "tier"],
         |reader, name, value| match name {
             "weight" => weight = reader.number(value, 0, 65_535).unwrap_or(1),
             "max-connections" => {
                 max_connections = reader.number(value, 1, 1_000_000).and_then(NonZeroU32::new)
             }
-            _ => backup = true,
+            "tier" => tier = reader.number(value, 0, 9).unwrap_or(0),
+            _ => tier = 1,
         },
     );
     let Some(address) = address else { return };
@@ -89,7 +91,7 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         address,
         weight,
         max_connections,
-        backup,
+        tier,
         span: stmt.span,
     });
 }

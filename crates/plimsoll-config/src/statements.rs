@@ -1,0 +1,155 @@
+//! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
+
+use crate::model::{Check, Outlier, Pool, Probe, Queue, Retry, Step};
+use crate::units::duration_text;
+
+/// A statement: its words, the first of them its name.
+pub(crate) type Words = Vec<String>;
+
+/// What a pool does about servers that fail, complete: nothing depends on defaults.
+pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
+    let mut out: Vec<Words> = pool.checks.iter().map(check).collect();
+    if out.is_empty() {
+        out.push(words(["check", "off"]));
+    }
+    out.push(outlier(pool.outlier.as_ref()));
+    let percent = pool.fail_open.map(|percent| format!("{percent}%"));
+    out.push(words(["fail-open", percent.as_deref().unwrap_or("off")]));
+    let slow_start = pool.slow_start.map(duration_text);
+    out.push(words([
+        "slow-start",
+        slow_start.as_deref().unwrap_or("off"),
+    ]));
+    out.push(retry(&pool.retry));
+    out.push(match pool.queue {
+        None => words(["queue", "off"]),
+        Some(Queue { length, timeout }) => {
+            vec![
+                "queue".into(),
+                length.to_string(),
+                format!("timeout={}", duration_text(timeout)),
+            ]
+        }
+    });
+    out
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Words {
+    words.map(str::to_owned).to_vec()
+}
+
+fn check(check: &Check) -> Words {
+    let mut out = words(["check"]);
+    match &check.probe {
+        Probe::Tcp => out.push("tcp".into()),
+        Probe::Tls => out.push("tls".into()),
+        Probe::Postgres => out.push("postgres".into()),
+        Probe::Mysql => out.push("mysql".into()),
+        Probe::Redis => out.push("redis".into()),
+        Probe::Smtp => out.push("smtp".into()),
+        Probe::Agent => out.push("agent".into()),
+        Probe::Grpc(service) => {
+            out.push("grpc".into());
+            out.extend((!service.is_empty()).then(|| format!("service={service}")));
+        }
+        Probe::Script(steps) => {
+            out.push("script".into());
+            out.extend(steps.iter().map(|step| match step {
+                Step::Send(text) => format!("send={text}"),
+                Step::Expect(text) => format!("expect={text}"),
+            }));
+        }
+        Probe::Exec(words) => {
+            out.push("exec".into());
+            out.extend(words.iter().map(ToString::to_string));
+        }
+        Probe::Http {
+            method,
+            path,
+            host,
+            expect,
+            header,
+            body,
+        } => {
+            out.extend([method.to_string(), path.to_string()]);
+            out.extend(host.as_ref().map(|host| format!("host={host}")));
+            let ranges: Vec<String> = expect
+                .iter()
+                .map(|(from, to)| format!("{from}-{to}"))
+                .collect();
+            out.push(format!("expect={}", ranges.join(",")));
+            out.extend(
+                header
+                    .as_ref()
+                    .map(|(name, text)| format!("header={name}:{text}")),
+            );
+            out.extend(body.as_ref().map(|body| format!("body={body}")));
+        }
+    }
+    let times = [
+        ("every", check.every),
+        ("fast", check.fast),
+        ("down", check.down),
+        ("timeout", check.timeout),
+    ];
+    out.extend(times.map(|(name, time)| format!("{name}={}", duration_text(time))));
+    out.extend([
+        format!("fall={}", check.fall),
+        format!("rise={}", check.rise),
+    ]);
+    out.extend(check.port.map(|port| format!("port={port}")));
+    out.push(format!(
+        "initial={}",
+        if check.initially_up { "up" } else { "down" }
+    ));
+    out
+}
+
+fn outlier(outlier: Option<&Outlier>) -> Words {
+    let Some(outlier) = outlier else {
+        return words(["outlier", "off"]);
+    };
+    let mut out = words(["outlier"]);
+    let rows = [
+        ("5xx", outlier.consecutive_5xx),
+        ("gateway", outlier.consecutive_gateway),
+        ("failures", outlier.consecutive_failures),
+    ];
+    out.extend(rows.map(|(name, row)| format!("consecutive-{name}={}", row.map_or(0, Into::into))));
+    out.extend(
+        outlier
+            .failure_percent
+            .map(|percent| format!("failure-percent={percent}%")),
+    );
+    out.extend(
+        outlier
+            .success_rate
+            .map(|n| format!("success-rate={}.{:03}", n / 1000, n % 1000)),
+    );
+    out.push(format!("interval={}", duration_text(outlier.interval)));
+    out.push(format!("volume={}", outlier.volume));
+    out.push(format!("eject={}", duration_text(outlier.eject)));
+    out.push(format!("eject-max={}", duration_text(outlier.eject_max)));
+    out.push(format!("max-ejected={}%", outlier.max_ejected));
+    out
+}
+
+fn retry(retry: &Retry) -> Words {
+    let mut on: Vec<String> = vec!["connect".into()];
+    on.extend(retry.on_reset.then(|| "reset".into()));
+    on.extend(retry.on_timeout.then(|| "timeout".into()));
+    on.extend(retry.on_status.iter().map(ToString::to_string));
+    let mut out = vec![
+        "retry".into(),
+        retry.attempts.to_string(),
+        format!("on={}", on.join(",")),
+    ];
+    out.extend(
+        retry
+            .per_try
+            .map(|time| format!("per-try={}", duration_text(time))),
+    );
+    out.push(format!("budget={}%", retry.budget));
+    out.push(format!("reserve={}/s", retry.reserve));
+    out
+}
