@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod care;
+pub mod budget;
 mod eligible;
 mod ewma;
 pub mod hash;

@@ -5,6 +5,7 @@
     reason = "a failed test is a panic"
 )]
 
+mod budget;
 mod eligibility;
 mod fairness;
 mod keys;
