@@ -9,15 +9,17 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
-mod care;
 pub mod budget;
+mod care;
 mod eligible;
 mod ewma;
 pub mod hash;
 mod health;
+mod ip_key;
 mod outlier;
 mod pick;
 mod pool;
+pub mod rate;
 mod server;
 mod slow_start;
 mod standing;
@@ -27,6 +29,7 @@ pub use algorithm::Algorithm;
 pub use care::{Change, Event, Rules};
 pub use eligible::{Eligibility, eligibility};
 pub use health::{CheckRule, Checked};
+pub use ip_key::key_of_ip;
 pub use outlier::{Fault, OutlierRule};
 pub use pick::{Ask, Picker, Refusal};
 pub use pool::{Pool, ServerIndex};

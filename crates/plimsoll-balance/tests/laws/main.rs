@@ -10,6 +10,7 @@ mod eligibility;
 mod fairness;
 mod keys;
 mod outliers;
+mod rate;
 mod shares;
 mod slots;
 
