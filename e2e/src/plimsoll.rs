@@ -1,7 +1,7 @@
 //! The real binary, started with a configuration in a directory of its own.
 
 use crate::daemon::{Daemon, Signal};
-use crate::{ports, wait};
+use crate::{ports, raw, wait};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -177,6 +177,17 @@ impl Plimsoll {
         let text = texts.fill(configuration);
         self.ports = texts.ports;
         fs::write(self.directory().join("plimsoll.conf"), text).expect("it was written before");
+    }
+
+    /// Returns the value of a metric, named as on the page, with its labels; the admin port is the
+    /// one with the name `admin`.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = raw::get(self.address_of("admin"), "/metrics").text();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok())
     }
 
     /// Sends `signal`.

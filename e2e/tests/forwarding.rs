@@ -487,15 +487,6 @@ fn the_combined_and_the_haproxy_line() {
     );
 }
 
-/// The value of a metric, written as on the page.
-fn metric(plimsoll: &Plimsoll, name: &str) -> Option<f64> {
-    let page = raw::get(plimsoll.address_of("admin"), "/metrics").text();
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok())
-}
-
 /// Waits until the page has these samples; `{listener}` and `{server}` stand for the addresses.
 fn assert_metrics(stand: &Stand, samples: &[(&str, f64)]) {
     let fill = |name: &str| {
@@ -505,8 +496,13 @@ fn assert_metrics(stand: &Stand, samples: &[(&str, f64)]) {
     for (name, value) in samples {
         let name = fill(name);
         // A connection is counted as closed a moment after its client has read the end.
-        let seen = || metric(&stand.plimsoll, &name).filter(|seen| (seen - value).abs() < 0.5);
-        let last = || metric(&stand.plimsoll, &name);
+        let seen = || {
+            stand
+                .plimsoll
+                .metric(&name)
+                .filter(|seen| (seen - value).abs() < 0.5)
+        };
+        let last = || stand.plimsoll.metric(&name);
         assert!(
             wait::until(SOON, seen).is_some(),
             "{name} is {:?}, not {value}",

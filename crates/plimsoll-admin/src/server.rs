@@ -17,7 +17,7 @@ use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::prometheus;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process;
+use crate::{process, servers};
 
 /// How long a head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +70,7 @@ fn answer(
         (&Method::GET, "/metrics") => {
             let workers: Vec<&WorkerMetrics> = running.metrics.iter().map(Arc::as_ref).collect();
             let mut text = prometheus::render(&running.generation.labels, &workers);
+            servers::render(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)

@@ -165,6 +165,14 @@ impl Pool {
         })
     }
 
+    /// Tells whether a server other than the one at `index` could be picked after `tried`.
+    #[must_use]
+    pub fn has_another(&self, index: ServerIndex, tried: &Tried) -> bool {
+        let rule = Rule::usual(tried).barring(self.bars());
+        let mut servers = (0..).map(ServerIndex).zip(&self.servers);
+        servers.any(|(other, server)| other != index && rule.admits(other, server))
+    }
+
     /// Returns the tiers in the order in which they are asked.
     pub(crate) fn tiers(&self) -> &[Tier] {
         &self.tiers

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{Config, LogFormat, LogTarget, ServerAddress};
 use plimsoll_net::worker::{self, Peers};
@@ -61,6 +62,8 @@ pub struct Running {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The workers.
     pub peers: Arc<Peers>,
+    /// When the clock of balancing began.
+    start: Instant,
     logs: Vec<LogFile>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -103,11 +106,14 @@ pub fn launch(config: &Config) -> Result<Running, LaunchError> {
         .collect();
     // Each worker takes its own parts when it starts, on its own thread.
     let parts = sockets.into_iter().zip(taps).map(Some).collect();
-    let (peers, threads) = start(count, &generation, &metrics, Arc::new(Mutex::new(parts)))?;
+    let began = clock::now();
+    let parts = Arc::new(Mutex::new(parts));
+    let (peers, threads) = start(count, &generation, &metrics, began, parts)?;
     Ok(Running {
         generation,
         metrics,
         peers,
+        start: began,
         logs,
         threads,
     })
@@ -119,10 +125,10 @@ fn start(
     count: usize,
     generation: &Arc<Generation>,
     metrics: &[Arc<WorkerMetrics>],
+    start: Instant,
     parts: Parts,
 ) -> Result<(Arc<Peers>, Vec<JoinHandle<()>>), LaunchError> {
     let seed = getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))?;
-    let start = clock::now();
     let (generation, metrics) = (Arc::clone(generation), metrics.to_vec());
     let servers = generation.servers;
     let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
@@ -151,6 +157,11 @@ fn start(
 }
 
 impl Running {
+    /// The time as balancing counts it.
+    pub fn since_start(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.start)
+    }
+
     /// Opens every access log again, for log rotation.
     pub fn reopen_logs(&self) {
         self.logs.iter().for_each(LogFile::reopen);

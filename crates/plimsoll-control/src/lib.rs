@@ -1,6 +1,7 @@
 //! Everything that runs beside the traffic: the only builder of generations.
 #![forbid(unsafe_code)]
 
+pub mod care;
 pub mod files;
 pub mod launch;
 pub mod log_file;

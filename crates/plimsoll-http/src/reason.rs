@@ -1,7 +1,8 @@
 //! The one vocabulary of failure: the word in the log, in the metric label and in `Proxy-Status`.
 //!
-//! The tokens are RFC 9209's proxy error types; the three that RFC 9209 does not have, because it
-//! speaks only of what a client can be told, are about clients that went away.
+//! The tokens are RFC 9209's proxy error types; the ones that RFC 9209 does not have, because it
+//! speaks only of what a client can be told, are about clients that went away and answers that
+//! another server's replaced.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $name:ident = $token:literal, $status:literal;)*) => {
@@ -66,6 +67,8 @@ reasons! {
     ProxyLoopDetected = "proxy_loop_detected", 502;
     /// This proxy ran out of something, or has a fault.
     ProxyInternalError = "proxy_internal_error", 500;
+    /// The server answered with a status that is not passed on.
+    HttpResponseStatus = "http_response_status", 502;
     /// The client went away before the answer was complete.
     ClientAborted = "client_aborted", 499;
     /// The client did not send its request in time.

@@ -75,6 +75,11 @@ impl Peers {
         }
     }
 
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.load.len()
+    }
+
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
         self.load

@@ -71,6 +71,8 @@ pub struct PoolMetrics {
     pub connections_reused: Counter,
     /// Requests that were sent once more.
     pub retries: Counter,
+    /// Requests that were not, because the budget was spent.
+    pub retries_refused: Counter,
 }
 
 /// What is counted for a server.
@@ -80,6 +82,8 @@ pub struct ServerMetrics {
     pub requests: CodeCounters,
     /// Attempts that failed, by reason.
     pub errors: Box<[Counter]>,
+    /// How often it was ejected.
+    pub ejections: Counter,
 }
 
 /// What is counted for a listener.

@@ -217,6 +217,19 @@ impl<'a> Page<'a> {
                 }
             }
         }
+        let name = "plimsoll_server_ejections_total";
+        self.family(name, "counter", "How often a server was ejected.");
+        for (at, pool) in labels.pools.iter().enumerate() {
+            for (number, server) in pool.servers.iter().enumerate() {
+                let labels = format!(
+                    "pool=\"{}\",server=\"{}\"",
+                    escape(&pool.name),
+                    escape(server)
+                );
+                let count = self.sum(|w| Some(&w.server(at, number)?.ejections));
+                self.sample(name, &labels, count);
+            }
+        }
         let name = "plimsoll_upstream_duration_seconds";
         self.family(
             name,
@@ -247,6 +260,13 @@ impl<'a> Page<'a> {
         let name = "plimsoll_retries_total";
         self.family(name, "counter", "Requests that were sent once more.");
         self.pool_counters(labels, name, "", |pool| &pool.retries);
+        let name = "plimsoll_retries_refused_total";
+        self.family(
+            name,
+            "counter",
+            "Requests that were not sent once more because the budget was spent.",
+        );
+        self.pool_counters(labels, name, "", |pool| &pool.retries_refused);
     }
 
     fn pool_counters(
@@ -295,8 +315,8 @@ fn seconds(us: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Label values come from the configuration, which may hold anything.
-fn escape(value: &str) -> String {
+/// Escapes a label's value: it comes from the configuration, which may hold anything.
+pub fn escape(value: &str) -> String {
     value
         .replace('\\', "\\\\")
         .replace('"', "\\\"")

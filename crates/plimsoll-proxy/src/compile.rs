@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_balance::{Algorithm, Pool as Balancer, ServerSpec};
+use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
 use plimsoll_config::model::{self, AccessLog, Balance, Config, Host, PathPattern, ServerAddress};
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
@@ -188,9 +188,14 @@ fn pool(
         name: Arc::clone(&server.name),
         weight: server.weight,
         max_connections: server.max_connections,
-        backup: server.backup,
+        tier: server.tier,
     });
-    let balancer = Arc::new(Balancer::new(specs.collect(), algorithm));
+    let rules = Rules {
+        outlier: pool.outlier.as_ref().map(outlier),
+        slow_start: pool.slow_start,
+        fail_open: pool.fail_open,
+    };
+    let balancer = Balancer::new(specs.collect(), algorithm).with_rules(rules);
     let compiled = pool.servers.iter().map(|server| {
         *servers += 1;
         Server {
@@ -202,11 +207,27 @@ fn pool(
     Pool {
         name: Arc::clone(&pool.name),
         index,
-        balancer,
+        balancer: Arc::new(balancer),
         key,
         servers: compiled.collect(),
         timeouts: pool.timeouts,
         keep_for: pool.keep_alive.idle,
         keep_max: usize::from(pool.keep_alive.max),
+        retry: pool.retry.clone(),
+    }
+}
+
+fn outlier(outlier: &model::Outlier) -> OutlierRule {
+    OutlierRule {
+        consecutive_5xx: outlier.consecutive_5xx,
+        consecutive_gateway: outlier.consecutive_gateway,
+        consecutive_failures: outlier.consecutive_failures,
+        failure_percent: outlier.failure_percent,
+        success_rate: outlier.success_rate,
+        interval: outlier.interval,
+        volume: outlier.volume,
+        eject: outlier.eject,
+        eject_max: outlier.eject_max,
+        max_ejected: outlier.max_ejected,
     }
 }

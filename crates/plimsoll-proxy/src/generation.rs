@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use plimsoll_balance::Pool as Balancer;
-use plimsoll_config::model::{AccessLog, ClientTimeouts, HashKey, RequestLimits, ServerTimeouts};
+use plimsoll_config::model::{
+    AccessLog, ClientTimeouts, HashKey, RequestLimits, Retry, ServerTimeouts,
+};
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
@@ -180,6 +182,8 @@ pub struct Pool {
     pub keep_for: Duration,
     /// How many idle connections a worker keeps for each server.
     pub keep_max: usize,
+    /// What is tried again.
+    pub retry: Retry,
 }
 
 /// Where requests go.

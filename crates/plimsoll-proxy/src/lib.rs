@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod connection;
+pub mod events;
 pub mod generation;
 pub mod http;
 pub mod plane;

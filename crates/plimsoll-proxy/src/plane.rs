@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::Picker;
+use plimsoll_balance::budget::Budget;
 use plimsoll_http::date::{HTTP_DATE_BYTES, http_date};
 use plimsoll_net::clock;
 use plimsoll_net::worker::Worker;
@@ -14,7 +15,7 @@ use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink::Tap;
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Pool};
 use crate::http::exchange::Scratch;
 
 /// How often log lines leave a worker that has little to say.
@@ -43,6 +44,8 @@ pub struct Plane {
     /// What it counts.
     pub metrics: Arc<WorkerMetrics>,
     pub(crate) pickers: RefCell<Vec<Picker>>,
+    /// What each pool may try again.
+    pub(crate) budgets: RefCell<Vec<Budget>>,
     pub(crate) draining: Cell<bool>,
     pub(crate) scratch: RefCell<Vec<Scratch>>,
     start: Instant,
@@ -68,11 +71,18 @@ impl Plane {
             .iter()
             .map(|pool| Picker::new(&pool.balancer, worker.index))
             .collect();
+        let workers = u32::try_from(worker.peers.count()).unwrap_or(u32::MAX);
+        let budget = |pool: &Pool| {
+            let share = u32::from(pool.retry.budget) * 10;
+            Budget::new(share, pool.retry.reserve.div_ceil(workers))
+        };
+        let budgets = generation.pools.iter().map(budget).collect();
         Rc::new(Self {
             worker,
             generation,
             metrics,
             pickers: RefCell::new(pickers),
+            budgets: RefCell::new(budgets),
             draining: Cell::new(false),
             scratch: RefCell::default(),
             start,
@@ -86,6 +96,26 @@ impl Plane {
     /// The time as balancing counts it.
     pub(crate) fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.start)
+    }
+
+    /// Counts a request for a pool, which earns it a part of a retry.
+    pub(crate) fn note_request(&self, pool: usize, at: Instant) {
+        if let Some(budget) = self.budgets.borrow_mut().get_mut(pool) {
+            budget.note_request(self.since_start(at));
+        }
+    }
+
+    /// Spends a retry of a pool, if it has one.
+    pub(crate) fn may_retry(&self, pool: usize) -> bool {
+        let now = self.since_start(clock::now());
+        let mut budgets = self.budgets.borrow_mut();
+        let may = budgets
+            .get_mut(pool)
+            .is_some_and(|budget| budget.try_retry(now));
+        if !may && let Some(metrics) = self.metrics.pools.get(pool) {
+            metrics.retries_refused.add(1);
+        }
+        may
     }
 
     /// The wall clock at `at`, without asking for it: it is read once a tick.

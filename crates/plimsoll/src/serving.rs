@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_admin::server;
 use plimsoll_config::model::Config;
+use plimsoll_control::care;
 use plimsoll_control::launch::{Running, launch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -66,6 +67,7 @@ pub(crate) fn serve(
                 allocator::metrics,
             ));
         }
+        tokio::spawn(care::watch(Arc::clone(&running)));
         announce(config, &running);
         signals.wait(&running).await;
         tracing::info!(

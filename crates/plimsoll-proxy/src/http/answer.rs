@@ -18,7 +18,7 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 
-use crate::http::attempt::{Failure, Sent};
+use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::upload::{Progress, Upload, client_failure};
@@ -45,7 +45,7 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) out: &'a mut Vec<u8>,
     pub(crate) facts: &'a mut Facts<'x>,
     pub(crate) patience: Duration,
-    pub(crate) response_timeout: Duration,
+    pub(crate) terms: &'a Terms<'a>,
     /// Whether the client's connection may go on, as far as the request is concerned.
     pub(crate) persists: bool,
 }
@@ -64,6 +64,12 @@ impl<'a> Answer<'a, '_> {
             .await;
         head.map_err(|fault| client_failure(&fault))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
+        if (self.terms.is_passed_over)(self.response.status) {
+            return Err(Failure {
+                status: self.response.status,
+                ..Failure::upstream(Reason::HttpResponseStatus, "", Sent::PassedOver)
+            });
+        }
         let (mut framing, first) = self.framing(&mut buffer)?;
         let (length, coding) = self.client_length(framing.length());
         let persists = self.persists
@@ -236,7 +242,7 @@ impl<'a> Answer<'a, '_> {
                 if !std::mem::replace(&mut is_timed, true) {
                     // The server's time begins when the request has been sent.
                     let from = if uploads { clock::now() } else { sent };
-                    self.timer.set(from + self.response_timeout);
+                    self.timer.set(from + self.terms.response_timeout);
                 }
                 let late = Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered);
                 self.timer.poll(context).map(|_| Err(late))

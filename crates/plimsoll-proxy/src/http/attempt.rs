@@ -12,6 +12,7 @@ use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, connect, stream};
 
+use crate::events;
 use crate::generation::{Pool, Server};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
@@ -19,8 +20,8 @@ use crate::http::respond::{Answer, respond};
 use crate::http::select::select;
 use crate::http::upstream_h1;
 
-/// How often a request that may have reached a server is sent once more.
-const REPEATS_MAX: u32 = 2;
+/// Servers that are asked for a connection on behalf of one request.
+const CONNECTS_MAX: u32 = 10;
 
 /// Why an attempt failed before any of the answer was passed on.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,8 @@ pub(crate) enum Sent {
     Unanswered,
     /// An answer began.
     Answered,
+    /// An answer came, and is to be had from another server.
+    PassedOver,
 }
 
 /// Whose fault a failure is.
@@ -84,14 +87,33 @@ pub(crate) struct Upstream {
     pub(crate) is_reused: bool,
 }
 
+/// Where a request has been, and what may still be done for it.
+struct Round {
+    tried: Tried,
+    /// Further attempts that may reach a server.
+    left: u32,
+    /// Further servers that may be asked for a connection.
+    connects_left: u32,
+}
+
 /// Has a server of `pool` answer, with another one when the first cannot.
 pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool) -> Ending {
     exchange.facts.pool = Some(&pool.name);
-    let mut tried = Tried::new();
-    let mut repeats = 0;
+    exchange
+        .plane
+        .note_request(pool.index, exchange.facts.started);
+    let mut round = Round {
+        tried: Tried::new(),
+        left: if may_repeat(exchange) {
+            pool.retry.attempts
+        } else {
+            0
+        },
+        connects_left: CONNECTS_MAX,
+    };
     let mut failure: Option<Failure> = None;
     loop {
-        let slot = match select(exchange, pool, &tried) {
+        let slot = match select(exchange, pool, &round.tried) {
             Ok(slot) => slot,
             Err(refusal) => {
                 let reason = failure.map_or(refusal, |failure| failure.reason);
@@ -103,7 +125,7 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
             exchange.facts.failed = Some((server, failure.reason));
         }
         let index = slot.index();
-        let failed = match attempt(exchange, pool, slot).await {
+        let failed = match attempt(exchange, pool, slot, &round).await {
             Ok(ending) => return ending,
             Err(failed) => failed,
         };
@@ -112,23 +134,43 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         {
             metrics.count_error(failed.reason);
         }
-        tried.insert(index);
+        round.tried.insert(index);
         failure = Some(failed);
-        let again = match (failed.blame, failed.sent) {
-            (Side::Downstream, _) | (_, Sent::Answered) => false,
-            (_, Sent::Nothing) => true,
-            (_, Sent::Unanswered) => {
-                repeats += 1;
-                repeats <= REPEATS_MAX
-                    && failed.reason != Reason::HttpResponseTimeout
-                    && may_repeat(exchange)
-            }
-        };
-        if !again {
+        if !is_tried_again(exchange, pool, failed, &mut round) {
             return give_up(exchange, failed).await;
         }
         count_retry(exchange, pool);
         tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
+    }
+}
+
+/// Tells whether another server is asked after this failure.
+fn is_tried_again(
+    exchange: &Exchange<'_>,
+    pool: &Pool,
+    failed: Failure,
+    round: &mut Round,
+) -> bool {
+    match (failed.blame, failed.sent) {
+        (Side::Downstream, _) | (_, Sent::Answered) => false,
+        (_, Sent::Nothing) => {
+            round.connects_left -= 1;
+            round.connects_left > 0
+        }
+        (_, Sent::Unanswered) => {
+            let is_allowed = match failed.reason {
+                Reason::HttpResponseTimeout => pool.retry.on_timeout,
+                _ => pool.retry.on_reset,
+            };
+            let again = is_allowed && round.left > 0 && exchange.plane.may_retry(pool.index);
+            round.left = round.left.saturating_sub(1);
+            again
+        }
+        // The budget paid before the answer was passed over.
+        (_, Sent::PassedOver) => {
+            round.left = round.left.saturating_sub(1);
+            true
+        }
     }
 }
 
@@ -161,8 +203,10 @@ async fn attempt<'a>(
     exchange: &mut Exchange<'a>,
     pool: &'a Pool,
     slot: Slot<'_>,
+    round: &Round,
 ) -> Result<Ending, Failure> {
-    let Some(server) = pool.servers.get(slot.index().position()) else {
+    let index = slot.index();
+    let Some(server) = pool.servers.get(index.position()) else {
         return Err(Failure::upstream(
             Reason::ProxyInternalError,
             "",
@@ -172,18 +216,62 @@ async fn attempt<'a>(
     exchange.facts.attempts += 1;
     exchange.facts.server = Some(&server.name);
     exchange.facts.first_byte = None;
-    let outcome = on_server(exchange, pool, server).await;
-    let latency = exchange.facts.first_byte;
-    count_answer(exchange, pool, slot.index().position());
-    let verdict = match &outcome {
-        Ok(_) => Outcome::Served,
-        Err(failure) if failure.blame == Side::Downstream => Outcome::Cancelled,
-        Err(_) => Outcome::Failed,
+    let plane = exchange.plane;
+    let is_passed_over = |status| {
+        pool.retry.on_status.contains(&status)
+            && round.left > 0
+            && pool.balancer.has_another(index, &round.tried)
+            && plane.may_retry(pool.index)
     };
+    let terms = Terms {
+        response_timeout: match pool.retry.per_try {
+            Some(per_try) if round.left > 0 => per_try.min(pool.timeouts.response),
+            _ => pool.timeouts.response,
+        },
+        is_passed_over: &is_passed_over,
+    };
+    let outcome = on_server(exchange, pool, server, &terms).await;
+    let latency = exchange.facts.first_byte;
+    count_answer(exchange, pool, index.position());
+    let verdict = verdict(exchange, &outcome);
     let now = clock::now();
     exchange.facts.ended = Some(now);
-    slot.release(verdict, latency, exchange.plane.since_start(now));
+    if let Some(change) = slot.release(verdict, latency, plane.since_start(now)) {
+        events::tell(plane, pool, change);
+    }
     outcome
+}
+
+/// What an attempt says of its server.
+fn verdict(exchange: &Exchange<'_>, outcome: &Result<Ending, Failure>) -> Outcome {
+    let of_status = |status| match status {
+        502..=504 => Outcome::GatewayError,
+        500..=599 => Outcome::ServerError,
+        _ => Outcome::Served,
+    };
+    match outcome {
+        Err(failure) if failure.blame == Side::Downstream => Outcome::Cancelled,
+        Err(failure) if failure.sent == Sent::PassedOver => of_status(failure.status),
+        Err(_) => Outcome::Failed,
+        Ok(_) => match exchange.facts.reason {
+            None => of_status(exchange.scratch.response.status),
+            Some(
+                Reason::HttpResponseIncomplete
+                | Reason::ConnectionReadTimeout
+                | Reason::HttpProtocolError,
+            ) => Outcome::Failed,
+            Some(_) => Outcome::Cancelled,
+        },
+    }
+}
+
+/// On what terms a server is asked.
+pub(crate) struct Terms<'a> {
+    /// How long the answer may take to begin.
+    pub(crate) response_timeout: Duration,
+    /// Tells whether an answer with this status is to be had from another server instead. Asking
+    /// spends a retry.
+    pub(crate) is_passed_over: &'a dyn Fn(u16) -> bool,
 }
 
 fn count_answer(exchange: &Exchange<'_>, pool: &Pool, server: usize) {
@@ -202,10 +290,11 @@ async fn on_server(
     exchange: &mut Exchange<'_>,
     pool: &Pool,
     server: &Server,
+    terms: &Terms<'_>,
 ) -> Result<Ending, Failure> {
     let mut upstream = acquire(exchange, pool, server, Kept::Welcome).await?;
     loop {
-        let failure = match upstream_h1::converse(exchange, pool, server, &upstream).await {
+        let failure = match upstream_h1::converse(exchange, server, &upstream, terms).await {
             Ok((ending, keep)) => {
                 if keep == Keep::Yes && pool.keep_max > 0 {
                     let idle = &exchange.plane.worker.idle;
@@ -229,7 +318,7 @@ async fn on_server(
         let again = match failure.sent {
             Sent::Nothing => true,
             Sent::Unanswered => may_repeat(exchange),
-            Sent::Answered => false,
+            Sent::Answered | Sent::PassedOver => false,
         };
         if !(stale && again) {
             return Err(failure);

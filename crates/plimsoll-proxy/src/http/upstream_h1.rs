@@ -13,9 +13,9 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::request;
 use plimsoll_net::stream::Then;
 
-use crate::generation::{Pool, Server};
+use crate::generation::Server;
 use crate::http::answer::{Answer, Keep};
-use crate::http::attempt::{Failure, Sent, Upstream};
+use crate::http::attempt::{Failure, Sent, Terms, Upstream};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::upload::{Progress, Upload};
@@ -26,11 +26,11 @@ use crate::http::upload::{Progress, Upload};
 /// Nothing of the final answer was passed on: the caller may try again, or answer itself.
 pub(crate) async fn converse(
     exchange: &mut Exchange<'_>,
-    pool: &Pool,
     server: &Server,
     upstream: &Upstream,
+    terms: &Terms<'_>,
 ) -> Result<(Ending, Keep), Failure> {
-    send(exchange, pool, server, upstream).await?;
+    send(exchange, server, upstream, terms).await?;
     let Exchange {
         plane,
         client,
@@ -46,7 +46,7 @@ pub(crate) async fn converse(
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
     let site = facts.site;
-    let patience = site.map_or(pool.timeouts.response, |site| site.timeouts.body);
+    let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(first.data as u64);
     let persists = request.peer_allows() == Reuse::Keep;
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
@@ -82,7 +82,7 @@ pub(crate) async fn converse(
             out: &mut scratch.response_out,
             facts,
             patience,
-            response_timeout: pool.timeouts.response,
+            terms,
             persists,
         };
         let progress = &progress;
@@ -103,9 +103,9 @@ pub(crate) async fn converse(
 /// Writes the head, and what came of the body with it.
 async fn send(
     exchange: &mut Exchange<'_>,
-    pool: &Pool,
     server: &Server,
     upstream: &Upstream,
+    terms: &Terms<'_>,
 ) -> Result<(), Failure> {
     let bytes = exchange.inbound.filled();
     let scratch = &mut *exchange.scratch;
@@ -137,7 +137,7 @@ async fn send(
     let writer = Writer {
         sink: &upstream.socket,
         timer: exchange.timer,
-        patience: pool.timeouts.response,
+        patience: terms.response_timeout,
         then: Then::Open,
     };
     let written = writer

@@ -1,0 +1,68 @@
+//! The servers as they are now, in Prometheus' format.
+
+use std::fmt::Write;
+
+use plimsoll_balance::{Server, Standing};
+use plimsoll_observe::prometheus::escape;
+use plimsoll_proxy::generation::Generation;
+
+type Row = (&'static str, &'static str, fn(&Server) -> u64);
+
+const ROWS: [Row; 3] = [
+    (
+        "plimsoll_server_up",
+        "Whether the server may receive new requests.",
+        |server| {
+            u64::from(matches!(
+                server.standing(),
+                Standing::Ready | Standing::Trial
+            ))
+        },
+    ),
+    (
+        "plimsoll_server_weight_percent",
+        "How much of its weight the server takes now.",
+        |server| server.share_percent().into(),
+    ),
+    (
+        "plimsoll_server_requests_in_flight",
+        "Requests that the server has now.",
+        |server| server.in_flight().into(),
+    ),
+];
+
+/// Appends what is known of each server.
+pub fn render(generation: &Generation, out: &mut String) {
+    for (name, help, value) in ROWS {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        each(generation, |labels, server| {
+            let _ = writeln!(out, "{name}{{{labels}}} {}", value(server));
+        });
+    }
+    let name = "plimsoll_server_state";
+    let _ = writeln!(
+        out,
+        "# HELP {name} The standing of the server, in a label.\n# TYPE {name} gauge"
+    );
+    each(generation, |labels, server| {
+        let _ = writeln!(
+            out,
+            "{name}{{{labels},state=\"{}\"}} 1",
+            server.standing().word()
+        );
+    });
+}
+
+fn each(generation: &Generation, mut visit: impl FnMut(&str, &Server)) {
+    for pool in &generation.pools {
+        for server in pool.balancer.servers() {
+            let labels = format!(
+                "pool=\"{}\",server=\"{}\"",
+                escape(&pool.name),
+                escape(server.name())
+            );
+            visit(&labels, server);
+        }
+    }
+}
