@@ -11,6 +11,7 @@
 mod algorithm;
 pub mod budget;
 mod care;
+pub mod concurrency;
 mod eligible;
 mod ewma;
 pub mod hash;

@@ -6,6 +6,7 @@
 )]
 
 mod budget;
+mod concurrency;
 mod eligibility;
 mod fairness;
 mod keys;
