@@ -20,6 +20,7 @@ mod ip_key;
 mod outlier;
 mod pick;
 mod pool;
+pub mod queue;
 pub mod rate;
 mod server;
 mod slow_start;

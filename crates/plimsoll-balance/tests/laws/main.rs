@@ -11,6 +11,7 @@ mod eligibility;
 mod fairness;
 mod keys;
 mod outliers;
+mod queue;
 mod rate;
 mod shares;
 mod slots;
