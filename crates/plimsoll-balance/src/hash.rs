@@ -17,6 +17,13 @@ pub fn of(bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, SEED)
 }
 
+/// Returns the same hash with another seed: a secret one, where a client must not choose what its
+/// key meets with.
+#[must_use]
+pub fn with_seed(bytes: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(bytes, seed)
+}
+
 /// Scrambles `value` (the finalizer of SplitMix64): a bijection whose output bits all depend on
 /// all input bits.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
-use crate::directives::{check, policy, pool, root, route, settings, site};
+use crate::directives::{check, limit, policy, pool, root, route, settings, site};
 use crate::draft::Scope;
 use crate::read::Reader;
 use crate::syntax::Stmt;
@@ -52,6 +52,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
     site::ROWS,
     route::ROWS,
+    limit::ROWS,
     pool::ROWS,
     check::ROWS,
     policy::ROWS,
@@ -92,7 +93,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "http2",
     "internal",
     "jwt",
-    "limit",
     "maintenance",
     "match",
     "memory",

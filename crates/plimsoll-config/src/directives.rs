@@ -1,6 +1,7 @@
 //! The rows of the table, by block.
 
 pub(crate) mod check;
+pub(crate) mod limit;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod root;

@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Balance, Check, Host, Outlier, PathPattern, Queue, Retry, ServerAddress,
+    AccessLog, Balance, Check, Host, Limit, Outlier, PathPattern, Queue, Retry, ServerAddress,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -56,6 +56,7 @@ pub(crate) struct SiteDraft {
     pub(crate) hosts: Vec<(Host, Span)>,
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
+    pub(crate) rules: Vec<Limit>,
     pub(crate) routes: Vec<RouteDraft>,
     pub(crate) span: Span,
 }
@@ -64,6 +65,7 @@ pub(crate) struct SiteDraft {
 pub(crate) struct RouteDraft {
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Box<str>>,
+    pub(crate) rules: Vec<Limit>,
     pub(crate) action: Option<(ActionDraft, Span)>,
     pub(crate) span: Span,
 }
@@ -117,6 +119,15 @@ impl Scope<'_> {
             Self::Site(site) => Scope::Site(site),
             Self::Route(route) => Scope::Route(route),
             Self::Pool(pool) => Scope::Pool(pool),
+        }
+    }
+
+    /// What the block's requests must keep to.
+    pub(crate) fn rules(&mut self) -> Option<&mut Vec<Limit>> {
+        match self {
+            Self::Site(site) => Some(&mut site.rules),
+            Self::Route(route) => Some(&mut route.rules),
+            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => None,
         }
     }
 

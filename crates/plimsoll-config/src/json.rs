@@ -64,6 +64,9 @@ struct JsonSite {
     /// Access logs; absent means off.
     #[serde(default)]
     log: Vec<JsonLog>,
+    /// Further statements, each as a list of its words: `["limit", "20/s", "by=client-ip"]`.
+    #[serde(default)]
+    statements: Vec<Words>,
     /// Routes in order; the first match wins.
     #[serde(default)]
     routes: Vec<JsonRoute>,
@@ -109,6 +112,9 @@ struct JsonRoute {
     /// Methods; absent means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     methods: Vec<String>,
+    /// Further statements, each as a list of its words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    statements: Vec<Words>,
     /// A pool's name, or host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proxy: Option<String>,
@@ -247,6 +253,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
                 },
             })
             .collect(),
+        statements: site.rules.iter().map(statements::limit).collect(),
         routes: site
             .routes
             .iter()
@@ -276,6 +283,7 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
             PathPattern::Prefix(path) => Some(format!("{path}*")),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),
+        statements: route.rules.iter().map(statements::limit).collect(),
         proxy,
         respond,
     }
@@ -444,6 +452,7 @@ impl JsonSite {
         if self.log.is_empty() {
             out.push_str("log off\n");
         }
+        self.statements.iter().for_each(|s| statement(s, out));
         for route in &self.routes {
             let path = route
                 .path
@@ -455,6 +464,7 @@ impl JsonSite {
                 methods => format!(" method={}", word(&methods.join(","))),
             };
             let _ = writeln!(out, "route{path}{methods} {{");
+            route.statements.iter().for_each(|s| statement(s, out));
             if let Some(pool) = &route.proxy {
                 let _ = writeln!(out, "proxy {}", word(pool));
             }
@@ -468,9 +478,7 @@ impl JsonSite {
 }
 
 fn statement(statement: &Words, out: &mut String) {
-    if let Some((name, rest)) = statement.split_first() {
-        let _ = writeln!(out, "{}{}", word(name), words(rest));
-    }
+    let _ = writeln!(out, "{}", statements::line(statement));
 }
 
 /// What pools and `defaults` both have.

@@ -48,6 +48,8 @@ pub struct Site {
     pub limits: RequestLimits,
     /// Where its access log goes; empty means off.
     pub log: Vec<AccessLog>,
+    /// What its requests must keep to, in written order.
+    pub rules: Vec<Limit>,
     /// Routes in written order; the first match wins.
     pub routes: Vec<Route>,
     /// Where it is written.
@@ -127,6 +129,8 @@ pub struct Route {
     pub path: PathPattern,
     /// Which methods it takes; empty means all.
     pub methods: Vec<Box<str>>,
+    /// What its requests must keep to, in written order, after those of the site.
+    pub rules: Vec<Limit>,
     /// What it does.
     pub action: Action,
     /// Where it is written.
@@ -395,4 +399,44 @@ pub struct Queue {
     pub length: u32,
     /// How long each.
     pub timeout: Duration,
+}
+
+/// How much may be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Of what.
+    pub of: Limited,
+    /// Each value of this key has its own; `None` means that all requests share one.
+    pub by: Option<HashKey>,
+    /// What becomes of a request above it.
+    pub action: Excess,
+    /// How many keys are remembered. Default 65,536.
+    pub entries: u32,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limited {
+    /// Requests in a time.
+    Rate {
+        /// How many.
+        count: u32,
+        /// In what time: a second, a minute or an hour.
+        per: Duration,
+        /// How many at once.
+        burst: u32,
+    },
+    /// Requests under way at once.
+    Concurrent(u32),
+}
+
+/// What becomes of a request above a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Excess {
+    /// It is answered with 429.
+    Refuse,
+    /// Its connection is closed without an answer.
+    Drop,
+    /// It is answered with 429, ten seconds later.
+    Tarpit,
 }

@@ -217,6 +217,7 @@ fn resolve_site(
             .clone()
             .or_else(|| up.log.clone())
             .unwrap_or_default(),
+        rules: site.rules.clone(),
         routes: site
             .routes
             .iter()
@@ -241,6 +242,7 @@ fn resolve_route(reader: &mut Reader<'_>, route: &RouteDraft, pools: &mut Pools)
     Route {
         path: route.path.clone(),
         methods: route.methods.clone(),
+        rules: route.rules.clone(),
         action,
         place: place(reader, route.span),
     }

@@ -1,6 +1,7 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
-use crate::model::{Check, Outlier, Pool, Probe, Queue, Retry, Step};
+use crate::model::{Check, Excess, Limit, Limited, Outlier, Pool, Probe, Queue, Retry, Step};
+use crate::text;
 use crate::units::duration_text;
 
 /// A statement: its words, the first of them its name.
@@ -32,6 +33,38 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         }
     });
     out
+}
+
+/// What requests must keep to.
+pub(crate) fn limit(limit: &Limit) -> Words {
+    let mut out = words(["limit"]);
+    match limit.of {
+        Limited::Concurrent(count) => out.push(format!("concurrent={count}")),
+        Limited::Rate { count, per, burst } => {
+            let unit = match per.as_secs() {
+                60 => "m",
+                3600 => "h",
+                _ => "s",
+            };
+            out.extend([format!("{count}/{unit}"), format!("burst={burst}")]);
+        }
+    }
+    let by = limit.by.as_ref().map(text::key);
+    out.push(format!("by={}", by.as_deref().unwrap_or("all")));
+    let action = match limit.action {
+        Excess::Refuse => "refuse",
+        Excess::Drop => "drop",
+        Excess::Tarpit => "tarpit",
+    };
+    out.push(format!("action={action}"));
+    out.push(format!("entries={}", limit.entries));
+    out
+}
+
+/// A statement in the language.
+pub(crate) fn line(statement: &Words) -> String {
+    let words: Vec<String> = statement.iter().map(|text| text::word(text)).collect();
+    words.join(" ")
 }
 
 fn words<const N: usize>(words: [&str; N]) -> Words {

@@ -125,6 +125,12 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     if site.log.is_empty() {
         out.push_str("    log off\n");
     }
+    for rule in &site.rules {
+        put(
+            out,
+            format_args!("    {}\n", statements::line(&statements::limit(rule))),
+        );
+    }
     for route in &site.routes {
         write_route(config, route, out);
     }
@@ -149,18 +155,24 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
     if !route.methods.is_empty() {
         put(out, format_args!(" method={}", route.methods.join(",")));
     }
+    out.push_str(" { ");
+    for rule in &route.rules {
+        put(
+            out,
+            format_args!("{} ; ", statements::line(&statements::limit(rule))),
+        );
+    }
     match &route.action {
         Action::Proxy(pool) => {
             let name = config.pools.get(*pool).map_or("", |pool| &*pool.name);
-            put(out, format_args!(" {{ proxy {} }}\n", word(name)));
+            put(out, format_args!("proxy {} }}\n", word(name)));
         }
         Action::Respond { status, body } if body.is_empty() => {
-            put(out, format_args!(" {{ respond {status} }}\n"))
+            put(out, format_args!("respond {status} }}\n"))
         }
-        Action::Respond { status, body } => put(
-            out,
-            format_args!(" {{ respond {status} {} }}\n", word(body)),
-        ),
+        Action::Respond { status, body } => {
+            put(out, format_args!("respond {status} {} }}\n", word(body)))
+        }
     }
 }
 
@@ -192,8 +204,7 @@ fn write_pool_settings(pool: &Pool, out: &mut String) {
         max => put(out, format_args!("    keep-alive max={max} idle={idle}\n")),
     }
     for statement in statements::policy(pool) {
-        let words: Vec<String> = statement.iter().map(|text| word(text)).collect();
-        put(out, format_args!("    {}\n", words.join(" ")));
+        put(out, format_args!("    {}\n", statements::line(&statement)));
     }
 }
 
@@ -221,19 +232,20 @@ pub(crate) fn balance(balance: &Balance) -> String {
         Balance::LeastConnections => "least-connections".to_owned(),
         Balance::LeastTime => "least-time".to_owned(),
         Balance::First => "first".to_owned(),
-        Balance::Hash(by) => format!("hash {}", key(by)),
-        Balance::Maglev(by) => format!("maglev {}", key(by)),
+        Balance::Hash(by) => format!("hash {}", word(&key(by))),
+        Balance::Maglev(by) => format!("maglev {}", word(&key(by))),
     }
 }
 
-fn key(key: &HashKey) -> String {
+/// A key of requests.
+pub(crate) fn key(key: &HashKey) -> String {
     match key {
         HashKey::ClientIp => "client-ip".to_owned(),
         HashKey::Host => "host".to_owned(),
         HashKey::Path => "path".to_owned(),
         HashKey::Uri => "uri".to_owned(),
-        HashKey::Query(name) => word(&format!("query:{name}")),
-        HashKey::Header(name) => word(&format!("header:{name}")),
-        HashKey::Cookie(name) => word(&format!("cookie:{name}")),
+        HashKey::Query(name) => format!("query:{name}"),
+        HashKey::Header(name) => format!("header:{name}"),
+        HashKey::Cookie(name) => format!("cookie:{name}"),
     }
 }

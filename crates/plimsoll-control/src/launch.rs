@@ -128,7 +128,7 @@ fn start(
     start: Instant,
     parts: Parts,
 ) -> Result<(Arc<Peers>, Vec<JoinHandle<()>>), LaunchError> {
-    let seed = getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))?;
+    let seed = random()?;
     let (generation, metrics) = (Arc::clone(generation), metrics.to_vec());
     let servers = generation.servers;
     let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
@@ -183,6 +183,10 @@ impl Running {
     }
 }
 
+fn random() -> Result<u64, LaunchError> {
+    getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))
+}
+
 type Built = (Arc<Generation>, Vec<plimsoll_config::model::AccessLog>);
 
 fn build(config: &Config) -> Result<Built, LaunchError> {
@@ -199,7 +203,8 @@ fn build(config: &Config) -> Result<Built, LaunchError> {
     match failed {
         Some(error) => Err(error),
         None => {
-            let (generation, logs) = compile::compile(config, resolve);
+            let seed = random()?;
+            let (generation, logs) = compile::compile(config, resolve, seed);
             Ok((Arc::new(generation), logs))
         }
     }

@@ -54,6 +54,8 @@ pub struct SiteMetrics {
     pub requests: [CodeCounters; Method::COUNT],
     /// From the first byte of a request to the last byte of its answer.
     pub duration: Histogram,
+    /// Requests above a limit.
+    pub limited: Counter,
 }
 
 /// What is counted for a pool.

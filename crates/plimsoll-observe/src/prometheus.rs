@@ -128,6 +128,12 @@ impl<'a> Page<'a> {
                 Some(&w.sites.get(at)?.duration)
             });
         }
+        let name = "plimsoll_limited_total";
+        self.family(name, "counter", "Requests above a limit.");
+        for (at, site) in labels.sites.iter().enumerate() {
+            let count = self.sum(|w| Some(&w.sites.get(at)?.limited));
+            self.sample(name, &format!("site=\"{}\"", escape(site)), count);
+        }
         let name = "plimsoll_request_errors_total";
         self.family(
             name,

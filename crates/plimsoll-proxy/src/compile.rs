@@ -5,28 +5,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_balance::concurrency::{ConcurrencyTable, WhenFull};
+use plimsoll_balance::rate::{Rate, RateTable};
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
-use plimsoll_config::model::{self, AccessLog, Balance, Config, Host, PathPattern, ServerAddress};
+use plimsoll_config::model::{
+    self, AccessLog, Balance, Config, Host, Limited, PathPattern, ServerAddress,
+};
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 
 use crate::generation::{
-    Action, Generation, Hosts, Listener, PathMatch, Pool, Route, Server, Site,
+    Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
 };
 
-/// Compiles `config`; `resolve` tells the addresses of a server.
+/// Compiles `config`; `resolve` tells the addresses of a server, `seed` is secret and random.
 ///
 /// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
 pub fn compile(
     config: &Config,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+    seed: u64,
 ) -> (Generation, Vec<AccessLog>) {
     let mut logs = Vec::new();
     let sites: Vec<Site> = config
         .sites
         .iter()
         .enumerate()
-        .map(|(index, s)| site(index, s, &mut logs))
+        .map(|(index, s)| site(index, s, &mut logs, seed))
         .collect();
     let mut servers = 0;
     let pools = config
@@ -125,7 +130,7 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
     }
 }
 
-fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>) -> Site {
+fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>, seed: u64) -> Site {
     let numbers = site.log.iter().map(|log| {
         logs.iter()
             .position(|known| known == log)
@@ -139,13 +144,35 @@ fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>) -> Site {
         index,
         logs: numbers.collect(),
         log_targets: site.log.clone(),
-        routes: site.routes.iter().map(route).collect(),
+        routes: site.routes.iter().map(|r| route(r, seed)).collect(),
         timeouts: site.timeouts,
         limits: site.limits,
+        rules: limiters(&site.rules, seed),
     }
 }
 
-fn route(route: &model::Route) -> Route {
+fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
+    let limiter = |limit: &model::Limit| {
+        let entries = limit.entries as usize;
+        let table = match limit.of {
+            Limited::Rate { count, per, burst } => {
+                LimitTable::Rate(RateTable::new(Rate { count, per }, burst, entries))
+            }
+            Limited::Concurrent(most) => {
+                LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
+            }
+        };
+        Limiter {
+            table,
+            by: limit.by.clone(),
+            action: limit.action,
+            seed,
+        }
+    };
+    limits.iter().map(limiter).collect()
+}
+
+fn route(route: &model::Route, seed: u64) -> Route {
     Route {
         path: match &route.path {
             PathPattern::Any => PathMatch::Any,
@@ -157,6 +184,7 @@ fn route(route: &model::Route) -> Route {
             .iter()
             .map(|method| method.as_bytes().into())
             .collect(),
+        rules: limiters(&route.rules, seed),
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),
             model::Action::Respond { status, body } => Action::Respond {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use plimsoll_balance::Pool as Balancer;
+use plimsoll_balance::concurrency::ConcurrencyTable;
+use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, ClientTimeouts, HashKey, RequestLimits, Retry, ServerTimeouts,
+    AccessLog, ClientTimeouts, Excess, HashKey, RequestLimits, Retry, ServerTimeouts,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
@@ -92,6 +94,8 @@ pub struct Site {
     pub timeouts: ClientTimeouts,
     /// What a request may measure.
     pub limits: RequestLimits,
+    /// What its requests must keep to, in written order.
+    pub rules: Vec<Limiter>,
     /// Its access logs, by number in the worker's list.
     pub logs: Vec<usize>,
     /// Its access logs as configured, for whoever opens them.
@@ -114,6 +118,8 @@ pub struct Route {
     pub path: PathMatch,
     /// Which methods it takes; empty means all.
     pub methods: Vec<Box<[u8]>>,
+    /// What its requests must keep to, in written order.
+    pub rules: Vec<Limiter>,
     /// What it does.
     pub action: Action,
     /// `file:line`, for the access log.
@@ -161,6 +167,28 @@ pub enum Action {
         /// Plain text.
         body: Box<str>,
     },
+}
+
+/// How much clients may ask for, and how much they have.
+#[derive(Debug)]
+pub struct Limiter {
+    /// What is counted.
+    pub(crate) table: LimitTable,
+    /// Whose it is; nothing means that all share it.
+    pub(crate) by: Option<HashKey>,
+    /// What becomes of a request above it.
+    pub(crate) action: Excess,
+    /// Secret, so that nobody can choose keys that meet in one place of the table.
+    pub(crate) seed: u64,
+}
+
+/// What a limit counts.
+#[derive(Debug)]
+pub(crate) enum LimitTable {
+    /// Requests in a time.
+    Rate(RateTable),
+    /// Requests under way.
+    Concurrent(ConcurrencyTable),
 }
 
 /// Servers that can stand in for each other.

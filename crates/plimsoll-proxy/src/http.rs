@@ -6,6 +6,8 @@ pub(crate) mod errors;
 pub(crate) mod exchange;
 pub(crate) mod finish;
 pub(crate) mod flow;
+pub(crate) mod key;
+pub(crate) mod limit;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod server_h1;

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
@@ -9,7 +10,7 @@ use crate::draft::{Scope, ServerDraft};
 use crate::model::{Balance, HashKey};
 use crate::read::Reader;
 use crate::suggest::nearest;
-use crate::syntax::{Stmt, Word};
+use crate::syntax::Stmt;
 
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
@@ -123,7 +124,7 @@ fn balance(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     };
     let keyed = matches!(word.text.as_str(), "hash" | "maglev");
     let key = match (keyed, rest.first()) {
-        (true, Some(key)) => match hash_key(reader, key) {
+        (true, Some(key)) => match hash_key(reader, key.into()) {
             Some(key) => Some(key),
             None => return,
         },
@@ -163,8 +164,8 @@ fn balance(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     }
 }
 
-fn hash_key(reader: &mut Reader<'_>, word: &Word) -> Option<HashKey> {
-    let (kind, name) = word.text.split_once(':').unwrap_or((&word.text, ""));
+pub(crate) fn hash_key(reader: &mut Reader<'_>, word: Value<'_>) -> Option<HashKey> {
+    let (kind, name) = word.text.split_once(':').unwrap_or((word.text, ""));
     let key = match (kind, name) {
         ("client-ip", "") => Some(HashKey::ClientIp),
         ("host", "") => Some(HashKey::Host),
@@ -178,7 +179,7 @@ fn hash_key(reader: &mut Reader<'_>, word: &Word) -> Option<HashKey> {
         _ => None,
     };
     if key.is_none() {
-        let message = format!("`{}` is nothing to hash by", word.text);
+        let message = format!("`{}` is no key of a request", word.text);
         let problem = Diagnostic::new(&codes::VALUE, word.span, message);
         reader.problem(problem.help(format!("known: {}", KEYS.join(", "))));
     }

@@ -86,6 +86,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         hosts,
         listen: Vec::new(),
         settings: Settings::default(),
+        rules: Vec::new(),
         routes: Vec::new(),
         span: stmt.span,
     };

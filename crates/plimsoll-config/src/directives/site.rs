@@ -61,6 +61,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let mut route = RouteDraft {
         path: path.unwrap_or(PathPattern::Any),
         methods: Vec::new(),
+        rules: Vec::new(),
         action: None,
         span: stmt.span,
     };

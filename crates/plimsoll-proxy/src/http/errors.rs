@@ -14,6 +14,7 @@ fn sentence(status: u16) -> &'static str {
         413 => "The request is too large.",
         414 => "The address is too long.",
         417 => "The expectation cannot be met.",
+        429 => "There have been too many requests; try again later.",
         431 => "The request has too many or too large fields.",
         501 => "This is not implemented.",
         502 => "The server behind this site did not give a valid answer.",

@@ -15,6 +15,7 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
 use crate::generation::{Listener, Route, Site};
+use crate::http::limit::Held;
 use crate::plane::Plane;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
@@ -128,6 +129,8 @@ pub(crate) struct Exchange<'a> {
     /// The authority that rules.
     pub(crate) authority: Span,
     pub(crate) facts: Facts<'a>,
+    /// What it has of limits on requests under way; nearly always nothing.
+    pub(crate) held: Vec<Held<'a>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -160,6 +163,7 @@ impl<'a> Exchange<'a> {
             behind: None,
             authority: Span::default(),
             facts: Facts::new(plane, started),
+            held: Vec::new(),
         }
     }
 

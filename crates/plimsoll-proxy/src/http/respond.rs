@@ -24,6 +24,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) detail: &'static str,
     /// The body; nothing means the page for the status.
     pub(crate) body: Option<&'a str>,
+    /// After how many seconds to come back.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Answer<'static> {
@@ -34,6 +36,7 @@ impl Answer<'static> {
             reason,
             detail,
             body: None,
+            retry_after: (reason.status() == 503).then_some(1),
         }
     }
 }
@@ -110,10 +113,12 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         out.extend_from_slice(b"\r\nContent-Length: ");
         encode::decimal(page.len() as u64, out);
     }
-    match answer.status {
-        405 => out.extend_from_slice(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        503 => out.extend_from_slice(b"\r\nRetry-After: 1"),
-        _ => {}
+    if answer.status == 405 {
+        out.extend_from_slice(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    }
+    if let Some(seconds) = answer.retry_after {
+        out.extend_from_slice(b"\r\nRetry-After: ");
+        encode::decimal(seconds, out);
     }
     if answer.reason != Reason::ProxyInternalResponse {
         out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");

@@ -69,6 +69,7 @@ pub(crate) async fn serve(
         };
         let ended = exchange.facts.ended;
         exchange.leave_the_next();
+        drop(exchange);
         match ending {
             Ending::Keep => {}
             Ending::Close => return None,

@@ -5,16 +5,18 @@ use plimsoll_http::host::Authority;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
-use crate::generation::{Action, Site};
+use crate::generation::{Action, Route, Site};
 use crate::http::attempt;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::finish::finish;
+use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, respond};
 
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
     let ending = match admit(exchange) {
-        Err(answer) => respond(exchange, answer).await,
+        Err(Stop::Answer(answer)) => respond(exchange, answer).await,
+        Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
         Ok(action) => match action {
             Action::Proxy(pool) => match exchange.plane.generation.pools.get(*pool) {
                 Some(pool) => attempt::with_retries(exchange, pool).await,
@@ -29,6 +31,7 @@ pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
                         reason,
                         detail: "",
                         body: Some(body),
+                        retry_after: None,
                     },
                 )
                 .await
@@ -47,8 +50,38 @@ pub(crate) async fn refuse(exchange: &mut Exchange<'_>, rejection: Rejection) ->
     ending
 }
 
+/// Why a request goes no further.
+enum Stop {
+    /// It is answered.
+    Answer(Answer<'static>),
+    /// It is above a limit.
+    Above(Above),
+}
+
+impl From<Answer<'static>> for Stop {
+    fn from(answer: Answer<'static>) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl From<Above> for Stop {
+    fn from(above: Above) -> Self {
+        Self::Above(above)
+    }
+}
+
 /// Checks the request and finds what is to be done with it.
-fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Answer<'static>> {
+fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop> {
+    let route = match_route(exchange)?;
+    if let Some(site) = exchange.facts.site {
+        limit::count(exchange, &site.rules)?;
+    }
+    limit::count(exchange, &route.rules)?;
+    Ok(&route.action)
+}
+
+/// Checks the request and finds its route.
+fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'static>> {
     exchange.facts.has_head = true;
     let scratch = &mut *exchange.scratch;
     let sound = request::check(
@@ -96,7 +129,7 @@ fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Answer<'static>>
     let route =
         route.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no route for this path"))?;
     exchange.facts.route = Some(route);
-    Ok(&route.action)
+    Ok(route)
 }
 
 /// The limits of the site, where they are narrower than those of its listener.
@@ -159,5 +192,6 @@ fn rejected(rejection: Rejection) -> Answer<'static> {
         reason,
         detail,
         body: None,
+        retry_after: None,
     }
 }

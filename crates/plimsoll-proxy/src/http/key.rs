@@ -1,0 +1,41 @@
+//! Keys of requests: what pools balance by and limits count by.
+
+use std::net::IpAddr;
+
+use plimsoll_balance::hash;
+use plimsoll_config::model::HashKey;
+use plimsoll_http::request;
+
+use crate::http::exchange::Exchange;
+
+/// Hashes the part of the request that `key` names. What the request lacks hashes like an empty
+/// text, so that such requests stay together.
+pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 {
+    let of = |text: &[u8]| hash::with_seed(text, seed);
+    let bytes = exchange.bytes();
+    let (head, target) = (&exchange.scratch.head, &exchange.scratch.target);
+    let query = || target.query.map(|query| query.of(bytes));
+    match key {
+        HashKey::ClientIp => match exchange.peer.ip().to_canonical() {
+            IpAddr::V4(v4) => of(&v4.octets()),
+            IpAddr::V6(v6) => of(&v6.octets()),
+        },
+        HashKey::Host => of(exchange.authority.of(bytes)),
+        HashKey::Path => of(target.path(bytes)),
+        HashKey::Uri => {
+            let path = of(target.path(bytes));
+            query().map_or(path, |query| path.rotate_left(1) ^ of(query))
+        }
+        HashKey::Query(name) => {
+            let query = query().unwrap_or_default();
+            of(request::query_parameter(query, name.as_bytes()).unwrap_or_default())
+        }
+        HashKey::Header(name) => {
+            let field = head.fields.by_text(bytes, name.as_bytes());
+            of(field.map(|field| field.value.of(bytes)).unwrap_or_default())
+        }
+        HashKey::Cookie(name) => {
+            of(request::cookie(head, bytes, name.as_bytes()).unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Rate and concurrency limits, before anything else is done with a request.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use plimsoll_balance::concurrency::{ConcurrencyTable, Hold};
+use plimsoll_balance::key_of_ip;
+use plimsoll_balance::rate::Verdict;
+use plimsoll_config::model::{Excess, HashKey};
+use plimsoll_http::reason::Reason;
+use plimsoll_net::{clock, stream};
+
+use crate::generation::{LimitTable, Limiter};
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::key;
+use crate::http::respond::{Answer, respond};
+
+/// How long a request in the tarpit waits.
+const TARPIT: Duration = Duration::from_secs(10);
+
+/// What counts as under way; given back when the exchange ends, however it does.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    table: &'a ConcurrencyTable,
+    hold: Option<Hold>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            self.table.release(hold);
+        }
+    }
+}
+
+/// A request above a limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Above {
+    action: Excess,
+    /// When it would be allowed.
+    retry_after: Duration,
+}
+
+/// Counts the request against `rules`.
+pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rules: &'a [Limiter]) -> Result<(), Above> {
+    for rule in rules {
+        let key = match &rule.by {
+            None => rule.seed,
+            // A client has a whole network of IPv6 addresses, and counts as one.
+            Some(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
+            Some(by) => key::hash_of(exchange, by, rule.seed),
+        };
+        let above = |retry_after| Above {
+            action: rule.action,
+            retry_after,
+        };
+        match &rule.table {
+            LimitTable::Rate(table) => {
+                let now = exchange.plane.since_start(exchange.facts.started);
+                if let Verdict::Limited { retry_after } = table.check(key, now) {
+                    return Err(above(retry_after));
+                }
+            }
+            LimitTable::Concurrent(table) => {
+                let hold = table
+                    .acquire(key)
+                    .ok_or_else(|| above(Duration::from_secs(1)))?;
+                let hold = Some(hold);
+                exchange.held.push(Held { table, hold });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does with a request above a limit what the limit says.
+pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above) -> Ending {
+    if let Some(site) = exchange.facts.site
+        && let Some(metrics) = exchange.plane.metrics.sites.get(site.index)
+    {
+        metrics.limited.add(1);
+    }
+    let reason = Reason::HttpRequestDenied;
+    match above.action {
+        Excess::Drop => {
+            exchange.facts.blame(reason, "above a limit");
+            return Ending::Reset;
+        }
+        Excess::Tarpit if !is_patient(exchange).await => {
+            exchange.facts.blame(Reason::ClientAborted, "in the tarpit");
+            exchange.facts.status = Reason::ClientAborted.status();
+            return Ending::Close;
+        }
+        Excess::Refuse | Excess::Tarpit => {}
+    }
+    let seconds = above.retry_after.as_secs().saturating_add(1).min(86_400);
+    let answer = Answer {
+        status: 429,
+        retry_after: Some(seconds),
+        ..Answer::to(reason, "above a limit")
+    };
+    respond(exchange, answer).await
+}
+
+/// Lets a client wait; false when it has left.
+async fn is_patient(exchange: &Exchange<'_>) -> bool {
+    let (client, timer) = (exchange.client, exchange.timer);
+    timer.set(clock::now() + TARPIT);
+    let mut is_watched = true;
+    let left = poll_fn(|context| {
+        if is_watched && let Poll::Ready(signal) = stream::poll_signal(client, context) {
+            if signal == stream::Signal::Broken {
+                return Poll::Ready(());
+            }
+            is_watched = false; // it may have ended its direction, and still listen
+        }
+        Poll::Pending
+    });
+    let left = async {
+        left.await;
+        false
+    };
+    // The deadline is what is waited for.
+    timer.limit(left).await.unwrap_or(true)
+}
