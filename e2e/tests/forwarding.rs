@@ -7,7 +7,7 @@
 
 use plimsoll_e2e::fault::{Fault, Mode};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
-use plimsoll_e2e::raw::{self, Raw};
+use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::stand::{Stand, assert_canonical};
 use plimsoll_e2e::wait;

@@ -1,5 +1,4 @@
 //! Clients that ask for too much: refused alone, at the count that was configured.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::raw::{Raw, get};
 use plimsoll_e2e::script::{Answer, Gate, Step};

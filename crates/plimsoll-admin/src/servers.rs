@@ -54,6 +54,25 @@ pub fn render(generation: &Generation, out: &mut String) {
     });
 }
 
+/// Appends how many requests wait before each pool that lets them.
+pub fn render_queues(generation: &Generation, out: &mut String) {
+    let name = "plimsoll_queue_length";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Requests that wait for a server with room.\n# TYPE {name} gauge"
+    );
+    for pool in &generation.pools {
+        if let Some(board) = &pool.line {
+            let _ = writeln!(
+                out,
+                "{name}{{pool=\"{}\"}} {}",
+                escape(&pool.name),
+                board.waiting()
+            );
+        }
+    }
+}
+
 fn each(generation: &Generation, mut visit: impl FnMut(&str, &Server)) {
     for pool in &generation.pools {
         for server in pool.balancer.servers() {

@@ -165,6 +165,15 @@ impl Pool {
         })
     }
 
+    /// Tells whether a server could be picked now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let none = Tried::new();
+        let rule = Rule::usual(&none).barring(self.bars());
+        let mut servers = (0..).map(ServerIndex).zip(&self.servers);
+        servers.any(|(index, server)| rule.admits(index, server))
+    }
+
     /// Tells whether a server other than the one at `index` could be picked after `tried`.
     #[must_use]
     pub fn has_another(&self, index: ServerIndex, tried: &Tried) -> bool {

@@ -294,7 +294,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .outlier
             .clone()
             .or_else(|| up.outlier.clone())
-            .unwrap_or_else(|| Some(policy::OUTLIER)),
+            .unwrap_or(Some(policy::OUTLIER)),
         fail_open: own.fail_open.or(up.fail_open).unwrap_or(Some(0)),
         slow_start: own.slow_start.or(up.slow_start).unwrap_or(None),
         retry: own

@@ -73,11 +73,11 @@ pub struct Running {
 /// # Errors
 /// What could not be had; then nothing was started.
 pub fn launch(config: &Config) -> Result<Running, LaunchError> {
-    let (generation, log_specs) = build(config)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let count = generation
+    let count = config
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
+    let (generation, log_specs) = build(config, count)?;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);
@@ -189,7 +189,7 @@ fn random() -> Result<u64, LaunchError> {
 
 type Built = (Arc<Generation>, Vec<plimsoll_config::model::AccessLog>);
 
-fn build(config: &Config) -> Result<Built, LaunchError> {
+fn build(config: &Config, workers: usize) -> Result<Built, LaunchError> {
     let mut failed = None;
     let resolve = |address: &ServerAddress| names::resolve(address).unwrap_or_default();
     for server in config.pools.iter().flat_map(|pool| &pool.servers) {
@@ -204,7 +204,7 @@ fn build(config: &Config) -> Result<Built, LaunchError> {
         Some(error) => Err(error),
         None => {
             let seed = random()?;
-            let (generation, logs) = compile::compile(config, resolve, seed);
+            let (generation, logs) = compile::compile(config, resolve, seed, workers);
             Ok((Arc::new(generation), logs))
         }
     }

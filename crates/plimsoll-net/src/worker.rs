@@ -42,6 +42,11 @@ pub enum Mail {
         /// Where the connection goes, or nothing.
         reply: oneshot::Sender<Option<OwnedFd>>,
     },
+    /// A place came free at a server of this pool, for one who waits here.
+    Room {
+        /// Which pool.
+        pool: usize,
+    },
     /// Accept nothing more; let each connection end after its exchange.
     Drain,
 }

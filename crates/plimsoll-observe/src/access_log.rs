@@ -51,6 +51,8 @@ pub struct Record<'a> {
     pub reason: Option<&'static str>,
     /// More about it, for people.
     pub detail: Option<&'static str>,
+    /// Waiting for a server with room.
+    pub queue: Option<Duration>,
     /// Opening the connection.
     pub connect: Option<Duration>,
     /// From the request to the first byte of the answer.

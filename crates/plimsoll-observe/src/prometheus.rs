@@ -20,6 +20,7 @@ pub fn render(labels: &Labels, workers: &[&WorkerMetrics]) -> String {
     };
     page.sites(labels);
     page.listeners(labels);
+    page.servers(labels);
     page.pools(labels);
     page.process();
     page.text
@@ -186,56 +187,36 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn pools(&mut self, labels: &Labels) {
-        let (requests, errors) = (
-            "plimsoll_upstream_requests_total",
-            "plimsoll_upstream_errors_total",
-        );
-        self.family(requests, "counter", "Answers of servers.");
-        for (at, pool) in labels.pools.iter().enumerate() {
-            for (number, server) in pool.servers.iter().enumerate() {
-                let labels = format!(
-                    "pool=\"{}\",server=\"{}\"",
-                    escape(&pool.name),
-                    escape(server)
-                );
-                self.codes(requests, &labels, |w| Some(&w.server(at, number)?.requests));
-            }
+    fn servers(&mut self, labels: &Labels) {
+        let name = "plimsoll_upstream_requests_total";
+        self.family(name, "counter", "Answers of servers.");
+        for (at, number, labels) in servers(labels) {
+            self.codes(name, &labels, |w| Some(&w.server(at, number)?.requests));
         }
+        let name = "plimsoll_upstream_errors_total";
         self.family(
-            errors,
+            name,
             "counter",
             "Attempts to have a server answer that failed.",
         );
-        for (at, pool) in labels.pools.iter().enumerate() {
-            for (number, server) in pool.servers.iter().enumerate() {
-                for reason in Reason::ALL {
-                    let count = self.sum(|w| w.server(at, number)?.errors.get(*reason as usize));
-                    if count > 0 {
-                        let (pool, server, reason) =
-                            (escape(&pool.name), escape(server), reason.token());
-                        self.sample(
-                            errors,
-                            &format!("pool=\"{pool}\",server=\"{server}\",reason=\"{reason}\""),
-                            count,
-                        );
-                    }
+        for (at, number, labels) in servers(labels) {
+            for reason in Reason::ALL {
+                let count = self.sum(|w| w.server(at, number)?.errors.get(*reason as usize));
+                if count > 0 {
+                    let labels = format!("{labels},reason=\"{}\"", reason.token());
+                    self.sample(name, &labels, count);
                 }
             }
         }
         let name = "plimsoll_server_ejections_total";
         self.family(name, "counter", "How often a server was ejected.");
-        for (at, pool) in labels.pools.iter().enumerate() {
-            for (number, server) in pool.servers.iter().enumerate() {
-                let labels = format!(
-                    "pool=\"{}\",server=\"{}\"",
-                    escape(&pool.name),
-                    escape(server)
-                );
-                let count = self.sum(|w| Some(&w.server(at, number)?.ejections));
-                self.sample(name, &labels, count);
-            }
+        for (at, number, labels) in servers(labels) {
+            let count = self.sum(|w| Some(&w.server(at, number)?.ejections));
+            self.sample(name, &labels, count);
         }
+    }
+
+    fn pools(&mut self, labels: &Labels) {
         let name = "plimsoll_upstream_duration_seconds";
         self.family(
             name,
@@ -314,6 +295,18 @@ impl<'a> Page<'a> {
             1,
         );
     }
+}
+
+/// The place of each server, and the labels that name it.
+fn servers(labels: &Labels) -> impl Iterator<Item = (usize, usize, String)> {
+    labels.pools.iter().enumerate().flat_map(|(at, pool)| {
+        let name = escape(&pool.name);
+        let servers = pool.servers.iter().enumerate();
+        servers.map(move |(number, server)| {
+            let labels = format!("pool=\"{name}\",server=\"{}\"", escape(server));
+            (at, number, labels)
+        })
+    })
 }
 
 fn seconds(us: u64) -> String {

@@ -17,14 +17,17 @@ use plimsoll_observe::metrics::{Labels, PoolLabels};
 use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
 };
+use crate::http::line::Board;
 
-/// Compiles `config`; `resolve` tells the addresses of a server, `seed` is secret and random.
+/// Compiles `config`; `resolve` tells the addresses of a server, `seed` is secret and random; there
+/// will be `workers`.
 ///
 /// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
 pub fn compile(
     config: &Config,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
     seed: u64,
+    workers: usize,
 ) -> (Generation, Vec<AccessLog>) {
     let mut logs = Vec::new();
     let sites: Vec<Site> = config
@@ -38,7 +41,7 @@ pub fn compile(
         .pools
         .iter()
         .enumerate()
-        .map(|(index, p)| pool(index, p, &mut servers, &resolve))
+        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers))
         .collect();
     let listeners = listeners(config);
     let labels = Labels {
@@ -201,6 +204,7 @@ fn pool(
     pool: &model::Pool,
     servers: &mut usize,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+    workers: usize,
 ) -> Pool {
     let (algorithm, key) = match &pool.balance {
         Balance::RoundRobin => (Algorithm::RoundRobin, None),
@@ -242,6 +246,7 @@ fn pool(
         keep_for: pool.keep_alive.idle,
         keep_max: usize::from(pool.keep_alive.max),
         retry: pool.retry.clone(),
+        line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
 }
 

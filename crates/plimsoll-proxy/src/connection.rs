@@ -20,7 +20,7 @@ use plimsoll_net::stream;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
-use crate::http::server_h1;
+use crate::http::{line, server_h1};
 use crate::plane::Plane;
 
 /// A client connection between two exchanges.
@@ -57,7 +57,7 @@ pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::R
         runners: Runners::new(move |desk| runner(Rc::clone(&own), desk)),
         listening: Cell::new(0),
     });
-    tokio::task::spawn_local(Rc::clone(&server.plane).flush_logs());
+    tokio::task::spawn_local(Rc::clone(&server.plane).tend());
     for (number, listener) in listeners.into_iter().enumerate() {
         match accept::Listener::new(listener) {
             Ok(listener) => {
@@ -68,9 +68,6 @@ pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::R
         }
     }
     server.read_mail(mailbox).await;
-    while server.listening.get() > 0 || server.plane.worker.own_connections() > 0 {
-        tokio::time::sleep(DRAIN_CHECK).await;
-    }
     server.plane.flush();
 }
 
@@ -123,11 +120,17 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         self.listening.set(self.listening.get() - 1);
     }
 
+    /// Tells whether a drain has come to its end.
+    fn is_done(&self) -> bool {
+        self.listening.get() == 0 && self.plane.worker.own_connections() == 0
+    }
+
     async fn read_mail(self: &Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
         while let Some(mail) = mailbox.recv().await {
             match mail {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
+                Mail::Room { pool } => line::call_here(&self.plane, pool),
                 Mail::Drain => {
                     self.plane.draining.set(true);
                     self.plane.worker.deadlines.wake_all();
@@ -135,10 +138,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 }
             }
         }
-        // What was on its way here when the drain began is still served.
-        while let Ok(mail) = mailbox.try_recv() {
-            if let Mail::Connection(accepted) = mail {
-                self.take_over(accepted);
+        // Until the last exchange has ended, there is mail from workers that are not done.
+        loop {
+            let patience = tokio::time::timeout(DRAIN_CHECK, mailbox.recv());
+            match patience.await {
+                Ok(Some(Mail::Connection(accepted))) => self.take_over(accepted),
+                Ok(Some(Mail::Room { pool })) => line::call_here(&self.plane, pool),
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) if self.is_done() => return,
+                Err(_) => {}
             }
         }
     }

@@ -16,6 +16,8 @@ use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
 
+use crate::http::line::Board;
+
 /// A compiled configuration.
 #[derive(Debug)]
 pub struct Generation {
@@ -212,6 +214,8 @@ pub struct Pool {
     pub keep_max: usize,
     /// What is tried again.
     pub retry: Retry,
+    /// Who may wait while every server is full; nothing means nobody.
+    pub line: Option<Board>,
 }
 
 /// Where requests go.

@@ -8,6 +8,7 @@ pub(crate) mod finish;
 pub(crate) mod flow;
 pub(crate) mod key;
 pub(crate) mod limit;
+pub mod line;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod server_h1;

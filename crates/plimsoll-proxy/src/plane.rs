@@ -17,9 +17,10 @@ use plimsoll_observe::sink::Tap;
 
 use crate::generation::{Generation, Pool};
 use crate::http::exchange::Scratch;
+use crate::http::line::{self, Line};
 
-/// How often log lines leave a worker that has little to say.
-const FLUSH: Duration = Duration::from_millis(100);
+/// How often log lines leave a worker that has little to say, and lines of requests are looked at.
+const TEND: Duration = Duration::from_millis(100);
 
 /// How long the wall clock is reckoned from the monotonic one: a step of the wall clock is seen
 /// this late.
@@ -46,6 +47,8 @@ pub struct Plane {
     pub(crate) pickers: RefCell<Vec<Picker>>,
     /// What each pool may try again.
     pub(crate) budgets: RefCell<Vec<Budget>>,
+    /// Who waits before each pool.
+    pub(crate) lines: Vec<Line>,
     pub(crate) draining: Cell<bool>,
     pub(crate) scratch: RefCell<Vec<Scratch>>,
     start: Instant,
@@ -77,12 +80,18 @@ impl Plane {
             Budget::new(share, pool.retry.reserve.div_ceil(workers))
         };
         let budgets = generation.pools.iter().map(budget).collect();
+        let lines = generation
+            .pools
+            .iter()
+            .map(|pool| Line::new(pool.line.as_ref()))
+            .collect();
         Rc::new(Self {
             worker,
             generation,
             metrics,
             pickers: RefCell::new(pickers),
             budgets: RefCell::new(budgets),
+            lines,
             draining: Cell::new(false),
             scratch: RefCell::default(),
             start,
@@ -157,11 +166,12 @@ impl Plane {
         }
     }
 
-    /// Hands log lines over, again and again.
-    pub(crate) async fn flush_logs(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(FLUSH);
+    /// Hands log lines over and looks after those who wait, again and again.
+    pub(crate) async fn tend(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TEND);
         loop {
             ticks.tick().await;
+            line::tend(&self);
             self.flush();
         }
     }

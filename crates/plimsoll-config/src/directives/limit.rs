@@ -43,7 +43,7 @@ fn limit(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     reader.options(options, &known, |reader, name, value| match name {
         "burst" => set_burst(reader, value, &mut of),
         "by" if value.text == "all" => by = None,
-        "by" => by = hash_key(reader, value).or(by.take()),
+        "by" => by = hash_key(reader, value).or_else(|| by.take()),
         "entries" => entries = reader.number(value, 64, 1 << 26).unwrap_or(ENTRIES),
         _ => match value.text {
             "refuse" => action = Excess::Refuse,

@@ -18,7 +18,9 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     out.push(b'/');
     out.extend_from_slice(record.server.unwrap_or("<NOSRV>").as_bytes());
     // TR/Tw/Tc/Tr/Ta: request, queue, connect, response, all. -1 is "did not happen".
-    out.extend_from_slice(b" 0/0/");
+    out.extend_from_slice(b" 0/");
+    number(millis(record.queue.unwrap_or_default()), out);
+    out.push(b'/');
     for time in [record.connect, record.first_byte] {
         match time {
             Some(time) => number(millis(time), out),

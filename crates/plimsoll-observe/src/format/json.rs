@@ -60,6 +60,7 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
         record.detail.unwrap_or_default().as_bytes(),
         out,
     );
+    seconds(b",\"t_queue\":", record.queue, out);
     seconds(b",\"t_connect\":", record.connect, out);
     seconds(b",\"t_first_byte\":", record.first_byte, out);
     seconds(b",\"t_total\":", Some(record.total), out);

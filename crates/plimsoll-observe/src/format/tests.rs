@@ -24,6 +24,7 @@ fn record<'a>() -> Record<'a> {
         failed: Some(("10.0.0.2:80", "connection_refused")),
         reason: None,
         detail: None,
+        queue: Some(Duration::from_millis(3)),
         connect: None,
         first_byte: Some(Duration::from_micros(1_234)),
         total: Duration::from_micros(2_000_345),
@@ -47,7 +48,7 @@ fn the_three_formats() {
             r#"{"ts":"2026-11-23T06:34:04.007Z","id":"0197","client":"192.0.2.1","client_port":4242,"site":"example.com","#,
             r#""route":"plimsoll.conf:4","method":"GET","scheme":"http","host":"example.com","path":"/b","#,
             r#""query":"q=1&token=***","proto":"HTTP/1.1","status":200,"req_bytes":0,"res_bytes":512,"pool":"app","#,
-            r#""server":"10.0.0.1:80","attempts":2,"failed_server":"10.0.0.2:80","failed_reason":"connection_refused","t_first_byte":0.001234,"t_total":2.000345,"ua":"curl/8"}"#,
+            r#""server":"10.0.0.1:80","attempts":2,"failed_server":"10.0.0.2:80","failed_reason":"connection_refused","t_queue":0.003000,"t_first_byte":0.001234,"t_total":2.000345,"ua":"curl/8"}"#,
             "\n"
         )
     );
@@ -57,7 +58,7 @@ fn the_three_formats() {
     );
     assert_eq!(
         line(Format::Haproxy, &record()),
-        "192.0.2.1:4242 [23/Nov/2026:06:34:04.007] example.com app/10.0.0.1:80 0/0/-1/1/2000 200 512 - - ---- \
+        "192.0.2.1:4242 [23/Nov/2026:06:34:04.007] example.com app/10.0.0.1:80 0/3/-1/1/2000 200 512 - - ---- \
          0/0/0/0/1 0/0 \"GET /a/../b?q=1&token=*** HTTP/1.1\"\n"
     );
 }

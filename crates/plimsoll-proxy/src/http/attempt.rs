@@ -16,8 +16,8 @@ use crate::events;
 use crate::generation::{Pool, Server};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
+use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
-use crate::http::select::select;
 use crate::http::upstream_h1;
 
 /// Servers that are asked for a connection on behalf of one request.
@@ -113,13 +113,9 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
     };
     let mut failure: Option<Failure> = None;
     loop {
-        let slot = match select(exchange, pool, &round.tried) {
+        let slot = match select_in_turn(exchange, pool, &round.tried).await {
             Ok(slot) => slot,
-            Err(refusal) => {
-                let reason = failure.map_or(refusal, |failure| failure.reason);
-                let detail = failure.map_or("", |failure| failure.detail);
-                return respond(exchange, Answer::to(reason, detail)).await;
-            }
+            Err(turned) => return turn_away(exchange, turned, failure).await,
         };
         if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
             exchange.facts.failed = Some((server, failure.reason));
@@ -172,6 +168,20 @@ fn is_tried_again(
             true
         }
     }
+}
+
+/// Answers for a pool that has no server for the request, or none any more.
+async fn turn_away(
+    exchange: &mut Exchange<'_>,
+    turned: Turned,
+    failure: Option<Failure>,
+) -> Ending {
+    let none = Failure::upstream(turned.reason, turned.detail, Sent::Nothing);
+    let failure = match turned.reason {
+        Reason::ClientAborted => none,
+        _ => failure.unwrap_or(none),
+    };
+    give_up(exchange, failure).await
 }
 
 /// Answers for a server that failed, or leaves when there is no one to answer.
@@ -239,6 +249,7 @@ async fn attempt<'a>(
     if let Some(change) = slot.release(verdict, latency, plane.since_start(now)) {
         events::tell(plane, pool, change);
     }
+    line::call_next(plane, pool);
     outcome
 }
 

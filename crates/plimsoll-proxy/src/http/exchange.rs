@@ -66,6 +66,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) aliases_dropped: u32,
     pub(crate) reason: Option<Reason>,
     pub(crate) detail: Option<&'static str>,
+    pub(crate) queued: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     /// When the last server was done with it.
@@ -93,6 +94,7 @@ impl Facts<'_> {
             aliases_dropped: 0,
             reason: None,
             detail: None,
+            queued: None,
             connect: None,
             first_byte: None,
             ended: None,

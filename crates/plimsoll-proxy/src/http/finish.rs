@@ -93,6 +93,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
             .map(|(server, reason)| (server, reason.token())),
         reason: facts.reason.map(plimsoll_http::reason::Reason::token),
         detail: facts.detail,
+        queue: facts.queued,
         connect: facts.connect,
         first_byte: facts.first_byte,
         total,

@@ -1,0 +1,318 @@
+//! Waiting while every server of a pool is full.
+//!
+//! Each worker has its own line for each pool, and writes how many wait on a board that all
+//! workers read. Whoever gives a place back calls one who waits: on its own worker, or on another
+//! in proportion to how many wait there. One who is called asks for a server like everyone else,
+//! and calls the next one when there is room for more.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
+use plimsoll_balance::{Slot, Tried};
+use plimsoll_config::model;
+use plimsoll_http::reason::Reason;
+use plimsoll_net::worker::Mail;
+use plimsoll_net::{clock, stream};
+
+use crate::generation::Pool;
+use crate::http::exchange::Exchange;
+use crate::http::select::select;
+use crate::plane::Plane;
+
+/// What a pool's queue may be, and how many wait, by worker.
+#[derive(Debug)]
+pub struct Board {
+    settings: model::Queue,
+    waiting: Box<[AtomicU32]>,
+}
+
+impl Board {
+    pub(crate) fn new(settings: model::Queue, workers: usize) -> Self {
+        let waiting = (0..workers).map(|_| AtomicU32::new(0)).collect();
+        Self { settings, waiting }
+    }
+
+    /// How many wait, over all workers.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.iter().map(|count| count.load(SeqCst)).sum()
+    }
+
+    /// A worker that someone waits at: the more wait there, the likelier.
+    fn draw(&self, random: u64) -> Option<usize> {
+        let total = self.waiting();
+        let mut at = u32::try_from(random % u64::from(total.max(1))).unwrap_or_default();
+        let mut counts = self.waiting.iter().map(|count| count.load(SeqCst));
+        counts.position(|count| {
+            let is_here = at < count;
+            at = at.saturating_sub(count);
+            is_here
+        })
+    }
+}
+
+/// The line of one worker before one pool.
+#[derive(Debug)]
+pub(crate) struct Line {
+    queue: RefCell<Queue<Rc<Waiter>>>,
+    /// How many were called and have not asked for a server yet.
+    called: Cell<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    state: Cell<State>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Waiting,
+    Called,
+    /// It would be served too late to be of use.
+    Shed,
+}
+
+impl Line {
+    pub(crate) fn new(board: Option<&Board>) -> Self {
+        let timeout = board.map_or(Duration::ZERO, |board| board.settings.timeout);
+        // The board bounds the length over all workers. A line stands when it moves slowly for a
+        // good part of the time that one is ready to wait.
+        let settings = Settings {
+            capacity: usize::MAX,
+            timeout,
+            standing_timeout: timeout / 2,
+            target: timeout / 20,
+            interval: timeout / 4,
+        };
+        Self {
+            queue: RefCell::new(Queue::new(settings)),
+            called: Cell::new(0),
+        }
+    }
+
+    /// Tells whether someone was here first.
+    fn is_busy(&self) -> bool {
+        self.called.get() > 0 || !self.queue.borrow().is_empty()
+    }
+
+    /// Calls the next one; false when nobody waits here.
+    fn call(&self, now: Duration) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        for late in queue.expire(now) {
+            late.wake(State::Shed);
+        }
+        let Some((waiter, _)) = queue.pop(now) else {
+            return false;
+        };
+        self.called.set(self.called.get() + 1);
+        waiter.wake(State::Called);
+        true
+    }
+}
+
+impl Waiter {
+    fn wake(&self, state: State) {
+        self.state.set(state);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<State> {
+        match self.state.get() {
+            State::Waiting => {
+                *self.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+            state => Poll::Ready(state),
+        }
+    }
+}
+
+/// Calls someone who waits for `pool`, after a place was given back.
+pub(crate) fn call_next(plane: &Plane, pool: &Pool) {
+    let Some(board) = &pool.line else { return };
+    let Some(worker) = board.draw(plane.worker.random()) else {
+        return;
+    };
+    if worker == plane.worker.index {
+        call_here(plane, pool.index);
+    } else if plane
+        .worker
+        .peers
+        .send(worker, Mail::Room { pool: pool.index })
+        .is_err()
+    {
+        call_here(plane, pool.index); // its mailbox is full, so it has other things to do
+    }
+}
+
+/// Calls someone who waits on this worker.
+pub(crate) fn call_here(plane: &Plane, pool: usize) {
+    if let Some(line) = plane.lines.get(pool) {
+        line.call(plane.since_start(clock::now()));
+    }
+}
+
+/// Looks after the lines of this worker: those who would be served too late leave, and when there
+/// is room that nobody gave back (a server came up), someone is called.
+pub(crate) fn tend(plane: &Plane) {
+    for (pool, line) in plane.generation.pools.iter().zip(&plane.lines) {
+        if line.queue.borrow().is_empty() {
+            continue;
+        }
+        let now = plane.since_start(clock::now());
+        for late in line.queue.borrow_mut().expire(now) {
+            late.wake(State::Shed);
+        }
+        if line.called.get() == 0 && pool.balancer.has_room() {
+            line.call(now);
+        }
+    }
+}
+
+/// A place in the line, left when it is dropped.
+struct Place<'a> {
+    plane: &'a Plane,
+    pool: &'a Pool,
+    line: &'a Line,
+    count: &'a AtomicU32,
+    ticket: Ticket,
+    waiter: Rc<Waiter>,
+}
+
+impl<'a> Place<'a> {
+    /// Goes to the end of the line, if it is not too long.
+    fn take(plane: &'a Plane, pool: &'a Pool, line: &'a Line) -> Option<Self> {
+        let board = pool.line.as_ref()?;
+        let count = board.waiting.get(plane.worker.index)?;
+        count.fetch_add(1, SeqCst);
+        if board.waiting() > board.settings.length {
+            count.fetch_sub(1, SeqCst);
+            return None;
+        }
+        let waiter = Rc::new(Waiter::default());
+        let now = plane.since_start(clock::now());
+        let pushed = line.queue.borrow_mut().push(Rc::clone(&waiter), 0, now);
+        match pushed {
+            Ok(ticket) => Some(Self {
+                plane,
+                pool,
+                line,
+                count,
+                ticket,
+                waiter,
+            }),
+            Err(Full(_)) => {
+                count.fetch_sub(1, SeqCst);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, SeqCst);
+        match self.waiter.state.get() {
+            State::Called => self.line.called.set(self.line.called.get() - 1),
+            State::Waiting => drop(self.line.queue.borrow_mut().remove(self.ticket)),
+            State::Shed => {}
+        }
+        // Whoever left after being called, or took one place of several, passes the call on.
+        if self.waiter.state.get() == State::Called && self.pool.balancer.has_room() {
+            call_next(self.plane, self.pool);
+        }
+    }
+}
+
+/// Why nobody served one who waited.
+pub(crate) struct Turned {
+    pub(crate) reason: Reason,
+    pub(crate) detail: &'static str,
+}
+
+/// Picks a server, in turn when all of them are full.
+pub(crate) async fn select_in_turn<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+    tried: &Tried,
+) -> Result<Slot<'a>, Turned> {
+    let turned = |reason, detail| Turned { reason, detail };
+    let plane = exchange.plane;
+    let line = plane.lines.get(pool.index).filter(|_| pool.line.is_some());
+    let is_first = line.is_none_or(|line| !line.is_busy());
+    let refusal = match select(exchange, pool, tried) {
+        Ok(slot) if is_first => return Ok(slot),
+        Ok(slot) => {
+            drop(slot); // it belongs to those who wait
+            Reason::ConnectionLimitReached
+        }
+        Err(reason) => reason,
+    };
+    let (Some(line), Reason::ConnectionLimitReached) = (line, refusal) else {
+        return Err(turned(refusal, ""));
+    };
+    let began = clock::now();
+    let deadline = began
+        + pool
+            .line
+            .as_ref()
+            .map_or(Duration::ZERO, |board| board.settings.timeout);
+    exchange.timer.set(deadline);
+    let outcome = loop {
+        let was_empty = !line.is_busy();
+        let Some(place) = Place::take(plane, pool, line) else {
+            break Err(turned(refusal, "the queue is full"));
+        };
+        // A place may have come free between the look and the line; nobody would call.
+        if was_empty && let Ok(slot) = select(exchange, pool, tried) {
+            break Ok(slot);
+        }
+        match wait(exchange, &place.waiter).await {
+            Waited::Called => {}
+            Waited::TooLong => break Err(turned(refusal, "waited too long in the queue")),
+            Waited::Left => break Err(turned(Reason::ClientAborted, "left the queue")),
+        }
+        match select(exchange, pool, tried) {
+            Ok(slot) => break Ok(slot),
+            Err(Reason::ConnectionLimitReached) => {} // another worker was faster
+            Err(reason) => break Err(turned(reason, "")),
+        }
+    };
+    let waited = clock::now().duration_since(began);
+    exchange.facts.queued = Some(exchange.facts.queued.unwrap_or_default() + waited);
+    outcome
+}
+
+enum Waited {
+    Called,
+    TooLong,
+    Left,
+}
+
+async fn wait(exchange: &Exchange<'_>, waiter: &Waiter) -> Waited {
+    let (client, timer) = (exchange.client, exchange.timer);
+    let mut is_watched = true;
+    poll_fn(|context| {
+        match waiter.poll(context) {
+            Poll::Ready(State::Called) => return Poll::Ready(Waited::Called),
+            Poll::Ready(_) => return Poll::Ready(Waited::TooLong),
+            Poll::Pending => {}
+        }
+        if is_watched && let Poll::Ready(signal) = stream::poll_signal(client, context) {
+            if signal == stream::Signal::Broken {
+                return Poll::Ready(Waited::Left);
+            }
+            is_watched = false; // its next request, or the end of its direction
+        }
+        timer.poll(context).map(|_| Waited::TooLong)
+    })
+    .await
+}

@@ -1,0 +1,170 @@
+//! Servers that are full: requests wait in a line of bounded length, for a bounded time, and only
+//! as long as their clients do.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::load::{Fate, Load};
+use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::script::{Answer, Gate, Step};
+use plimsoll_e2e::stand::Stand;
+use plimsoll_e2e::wait;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(15);
+
+/// A server that takes one request at a time and answers `/wait` when the gate opens.
+fn stand(workers: u32, statements: &str) -> (Stand, Gate) {
+    let text = format!(
+        "workers {workers}\nadmin 127.0.0.1:{{port:admin}}\ndefaults {{ log access.log json }}\n\
+         site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+         pool app {{ server {{server}} max-connections=1 ; {statements} }}\n"
+    );
+    let gate = Gate::new();
+    let held = gate.clone();
+    let stand = Stand::run(&text, move |request| {
+        let answer = Answer::ok(&request.head.target);
+        match request.head.target.as_str() {
+            "/wait" => answer.after(Step::Await(held.clone())),
+            _ => answer,
+        }
+    });
+    (stand, gate)
+}
+
+fn send(stand: &Stand, target: &str) -> Raw {
+    let mut client = stand.connect();
+    client
+        .send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        .unwrap();
+    client
+}
+
+/// Keeps the server busy.
+fn occupy(stand: &Stand) -> Raw {
+    let client = send(stand, "/wait");
+    wait::expect("the request upstream", SOON, || {
+        stand.upstream.requests().len() == 1
+    });
+    client
+}
+
+fn expect_waiting(stand: &Stand, count: f64) {
+    let name = "plimsoll_queue_length{pool=\"app\"}";
+    wait::expect("the queue", SOON, || {
+        stand
+            .plimsoll
+            .metric(name)
+            .is_some_and(|length| (length - count).abs() < 0.5)
+    });
+}
+
+#[test]
+fn those_who_wait_are_served_in_turn_and_one_at_a_time() {
+    for workers in [1, 2] {
+        let (stand, gate) = stand(workers, "queue 20 timeout=60s");
+        let mut first = occupy(&stand);
+        let mut waiting: Vec<Raw> = (0..10).map(|at| send(&stand, &format!("/{at}"))).collect();
+        expect_waiting(&stand, 10.0);
+        assert_eq!(stand.upstream.requests().len(), 1);
+        gate.open();
+        assert_eq!(first.response("GET").status(), 200);
+        for (at, client) in waiting.iter_mut().enumerate() {
+            assert_eq!(client.response("GET").text(), format!("/{at}"));
+        }
+        expect_waiting(&stand, 0.0);
+        if workers == 1 {
+            let seen: Vec<String> = stand
+                .upstream
+                .requests()
+                .into_iter()
+                .skip(1)
+                .map(|r| r.head.target)
+                .collect();
+            assert_eq!(seen, (0..10).map(|at| format!("/{at}")).collect::<Vec<_>>());
+        }
+        let lines = || stand.plimsoll.log("access.log");
+        wait::expect("the log", SOON, || lines().len() == 11);
+        assert_eq!(
+            lines()
+                .iter()
+                .filter(|line| line.contains("\"t_queue\":"))
+                .count(),
+            10
+        );
+    }
+}
+
+#[test]
+fn a_full_queue_and_a_long_wait_are_503() {
+    let (stand, gate) = stand(1, "queue 2 timeout=300ms");
+    let mut first = occupy(&stand);
+    let mut waiting = [send(&stand, "/a"), send(&stand, "/b")];
+    expect_waiting(&stand, 2.0);
+    let refused = send(&stand, "/c").response("GET");
+    assert_eq!(
+        (refused.status(), refused.field("retry-after")),
+        (503, Some("1"))
+    );
+    assert!(
+        refused.text().contains("the queue is full"),
+        "{}",
+        refused.text()
+    );
+    for client in &mut waiting {
+        let late = client.response("GET");
+        assert_eq!(late.status(), 503);
+        assert!(late.text().contains("waited too long"), "{}", late.text());
+        assert_eq!(
+            late.field("proxy-status").unwrap(),
+            "plimsoll; error=connection_limit_reached"
+        );
+    }
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    // The server never saw what nobody waited for any more.
+    assert_eq!(stand.upstream.requests().len(), 1);
+    assert_eq!(send(&stand, "/d").response("GET").text(), "/d");
+}
+
+#[test]
+fn a_client_that_leaves_leaves_the_queue() {
+    let (stand, gate) = stand(2, "queue 10 timeout=60s");
+    let mut first = occupy(&stand);
+    let leaving: Vec<Raw> = (0..4).map(|_| send(&stand, "/gone")).collect();
+    let mut staying = send(&stand, "/stays");
+    expect_waiting(&stand, 5.0);
+    leaving.into_iter().for_each(Raw::abort);
+    expect_waiting(&stand, 1.0);
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    assert_eq!(staying.response("GET").text(), "/stays");
+    let targets: Vec<String> = stand
+        .upstream
+        .requests()
+        .into_iter()
+        .map(|r| r.head.target)
+        .collect();
+    assert_eq!(targets, ["/wait", "/stays"]);
+}
+
+#[test]
+fn without_a_queue_a_full_server_is_503_at_once() {
+    let (stand, gate) = stand(1, "keep-alive off");
+    let mut first = occupy(&stand);
+    assert_eq!(send(&stand, "/a").response("GET").status(), 503);
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+}
+
+#[test]
+fn a_crowd_passes_a_narrow_server_without_a_loss() {
+    let (stand, _) = stand(2, "queue 1000 timeout=60s");
+    let load = Load {
+        threads: 16,
+        expect: plimsoll_e2e::load::Expect::Any,
+        ..Load::on(stand.address())
+    };
+    let report = load.run(2_000);
+    assert_eq!(report.count(Fate::Ok), 2_000, "{report:?}");
+    assert_eq!(stand.upstream.completed(), 2_000);
+    expect_waiting(&stand, 0.0);
+}
