@@ -71,6 +71,7 @@ fn answer(
             let workers: Vec<&WorkerMetrics> = running.metrics.iter().map(Arc::as_ref).collect();
             let mut text = prometheus::render(&running.generation.labels, &workers);
             servers::render(&running.generation, &mut text);
+            servers::render_checks(running, &mut text);
             servers::render_queues(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);

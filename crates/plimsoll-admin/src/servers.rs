@@ -1,8 +1,10 @@
 //! The servers as they are now, in Prometheus' format.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_balance::{Server, Standing};
+use plimsoll_control::launch::Running;
 use plimsoll_observe::prometheus::escape;
 use plimsoll_proxy::generation::Generation;
 
@@ -52,6 +54,34 @@ pub fn render(generation: &Generation, out: &mut String) {
             server.standing().word()
         );
     });
+}
+
+/// Appends how many checks passed and failed.
+pub fn render_checks(running: &Running, out: &mut String) {
+    let name = "plimsoll_checks_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Active checks, by what they found.\n# TYPE {name} counter"
+    );
+    for pool in &running.generation.pools {
+        for server in &pool.servers {
+            let Some(count) = running.checks.get(server.id) else {
+                continue;
+            };
+            let labels = format!(
+                "pool=\"{}\",server=\"{}\"",
+                escape(&pool.name),
+                escape(&server.name)
+            );
+            for (result, count) in [("passed", &count.passed), ("failed", &count.failed)] {
+                let _ = writeln!(
+                    out,
+                    "{name}{{{labels},result=\"{result}\"}} {}",
+                    count.load(Relaxed)
+                );
+            }
+        }
+    }
 }
 
 /// Appends how many requests wait before each pool that lets them.

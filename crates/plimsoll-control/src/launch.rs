@@ -18,6 +18,7 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::{Log, Plane};
 use plimsoll_proxy::{compile, connection};
 
+use crate::checks::{self, Count};
 use crate::log_file::LogFile;
 use crate::names;
 
@@ -62,6 +63,8 @@ pub struct Running {
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The workers.
     pub peers: Arc<Peers>,
+    /// What checks of each server said, by its number over all pools.
+    pub checks: Box<[Count]>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -109,10 +112,12 @@ pub fn launch(config: &Config) -> Result<Running, LaunchError> {
     let began = clock::now();
     let parts = Arc::new(Mutex::new(parts));
     let (peers, threads) = start(count, &generation, &metrics, began, parts)?;
+    let checks = checks::counts(generation.servers);
     Ok(Running {
         generation,
         metrics,
         peers,
+        checks,
         start: began,
         logs,
         threads,

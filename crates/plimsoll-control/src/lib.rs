@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod care;
+pub mod checks;
 pub mod files;
 pub mod launch;
 pub mod log_file;

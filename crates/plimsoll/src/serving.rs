@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_admin::server;
 use plimsoll_config::model::Config;
-use plimsoll_control::care;
 use plimsoll_control::launch::{Running, launch};
+use plimsoll_control::{care, checks};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::allocator;
@@ -68,6 +68,7 @@ pub(crate) fn serve(
             ));
         }
         tokio::spawn(care::watch(Arc::clone(&running)));
+        checks::start(config, &running);
         announce(config, &running);
         signals.wait(&running).await;
         tracing::info!(

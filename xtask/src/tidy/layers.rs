@@ -34,6 +34,7 @@ const ROOMS: &[Room] = &[
     pure("plimsoll-http"),
     pure("plimsoll-balance"),
     pure("plimsoll-vrrp"),
+    room("plimsoll-check", &[]),
     room("plimsoll-observe", &["plimsoll-http"]),
     room("plimsoll-net", &["plimsoll-observe", "plimsoll-http"]),
     room("plimsoll-cache", &["plimsoll-observe", "plimsoll-http"]),
@@ -66,6 +67,7 @@ const ROOMS: &[Room] = &[
 ];
 
 const BELOW_FACES: &[&str] = &[
+    "plimsoll-check",
     "plimsoll-config",
     "plimsoll-http",
     "plimsoll-balance",
