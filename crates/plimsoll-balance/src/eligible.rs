@@ -69,7 +69,7 @@ impl<'a> Rule<'a> {
     }
 
     #[inline]
-    fn judge(&self, index: ServerIndex, server: &Server) -> Eligibility {
+    pub(crate) fn judge(&self, index: ServerIndex, server: &Server) -> Eligibility {
         if server.weight() == 0 || server.bars().meets(self.bars) || !self.is_drawn(index, server) {
             Eligibility::Down
         } else if self.tried.contains(index) {

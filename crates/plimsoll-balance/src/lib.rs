@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+pub mod bonds;
 pub mod budget;
 mod care;
 pub mod concurrency;

@@ -2,7 +2,7 @@
 
 use crate::algorithm::{Algorithm, Table};
 use crate::care::Rules;
-use crate::eligible::Rule;
+use crate::eligible::{Eligibility, Rule};
 use crate::server::{Server, ServerSpec, Slot, State};
 use crate::standing::Bars;
 use crate::tried::Tried;
@@ -145,14 +145,31 @@ impl Pool {
 
     /// Takes a slot on the server at `index` for a client that belongs to it: it may be about to
     /// leave, and it need not have its full share yet.
-    #[inline]
-    pub fn acquire(&self, index: ServerIndex, tried: &Tried) -> Option<Slot<'_>> {
-        let server = self.server(index)?;
-        let rule = Rule::usual(tried).barring(Bars::STICKY);
-        if !rule.admits(index, server) {
-            return None;
+    ///
+    /// # Errors
+    /// Why the server may not be had.
+    pub fn acquire(&self, index: ServerIndex, tried: &Tried) -> Result<Slot<'_>, Eligibility> {
+        self.acquire_under(index, Rule::usual(tried).barring(Bars::STICKY))
+    }
+
+    /// The same, although the server may be down or resting.
+    ///
+    /// # Errors
+    /// Why the server may not be had.
+    pub fn acquire_anyway(
+        &self,
+        index: ServerIndex,
+        tried: &Tried,
+    ) -> Result<Slot<'_>, Eligibility> {
+        self.acquire_under(index, Rule::usual(tried).barring(Bars::MAINTENANCE))
+    }
+
+    fn acquire_under(&self, index: ServerIndex, rule: Rule<'_>) -> Result<Slot<'_>, Eligibility> {
+        let server = self.server(index).ok_or(Eligibility::Down)?;
+        match rule.judge(index, server) {
+            Eligibility::Eligible => self.slot(index, server).ok_or(Eligibility::Full),
+            refusal => Err(refusal),
         }
-        self.slot(index, server)
     }
 
     #[inline]

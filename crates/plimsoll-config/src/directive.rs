@@ -1,6 +1,6 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
-use crate::directives::{check, limit, policy, pool, root, route, settings, site};
+use crate::directives::{check, limit, policy, pool, root, route, settings, site, sticky};
 use crate::draft::Scope;
 use crate::read::Reader;
 use crate::syntax::Stmt;
@@ -56,6 +56,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     pool::ROWS,
     check::ROWS,
     policy::ROWS,
+    sticky::ROWS,
     settings::ROWS,
 ];
 
@@ -112,7 +113,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "sni",
     "source",
     "split",
-    "sticky",
     "strip-prefix",
     "tcp",
     "tls",

@@ -8,3 +8,4 @@ pub(crate) mod root;
 pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod site;
+pub(crate) mod sticky;

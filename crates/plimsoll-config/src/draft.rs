@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, Balance, Check, Host, Limit, Outlier, PathPattern, Queue, Retry, ServerAddress,
+    Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -42,12 +43,13 @@ pub(crate) struct Settings {
     pub(crate) keep_max: Option<u16>,
     pub(crate) keep_idle: Option<Duration>,
     pub(crate) checks: Option<Vec<Check>>,
-    /// Inside of these three, `None` is `off`.
+    /// Inside of these, `None` is `off`.
     pub(crate) outlier: Option<Option<Outlier>>,
     pub(crate) fail_open: Option<Option<u8>>,
     pub(crate) slow_start: Option<Option<Duration>>,
     pub(crate) retry: Option<Retry>,
     pub(crate) queue: Option<Option<Queue>>,
+    pub(crate) sticky: Option<Option<Sticky>>,
 }
 
 #[derive(Debug)]

@@ -188,6 +188,8 @@ pub struct Pool {
     pub retry: Retry,
     /// Requests that wait while every server is full; `None` means they are refused.
     pub queue: Option<Queue>,
+    /// How a client is kept on its server; `None` means it is not.
+    pub sticky: Option<Sticky>,
     /// Where it is written.
     pub place: Place,
 }
@@ -439,4 +441,76 @@ pub enum Excess {
     Drop,
     /// It is answered with 429, ten seconds later.
     Tarpit,
+}
+
+/// How a client is kept on its server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sticky {
+    /// How a client is known.
+    pub by: StickyBy,
+    /// What tokens of servers are made with: nodes with the same key understand each other.
+    pub key: Box<str>,
+    /// Whether a client stays on a server that is down by its checks.
+    pub force: bool,
+}
+
+/// How a client is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StickyBy {
+    /// A cookie of our own.
+    Cookie(StickyCookie),
+    /// A cookie of the application, whose value is replaced.
+    Rewrite(Box<str>),
+    /// A cookie of the application, whose value gets a prefix.
+    Prefix(Box<str>),
+    /// A part of the request, remembered.
+    Key {
+        /// Which part.
+        key: HashKey,
+        /// How long a client may stay away.
+        idle: Duration,
+        /// How many clients are remembered.
+        entries: u32,
+    },
+    /// A cookie of the application or a field that answers and requests carry, remembered.
+    Learn {
+        /// [`HashKey::Cookie`] or [`HashKey::Header`].
+        key: HashKey,
+        /// How long a client may stay away.
+        idle: Duration,
+        /// How many clients are remembered.
+        entries: u32,
+    },
+}
+
+/// A cookie that says which server a client belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyCookie {
+    /// Its name.
+    pub name: Box<str>,
+    /// `Path`. Default `/`.
+    pub path: Box<str>,
+    /// `Domain`; `None` means the host alone.
+    pub domain: Option<Box<str>>,
+    /// `Max-Age`; `None` means until the client is closed.
+    pub max_age: Option<Duration>,
+    /// `SameSite`. Default `Lax`.
+    pub same_site: SameSite,
+    /// `Secure`.
+    pub secure: bool,
+    /// `HttpOnly`. Default true.
+    pub http_only: bool,
+    /// Whether servers see it. Default false.
+    pub visible: bool,
+}
+
+/// `SameSite` of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SameSite {
+    /// `Strict`.
+    Strict,
+    /// `Lax`.
+    Lax,
+    /// `None`.
+    None,
 }

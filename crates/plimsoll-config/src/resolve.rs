@@ -303,6 +303,11 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .or_else(|| up.retry.clone())
             .unwrap_or_else(policy::retry_default),
         queue: own.queue.or(up.queue).unwrap_or(None),
+        sticky: own
+            .sticky
+            .clone()
+            .or_else(|| up.sticky.clone())
+            .unwrap_or(None),
         place: place(reader, pool.span),
     }
 }

@@ -1,6 +1,11 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
-use crate::model::{Check, Excess, Limit, Limited, Outlier, Pool, Probe, Queue, Retry, Step};
+use std::time::Duration;
+
+use crate::model::{
+    Check, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe, Queue, Retry, SameSite, Step,
+    Sticky, StickyBy,
+};
 use crate::text;
 use crate::units::duration_text;
 
@@ -24,15 +29,72 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
     out.push(retry(&pool.retry));
     out.push(match pool.queue {
         None => words(["queue", "off"]),
-        Some(Queue { length, timeout }) => {
-            vec![
-                "queue".into(),
-                length.to_string(),
-                format!("timeout={}", duration_text(timeout)),
-            ]
-        }
+        Some(Queue { length, timeout }) => vec![
+            "queue".into(),
+            length.to_string(),
+            format!("timeout={}", duration_text(timeout)),
+        ],
+    });
+    out.push(match &pool.sticky {
+        None => words(["sticky", "off"]),
+        Some(by) => sticky(by),
     });
     out
+}
+
+fn sticky(sticky: &Sticky) -> Words {
+    let mut out = words(["sticky"]);
+    match &sticky.by {
+        StickyBy::Cookie(cookie) => {
+            out.extend([
+                format!("cookie={}", cookie.name),
+                format!("path={}", cookie.path),
+            ]);
+            out.extend(
+                cookie
+                    .domain
+                    .as_ref()
+                    .map(|domain| format!("domain={domain}")),
+            );
+            out.extend(
+                cookie
+                    .max_age
+                    .map(|age| format!("max-age={}", duration_text(age))),
+            );
+            let same_site = match cookie.same_site {
+                SameSite::Strict => "strict",
+                SameSite::Lax => "lax",
+                SameSite::None => "none",
+            };
+            out.push(format!("same-site={same_site}"));
+            let flags = [
+                (cookie.secure, "secure"),
+                (!cookie.http_only, "http-only=no"),
+                (cookie.visible, "visible"),
+            ];
+            out.extend(
+                flags
+                    .iter()
+                    .filter(|(is_set, _)| *is_set)
+                    .map(|(_, flag)| (*flag).to_owned()),
+            );
+        }
+        StickyBy::Rewrite(name) => out.push(format!("rewrite={name}")),
+        StickyBy::Prefix(name) => out.push(format!("prefix={name}")),
+        StickyBy::Key { key, idle, entries } => remembered("by", key, *idle, *entries, &mut out),
+        StickyBy::Learn { key, idle, entries } => {
+            remembered("learn", key, *idle, *entries, &mut out)
+        }
+    }
+    out.extend((!sticky.key.is_empty()).then(|| format!("key={}", sticky.key)));
+    out.extend(sticky.force.then(|| "force".to_owned()));
+    out
+}
+
+fn remembered(name: &str, key: &HashKey, idle: Duration, entries: u32, out: &mut Words) {
+    out.push(format!("{name}={}", text::key(key)));
+    out.push(format!("idle={}", duration_text(idle)));
+    out.push(format!("entries={entries}"));
 }
 
 /// What requests must keep to.

@@ -88,7 +88,7 @@ pub fn start(config: &Config, running: &Arc<Running>) {
                 let Some(mut address) = server.addresses.first().copied() else {
                     continue;
                 };
-                address.set_port(settings.port.unwrap_or(address.port()));
+                address.set_port(settings.port.unwrap_or_else(|| address.port()));
                 let target = Target {
                     running: Arc::clone(running),
                     pool: number,

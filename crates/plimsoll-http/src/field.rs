@@ -60,6 +60,8 @@ names! {
     Referer = "referer";
     /// `Server`
     Server = "server";
+    /// `Set-Cookie`
+    SetCookie = "set-cookie";
     /// `TE`
     Te = "te";
     /// `Traceparent`

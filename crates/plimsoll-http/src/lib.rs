@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod chunked;
+pub mod cookie;
 pub mod date;
 pub mod field;
 pub mod forwarded;

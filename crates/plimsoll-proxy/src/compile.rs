@@ -18,6 +18,7 @@ use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
 };
 use crate::http::line::Board;
+use crate::sticky::Sticky;
 
 /// Compiles `config`; `resolve` tells the addresses of a server, `seed` is secret and random; there
 /// will be `workers`.
@@ -236,12 +237,15 @@ fn pool(
             addresses: resolve(&server.address),
         }
     });
+    let compiled: Vec<Server> = compiled.collect();
+    let sticky = pool.sticky.as_ref();
     Pool {
         name: Arc::clone(&pool.name),
         index,
         balancer: Arc::new(balancer),
         key,
-        servers: compiled.collect(),
+        sticky: sticky.map(|sticky| Sticky::new(sticky, &pool.name, &compiled)),
+        servers: compiled,
         timeouts: pool.timeouts,
         keep_for: pool.keep_alive.idle,
         keep_max: usize::from(pool.keep_alive.max),

@@ -17,6 +17,7 @@ use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
 
 use crate::http::line::Board;
+use crate::sticky::Sticky;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -216,6 +217,8 @@ pub struct Pool {
     pub retry: Retry,
     /// Who may wait while every server is full; nothing means nobody.
     pub line: Option<Board>,
+    /// How a client is kept on its server; nothing means that it is not.
+    pub(crate) sticky: Option<Sticky>,
 }
 
 /// Where requests go.

@@ -9,3 +9,4 @@ pub mod events;
 pub mod generation;
 pub mod http;
 pub mod plane;
+pub(crate) mod sticky;

@@ -124,7 +124,7 @@ fn each_refusal_has_its_cause() {
         let pool = Pool::new(vec![spec("a", 1), full], algorithm);
         let _held = pool.acquire(at(1), &NONE).unwrap();
         assert_eq!(refusal(&pool, &tried), Refusal::AllFull);
-        assert!(pool.acquire(at(1), &NONE).is_none());
+        assert!(pool.acquire(at(1), &NONE).is_err());
     }
 }
 

@@ -49,11 +49,11 @@ fn a_server_that_fails_rests_is_tried_with_one_request_and_comes_back() {
         Some(Event::Ejected(Fault::ConsecutiveFailures, rest))
     );
     assert_eq!(pool.servers()[0].standing(), Standing::Ejected);
-    assert!(pool.acquire(at(0), &Tried::new()).is_none());
+    assert!(pool.acquire(at(0), &Tried::new()).is_err());
     assert!(pool.tick(30 * SECOND).is_empty());
     assert_eq!(pool.tick(31 * SECOND)[0].event, Event::OnTrial);
     let trial = pool.acquire(at(0), &Tried::new()).unwrap();
-    assert!(pool.acquire(at(0), &Tried::new()).is_none());
+    assert!(pool.acquire(at(0), &Tried::new()).is_err());
     let longer = Event::Ejected(Fault::Trial, 2 * rest);
     assert_eq!(
         trial
@@ -159,7 +159,7 @@ fn a_server_that_comes_back_takes_a_growing_share_with_every_algorithm() {
 fn a_draining_server_keeps_its_clients() {
     let pool = Pool::new(specs(&[1, 1]), ALL[0]);
     pool.servers()[0].set_wish(plimsoll_balance::Wish::Drain);
-    assert!(pool.acquire(at(0), &Tried::new()).is_some());
+    assert!(pool.acquire(at(0), &Tried::new()).is_ok());
     pool.servers()[0].set_wish(plimsoll_balance::Wish::Maintain);
-    assert!(pool.acquire(at(0), &Tried::new()).is_none());
+    assert!(pool.acquire(at(0), &Tried::new()).is_err());
 }

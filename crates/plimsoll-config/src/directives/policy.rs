@@ -108,12 +108,12 @@ pub(crate) fn retry_default() -> Retry {
     }
 }
 
-fn is_off(stmt: &Stmt) -> bool {
+pub(crate) fn is_off(stmt: &Stmt) -> bool {
     matches!(stmt.words.as_slice(), [word] if word.text == "off")
 }
 
 /// Refuses a statement that was made already.
-fn once(reader: &mut Reader<'_>, stmt: &Stmt, is_set: bool) -> bool {
+pub(crate) fn once(reader: &mut Reader<'_>, stmt: &Stmt, is_set: bool) -> bool {
     if is_set {
         let message = format!("`{}` is said twice", stmt.name.text);
         reader.problem(Diagnostic::new(&codes::REPEATED, stmt.span, message));

@@ -1,5 +1,6 @@
 //! Heads to bytes. What is written here is canonical: one form of line end, one length.
 
+use crate::cookie::{self, Hide, Mark};
 use crate::field::{self, Name};
 use crate::forwarded::{self, AddressText, REQUEST_ID_BYTES};
 use crate::framing::{self, Length};
@@ -22,6 +23,8 @@ pub struct Forward<'a> {
     pub length: Length,
     /// The new value of `Max-Forwards`, when it counts.
     pub max_forwards: Option<u32>,
+    /// What servers do not see of its cookies.
+    pub hide: Option<Hide<'a>>,
 }
 
 /// Appends the head of a forwarded request to `out`; returns how many fields it left out because
@@ -59,7 +62,12 @@ pub fn request(
         if replaced || (nominates && framing::is_nominated(&head.fields, bytes, line)) {
             continue;
         }
-        field_line(line, bytes, out);
+        match forward.hide {
+            Some(hide) if line.name == Name::Cookie => {
+                cookie::request_field(line.value.of(bytes), hide, out);
+            }
+            _ => field_line(line, bytes, out),
+        }
     }
     if let Some(hops) = forward.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
@@ -91,6 +99,8 @@ pub struct Reply<'a> {
     pub connection: Option<&'static str>,
     /// The date, for servers that do not send one.
     pub date: &'a [u8],
+    /// What says which server the client belongs to.
+    pub mark: Option<Mark<'a>>,
 }
 
 /// Appends the head of a forwarded final response to `out`.
@@ -98,10 +108,21 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
     status_line(head, bytes, out);
     let keep_length = reply.length == Length::Empty && head.status != 204;
     let mut dated = false;
-    response_fields(&head.fields, bytes, out, |line| {
+    response_fields(&head.fields, bytes, out, |line, out| {
         dated |= line.name == Name::Date;
-        line.name != Name::ContentLength || keep_length
+        match (reply.mark, line.name) {
+            (_, Name::ContentLength) => keep_length,
+            (Some(mark), Name::SetCookie) => {
+                !cookie::response_field(line.value.of(bytes), mark, out)
+            }
+            _ => true,
+        }
     });
+    if let Some(Mark::Add(set_cookie)) = reply.mark {
+        out.extend_from_slice(b"Set-Cookie: ");
+        out.extend_from_slice(set_cookie);
+        out.extend_from_slice(b"\r\nCache-Control: private\r\n");
+    }
     if !dated {
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(reply.date);
@@ -121,7 +142,7 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
 /// Appends an interim (1xx) response to `out`.
 pub fn interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
     status_line(head, bytes, out);
-    response_fields(&head.fields, bytes, out, |line| {
+    response_fields(&head.fields, bytes, out, |line, _| {
         line.name != Name::ContentLength
     });
     out.extend_from_slice(b"\r\n");
@@ -156,7 +177,7 @@ fn response_fields(
     fields: &Fields,
     bytes: &[u8],
     out: &mut Vec<u8>,
-    mut keep: impl FnMut(&Field) -> bool,
+    mut keep: impl FnMut(&Field, &mut Vec<u8>) -> bool,
 ) {
     let nominates = framing::nominates(fields, bytes);
     for line in fields.iter() {
@@ -168,7 +189,7 @@ fn response_fields(
         {
             continue;
         }
-        if keep(line) {
+        if keep(line, out) {
             field_line(line, bytes, out);
         }
     }
@@ -212,6 +233,7 @@ mod tests {
             request_id: &forwarded::request_id(0, 0),
             length: sound.framing.length(),
             max_forwards: None,
+            hide: None,
         };
         request(&head, bytes, &target, &forward, &mut out);
         String::from_utf8(out).unwrap()
@@ -254,6 +276,7 @@ mod tests {
             length: Length::Exactly(5),
             connection: Some("close"),
             date: b"D",
+            mark: None,
         };
         response(&head, bytes, &reply, &mut out);
         assert_eq!(

@@ -70,6 +70,11 @@ impl<'a> Answer<'a, '_> {
                 ..Failure::upstream(Reason::HttpResponseStatus, "", Sent::PassedOver)
             });
         }
+        if let Some(bond) = self.terms.bond.filter(|bond| bond.sticky.learns()) {
+            let now = self.plane.since_start(sent);
+            let bytes = buffer.filled();
+            bond.sticky.learn(self.response, bytes, bond.server, now);
+        }
         let (mut framing, first) = self.framing(&mut buffer)?;
         let (length, coding) = self.client_length(framing.length());
         let persists = self.persists
@@ -136,6 +141,7 @@ impl<'a> Answer<'a, '_> {
             length,
             connection,
             date: &date,
+            mark: self.terms.bond.and_then(|bond| bond.mark),
         };
         encode::response(self.response, bytes, &reply, self.out);
     }

@@ -7,7 +7,8 @@
 use std::io;
 use std::time::Duration;
 
-use plimsoll_balance::{Outcome, Slot, Tried};
+use plimsoll_balance::{Outcome, ServerIndex, Slot, Tried};
+use plimsoll_http::cookie::Mark;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, connect, stream};
@@ -19,6 +20,7 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
 use crate::http::upstream_h1;
+use crate::sticky::Sticky;
 
 /// Servers that are asked for a connection on behalf of one request.
 const CONNECTS_MAX: u32 = 10;
@@ -239,8 +241,16 @@ async fn attempt<'a>(
             _ => pool.timeouts.response,
         },
         is_passed_over: &is_passed_over,
+        bond: pool.sticky.as_ref().map(|sticky| Bond {
+            sticky,
+            server: index,
+            mark: sticky.mark(exchange, index),
+        }),
     };
     let outcome = on_server(exchange, pool, server, &terms).await;
+    if let (Ok(_), Some(sticky)) = (&outcome, &pool.sticky) {
+        sticky.remember(exchange, index);
+    }
     let latency = exchange.facts.first_byte;
     count_answer(exchange, pool, index.position());
     let verdict = verdict(exchange, &outcome);
@@ -283,6 +293,17 @@ pub(crate) struct Terms<'a> {
     /// Tells whether an answer with this status is to be had from another server instead. Asking
     /// spends a retry.
     pub(crate) is_passed_over: &'a dyn Fn(u16) -> bool,
+    /// What becomes of the client's bond to a server.
+    pub(crate) bond: Option<Bond<'a>>,
+}
+
+/// A client's bond to the server that is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bond<'a> {
+    pub(crate) sticky: &'a Sticky,
+    pub(crate) server: ServerIndex,
+    /// What tells the client, if it does not know.
+    pub(crate) mark: Option<Mark<'a>>,
 }
 
 fn count_answer(exchange: &Exchange<'_>, pool: &Pool, server: usize) {

@@ -1,6 +1,6 @@
 //! Picking a server.
 
-use plimsoll_balance::{Ask, Refusal, Slot, Tried, hash};
+use plimsoll_balance::{Ask, Eligibility, Refusal, Slot, Tried, hash};
 use plimsoll_http::reason::Reason;
 
 use crate::generation::Pool;
@@ -13,6 +13,9 @@ pub(crate) fn select<'pool>(
     pool: &'pool Pool,
     tried: &Tried,
 ) -> Result<Slot<'pool>, Reason> {
+    if let Some(bond) = bonded(exchange, pool, tried) {
+        return bond;
+    }
     let ask = Ask {
         key: pool
             .key
@@ -34,4 +37,25 @@ pub(crate) fn select<'pool>(
                 Reason::DestinationUnavailable
             }
         })
+}
+
+/// The server that the client belongs to, if there is one and it may be had. When it is full and
+/// clients wait in line, so does this one.
+fn bonded<'pool>(
+    exchange: &Exchange<'_>,
+    pool: &'pool Pool,
+    tried: &Tried,
+) -> Option<Result<Slot<'pool>, Reason>> {
+    let sticky = pool.sticky.as_ref()?;
+    let index = sticky.server(exchange)?;
+    let slot = if sticky.force {
+        pool.balancer.acquire_anyway(index, tried)
+    } else {
+        pool.balancer.acquire(index, tried)
+    };
+    match slot {
+        Ok(slot) => Some(Ok(slot)),
+        Err(Eligibility::Full) if pool.line.is_some() => Some(Err(Reason::ConnectionLimitReached)),
+        Err(_) => None,
+    }
 }

@@ -126,6 +126,7 @@ async fn send(
         length: framing.length(),
         max_forwards: request::max_forwards(&scratch.head, bytes)
             .map(|hops| hops.saturating_sub(1)),
+        hide: terms.bond.and_then(|bond| bond.sticky.hide()),
     };
     let out = &mut scratch.request_out;
     out.clear();
