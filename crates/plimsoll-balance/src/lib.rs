@@ -15,6 +15,7 @@ mod care;
 pub mod concurrency;
 mod eligible;
 mod ewma;
+pub mod gradient;
 pub mod hash;
 mod health;
 mod ip_key;

@@ -9,6 +9,7 @@ mod budget;
 mod concurrency;
 mod eligibility;
 mod fairness;
+mod gradient;
 mod keys;
 mod outliers;
 mod queue;
