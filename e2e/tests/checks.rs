@@ -1,5 +1,4 @@
 //! Active checks: a server that fails them is left alone, and comes back when it passes them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::fault::{Fault, Mode};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
