@@ -1,5 +1,6 @@
 //! Clients that belong to a server: they stay there, and nothing of it reaches servers or tells
 //! clients where they are.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
