@@ -177,6 +177,28 @@ impl Reader<'_> {
         parsed
     }
 
+    /// A number in a time: `20/s`, `100/m`, `1000/h`.
+    pub(crate) fn rate(&mut self, value: Value<'_>) -> Option<(u32, Duration)> {
+        let parsed = value.text.split_once('/').and_then(|(count, unit)| {
+            let per = Duration::from_secs(match unit {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3600,
+                _ => return None,
+            });
+            let count = count.parse().ok();
+            let count = count.filter(|count| (1..=100_000_000).contains(count))?;
+            Some((count, per))
+        });
+        if parsed.is_none() {
+            let message = format!("`{}` is not a limit", value.text);
+            let problem = Diagnostic::new(&codes::UNIT, value.span, message);
+            let help = "write it like `20/s`, `100/m` or `1000/h`";
+            self.problem(problem.help(help));
+        }
+        parsed
+    }
+
     /// A small decimal number such as `1.9`, in thousandths.
     pub(crate) fn thousandths(&mut self, value: Value<'_>) -> Option<u32> {
         let (whole, fraction) = value.text.split_once('.').unwrap_or((value.text, "0"));

@@ -76,7 +76,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "cache",
     "cluster",
     "compress",
-    "connection-limit",
     "cors",
     "deny",
     "disk",

@@ -6,8 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Balance, Check, Host, Limit, Outlier, PathPattern, Queue, Retry, ServerAddress,
-    Sticky,
+    AccessLog, Balance, Check, ConnectionLimits, Host, Limit, Outlier, PathPattern, Queue, Retry,
+    ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -17,6 +17,7 @@ use crate::syntax::Word;
 pub(crate) struct Draft {
     pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
+    pub(crate) connections: Option<(ConnectionLimits, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
     pub(crate) pools: Vec<PoolDraft>,

@@ -26,6 +26,9 @@ pub(crate) struct JsonConfig {
     /// Addresses of the admin listener; an empty list turns it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     admin: Option<Vec<String>>,
+    /// Further statements of the top level, each as a list of its words.
+    #[serde(default)]
+    statements: Vec<Words>,
     /// What pools inherit that routes make from an address.
     #[serde(default)]
     defaults: JsonDefaults,
@@ -192,6 +195,9 @@ pub fn to_json(config: &Config) -> Value {
     let form = JsonConfig {
         workers: config.workers.map(Into::into),
         admin: Some(config.admin.iter().map(ToString::to_string).collect()),
+        statements: statements::connections(&config.connections)
+            .into_iter()
+            .collect(),
         defaults: config
             .pools
             .iter()
@@ -411,6 +417,7 @@ impl JsonConfig {
                 }
             );
         }
+        self.statements.iter().for_each(|s| statement(s, &mut out));
         out.push_str("defaults {\n");
         inherited(&self.defaults.timeout, &self.defaults.keep_alive, &mut out);
         self.defaults

@@ -18,6 +18,8 @@ pub struct Config {
     pub workers: Option<NonZeroU16>,
     /// Where the admin listener (metrics) listens.
     pub admin: Vec<SocketAddr>,
+    /// How many connections clients may have.
+    pub connections: ConnectionLimits,
     /// Sites in written order.
     pub sites: Vec<Site>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
@@ -513,4 +515,15 @@ pub enum SameSite {
     Lax,
     /// `None`.
     None,
+}
+
+/// How many connections clients may have, over all listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionLimits {
+    /// All of them; `None` means half of the descriptors that the process may have.
+    pub max: Option<NonZeroU32>,
+    /// Of one client at once.
+    pub per_client: Option<NonZeroU32>,
+    /// New ones of one client, and in what time.
+    pub new_per_client: Option<(u32, Duration)>,
 }

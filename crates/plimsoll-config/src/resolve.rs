@@ -61,9 +61,13 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         .collect();
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
+    let connections = draft
+        .connections
+        .map_or_else(Default::default, |(limits, _)| limits);
     Config {
         workers,
         admin,
+        connections,
         sites,
         pools,
     }

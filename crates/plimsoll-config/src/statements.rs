@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Check, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe, Queue, Retry, SameSite, Step,
-    Sticky, StickyBy,
+    Check, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe, Queue, Retry,
+    SameSite, Step, Sticky, StickyBy,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -97,18 +97,31 @@ fn remembered(name: &str, key: &HashKey, idle: Duration, entries: u32, out: &mut
     out.push(format!("entries={entries}"));
 }
 
+/// How many connections clients may have; nothing when that is the default.
+pub(crate) fn connections(limits: &ConnectionLimits) -> Option<Words> {
+    let mut out = words(["connection-limit"]);
+    out.extend(limits.max.map(|max| format!("max={max}")));
+    out.extend(limits.per_client.map(|max| format!("per-client={max}")));
+    let rate = limits.new_per_client;
+    out.extend(rate.map(|(count, per)| format!("new-per-client={count}/{}", unit(per))));
+    (out.len() > 1).then_some(out)
+}
+
+fn unit(per: Duration) -> &'static str {
+    match per.as_secs() {
+        60 => "m",
+        3600 => "h",
+        _ => "s",
+    }
+}
+
 /// What requests must keep to.
 pub(crate) fn limit(limit: &Limit) -> Words {
     let mut out = words(["limit"]);
     match limit.of {
         Limited::Concurrent(count) => out.push(format!("concurrent={count}")),
         Limited::Rate { count, per, burst } => {
-            let unit = match per.as_secs() {
-                60 => "m",
-                3600 => "h",
-                _ => "s",
-            };
-            out.extend([format!("{count}/{unit}"), format!("burst={burst}")]);
+            out.extend([format!("{count}/{}", unit(per)), format!("burst={burst}")]);
         }
     }
     let by = limit.by.as_ref().map(text::key);

@@ -29,6 +29,9 @@ pub fn to_text(config: &Config) -> String {
             }
         ),
     );
+    if let Some(statement) = statements::connections(&config.connections) {
+        put(&mut out, format_args!("{}\n", statements::line(&statement)));
+    }
     // Pools that routes make from an address have no block; what they inherit says what they are.
     if let Some(pool) = config.pools.iter().find(|pool| is_anonymous(pool)) {
         out.push_str("\ndefaults {\n");

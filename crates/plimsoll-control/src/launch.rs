@@ -14,9 +14,10 @@ use plimsoll_net::{clock, listener};
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
+use plimsoll_proxy::compile::{self, Machine};
+use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::{Log, Plane};
-use plimsoll_proxy::{compile, connection};
 
 use crate::checks::{self, Count};
 use crate::log_file::LogFile;
@@ -188,6 +189,23 @@ impl Running {
     }
 }
 
+/// Raises the limit of descriptors as far as it goes; returns it.
+fn descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = match setrlimit(Resource::Nofile, most) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
+}
+
 fn random() -> Result<u64, LaunchError> {
     getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))
 }
@@ -208,8 +226,13 @@ fn build(config: &Config, workers: usize) -> Result<Built, LaunchError> {
     match failed {
         Some(error) => Err(error),
         None => {
-            let seed = random()?;
-            let (generation, logs) = compile::compile(config, resolve, seed, workers);
+            let machine = Machine {
+                seed: random()?,
+                workers,
+                // Each client's connection may need one to a server, and there is more to open.
+                connections_max: descriptors() / 2,
+            };
+            let (generation, logs) = compile::compile(config, resolve, machine);
             Ok((Arc::new(generation), logs))
         }
     }

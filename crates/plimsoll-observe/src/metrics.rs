@@ -93,6 +93,8 @@ pub struct ServerMetrics {
 pub struct ListenerMetrics {
     /// Connections that were accepted.
     pub accepted: Counter,
+    /// Connections that were closed because their client had too many.
+    pub refused: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

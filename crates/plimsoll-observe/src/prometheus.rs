@@ -185,6 +185,16 @@ impl<'a> Page<'a> {
             let accepted = self.sum(|w| Some(&w.listeners.get(at)?.accepted));
             self.sample(name, &format!("listener=\"{listener}\""), accepted);
         }
+        let name = "plimsoll_connections_refused_total";
+        self.family(
+            name,
+            "counter",
+            "Client connections closed because their client had too many.",
+        );
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let refused = self.sum(|w| Some(&w.listeners.get(at)?.refused));
+            self.sample(name, &format!("listener=\"{listener}\""), refused);
+        }
     }
 
     fn servers(&mut self, labels: &Labels) {

@@ -14,22 +14,33 @@ use plimsoll_config::model::{
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 
+use crate::gate::Gate;
 use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
 };
 use crate::http::line::Board;
 use crate::sticky::Sticky;
 
-/// Compiles `config`; `resolve` tells the addresses of a server, `seed` is secret and random; there
-/// will be `workers`.
+/// What a generation depends on besides its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Secret and random.
+    pub seed: u64,
+    /// How many workers there are.
+    pub workers: usize,
+    /// How many connections clients may have unless the configuration says.
+    pub connections_max: usize,
+}
+
+/// Compiles `config`; `resolve` tells the addresses of a server.
 ///
 /// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
 pub fn compile(
     config: &Config,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
-    seed: u64,
-    workers: usize,
+    machine: Machine,
 ) -> (Generation, Vec<AccessLog>) {
+    let Machine { seed, workers, .. } = machine;
     let mut logs = Vec::new();
     let sites: Vec<Site> = config
         .sites
@@ -75,6 +86,7 @@ pub fn compile(
             pools,
             servers,
             workers: config.workers,
+            gate: Gate::new(&config.connections, machine.connections_max, seed),
             labels,
         },
         logs,

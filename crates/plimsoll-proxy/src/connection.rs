@@ -20,6 +20,7 @@ use plimsoll_net::stream;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
+use crate::gate::{self, Seat};
 use crate::http::{line, server_h1};
 use crate::plane::Plane;
 
@@ -35,6 +36,7 @@ pub(crate) struct Connection {
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
     _count: ConnectionCount,
+    _seat: Option<Box<Seat>>,
 }
 
 impl Connection {
@@ -79,6 +81,9 @@ async fn runner(plane: Rc<Plane>, desk: Rc<Desk<Busy, Option<Connection>>>) {
     }
 }
 
+/// How long to accept nothing when there are as many connections as there may be.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
 /// How often a draining worker looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
@@ -96,6 +101,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let timer = self.plane.worker.deadlines.timer();
         let mut is_closing = false;
         loop {
+            let connections = self.plane.worker.peers.connections();
+            if self.plane.generation.gate.is_full(connections) && !self.plane.draining.get() {
+                tokio::time::sleep(FULL_PAUSE).await; // clients wait in the backlog
+                continue;
+            }
             let accepted = poll_fn(|context| {
                 if let Poll::Ready(accepted) = listener.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
@@ -161,6 +171,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, listener: usize) {
+        let Some(seat) = gate::admit(&self.plane, peer.ip()) else {
+            if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+                metrics.refused.add(1);
+            }
+            return stream::reset_on_close(&socket);
+        };
         let worker = &self.plane.worker;
         let timeout = self
             .plane
@@ -176,6 +192,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             deadline: clock::now() + timeout,
             is_new: true,
             _count: worker.count_connection(),
+            _seat: seat,
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
     }
@@ -208,8 +225,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            // A new connection may bring a request while we drain; it gets its answer.
-            if self.plane.draining.get() && !connection.is_new {
+            // A new connection may bring its first request while we drain; it gets its answer.
+            if self.plane.keeps_nobody() && !connection.is_new {
                 return Poll::Ready(None);
             }
             if !std::mem::replace(&mut is_timed, true) {

@@ -16,6 +16,7 @@ use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
 
+use crate::gate::Gate;
 use crate::http::line::Board;
 use crate::sticky::Sticky;
 
@@ -32,6 +33,8 @@ pub struct Generation {
     pub servers: usize,
     /// Worker threads; `None` means one a core.
     pub workers: Option<NonZeroU16>,
+    /// Who may connect.
+    pub gate: Gate,
     /// The names of all that is counted.
     pub labels: Labels,
 }

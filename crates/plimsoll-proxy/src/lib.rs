@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod connection;
 pub mod events;
+pub mod gate;
 pub mod generation;
 pub mod http;
 pub mod plane;

@@ -50,6 +50,8 @@ pub struct Plane {
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
     pub(crate) draining: Cell<bool>,
+    /// Whether there are nearly as many client connections as there may be.
+    pub(crate) crowded: Cell<bool>,
     pub(crate) scratch: RefCell<Vec<Scratch>>,
     start: Instant,
     logs: RefCell<Vec<Log>>,
@@ -93,6 +95,7 @@ impl Plane {
             budgets: RefCell::new(budgets),
             lines,
             draining: Cell::new(false),
+            crowded: Cell::new(false),
             scratch: RefCell::default(),
             start,
             logs: RefCell::new(logs),
@@ -171,9 +174,26 @@ impl Plane {
         let mut ticks = tokio::time::interval(TEND);
         loop {
             ticks.tick().await;
+            self.make_room();
             line::tend(&self);
             self.flush();
         }
+    }
+
+    /// When connections run out, those that only wait make room: first after their next answer,
+    /// at last at once.
+    fn make_room(&self) {
+        let connections = self.worker.peers.connections();
+        self.crowded
+            .set(self.generation.gate.is_crowded(connections));
+        if self.generation.gate.is_full(connections) {
+            self.worker.deadlines.wake_all();
+        }
+    }
+
+    /// Tells whether connections end with their answers.
+    pub(crate) fn keeps_nobody(&self) -> bool {
+        self.draining.get() || self.crowded.get()
     }
 
     pub(crate) fn flush(&self) {

@@ -1,7 +1,5 @@
 //! `limit`: how much clients may ask for.
 
-use std::time::Duration;
-
 use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -85,27 +83,10 @@ fn limited(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limited> {
         let count = reader.number(Value { text, ..value }, 1, 10_000_000)?;
         return Some(Limited::Concurrent(count));
     }
-    let parsed = value.text.split_once('/').and_then(|(count, unit)| {
-        let per = Duration::from_secs(match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return None,
-        });
-        let count = count
-            .parse()
-            .ok()
-            .filter(|count| (1..=100_000_000).contains(count))?;
-        Some(Limited::Rate {
-            count,
-            per,
-            burst: count,
-        })
-    });
-    if parsed.is_none() {
-        let message = format!("`{}` is not a limit", value.text);
-        let problem = Diagnostic::new(&codes::UNIT, value.span, message);
-        reader.problem(problem.help("write it like `20/s`, `100/m`, `1000/h` or `concurrent=10`"));
-    }
-    parsed
+    let (count, per) = reader.rate(value)?;
+    Some(Limited::Rate {
+        count,
+        per,
+        burst: count,
+    })
 }

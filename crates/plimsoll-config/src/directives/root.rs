@@ -1,12 +1,13 @@
 //! What stands at the top level.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::{PoolDraft, Scope, Settings, SiteDraft};
+use crate::model::ConnectionLimits;
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -67,7 +68,40 @@ pub(crate) static ROWS: &[Directive] = &[
         block: None,
         set: admin,
     },
+    Directive {
+        name: "connection-limit",
+        within: &[Context::Root],
+        usage: "connection-limit [max=N] [per-client=N] [new-per-client=N/s|N/m|N/h]",
+        default: "max is half of the descriptors that the process may have",
+        doc: "How many connections clients may have, over all listeners. Above `max` none is accepted until one ends: clients \
+              wait in the backlog of the system. A connection above `per-client`, or faster than `new-per-client` (with a burst of \
+              as many), is closed at once. An IPv6 client counts by its /64. Put `max` below the limit of descriptors: each \
+              client may need one more, to a server.",
+        words: (1, 3),
+        block: None,
+        set: connection_limit,
+    },
 ];
+
+fn connection_limit(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let mut limits = ConnectionLimits::default();
+    let known = ["max", "per-client", "new-per-client"];
+    reader.options(&stmt.words, &known, |reader, name, value| match name {
+        "max" => {
+            limits.max = reader
+                .number(value, 1, 10_000_000)
+                .and_then(NonZeroU32::new)
+        }
+        "per-client" => {
+            limits.per_client = reader
+                .number(value, 1, 10_000_000)
+                .and_then(NonZeroU32::new);
+        }
+        _ => limits.new_per_client = reader.rate(value),
+    });
+    reader.once(stmt, &mut draft.connections, limits);
+}
 
 fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let Scope::Root(draft) = scope else { return };

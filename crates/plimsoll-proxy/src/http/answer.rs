@@ -78,7 +78,7 @@ impl<'a> Answer<'a, '_> {
         let (mut framing, first) = self.framing(&mut buffer)?;
         let (length, coding) = self.client_length(framing.length());
         let persists = self.persists
-            && !self.plane.draining.get()
+            && !self.plane.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         self.encode(buffer.filled(), length, persists);

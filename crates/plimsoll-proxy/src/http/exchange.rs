@@ -188,7 +188,7 @@ impl<'a> Exchange<'a> {
     /// Tells whether the client's connection can go on after an answer that is given now.
     pub(crate) fn reuse(&self) -> Reuse {
         match &self.framing {
-            Some(framing) if !self.plane.draining.get() => framing.reuse(),
+            Some(framing) if !self.plane.keeps_nobody() => framing.reuse(),
             _ => Reuse::Close,
         }
     }

@@ -1,0 +1,84 @@
+//! How many connections clients may have: all of them, and each of them.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use plimsoll_balance::concurrency::{ConcurrencyTable, Hold, WhenFull};
+use plimsoll_balance::key_of_ip;
+use plimsoll_balance::rate::{Rate, RateTable, Verdict};
+use plimsoll_config::model::ConnectionLimits;
+use plimsoll_net::clock;
+
+use crate::plane::Plane;
+
+/// Clients that are remembered: 2 MiB a table.
+const ENTRIES: usize = 128 * 1024;
+
+/// Who may connect.
+#[derive(Debug)]
+pub struct Gate {
+    max: usize,
+    per_client: Option<ConcurrencyTable>,
+    new_per_client: Option<RateTable>,
+    seed: u64,
+}
+
+impl Gate {
+    /// `max` is what holds when none is configured.
+    pub(crate) fn new(limits: &ConnectionLimits, max: usize, seed: u64) -> Self {
+        let rate = |(count, per)| RateTable::new(Rate { count, per }, count, ENTRIES);
+        let number = |most: u32| ConcurrencyTable::new(most, ENTRIES, WhenFull::Admit);
+        Self {
+            max: limits.max.map_or(max, |max| max.get() as usize),
+            per_client: limits.per_client.map(|most| number(most.get())),
+            new_per_client: limits.new_per_client.map(rate),
+            seed,
+        }
+    }
+
+    /// Tells whether places are so few that no connection is kept after its answer.
+    pub(crate) fn is_crowded(&self, connections: usize) -> bool {
+        connections >= self.max - self.max / 10
+    }
+
+    /// Tells whether no further connection is accepted now.
+    pub(crate) fn is_full(&self, connections: usize) -> bool {
+        connections >= self.max
+    }
+}
+
+/// A client's place among its own connections, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    plane: Rc<Plane>,
+    hold: Option<Hold>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let (Some(table), Some(hold)) =
+            (&self.plane.generation.gate.per_client, self.hold.take())
+        {
+            table.release(hold);
+        }
+    }
+}
+
+/// Lets a client in, with a seat where seats are counted; nothing when it has too many connections.
+pub(crate) fn admit(plane: &Rc<Plane>, client: IpAddr) -> Option<Option<Box<Seat>>> {
+    let gate = &plane.generation.gate;
+    if let Some(table) = &gate.new_per_client {
+        let now = plane.since_start(clock::now());
+        if let Verdict::Limited { .. } = table.check(key_of_ip(client, gate.seed), now) {
+            return None;
+        }
+    }
+    let Some(table) = &gate.per_client else {
+        return Some(None);
+    };
+    let hold = table.acquire(key_of_ip(client, gate.seed))?;
+    Some(Some(Box::new(Seat {
+        plane: Rc::clone(plane),
+        hold: Some(hold),
+    })))
+}
