@@ -291,7 +291,11 @@ impl Texts {
 }
 
 /// Returns the binary under test.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own file");
     find(std::env::var_os("PLIMSOLL_BIN"), &test).unwrap_or_else(|problem| panic!("{problem}"))
 }

@@ -26,6 +26,10 @@ pub(crate) const CURL: Need = Need {
     found: || is_installed("curl"),
     package: "curl",
 };
+pub(crate) const PYTHON: Need = Need {
+    found: || is_installed("python3"),
+    package: "python3",
+};
 pub(crate) const STRACE: Need = Need {
     found: || is_installed("strace"),
     package: "strace",

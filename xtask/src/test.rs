@@ -1,11 +1,11 @@
 //! `test`: everything a change must pass, with real components.
 
 use crate::command;
-use crate::packages::{self, CURL, HAPROXY, NGINX, WRK};
+use crate::packages::{self, CURL, HAPROXY, NGINX, PYTHON, WRK};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
-    packages::ensure(&[NGINX, HAPROXY, WRK, CURL])?;
+    packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

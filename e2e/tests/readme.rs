@@ -1,0 +1,183 @@
+//! What the README shows works as it is written there; only ports and paths are the test's own.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+use plimsoll_e2e::plimsoll::{Start, binary};
+use plimsoll_e2e::ports;
+use plimsoll_e2e::raw::{Raw, get};
+use plimsoll_e2e::recorder::Recorder;
+use plimsoll_e2e::script::Answer;
+use std::process::Command;
+use std::time::Duration;
+
+const README: &str = include_str!("../../README.md");
+const SOON: Duration = Duration::from_secs(15);
+
+/// The fenced blocks of a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fenced = README.split("```").skip(1).step_by(2);
+    fenced
+        .filter_map(|block| block.split_once('\n'))
+        .filter_map(|(name, text)| (name == language).then_some(text))
+        .collect()
+}
+
+/// The arguments of every `plimsoll` command on a line of its own.
+fn commands() -> Vec<Vec<String>> {
+    let lines = blocks("sh").into_iter().flat_map(str::lines);
+    let commands = lines.filter_map(|line| {
+        let (line, _) = line.split_once(" #").unwrap_or((line, ""));
+        let programs = ["plimsoll ", "cargo run --release -- "];
+        programs.iter().find_map(|name| line.strip_prefix(name))
+    });
+    commands
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+/// Runs `plimsoll` to its end, with `configuration` in `plimsoll.conf`, and returns its output.
+fn succeeds(arguments: &[String], configuration: &str) -> String {
+    let start = Start::with(arguments.to_vec()).configuration(configuration);
+    let mut ended = start.spawn();
+    let status = ended.wait_exit(SOON);
+    let (stdout, stderr) = (ended.daemon().stdout(), ended.stderr());
+    assert!(status.success(), "{arguments:?}: {stdout}{stderr}");
+    stdout
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn every_configuration_is_without_fault() {
+    let configurations = blocks("text");
+    assert!(!configurations.is_empty());
+    for text in configurations {
+        let check = words("check --strict -c plimsoll.conf");
+        assert_eq!(succeeds(&check, text), "plimsoll.conf: ok\n");
+    }
+}
+
+#[test]
+fn every_verb_exists() {
+    let after = README.split("plimsoll ").skip(1);
+    let verbs = after.map(|text| {
+        let end = text.find(|c: char| !c.is_ascii_lowercase());
+        text.split_at(end.unwrap_or(text.len())).0
+    });
+    let mut verbs: Vec<_> = verbs.filter(|verb| !verb.is_empty()).collect();
+    verbs.sort_unstable();
+    verbs.dedup();
+    assert!(verbs.len() >= 4, "{verbs:?}");
+    for verb in verbs {
+        succeeds(&words(&format!("{verb} --help")), "");
+    }
+}
+
+#[test]
+fn every_command_does_what_it_is_shown_for() {
+    let mut shown: Vec<String> = Vec::new();
+    for arguments in commands() {
+        match arguments[0].as_str() {
+            "demo" => demonstrates(arguments.clone()),
+            "proxy" => balances(&arguments),
+            "run" => serves(&arguments),
+            _ => drop(succeeds(&arguments, blocks("text")[0])),
+        }
+        shown.push(arguments[0].clone());
+    }
+    assert_eq!(shown, ["demo", "proxy", "check", "run"]);
+}
+
+fn demonstrates(mut arguments: Vec<String>) {
+    let help = succeeds(&[arguments[0].clone(), "--help".to_owned()], "");
+    assert!(help.contains("[default: 127.0.0.1:8080]"), "{help}");
+    arguments.push("127.0.0.1:{port}".to_owned());
+    let demo = Start::with(arguments).start();
+    let pages = [(); 2].map(|()| get(demo.address(), "/").text());
+    assert!(pages.concat().contains("`port side`") && pages.concat().contains("`starboard`"));
+}
+
+fn balances(arguments: &[String]) {
+    let draft = [arguments, &words("--print-config")].concat();
+    let draft = succeeds(&draft, "");
+    succeeds(&words("check -c plimsoll.conf"), &draft);
+
+    let servers = ["one", "two"].map(|name| Recorder::start(move |_| Answer::ok(name)));
+    let mut arguments = arguments.to_vec();
+    replace(&mut arguments, ":8080", "127.0.0.1:{port}");
+    replace(&mut arguments, "127.0.0.1:3000", servers[0].address());
+    replace(&mut arguments, "127.0.0.1:3001", servers[1].address());
+    let proxy = Start::with(arguments).start();
+    let mut answers = [(); 2].map(|()| get(proxy.address(), "/").text());
+    answers.sort();
+    assert_eq!(answers, ["one", "two"]);
+}
+
+fn replace(arguments: &mut [String], shown: &str, own: impl ToString) {
+    let found = arguments.iter_mut().find(|argument| *argument == shown);
+    *found.unwrap_or_else(|| panic!("{shown} is not shown")) = own.to_string();
+}
+
+fn serves(arguments: &[String]) {
+    let shown = blocks("text")[0];
+    let listen = "listen :8080";
+    assert!(shown.contains(listen), "{shown}");
+    let own = shown.replace(listen, "listen 127.0.0.1:{port}");
+    let own = format!("admin 127.0.0.1:{{port:admin}}\n{own}");
+    let running = Start::with(arguments.to_vec()).configuration(&own).start();
+    let mut client = Raw::connect(running.address());
+    let request = "GET /health HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    client.send(request).unwrap();
+    assert_eq!(client.response("GET").text(), "ok");
+    let line = running.wait_log("access.log", 1, SOON).remove(0);
+    assert!(line.contains("\"status\":200,"), "{line}");
+}
+
+/// The blocks for a shell are typed into one, with pauses as a person makes them: until a server
+/// that was started listens, and until one that was killed is gone.
+#[test]
+fn the_walk_through_goes_as_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut blocks = blocks("sh").into_iter();
+    let mut text = blocks
+        .find(|block| block.contains("kill %1"))
+        .unwrap()
+        .replace("/tmp", &directory.path().display().to_string())
+        .replace("target/release/plimsoll", &binary().display().to_string());
+    let own = ["8080", "3000", "3001"].map(|shown| {
+        assert!(text.contains(shown), "{shown} is not shown");
+        let port = ports::free().to_string();
+        text = text.replace(shown, &port);
+        port
+    });
+    let mut script = "trap 'kill $(jobs -p); wait' EXIT\n".to_owned();
+    for line in text.lines() {
+        script += &format!("{line}\n");
+        if line.ends_with('&') {
+            for port in own.iter().filter(|port| line.contains(*port)) {
+                let listens = format!(": < /dev/tcp/127.0.0.1/{port}");
+                script += &format!("until ({listens}) 2>/dev/null; do sleep 0.01; done\n");
+            }
+        } else if line.starts_with("kill %1") {
+            script += "wait %1\n";
+        }
+    }
+    // `timeout` ends the servers too if one of them keeps the script from its end.
+    let mut shell = Command::new("timeout");
+    let output = shell.args(["60", "bash", "-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let context = format!("{script}{output:?}");
+    let served = said.lines().filter(|line| ["one", "two"].contains(line));
+    let mut served: Vec<_> = served.collect();
+    assert_eq!(served.len(), 3, "{context}");
+    assert_eq!(served.pop(), Some("two"), "{context}");
+    served.sort_unstable();
+    assert_eq!(served, ["one", "two"], "{context}");
+    assert_eq!(said.matches("\"status\":200,").count(), 3, "{context}");
+}
