@@ -1,5 +1,6 @@
 //! Ports for programs that cannot take one from the system.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
@@ -75,6 +76,20 @@ pub fn unread(port: u16, to: u16) -> usize {
         ours.then(|| usize::from_str_radix(waiting, 16).unwrap_or(0))
     });
     found.unwrap_or(0)
+}
+
+/// Returns the addresses of this machine from which connections to `to` are being opened, as the kernel
+/// writes them.
+#[must_use]
+pub fn opening(to: u16) -> BTreeSet<String> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let to = format!(":{to:04X}");
+    let local = |line: &str| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let (local, remote, state) = (columns.next()?, columns.next()?, columns.next()?);
+        (remote.ends_with(&to) && state == "02").then(|| local.to_owned())
+    };
+    table.lines().filter_map(local).collect()
 }
 
 /// Reads the kernel's table: `sl local_address rem_address st …`, address and port in

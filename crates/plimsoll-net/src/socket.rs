@@ -4,11 +4,13 @@
 //! with its handshake and leaves after the answer never makes us wait, so it need not pay them.
 
 use std::cell::OnceCell;
+use std::future::pending;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
@@ -57,6 +59,17 @@ impl Socket {
     /// Ready when there is room to write; on a new socket, when it is connected or has failed.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch()?.poll_write_ready(context).map_ok(drop)
+    }
+
+    /// Ready when the peer has reset the connection, whatever it sent or ended before. Where that
+    /// cannot be watched it is never ready.
+    pub async fn broken(&self) {
+        if let Ok(watch) = self.watch()
+            && watch.ready(Interest::ERROR).await.is_ok()
+        {
+            return;
+        }
+        pending().await
     }
 
     /// Runs `call` until it does not have to wait. A call that moved less than `whole` has used

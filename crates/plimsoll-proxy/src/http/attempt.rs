@@ -4,7 +4,10 @@
 //! reached a server is sent again only when it is idempotent and all of it is still here (RFC 9110
 //! §9.2.2); a request that found a kept connection dead is sent again on a new one.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use plimsoll_balance::{Outcome, ServerIndex, Slot, Tried};
@@ -393,23 +396,13 @@ async fn acquire(
     }
     let began = clock::now();
     exchange.timer.set(began + pool.timeouts.connect);
-    let connected = exchange
-        .timer
-        .limit(connect::connect(&server.addresses))
-        .await;
+    let connected = exchange.timer.limit(open(exchange.client, server)).await;
     let took = clock::now().duration_since(began);
     exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
-    let socket = match connected {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return Err(connect_failure(&error)),
-        Err(_) => {
-            return Err(Failure::upstream(
-                Reason::ConnectionTimeout,
-                "",
-                Sent::Nothing,
-            ));
-        }
-    };
+    let socket = connected.unwrap_or_else(|_| {
+        let late = Reason::ConnectionTimeout;
+        Err(Failure::upstream(late, "", Sent::Nothing))
+    })?;
     if let Some(metrics) = metrics {
         metrics.connections_new.add(1);
         metrics.connect.record(took);
@@ -418,6 +411,21 @@ async fn acquire(
         socket,
         is_reused: false,
     })
+}
+
+/// Connects to `server`, for as long as the client is there. The client is looked at only when the
+/// server makes us wait.
+async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
+    let mut connected = pin!(connect::connect(&server.addresses));
+    let mut left = pin!(client.broken());
+    poll_fn(|context| match connected.as_mut().poll(context) {
+        Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| connect_failure(&error))),
+        Poll::Pending => left.as_mut().poll(context).map(|()| {
+            let detail = "while connecting to the server";
+            Err(Failure::downstream(Reason::ClientAborted, detail))
+        }),
+    })
+    .await
 }
 
 async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
