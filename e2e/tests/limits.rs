@@ -84,6 +84,7 @@ fn a_client_in_the_tarpit_may_leave() {
     let mut client = stand.connect();
     client.send(request("")).unwrap();
     assert!(client.is_quiet(Duration::from_millis(300)));
+    client.finish();
     client.abort();
     wait::expect("the log", SOON, || {
         stand

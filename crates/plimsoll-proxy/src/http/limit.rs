@@ -1,7 +1,5 @@
 //! Rate and concurrency limits, before anything else is done with a request.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use plimsoll_balance::concurrency::{ConcurrencyTable, Hold};
@@ -9,7 +7,7 @@ use plimsoll_balance::key_of_ip;
 use plimsoll_balance::rate::Verdict;
 use plimsoll_config::model::{Excess, HashKey};
 use plimsoll_http::reason::Reason;
-use plimsoll_net::{clock, stream};
+use plimsoll_net::clock;
 
 use crate::generation::{LimitTable, Limiter};
 use crate::http::exchange::{Ending, Exchange};
@@ -105,22 +103,11 @@ pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above) -> Ending 
 
 /// Lets a client wait; false when it has left.
 async fn is_patient(exchange: &Exchange<'_>) -> bool {
-    let (client, timer) = (exchange.client, exchange.timer);
-    timer.set(clock::now() + TARPIT);
-    let mut is_watched = true;
-    let left = poll_fn(|context| {
-        if is_watched && let Poll::Ready(signal) = stream::poll_signal(client, context) {
-            if signal == stream::Signal::Broken {
-                return Poll::Ready(());
-            }
-            is_watched = false; // it may have ended its direction, and still listen
-        }
-        Poll::Pending
-    });
-    let left = async {
-        left.await;
-        false
-    };
+    exchange.timer.set(clock::now() + TARPIT);
     // The deadline is what is waited for.
-    timer.limit(left).await.unwrap_or(true)
+    exchange
+        .timer
+        .limit(exchange.client.broken())
+        .await
+        .is_err()
 }

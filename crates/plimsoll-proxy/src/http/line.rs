@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
@@ -16,8 +17,8 @@ use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
 use plimsoll_balance::{Slot, Tried};
 use plimsoll_config::model;
 use plimsoll_http::reason::Reason;
+use plimsoll_net::clock;
 use plimsoll_net::worker::Mail;
-use plimsoll_net::{clock, stream};
 
 use crate::generation::Pool;
 use crate::http::exchange::Exchange;
@@ -298,21 +299,15 @@ enum Waited {
 }
 
 async fn wait(exchange: &Exchange<'_>, waiter: &Waiter) -> Waited {
-    let (client, timer) = (exchange.client, exchange.timer);
-    let mut is_watched = true;
-    poll_fn(|context| {
-        match waiter.poll(context) {
-            Poll::Ready(State::Called) => return Poll::Ready(Waited::Called),
-            Poll::Ready(_) => return Poll::Ready(Waited::TooLong),
-            Poll::Pending => {}
-        }
-        if is_watched && let Poll::Ready(signal) = stream::poll_signal(client, context) {
-            if signal == stream::Signal::Broken {
-                return Poll::Ready(Waited::Left);
-            }
-            is_watched = false; // its next request, or the end of its direction
-        }
-        timer.poll(context).map(|_| Waited::TooLong)
-    })
-    .await
+    let mut left = pin!(exchange.client.broken());
+    let waited = poll_fn(|context| match waiter.poll(context) {
+        Poll::Ready(State::Called) => Poll::Ready(Waited::Called),
+        Poll::Ready(_) => Poll::Ready(Waited::TooLong),
+        Poll::Pending => left.as_mut().poll(context).map(|()| Waited::Left),
+    });
+    exchange
+        .timer
+        .limit(waited)
+        .await
+        .unwrap_or(Waited::TooLong)
 }
