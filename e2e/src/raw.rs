@@ -142,8 +142,20 @@ impl Raw {
     /// # Errors
     /// Why it is not complete.
     pub fn try_response(&mut self, method: &str) -> Result<Response, Unfinished> {
+        self.try_response_within(method, PATIENCE)
+    }
+
+    /// Reads the next response to `method` within this time: for one that is long.
+    ///
+    /// # Errors
+    /// Why it is not complete.
+    pub fn try_response_within(
+        &mut self,
+        method: &str,
+        within: Duration,
+    ) -> Result<Response, Unfinished> {
         self.wire
-            .read_response(method, Some(Instant::now() + PATIENCE))
+            .read_response(method, Some(Instant::now() + within))
     }
 
     /// Reads the next response to `method`.

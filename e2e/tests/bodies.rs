@@ -13,6 +13,8 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 const LONG: usize = 5 << 20;
+/// For gigabytes on a busy machine.
+const LONG_TIME: Duration = Duration::from_secs(600);
 
 /// Bytes without a pattern that a shifted copy would repeat.
 fn content(length: usize) -> Vec<u8> {
@@ -184,5 +186,55 @@ fn a_slow_reader_holds_the_server_back_and_no_memory() {
         assert_eq!(response.body.digest, digest(&whole));
         let grown = stand.plimsoll.resident().saturating_sub(before);
         assert!(grown < 16 << 20, "{grown} bytes grown");
+    }
+}
+
+/// A block, and how often it is sent for a body whose length 32 bits do not hold.
+static BLOCK: [u8; 1 << 20] = [b'x'; 1 << 20];
+const BLOCKS: u64 = 5 << 10;
+const HUGE: u64 = BLOCKS << 20;
+
+/// How the whole of it is told: in one length, or in one chunk.
+fn huge(framing: Framing) -> (String, &'static str) {
+    match framing {
+        Framing::Chunked => (
+            format!("Transfer-Encoding: chunked\r\n\r\n{HUGE:x}\r\n"),
+            "\r\n0\r\n\r\n",
+        ),
+        _ => (format!("Content-Length: {HUGE}\r\n\r\n"), ""),
+    }
+}
+
+#[test]
+fn five_gibibytes_come_down_whole() {
+    for framing in [Framing::Chunked, Framing::Length(HUGE)] {
+        let stand = Stand::start(move |_| {
+            let (start, end) = huge(framing);
+            Answer::bytes(format!("HTTP/1.1 200 OK\r\n{start}"))
+                .then(Step::Repeat(BLOCK.into(), BLOCKS))
+                .then(Step::Send(end.into()))
+        });
+        let mut client = stand.connect();
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let response = client.try_response_within("GET", LONG_TIME).unwrap();
+        assert_eq!((response.framing, response.body.length), (framing, HUGE));
+    }
+}
+
+#[test]
+fn five_gibibytes_go_up_whole() {
+    for framing in [Framing::Chunked, Framing::Length(HUGE)] {
+        let stand = Stand::ok();
+        let (start, end) = huge(framing);
+        let mut client = stand.connect();
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: x\r\n{start}"))
+            .unwrap();
+        (0..BLOCKS).for_each(|_| client.send(&BLOCK[..]).unwrap());
+        client.send(end).unwrap();
+        assert_eq!(client.response("POST").text(), "ok");
+        let request = stand.upstream.requests().remove(0);
+        assert_eq!(request.head.framing(), Ok(framing));
+        assert_eq!((request.complete, request.body.length), (true, HUGE));
     }
 }

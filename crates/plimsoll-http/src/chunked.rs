@@ -294,6 +294,24 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_may_be_longer_than_32_bits_count() {
+        let mut decoder = Decoder::default();
+        let mut block = vec![0; 1 << 20];
+        let blocks = 5_u64 << 10;
+        let line = format!("{:x}\r\n", blocks << 20);
+        let read = decoder.decode(&mut line.into_bytes()).unwrap();
+        assert_eq!((read.data, read.consumed), (0, 11));
+        for _ in 0..blocks {
+            let read = decoder.decode(&mut block).unwrap();
+            assert_eq!((read.data, read.consumed), (1 << 20, 1 << 20));
+        }
+        let end = &mut b"\r\n0\r\n\r\nGET".to_owned();
+        let read = decoder.decode(end).unwrap();
+        assert_eq!((read.data, read.consumed), (0, 7));
+        assert!(decoder.ended());
+    }
+
+    #[test]
     fn what_two_parsers_could_read_two_ways_is_refused() {
         for bad in [
             "\r\n",

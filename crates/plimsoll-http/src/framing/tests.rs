@@ -251,3 +251,17 @@ fn response_lengths_follow_the_request_and_the_status() {
         );
     }
 }
+
+#[test]
+fn a_length_may_be_more_than_32_bits_count() {
+    let field = "Content-Length: 5368709120\r\n";
+    let mut framing = response("HTTP/1.1 200 OK", field, Method::Get).unwrap();
+    assert_eq!(framing.opaque(), Some(5 << 30));
+    framing.moved(3 << 30);
+    let mut block = [0; 1000];
+    assert_eq!(framing.decode(&mut block).unwrap().data, 1000);
+    assert_eq!(framing.opaque(), Some((2 << 30) - 1000));
+    framing.moved((2 << 30) - 1000);
+    assert!(framing.is_complete());
+    assert_eq!(framing.decode(&mut block).unwrap().consumed, 0);
+}
