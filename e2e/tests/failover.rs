@@ -8,6 +8,7 @@
 
 use plimsoll_e2e::fault::{Fault, Mode, RESPONSE_HEAD, response};
 use plimsoll_e2e::load::{Expect, Fate, Load};
+use plimsoll_e2e::network::{ip, isolated};
 use plimsoll_e2e::nginx::Nginx;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
@@ -114,6 +115,26 @@ fn a_server_without_a_route_is_passed_over_at_once() {
         status(&alone, GET),
         (502, "destination_ip_unroutable".to_owned())
     );
+}
+
+#[test]
+fn a_server_behind_an_unreachable_route_is_passed_over_at_once() {
+    let name = "a_server_behind_an_unreachable_route_is_passed_over_at_once";
+    isolated(name, || {
+        ip("route add unreachable 198.51.100.1");
+        let up = Recorder::start(|_| Answer::ok("up"));
+        // The first is told to be unreachable; to the second no route leads at all.
+        for nowhere in ["198.51.100.1:80", "203.0.113.1:80"] {
+            let nowhere: SocketAddr = nowhere.parse().unwrap();
+            let plimsoll = Start::proxy(&[nowhere, up.address()]).start();
+            for request in [POST, GET, POST, GET] {
+                assert_eq!(ask(&plimsoll, request).text(), "up", "{nowhere}");
+            }
+            let alone = Start::proxy(&[nowhere]).start();
+            let unroutable = (502, "destination_ip_unroutable".to_owned());
+            assert_eq!(status(&alone, GET), unroutable, "{nowhere}");
+        }
+    });
 }
 
 #[test]

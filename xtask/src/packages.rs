@@ -26,6 +26,10 @@ pub(crate) const CURL: Need = Need {
     found: || is_installed("curl"),
     package: "curl",
 };
+pub(crate) const IPROUTE: Need = Need {
+    found: || is_installed("ip"),
+    package: "iproute2",
+};
 pub(crate) const PYTHON: Need = Need {
     found: || is_installed("python3"),
     package: "python3",

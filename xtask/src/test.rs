@@ -1,11 +1,11 @@
 //! `test`: everything a change must pass, with real components.
 
 use crate::command;
-use crate::packages::{self, CURL, HAPROXY, NGINX, PYTHON, WRK};
+use crate::packages::{self, CURL, HAPROXY, IPROUTE, NGINX, PYTHON, WRK};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
-    packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON])?;
+    packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

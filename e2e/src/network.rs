@@ -1,0 +1,56 @@
+//! A network of its own for a test that changes routes.
+
+use std::process::{Command, Output};
+
+/// Tells the test program that it runs inside.
+const INSIDE: &str = "PLIMSOLL_E2E_ISOLATED";
+
+/// How to get a network: as root, or as what looks like root to it.
+const WAYS: [&[&str]; 2] = [&["--net"], &["--net", "--map-root-user"]];
+
+/// Runs the test called `name` in a network that has nothing but a loopback interface: starts this
+/// program again there, for that test alone. Where the system gives nobody a network of its own,
+/// as many containers do, this says so and checks nothing.
+///
+/// # Panics
+/// If the test fails there.
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that was left out is not silent"
+)]
+pub fn isolated(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        ip("link set lo up");
+        return test();
+    }
+    let enters = |way: &&&[&str]| {
+        let probe = Command::new("unshare").args(**way).arg("true").output();
+        probe.is_ok_and(|probe| probe.status.success())
+    };
+    let Some(way) = WAYS.iter().find(enters) else {
+        eprintln!("{name} is LEFT OUT: there is no network of its own to be had");
+        return;
+    };
+    let program = std::env::current_exe().expect("a test knows its own file");
+    let mut inside = Command::new("unshare");
+    inside.args(*way).arg(program).env(INSIDE, "1");
+    let output = run(inside.args(["--exact", name, "--nocapture"]));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && said.contains("1 passed");
+    assert!(passed, "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs `ip` with these arguments, inside.
+///
+/// # Panics
+/// If that fails.
+pub fn ip(arguments: &str) {
+    let output = run(Command::new("ip").args(arguments.split(' ')));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments}: {said}");
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output();
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
