@@ -78,16 +78,26 @@ pub fn unread(port: u16, to: u16) -> usize {
     found.unwrap_or(0)
 }
 
-/// Returns the addresses of this machine from which connections to `to` are being opened, as the kernel
-/// writes them.
+/// Returns the addresses of this machine from which connections to `to` are being opened, as the
+/// kernel writes them.
 #[must_use]
 pub fn opening(to: u16) -> BTreeSet<String> {
+    connections(to, "02")
+}
+
+/// Returns the addresses of this machine from which connections to `to` are open.
+#[must_use]
+pub fn open(to: u16) -> BTreeSet<String> {
+    connections(to, "01")
+}
+
+fn connections(to: u16, wanted: &str) -> BTreeSet<String> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let to = format!(":{to:04X}");
     let local = |line: &str| {
         let mut columns = line.split_ascii_whitespace().skip(1);
         let (local, remote, state) = (columns.next()?, columns.next()?, columns.next()?);
-        (remote.ends_with(&to) && state == "02").then(|| local.to_owned())
+        (remote.ends_with(&to) && state == wanted).then(|| local.to_owned())
     };
     table.lines().filter_map(local).collect()
 }

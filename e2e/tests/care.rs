@@ -2,13 +2,15 @@
 //! others, within a budget.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::fault::{Fault, Mode};
 use plimsoll_e2e::load::Load;
+use plimsoll_e2e::nginx::Nginx;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::wait;
+use plimsoll_e2e::{ports, wait};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -44,6 +46,11 @@ fn expect_state(plimsoll: &Plimsoll, server: SocketAddr, state: &str) {
     wait::expect(&name, SOON, || plimsoll.metric(&name).is_some());
 }
 
+fn ejections(plimsoll: &Plimsoll, server: SocketAddr) -> f64 {
+    let name = format!("plimsoll_server_ejections_total{{pool=\"app\",server=\"{server}\"}}");
+    plimsoll.metric(&name).unwrap()
+}
+
 #[test]
 fn a_server_that_resets_requests_is_ejected_tried_and_readmitted() {
     let (bad, good) = (Fault::start(Mode::ResetAt(0)), Recorder::echo());
@@ -54,8 +61,7 @@ fn a_server_that_resets_requests_is_ejected_tried_and_readmitted() {
     );
     Load::on(plimsoll.address()).run(100).assert_all_ok();
     // The first rest may be over, and then one request at a time shows that nothing has changed.
-    let ejections = format!("plimsoll_server_ejections_total{{pool=\"app\",server=\"{address}\"}}");
-    assert!(plimsoll.metric(&ejections).unwrap() >= 1.0);
+    assert!(ejections(&plimsoll, address) >= 1.0);
     assert!(
         plimsoll.stderr().contains("server ejected"),
         "{}",
@@ -74,6 +80,38 @@ fn a_server_that_resets_requests_is_ejected_tried_and_readmitted() {
         "{}",
         plimsoll.stderr()
     );
+}
+
+/// Its kernel goes on taking connections and requests for it.
+#[test]
+fn a_process_that_is_stopped_is_ejected_until_it_goes_on() {
+    let mut hung = Nginx::start("location / { return 200 hung; }");
+    let good = Recorder::start(|_| Answer::ok("good"));
+    let plimsoll = pool(
+        &[hung.address(), good.address()],
+        "outlier consecutive-failures=3 eject=1s\ntimeout response=300ms",
+    );
+    for _ in 0..4 {
+        assert_eq!(ask(&plimsoll, GET).0, 200);
+    }
+    hung.daemon().signal(Signal::STOP);
+    let answers: Vec<_> = (0..20).map(|_| ask(&plimsoll, POST)).collect();
+    let (served, failed): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(status, _)| *status == 200);
+    assert!(failed.iter().all(|(status, _)| *status == 504));
+    assert!(failed.len() >= 3 && served.len() >= 3, "{failed:?}");
+    // What was perhaps read there was not sent here as well.
+    assert_eq!(good.completed(), 2 + served.len());
+    assert!(ejections(&plimsoll, hung.address()) >= 1.0);
+    let port = hung.address().port();
+    wait::expect("no connection to it is kept", SOON, || {
+        ports::open(port).is_empty()
+    });
+    hung.daemon().signal(Signal::CONT);
+    wait::expect("the process to serve again", SOON, || {
+        ask(&plimsoll, GET) == (200, "hung".to_owned())
+    });
+    expect_state(&plimsoll, hung.address(), "ready");
 }
 
 #[test]
