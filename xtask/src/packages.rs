@@ -38,6 +38,22 @@ pub(crate) const STRACE: Need = Need {
     found: || is_installed("strace"),
     package: "strace",
 };
+pub(crate) const REDIS: Need = Need {
+    found: || is_installed("redis-server"),
+    package: "redis-server",
+};
+pub(crate) const POSTGRES: Need = Need {
+    found: || Path::new("/usr/lib/postgresql").is_dir(),
+    package: "postgresql",
+};
+pub(crate) const MARIADB: Need = Need {
+    found: || is_installed("mariadbd"),
+    package: "mariadb-server",
+};
+pub(crate) const OPENSSL: Need = Need {
+    found: || is_installed("openssl"),
+    package: "openssl",
+};
 pub(crate) const NGINX_STREAM: Need = Need {
     found: || Path::new(crate::bench::NGINX_STREAM_MODULE).is_file(),
     package: "libnginx-mod-stream",

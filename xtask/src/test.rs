@@ -1,11 +1,14 @@
 //! `test`: everything a change must pass, with real components.
 
 use crate::command;
-use crate::packages::{self, CURL, HAPROXY, IPROUTE, NGINX, PYTHON, WRK};
+use crate::packages::{
+    self, CURL, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS, WRK,
+};
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
+    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

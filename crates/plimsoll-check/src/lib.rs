@@ -1,9 +1,17 @@
 //! Asking a server whether it works. One file a protocol; nothing here knows of pools.
 #![forbid(unsafe_code)]
 
+mod databases;
+mod exec;
+mod grpc;
 mod http;
+mod lines;
+mod talk;
+mod tls;
 
+pub use exec::ExecProbe;
 pub use http::HttpProbe;
+pub use lines::Step;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +27,29 @@ pub enum Probe {
     Tcp,
     /// An HTTP request, and what its answer must be.
     Http(HttpProbe),
+    /// A TLS handshake that is answered; the name of the server, or nothing.
+    Tls(String),
+    /// The gRPC health service.
+    Grpc {
+        /// A service; empty means the whole server.
+        service: String,
+        /// Host and port.
+        authority: String,
+    },
+    /// PostgreSQL's startup.
+    Postgres,
+    /// MySQL's greeting.
+    Mysql,
+    /// Redis's `PING`.
+    Redis,
+    /// SMTP's greeting.
+    Smtp,
+    /// Texts to send and to wait for.
+    Script(Vec<Step>),
+    /// A program.
+    Exec(ExecProbe),
+    /// An agent beside the server.
+    Agent,
 }
 
 /// What a probe found.
@@ -30,6 +61,17 @@ pub struct Report {
     pub took: Duration,
     /// Why, for people: short, and without control characters.
     pub detail: String,
+    /// What an agent said.
+    pub advice: Advice,
+}
+
+/// What an agent says of the server beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// How much of its weight it can take.
+    pub weight_percent: Option<u8>,
+    /// Whether it wants new clients.
+    pub takes_new: Option<bool>,
 }
 
 /// What a probe says of a server.
@@ -46,6 +88,8 @@ pub enum Verdict {
 /// Why a probe did not pass.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// No connection could be opened.
+    Unreachable(io::Error),
     /// The connection broke.
     Io(io::Error),
     /// The answer is not what it should be.
@@ -62,29 +106,52 @@ impl From<io::Error> for Failure {
 pub async fn run(probe: &Probe, address: SocketAddr, timeout: Duration) -> Report {
     let began = Instant::now();
     let deadline = began + timeout;
-    let (verdict, detail) = match timeout_at(deadline, TcpStream::connect(address)).await {
-        Err(_) => (Verdict::Unreachable, "no connection in time".to_owned()),
-        Ok(Err(error)) => (Verdict::Unreachable, printable(&error.to_string())),
-        Ok(Ok(stream)) => match timeout_at(deadline, converse(probe, stream)).await {
-            Err(_) => (Verdict::Unfit, "no answer in time".to_owned()),
-            Ok(Err(Failure::Io(error))) => (Verdict::Unfit, printable(&error.to_string())),
-            Ok(Err(Failure::Answer(why))) => (Verdict::Unfit, printable(&why)),
-            Ok(Ok(())) => (Verdict::Passed, String::new()),
-        },
+    let asked = timeout_at(deadline, ask(probe, address, deadline));
+    let (verdict, detail, advice) = match asked.await {
+        Err(_) => (
+            Verdict::Unfit,
+            "no answer in time".to_owned(),
+            Advice::default(),
+        ),
+        Ok(Ok(advice)) => (Verdict::Passed, String::new(), advice),
+        Ok(Err(failure)) => {
+            let (verdict, why) = match failure {
+                Failure::Unreachable(error) => (Verdict::Unreachable, error.to_string()),
+                Failure::Io(error) => (Verdict::Unfit, error.to_string()),
+                Failure::Answer(why) => (Verdict::Unfit, why),
+            };
+            (verdict, printable(&why), Advice::default())
+        }
     };
     Report {
         verdict,
         took: began.elapsed(),
         detail,
+        advice,
     }
 }
 
-async fn converse(probe: &Probe, mut stream: TcpStream) -> Result<(), Failure> {
+async fn ask(probe: &Probe, address: SocketAddr, deadline: Instant) -> Result<Advice, Failure> {
+    if let Probe::Exec(probe) = probe {
+        return exec::run(probe, address).await.map(|()| Advice::default());
+    }
+    let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let mut stream = connected.map_err(Failure::Unreachable)?;
     match probe {
         // Reset, so that thousands of checks leave no connections in TIME_WAIT.
-        Probe::Tcp => Ok(stream.set_zero_linger()?),
-        Probe::Http(probe) => http::ask(probe, &mut stream).await,
+        Probe::Tcp | Probe::Exec(_) => stream.set_zero_linger()?,
+        Probe::Http(probe) => http::ask(probe, &mut stream).await?,
+        Probe::Tls(name) => tls::hello(name, &mut stream).await?,
+        Probe::Grpc { service, authority } => grpc::health(service, authority, stream).await?,
+        Probe::Postgres => databases::postgres(&mut stream).await?,
+        Probe::Mysql => databases::mysql(&mut stream).await?,
+        Probe::Redis => lines::redis(&mut stream).await?,
+        Probe::Smtp => lines::smtp(&mut stream).await?,
+        Probe::Script(steps) => lines::script(steps, &mut stream).await?,
+        Probe::Agent => return lines::agent(&mut stream).await,
     }
+    Ok(Advice::default())
 }
 
 /// Text of a server's, made fit for a log.

@@ -1,12 +1,12 @@
 //! Active checks: each server of a pool that has checks is asked again and again, beside the
 //! traffic, and its pool told what that says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex};
-use plimsoll_check::{HttpProbe, Probe, Report, Verdict};
+use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
+use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Verdict};
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::{Pool, Server};
@@ -115,6 +115,7 @@ impl Target {
             let report =
                 plimsoll_check::run(&self.probe, self.address, self.settings.timeout).await;
             self.count(&report);
+            self.heed(report.advice);
             let found = match report.verdict {
                 Verdict::Passed => Health::Up,
                 Verdict::Unfit => Health::Unfit,
@@ -142,6 +143,20 @@ impl Target {
             Verdict::Passed => count.passed.fetch_add(1, Relaxed),
             Verdict::Unfit | Verdict::Unreachable => count.failed.fetch_add(1, Relaxed),
         };
+    }
+
+    /// Does what an agent asks for; other checks ask for nothing.
+    fn heed(&self, advice: Advice) {
+        let Some(pool) = self.pool() else { return };
+        if let Some(percent) = advice.weight_percent {
+            let now = self.running.since_start(clock::now());
+            pool.balancer.set_advice(self.server, percent, now);
+        }
+        if let (Some(takes_new), Some(server)) =
+            (advice.takes_new, pool.balancer.server(self.server))
+        {
+            server.set_wish(if takes_new { Wish::Serve } else { Wish::Drain });
+        }
     }
 
     fn tell(&self, health: Health, report: &Report) {
@@ -176,6 +191,7 @@ fn rule(check: &Check) -> CheckRule {
 }
 
 fn probe(probe: &model::Probe, server: &Server) -> Probe {
+    let text = |text: &str| text.to_owned();
     match probe {
         model::Probe::Http {
             method,
@@ -185,18 +201,53 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
             header,
             body,
         } => Probe::Http(HttpProbe {
-            method: method.to_string(),
-            path: path.to_string(),
-            host: host
-                .as_ref()
-                .map_or_else(|| server.name.to_string(), ToString::to_string),
+            method: text(method),
+            path: text(path),
+            host: text(host.as_deref().unwrap_or(&server.name)),
             expect: expect.clone(),
             header: header
                 .as_ref()
-                .map(|(name, text)| (name.to_string(), text.to_string())),
-            body: body.as_ref().map(ToString::to_string),
+                .map(|(name, value)| (text(name), text(value))),
+            body: body.as_deref().map(text),
         }),
-        _ => Probe::Tcp,
+        model::Probe::Tcp => Probe::Tcp,
+        model::Probe::Tls => Probe::Tls(host_name(&server.name)),
+        model::Probe::Grpc(service) => Probe::Grpc {
+            service: text(service),
+            authority: text(&server.name),
+        },
+        model::Probe::Postgres => Probe::Postgres,
+        model::Probe::Mysql => Probe::Mysql,
+        model::Probe::Redis => Probe::Redis,
+        model::Probe::Smtp => Probe::Smtp,
+        model::Probe::Script(steps) => {
+            let step = |step: &model::Step| match step {
+                model::Step::Send(text) => Step::Send(text.as_bytes().to_vec()),
+                model::Step::Expect(text) => Step::Expect(text.as_bytes().to_vec()),
+            };
+            Probe::Script(steps.iter().map(step).collect())
+        }
+        model::Probe::Exec(words) => {
+            let (program, arguments) = words
+                .split_first()
+                .map_or(("", &[][..]), |(p, a)| (&**p, a));
+            Probe::Exec(ExecProbe {
+                program: program.into(),
+                arguments: arguments.iter().map(|word| text(word)).collect(),
+            })
+        }
+        model::Probe::Agent => Probe::Agent,
+    }
+}
+
+/// The name in `name:port`; nothing for an address, which TLS does not name (RFC 6066 §3).
+fn host_name(server: &str) -> String {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+    if is_address {
+        String::new()
+    } else {
+        host.to_owned()
     }
 }
 

@@ -63,11 +63,6 @@ fn check(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let Some(probe) = probe(reader, stmt, kind, &own) else {
         return;
     };
-    if !matches!(probe, Probe::Tcp | Probe::Http { .. }) {
-        let message = format!("`check {}` is not in this version", kind.text);
-        let problem = Diagnostic::new(&codes::NOT_YET, kind.span, message);
-        return reader.problem(problem.help("`check tcp` asks whether anything listens"));
-    }
     let check = paced(reader, probe, &common);
     if let Some(settings) = scope.settings() {
         settings.checks.get_or_insert_default().push(check);

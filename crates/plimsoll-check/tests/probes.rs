@@ -1,0 +1,150 @@
+//! Probes against servers that behave, and servers that do not.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use bytes::Bytes;
+use plimsoll_check::{HttpProbe, Probe, Report, Step, Verdict, run};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(150);
+
+fn every() -> Vec<Probe> {
+    vec![
+        Probe::Http(HttpProbe {
+            method: "GET".into(),
+            path: "/".into(),
+            host: "x".into(),
+            expect: vec![(200, 399)],
+            header: None,
+            body: None,
+        }),
+        Probe::Tls("example.com".into()),
+        grpc("app"),
+        Probe::Postgres,
+        Probe::Mysql,
+        Probe::Redis,
+        Probe::Smtp,
+        Probe::Script(vec![Step::Expect(b"hello".to_vec())]),
+        Probe::Agent,
+    ]
+}
+
+fn grpc(service: &str) -> Probe {
+    Probe::Grpc {
+        service: service.into(),
+        authority: "x:1".into(),
+    }
+}
+
+/// A server that sends these bytes to everyone, and then closes or keeps still.
+async fn saying(bytes: &'static [u8], closes: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(bytes).await; // a client that left needs nothing
+            if !closes {
+                kept.push(stream);
+            }
+        }
+    });
+    address
+}
+
+fn at(address: SocketAddr, probe: &Probe, timeout: Duration) -> impl Future<Output = Report> {
+    run(probe, address, timeout)
+}
+
+#[tokio::test]
+async fn what_is_not_the_protocol_is_unfit() {
+    let garbage: &[u8] = b"\x00\xff\x07garbage\r\nmore of it\r\n\r\n\x16\x03";
+    let zeros: &[u8] = &[0; 200_000];
+    for bytes in [b"", garbage, zeros] {
+        let address = saying(bytes, true).await;
+        for probe in every() {
+            let report = at(address, &probe, LONG).await;
+            assert_eq!(report.verdict, Verdict::Unfit, "{probe:?} {report:?}");
+            assert!(!report.detail.is_empty() && !report.detail.chars().any(char::is_control));
+        }
+    }
+}
+
+#[tokio::test]
+async fn silence_is_unfit_and_nobody_is_unreachable() {
+    let address = saying(b"", false).await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    for probe in every() {
+        let report = at(address, &probe, SHORT).await;
+        assert_eq!(report.verdict, Verdict::Unfit, "{probe:?} {report:?}");
+        let report = at(nobody, &probe, LONG).await;
+        assert_eq!(report.verdict, Verdict::Unreachable, "{probe:?} {report:?}");
+    }
+    assert_eq!(
+        at(address, &Probe::Tcp, LONG).await.verdict,
+        Verdict::Passed
+    );
+    assert_eq!(
+        at(nobody, &Probe::Tcp, LONG).await.verdict,
+        Verdict::Unreachable
+    );
+}
+
+/// A gRPC server that answers health questions with this status of a service.
+async fn health(status: u8) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((mut request, mut respond))) = connection.accept().await {
+                let asked = request.uri().path() == "/grpc.health.v1.Health/Check";
+                let asked = asked && request.headers()["content-type"] == "application/grpc";
+                tokio::spawn(async move {
+                    let message = request.body_mut().data().await.unwrap().unwrap();
+                    let known = message == Bytes::from_static(b"\0\0\0\0\x05\x0a\x03app");
+                    let answer = http::Response::builder();
+                    if !asked || !known {
+                        let refusal = answer.header("grpc-status", "5").body(()).unwrap();
+                        respond.send_response(refusal, true).unwrap();
+                        return;
+                    }
+                    let mut body = respond
+                        .send_response(answer.body(()).unwrap(), false)
+                        .unwrap();
+                    let bytes = Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]);
+                    body.send_data(bytes, false).unwrap();
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    body.send_trailers(trailers).unwrap();
+                });
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_health_service_of_grpc() {
+    let serving = health(1).await;
+    assert_eq!(
+        at(serving, &grpc("app"), LONG).await.verdict,
+        Verdict::Passed
+    );
+    let unknown = at(serving, &grpc("other"), LONG).await;
+    assert_eq!(
+        (unknown.verdict, &*unknown.detail),
+        (Verdict::Unfit, "gRPC status 5")
+    );
+    let stopped = at(health(2).await, &grpc("app"), LONG).await;
+    assert_eq!(
+        (stopped.verdict, &*stopped.detail),
+        (Verdict::Unfit, "NOT_SERVING")
+    );
+}

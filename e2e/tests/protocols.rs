@@ -1,0 +1,296 @@
+//! Checks in the protocols of real servers: each is found down before it starts, up while it runs,
+//! and down again when it is gone.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
+use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::recorder::Recorder;
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::{ports, wait};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, thread};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A Plimsoll that checks `server` with this probe.
+fn checking(server: SocketAddr, probe: &str) -> Plimsoll {
+    let text = format!(
+        "admin 127.0.0.1:{{port:admin}}\nsite * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+         pool app {{ server {server} ; check {probe} every=100ms fast=100ms timeout=2s initial=down }}\n"
+    );
+    Start::run(&text).start()
+}
+
+fn expect_state(plimsoll: &Plimsoll, server: SocketAddr, state: &str) {
+    let name =
+        format!("plimsoll_server_state{{pool=\"app\",server=\"{server}\",state=\"{state}\"}}");
+    if wait::until(SOON, || plimsoll.metric(&name)).is_none() {
+        panic!("{server} is not {state}:\n{}", plimsoll.stderr());
+    }
+}
+
+/// Has a server found down, up and down again.
+fn comes_and_goes(probe: &str, start: impl FnOnce(u16) -> Daemon) {
+    let port = ports::free();
+    let server = ports::local(port);
+    let plimsoll = checking(server, probe);
+    expect_state(&plimsoll, server, "unreachable");
+    let mut daemon = start(port);
+    daemon.wait_listening(&[port]);
+    expect_state(&plimsoll, server, "ready");
+    drop(daemon);
+    expect_state(&plimsoll, server, "unreachable");
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// A directory that another user may use as well.
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    directory
+}
+
+#[test]
+fn redis() {
+    comes_and_goes("redis", |port| {
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--requirepass",
+            "x",
+        ]);
+        Daemon::spawn("redis", "install the Debian package redis-server", command)
+    });
+}
+
+/// PostgreSQL's programs refuse to run for root.
+fn as_postgres(program: &Path) -> Command {
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .arg(program);
+    command
+}
+
+fn postgres_program(name: &str) -> PathBuf {
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").expect("install the Debian package postgresql");
+    let newest = versions
+        .map(|version| version.unwrap().path())
+        .max()
+        .unwrap();
+    newest.join("bin").join(name)
+}
+
+#[test]
+fn postgres() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    run(as_postgres(&postgres_program("initdb"))
+        .current_dir("/")
+        .args(["--no-sync", "-A", "trust", "-D"])
+        .arg(&data));
+    comes_and_goes("postgres", |port| {
+        let mut command = as_postgres(&postgres_program("postgres"));
+        command
+            .current_dir("/")
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(directory.path());
+        command.args([
+            "-p",
+            &port.to_string(),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+        ]);
+        Daemon::spawn("postgres", "install the Debian package postgresql", command)
+    });
+}
+
+#[test]
+fn mysql() {
+    let directory = directory();
+    let data = format!("--datadir={}", directory.path().join("data").display());
+    run(Command::new("mariadb-install-db").args([
+        "--no-defaults",
+        "--user=root",
+        "--skip-test-db",
+        &data,
+    ]));
+    let start = |port: u16| {
+        let mut command = Command::new("mariadbd");
+        let socket = format!("--socket={}", directory.path().join("socket").display());
+        command.args([
+            "--no-defaults",
+            "--user=root",
+            "--bind-address=127.0.0.1",
+            &data,
+            &socket,
+        ]);
+        // Ten broken logins in a row would shut our address out.
+        command.args([&format!("--port={port}"), "--max-connect-errors=3"]);
+        Daemon::spawn(
+            "mariadb",
+            "install the Debian package mariadb-server",
+            command,
+        )
+    };
+    comes_and_goes("mysql", start);
+    // Many checks later the server still talks to us.
+    let port = ports::free();
+    let plimsoll = checking(ports::local(port), "mysql");
+    let mut daemon = start(port);
+    daemon.wait_listening(&[port]);
+    let passed = format!(
+        "plimsoll_checks_total{{pool=\"app\",server=\"{}\",result=\"passed\"}}",
+        ports::local(port)
+    );
+    wait::expect("checks to pass", SOON, || {
+        plimsoll.metric(&passed).is_some_and(|count| count > 15.0)
+    });
+    expect_state(&plimsoll, ports::local(port), "ready");
+}
+
+#[test]
+fn tls() {
+    let directory = directory();
+    let (certificate, key) = (
+        directory.path().join("cert.pem"),
+        directory.path().join("key.pem"),
+    );
+    run(Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=x",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate));
+    for version in ["-tls1_2", "-tls1_3"] {
+        comes_and_goes("tls", |port| {
+            let mut command = Command::new("openssl");
+            command.args([
+                "s_server",
+                "-quiet",
+                "-www",
+                version,
+                "-accept",
+                &format!("127.0.0.1:{port}"),
+            ]);
+            command.arg("-cert").arg(&certificate).arg("-key").arg(&key);
+            Daemon::spawn("openssl", "install the Debian package openssl", command)
+        });
+    }
+    // A server without TLS is there, and is not what was asked for.
+    let plain = Recorder::start(|_| Answer::ok("plain"));
+    let plimsoll = checking(plain.address(), "tls");
+    expect_state(&plimsoll, plain.address(), "unfit");
+}
+
+/// A server that says a line, and another for each that it hears.
+fn talker(lines: &'static [&'static str]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            for line in lines {
+                let mut heard = [0; 1024];
+                // A client that has heard enough may leave.
+                if stream.write_all(line.as_bytes()).is_err() || stream.read(&mut heard).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn lines() {
+    for (probe, lines, state) in [
+        (
+            "smtp",
+            &["220-mail\r\n220 ready\r\n", "250-mail\r\n250 SIZE\r\n"][..],
+            "ready",
+        ),
+        ("smtp", &["421 busy\r\n"], "unfit"),
+        (
+            "script expect=hello send=\"who\\n\" expect=\"it is me\"",
+            &["hello\n", "it is me\n"],
+            "ready",
+        ),
+        (
+            "script expect=hello send=\"who\\n\" expect=you",
+            &["hello\n", "it is me\n"],
+            "unfit",
+        ),
+        ("agent", &["drain\n"], "drain"),
+        ("agent", &["down # disk full\n"], "unfit"),
+        ("redis", &["-LOADING\r\n"], "unfit"),
+    ] {
+        let server = talker(lines);
+        let plimsoll = checking(server, probe);
+        expect_state(&plimsoll, server, state);
+    }
+}
+
+#[test]
+fn an_agent_says_how_much_its_server_takes() {
+    let server = talker(&["50%\n"]);
+    let plimsoll = checking(server, "agent");
+    let name = format!("plimsoll_server_weight_percent{{pool=\"app\",server=\"{server}\"}}");
+    wait::expect(&name, SOON, || {
+        plimsoll
+            .metric(&name)
+            .is_some_and(|percent| (percent - 50.0).abs() < 1.5)
+    });
+}
+
+#[test]
+fn programs() {
+    let directory = directory();
+    let script = directory.path().join("check");
+    let flag = directory.path().join("well");
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = \"two words\" ] && [ -n \"$PLIMSOLL_SERVER_PORT\" ] && [ -e {} ]\n",
+        flag.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = ports::local(ports::free());
+    let plimsoll = checking(server, &format!("exec {} \"two words\"", script.display()));
+    expect_state(&plimsoll, server, "unfit");
+    fs::write(&flag, "").unwrap();
+    expect_state(&plimsoll, server, "ready");
+}
