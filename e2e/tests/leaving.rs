@@ -3,6 +3,9 @@
 use plimsoll_e2e::fault::{Fault, Mode};
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::recorder::Request;
+use plimsoll_e2e::script::{Answer, Step};
+use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::{ports, wait};
 use std::time::Duration;
 
@@ -48,4 +51,51 @@ fn a_client_that_only_stops_sending_while_we_connect_is_answered() {
     client.send(GET).unwrap();
     client.finish();
     assert_eq!(client.response("GET").status(), 504);
+}
+
+#[test]
+fn clients_that_take_a_little_of_a_gibibyte_and_leave_cost_nothing() {
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 1 << 10;
+    const CLIENTS: usize = 20;
+    for (field, line) in [
+        (format!("Content-Length: {}", PIECE * PIECES), String::new()),
+        (
+            "Transfer-Encoding: chunked".to_owned(),
+            format!("{:x}\r\n", PIECE * PIECES),
+        ),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n{line}");
+        let script = move |_: &Request| {
+            Answer::bytes(head.clone()).then(Step::Repeat(vec![b'x'; PIECE], PIECES as u64))
+        };
+        let configuration = LOGGED.replace("{connect}", "3s");
+        let stand = Stand::run(&configuration, script);
+        let (memory, descriptors) = (stand.plimsoll.resident(), stand.plimsoll.descriptors());
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut client = Raw::connect_narrow(stand.address(), 4096);
+                client.send(GET).unwrap();
+                let first = client.read_at_least(PIECE, SOON).unwrap();
+                assert!(first.len() < 2 * PIECE, "it reads slowly");
+                client
+            })
+            .collect();
+        assert_eq!(stand.upstream.open(), CLIENTS);
+        let grown = stand.plimsoll.resident().saturating_sub(memory);
+        assert!(grown < 16 << 20, "{grown} bytes grown");
+        clients.into_iter().for_each(Raw::abort);
+        let lines = stand.plimsoll.wait_log("access.log", CLIENTS, SOON);
+        for line in lines {
+            assert!(line.contains("\"reason\":\"client_aborted\""), "{line}");
+        }
+        wait::expect("no server to send any more", SOON, || {
+            stand.upstream.open() == 0
+        });
+        // Pipes are kept for the next ones, two descriptors each.
+        let kept = stand.plimsoll.descriptors().saturating_sub(descriptors);
+        assert!(kept <= 2 * CLIENTS, "{kept} descriptors kept");
+        let grown = stand.plimsoll.resident().saturating_sub(memory);
+        assert!(grown < 16 << 20, "{grown} bytes grown");
+    }
 }
