@@ -228,11 +228,7 @@ fn parse_request(
     head.method = Method::from_token(method.as_bytes());
     head.method_span = Span::locate(bytes, method.as_bytes());
     head.target = Span::locate(bytes, target.as_bytes());
-    head.version = if parser.version == Some(0) {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    head.version = version(parser.version);
     head.len = len;
     collect(bytes, parser.headers, &mut head.fields);
     Ok(Parsed::Complete)
@@ -255,14 +251,18 @@ fn parse_response(bytes: &[u8], head: &mut ResponseHead) -> Result<Parsed, BadHe
     };
     head.status = parser.code.unwrap_or_default();
     head.phrase = Span::locate(bytes, parser.reason.unwrap_or_default().as_bytes());
-    head.version = if parser.version == Some(0) {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    head.version = version(parser.version);
     head.len = len;
     collect(bytes, parser.headers, &mut head.fields);
     Ok(Parsed::Complete)
+}
+
+/// The parser takes no other version than these.
+fn version(minor: Option<u8>) -> Version {
+    match minor {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    }
 }
 
 fn collect(bytes: &[u8], lines: &[httparse::Header<'_>], fields: &mut Fields) {
