@@ -38,6 +38,12 @@ impl Fields {
             .map(|(_, v)| v.as_str())
     }
 
+    /// Returns all names, as they were sent.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| &**name).collect()
+    }
+
     /// Tells whether a value of `name` lists `token`, in any case.
     #[must_use]
     pub fn lists(&self, name: &str, token: &str) -> bool {

@@ -1,4 +1,5 @@
 //! Time limits: bytes that trickle do not move them, and each has its own answer.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::fault::{Fault, Mode, RESPONSE_HEAD};
@@ -213,30 +214,27 @@ fn a_server_that_does_not_answer_becomes_504_and_is_asked_once() {
     }
 }
 
-#[test]
-fn a_server_that_trickles_its_head_becomes_504() {
-    let fault = Fault::start(Mode::Drip(Duration::from_millis(20)));
-    let plimsoll = start("", &[fault.address()], "timeout response=200ms");
+/// What a client hears of a pool whose only server fails in this way.
+fn told(mode: Mode, pool: &str) -> (u16, String) {
+    let fault = Fault::start(mode);
+    let plimsoll = start("", &[fault.address()], pool);
     let mut client = Raw::connect(plimsoll.address());
     client.send(GET).unwrap();
     let response = client.response("GET");
-    assert_eq!(
-        (response.status(), token(&response)),
-        (504, "http_response_timeout")
-    );
+    (response.status(), token(&response).to_owned())
+}
+
+#[test]
+fn a_server_that_trickles_its_head_becomes_504() {
+    let drip = Mode::Drip(Duration::from_millis(20));
+    let told = told(drip, "timeout response=200ms");
+    assert_eq!(told, (504, "http_response_timeout".to_owned()));
 }
 
 #[test]
 fn a_server_that_is_not_reached_in_time_becomes_504() {
-    let fault = Fault::start(Mode::BlackHole);
-    let plimsoll = start("", &[fault.address()], "timeout connect=200ms");
-    let mut client = Raw::connect(plimsoll.address());
-    client.send(GET).unwrap();
-    let response = client.response("GET");
-    assert_eq!(
-        (response.status(), token(&response)),
-        (504, "connection_timeout")
-    );
+    let told = told(Mode::BlackHole, "timeout connect=200ms");
+    assert_eq!(told, (504, "connection_timeout".to_owned()));
 }
 
 #[test]
