@@ -14,7 +14,6 @@ use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::{Answer, Gate, Step};
-use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
 use plimsoll_e2e::wire::{Close, Response, Stop, Unfinished};
 use std::collections::BTreeMap;
@@ -342,47 +341,6 @@ fn no_post_reaches_a_server_twice_when_it_closes_idle_connections() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_upstream_request_along() {
-    let gate = Gate::new();
-    let stand = Stand::start({
-        let gate = gate.clone();
-        move |request| match &*request.head.target {
-            "/streaming" => Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 9000000000\r\n\r\n")
-                .then(Step::Repeat(vec![b'x'; 64 << 10], 1 << 17)),
-            _ => Answer::ok("late").after(Step::Await(gate.clone())),
-        }
-    });
-    for target in ["/waiting", "/streaming"] {
-        let before = stand.upstream.requests().len();
-        let clients: Vec<_> = (0..20)
-            .map(|_| {
-                let mut client = stand.connect();
-                client
-                    .send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
-                    .unwrap();
-                client
-            })
-            .collect();
-        wait::expect("all upstream", SOON, || {
-            stand.upstream.requests().len() == before + 20
-        });
-        clients.into_iter().for_each(Raw::abort);
-        if target == "/waiting" {
-            gate.open();
-        }
-        wait::expect("nothing in flight", SOON, || stand.upstream.open() <= 20);
-    }
-    wait::expect("the streams to end", SOON, || {
-        let ended = stand
-            .upstream
-            .connections()
-            .into_iter()
-            .filter(|c| c.end.is_some());
-        ended.count() >= 20
-    });
-}
-
-#[test]
 fn a_server_killed_under_load_costs_no_get() {
     let site = "location / { return 200 'from nginx'; }";
     let (doomed, safe) = (Nginx::start(site), Nginx::start(site));
@@ -455,50 +413,4 @@ fn a_server_that_was_passed_over_is_named_in_the_log() {
         lines.contains("\"failed_reason\":\"connection_refused\""),
         "{lines}"
     );
-}
-
-#[test]
-fn a_client_that_leaves_is_logged_as_one() {
-    let upstream = Recorder::start(|_| Answer::ok("never").after(Step::Hold));
-    let plimsoll = Start::run(LOGGED).set("server", upstream.address()).start();
-    let mut client = Raw::connect(plimsoll.address());
-    client.send(GET).unwrap();
-    wait::expect("the request upstream", SOON, || {
-        upstream.requests().len() == 1
-    });
-    client.abort();
-    let line = plimsoll.wait_log("access.log", 1, SOON).remove(0);
-    assert!(line.contains("\"reason\":\"client_aborted\""), "{line}");
-    assert!(line.contains("\"status\":499,"), "{line}");
-}
-
-#[test]
-fn a_storm_of_leaving_clients_leaves_nothing_behind() {
-    let body = "y".repeat(1_000);
-    let chunk = format!("3e8\r\n{body}\r\n").repeat(50);
-    let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n");
-    let mut stand = Stand::start(move |_| Answer::bytes(response.clone()));
-    let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{body}");
-    let complete = |stand: &Stand| {
-        let answer = stand.ask("POST", &request);
-        assert_eq!((answer.status(), answer.body.length), (200, 50_000));
-    };
-    complete(&stand);
-    let before = stand.plimsoll.descriptors();
-    for cut in (1..request.len()).step_by(3) {
-        let mut client = stand.connect();
-        client.send(&request[..cut]).unwrap();
-        client.abort();
-        let mut client = stand.connect();
-        client.send(&request).unwrap();
-        let _ = client.read_at_least(cut, SOON); // of the answer, and then away
-        client.abort();
-    }
-    complete(&stand);
-    // Kept server connections, pipes and the like are few; each lost client would be one more.
-    wait::expect("the descriptors to come back", SOON, || {
-        stand.plimsoll.descriptors() <= before + 20
-    });
-    stand.plimsoll.daemon().assert_alive();
-    assert_eq!(stand.upstream.malformed(), []);
 }
