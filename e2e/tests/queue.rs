@@ -173,3 +173,28 @@ fn a_crowd_passes_a_narrow_server_without_a_loss() {
     assert_eq!(stand.upstream.completed(), 2_000);
     expect_waiting(&stand, 0.0);
 }
+
+#[test]
+fn an_adaptive_pool_never_has_more_than_its_limit() {
+    let text = "workers 1\nadmin 127.0.0.1:{port:admin}\n\
+        site * { listen 127.0.0.1:{port} ; route { proxy app } }\n\
+        pool app { server {server} ; queue 1000 timeout=60s ; adaptive-concurrency min=2 max=6 }\n";
+    let stand = Stand::run(text, |_| Answer::ok("ok"));
+    let load = Load {
+        threads: 16,
+        expect: plimsoll_e2e::load::Expect::Any,
+        ..Load::on(stand.address())
+    };
+    let report = load.run(3_000);
+    assert_eq!(report.count(Fate::Ok), 3_000, "{report:?}");
+    // Each request that is under way has a connection of its own.
+    let connections = stand.upstream.connections().len();
+    assert!((1..=6).contains(&connections), "{connections}");
+    let limit = "plimsoll_concurrency_limit{pool=\"app\"}";
+    wait::expect(limit, SOON, || {
+        stand
+            .plimsoll
+            .metric(limit)
+            .is_some_and(|limit| (2.0..=6.0).contains(&limit))
+    });
+}

@@ -17,9 +17,13 @@ use std::time::Duration;
 const README: &str = include_str!("../../README.md");
 const SOON: Duration = Duration::from_secs(15);
 
-/// The fenced blocks of a language.
+/// The fenced blocks of a language in the README.
 fn blocks(language: &str) -> Vec<&'static str> {
-    let fenced = README.split("```").skip(1).step_by(2);
+    fenced(README, language)
+}
+
+fn fenced<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let fenced = text.split("```").skip(1).step_by(2);
     fenced
         .filter_map(|block| block.split_once('\n'))
         .filter_map(|(name, text)| (name == language).then_some(text))
@@ -61,6 +65,21 @@ fn every_configuration_is_without_fault() {
         let check = words("check --strict -c plimsoll.conf");
         assert_eq!(succeeds(&check, text), "plimsoll.conf: ok\n");
     }
+}
+
+#[test]
+fn every_configuration_of_the_guides_is_without_fault() {
+    let guides = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/how-to");
+    let mut count = 0;
+    for guide in std::fs::read_dir(guides).unwrap() {
+        let text = std::fs::read_to_string(guide.unwrap().path()).unwrap();
+        for configuration in fenced(&text, "text") {
+            let check = words("check --strict -c plimsoll.conf");
+            assert_eq!(succeeds(&check, configuration), "plimsoll.conf: ok\n");
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count}");
 }
 
 #[test]

@@ -41,8 +41,9 @@ fn connections_are_spread_over_the_workers() {
     let upstream = Recorder::echo();
     let start = Start::run(&configuration("server {server}")).set("server", upstream.address());
     let mut plimsoll = start.start();
+    // The program listens before its threads have their names.
+    wait::expect("two workers", SOON, || times(&mut plimsoll).len() == 2);
     let before = times(&mut plimsoll);
-    assert_eq!(before.len(), 2, "{before:?}");
     let load = Load {
         threads: 8,
         reuse: Reuse::Close,

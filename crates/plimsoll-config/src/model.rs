@@ -190,6 +190,9 @@ pub struct Pool {
     pub retry: Retry,
     /// Requests that wait while every server is full; `None` means they are refused.
     pub queue: Option<Queue>,
+    /// Between what the limit on requests under way follows the times of answers; `None` means that
+    /// there is no such limit.
+    pub adaptive: Option<Adaptive>,
     /// How a client is kept on its server; `None` means it is not.
     pub sticky: Option<Sticky>,
     /// Where it is written.
@@ -443,6 +446,15 @@ pub enum Excess {
     Drop,
     /// It is answered with 429, ten seconds later.
     Tarpit,
+}
+
+/// A limit on requests under way that follows the times of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adaptive {
+    /// It never falls below this.
+    pub min: u32,
+    /// It never grows above this.
+    pub max: u32,
 }
 
 /// How a client is kept on its server.

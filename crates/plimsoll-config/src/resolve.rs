@@ -307,6 +307,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .or_else(|| up.retry.clone())
             .unwrap_or_else(policy::retry_default),
         queue: own.queue.or(up.queue).unwrap_or(None),
+        adaptive: own.adaptive.or(up.adaptive).unwrap_or(None),
         sticky: own
             .sticky
             .clone()

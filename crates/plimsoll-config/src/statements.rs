@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Check, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe, Queue, Retry,
-    SameSite, Step, Sticky, StickyBy,
+    Adaptive, Check, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe,
+    Queue, Retry, SameSite, Step, Sticky, StickyBy,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -34,6 +34,16 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
             length.to_string(),
             format!("timeout={}", duration_text(timeout)),
         ],
+    });
+    out.push(match pool.adaptive {
+        None => words(["adaptive-concurrency", "off"]),
+        Some(Adaptive { min, max }) => {
+            vec![
+                "adaptive-concurrency".into(),
+                format!("min={min}"),
+                format!("max={max}"),
+            ]
+        }
     });
     out.push(match &pool.sticky {
         None => words(["sticky", "off"]),

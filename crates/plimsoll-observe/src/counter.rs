@@ -24,6 +24,11 @@ impl Counter {
         );
     }
 
+    /// Sets the value of a gauge. Only the worker that owns it may call this.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The count.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

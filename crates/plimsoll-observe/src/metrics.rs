@@ -75,6 +75,8 @@ pub struct PoolMetrics {
     pub retries: Counter,
     /// Requests that were not, because the budget was spent.
     pub retries_refused: Counter,
+    /// How many requests it may have from this worker, where that is found out.
+    pub concurrency_limit: Counter,
 }
 
 /// What is counted for a server.

@@ -264,6 +264,13 @@ impl<'a> Page<'a> {
             "Requests that were not sent once more because the budget was spent.",
         );
         self.pool_counters(labels, name, "", |pool| &pool.retries_refused);
+        let name = "plimsoll_concurrency_limit";
+        self.family(
+            name,
+            "gauge",
+            "Requests that an adaptive pool may have at once; 0 without a limit.",
+        );
+        self.pool_counters(labels, name, "", |pool| &pool.concurrency_limit);
     }
 
     fn pool_counters(

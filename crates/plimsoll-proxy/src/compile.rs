@@ -262,6 +262,7 @@ fn pool(
         keep_for: pool.keep_alive.idle,
         keep_max: usize::from(pool.keep_alive.max),
         retry: pool.retry.clone(),
+        adaptive: pool.adaptive,
         line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
 }

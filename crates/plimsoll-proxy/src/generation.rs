@@ -10,7 +10,7 @@ use plimsoll_balance::Pool as Balancer;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, ClientTimeouts, Excess, HashKey, RequestLimits, Retry, ServerTimeouts,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, RequestLimits, Retry, ServerTimeouts,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
@@ -220,6 +220,8 @@ pub struct Pool {
     pub retry: Retry,
     /// Who may wait while every server is full; nothing means nobody.
     pub line: Option<Board>,
+    /// Between what a limit on its requests follows the times of answers; nothing means none.
+    pub adaptive: Option<Adaptive>,
     /// How a client is kept on its server; nothing means that it is not.
     pub(crate) sticky: Option<Sticky>,
 }

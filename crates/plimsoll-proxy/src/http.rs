@@ -12,6 +12,7 @@ pub mod line;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod server_h1;
+pub(crate) mod throttle;
 pub(crate) mod upload;
 pub(crate) mod upstream_h1;
 pub mod walk;

@@ -18,6 +18,7 @@ use plimsoll_observe::sink::Tap;
 use crate::generation::{Generation, Pool};
 use crate::http::exchange::Scratch;
 use crate::http::line::{self, Line};
+use crate::http::throttle::Throttle;
 
 /// How often log lines leave a worker that has little to say, and lines of requests are looked at.
 const TEND: Duration = Duration::from_millis(100);
@@ -47,6 +48,8 @@ pub struct Plane {
     pub(crate) pickers: RefCell<Vec<Picker>>,
     /// What each pool may try again.
     pub(crate) budgets: RefCell<Vec<Budget>>,
+    /// How many requests each pool may have, where that is found out.
+    pub(crate) throttles: Vec<Option<Throttle>>,
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
     pub(crate) draining: Cell<bool>,
@@ -77,6 +80,11 @@ impl Plane {
             .map(|pool| Picker::new(&pool.balancer, worker.index))
             .collect();
         let workers = u32::try_from(worker.peers.count()).unwrap_or(u32::MAX);
+        let throttle = |pool: &Pool| {
+            let count = worker.peers.count();
+            pool.adaptive.map(|range| Throttle::new(range, count))
+        };
+        let throttles = generation.pools.iter().map(throttle).collect();
         let budget = |pool: &Pool| {
             let share = u32::from(pool.retry.budget) * 10;
             Budget::new(share, pool.retry.reserve.div_ceil(workers))
@@ -93,6 +101,7 @@ impl Plane {
             metrics,
             pickers: RefCell::new(pickers),
             budgets: RefCell::new(budgets),
+            throttles,
             lines,
             draining: Cell::new(false),
             crowded: Cell::new(false),
@@ -175,6 +184,7 @@ impl Plane {
         loop {
             ticks.tick().await;
             self.make_room();
+            self.note_limits();
             line::tend(&self);
             self.flush();
         }
@@ -188,6 +198,15 @@ impl Plane {
             .set(self.generation.gate.is_crowded(connections));
         if self.generation.gate.is_full(connections) {
             self.worker.deadlines.wake_all();
+        }
+    }
+
+    /// Writes down what the limits are that follow the times of answers.
+    fn note_limits(&self) {
+        for (throttle, metrics) in self.throttles.iter().zip(&self.metrics.pools) {
+            if let Some(throttle) = throttle {
+                metrics.concurrency_limit.set(throttle.limit().into());
+            }
         }
     }
 

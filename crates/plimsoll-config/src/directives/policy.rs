@@ -8,7 +8,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::Scope;
-use crate::model::{Outlier, Queue, Retry};
+use crate::model::{Adaptive, Outlier, Queue, Retry};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -78,6 +78,18 @@ pub(crate) static ROWS: &[Directive] = &[
         words: (1, 2),
         block: None,
         set: queue,
+    },
+    Directive {
+        name: "adaptive-concurrency",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "adaptive-concurrency [min=N] [max=N] | off",
+        default: "off; min=20 max=10000",
+        doc: "Finds out how many requests the pool takes at once: the limit shrinks while answers take longer than usual, and \
+              grows while they do not. Above it requests wait in the `queue`, or are refused with 503. Choose `min` so that the \
+              servers surely take it: what is usual is measured there. Each worker has its part of the limit.",
+        words: (1, 2),
+        block: None,
+        set: adaptive,
     },
 ];
 
@@ -259,4 +271,27 @@ fn queue(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
         timeout = reader.duration(value).unwrap_or(timeout);
     });
     settings.queue = length.map(|length| Some(Queue { length, timeout }));
+}
+
+fn adaptive(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let Some(settings) = scope.settings() else {
+        return;
+    };
+    if !once(reader, stmt, settings.adaptive.is_some()) {
+        return;
+    }
+    if is_off(stmt) {
+        settings.adaptive = Some(None);
+        return;
+    }
+    let (mut min, mut max) = (20, 10_000);
+    reader.options(&stmt.words, &["min", "max"], |reader, name, value| {
+        let place = if name == "min" { &mut min } else { &mut max };
+        *place = reader.number(value, 1, 10_000_000).unwrap_or(*place);
+    });
+    if min > max {
+        let message = "`min` is above `max`";
+        reader.problem(Diagnostic::new(&codes::RANGE, stmt.span, message));
+    }
+    settings.adaptive = Some(Some(Adaptive { min, max }));
 }

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use plimsoll_balance::{Outcome, ServerIndex, Slot, Tried};
+use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::cookie::Mark;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
@@ -22,6 +22,7 @@ use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
+use crate::http::select::Pick;
 use crate::http::upstream_h1;
 use crate::sticky::Sticky;
 
@@ -118,15 +119,15 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
     };
     let mut failure: Option<Failure> = None;
     loop {
-        let slot = match select_in_turn(exchange, pool, &round.tried).await {
-            Ok(slot) => slot,
+        let pick = match select_in_turn(exchange, pool, &round.tried).await {
+            Ok(pick) => pick,
             Err(turned) => return turn_away(exchange, turned, failure).await,
         };
         if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
             exchange.facts.failed = Some((server, failure.reason));
         }
-        let index = slot.index();
-        let failed = match attempt(exchange, pool, slot, &round).await {
+        let index = pick.slot.index();
+        let failed = match attempt(exchange, pool, pick, &round).await {
             Ok(ending) => return ending,
             Err(failed) => failed,
         };
@@ -217,9 +218,10 @@ fn may_repeat(exchange: &Exchange<'_>) -> bool {
 async fn attempt<'a>(
     exchange: &mut Exchange<'a>,
     pool: &'a Pool,
-    slot: Slot<'_>,
+    pick: Pick<'_>,
     round: &Round,
 ) -> Result<Ending, Failure> {
+    let Pick { slot, pass } = pick;
     let index = slot.index();
     let Some(server) = pool.servers.get(index.position()) else {
         return Err(Failure::upstream(
@@ -259,7 +261,11 @@ async fn attempt<'a>(
     let verdict = verdict(exchange, &outcome);
     let now = clock::now();
     exchange.facts.ended = Some(now);
-    if let Some(change) = slot.release(verdict, latency, plane.since_start(now)) {
+    let at = plane.since_start(now);
+    if let (Some(pass), Some(latency), Outcome::Served) = (pass, latency, verdict) {
+        pass.learn(latency, at);
+    }
+    if let Some(change) = slot.release(verdict, latency, at) {
         events::tell(plane, pool, change);
     }
     line::call_next(plane, pool);

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use plimsoll_balance::Tried;
 use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
-use plimsoll_balance::{Slot, Tried};
 use plimsoll_config::model;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
@@ -22,7 +22,8 @@ use plimsoll_net::worker::Mail;
 
 use crate::generation::Pool;
 use crate::http::exchange::Exchange;
-use crate::http::select::select;
+use crate::http::select::{Pick, select};
+use crate::http::throttle::Throttle;
 use crate::plane::Plane;
 
 /// What a pool's queue may be, and how many wait, by worker.
@@ -172,10 +173,16 @@ pub(crate) fn tend(plane: &Plane) {
         for late in line.queue.borrow_mut().expire(now) {
             late.wake(State::Shed);
         }
-        if line.called.get() == 0 && pool.balancer.has_room() {
+        if line.called.get() == 0 && has_room(plane, pool) {
             line.call(now);
         }
     }
+}
+
+/// Tells whether another request could go on from here.
+fn has_room(plane: &Plane, pool: &Pool) -> bool {
+    let throttle = plane.throttles.get(pool.index).and_then(Option::as_ref);
+    throttle.is_none_or(Throttle::has_room) && pool.balancer.has_room()
 }
 
 /// A place in the line, left when it is dropped.
@@ -227,7 +234,7 @@ impl Drop for Place<'_> {
             State::Shed => {}
         }
         // Whoever left after being called, or took one place of several, passes the call on.
-        if self.waiter.state.get() == State::Called && self.pool.balancer.has_room() {
+        if self.waiter.state.get() == State::Called && has_room(self.plane, self.pool) {
             call_next(self.plane, self.pool);
         }
     }
@@ -244,15 +251,15 @@ pub(crate) async fn select_in_turn<'a>(
     exchange: &mut Exchange<'a>,
     pool: &'a Pool,
     tried: &Tried,
-) -> Result<Slot<'a>, Turned> {
+) -> Result<Pick<'a>, Turned> {
     let turned = |reason, detail| Turned { reason, detail };
     let plane = exchange.plane;
     let line = plane.lines.get(pool.index).filter(|_| pool.line.is_some());
     let is_first = line.is_none_or(|line| !line.is_busy());
     let refusal = match select(exchange, pool, tried) {
-        Ok(slot) if is_first => return Ok(slot),
-        Ok(slot) => {
-            drop(slot); // it belongs to those who wait
+        Ok(pick) if is_first => return Ok(pick),
+        Ok(pick) => {
+            drop(pick); // it belongs to those who wait
             Reason::ConnectionLimitReached
         }
         Err(reason) => reason,
@@ -273,8 +280,8 @@ pub(crate) async fn select_in_turn<'a>(
             break Err(turned(refusal, "the queue is full"));
         };
         // A place may have come free between the look and the line; nobody would call.
-        if was_empty && let Ok(slot) = select(exchange, pool, tried) {
-            break Ok(slot);
+        if was_empty && let Ok(pick) = select(exchange, pool, tried) {
+            break Ok(pick);
         }
         match wait(exchange, &place.waiter).await {
             Waited::Called => {}
@@ -282,7 +289,7 @@ pub(crate) async fn select_in_turn<'a>(
             Waited::Left => break Err(turned(Reason::ClientAborted, "left the queue")),
         }
         match select(exchange, pool, tried) {
-            Ok(slot) => break Ok(slot),
+            Ok(pick) => break Ok(pick),
             Err(Reason::ConnectionLimitReached) => {} // another worker was faster
             Err(reason) => break Err(turned(reason, "")),
         }

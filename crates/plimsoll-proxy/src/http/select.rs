@@ -6,9 +6,33 @@ use plimsoll_http::reason::Reason;
 use crate::generation::Pool;
 use crate::http::exchange::Exchange;
 use crate::http::key;
+use crate::http::throttle::Pass;
 
-/// Picks a server that was not tried yet, and takes a slot on it.
-pub(crate) fn select<'pool>(
+/// A slot of a server, and the leave of the limit that follows the times of answers.
+#[derive(Debug)]
+pub(crate) struct Pick<'a> {
+    pub(crate) slot: Slot<'a>,
+    pub(crate) pass: Option<Pass<'a>>,
+}
+
+/// Picks a server that was not tried yet.
+pub(crate) fn select<'a>(
+    exchange: &Exchange<'a>,
+    pool: &'a Pool,
+    tried: &Tried,
+) -> Result<Pick<'a>, Reason> {
+    let pass = match exchange.plane.throttles.get(pool.index) {
+        Some(Some(throttle)) => {
+            let pass = throttle.enter();
+            Some(pass.ok_or(Reason::ConnectionLimitReached)?)
+        }
+        _ => None,
+    };
+    let slot = take_slot(exchange, pool, tried)?;
+    Ok(Pick { slot, pass })
+}
+
+fn take_slot<'pool>(
     exchange: &Exchange<'_>,
     pool: &'pool Pool,
     tried: &Tried,
