@@ -206,12 +206,14 @@ impl Plimsoll {
         self.daemon.stderr()
     }
 
-    /// Returns the lines of a log file in its directory; none if there is no such file yet.
+    /// Returns the complete lines of a log file in its directory; none if there is no such file
+    /// yet. A line may be there in part while it is being written.
     #[must_use]
     pub fn log(&self, file: &str) -> Vec<String> {
         let text = fs::read(self.directory().join(file)).unwrap_or_default();
         String::from_utf8_lossy(&text)
-            .lines()
+            .split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix('\n'))
             .map(str::to_owned)
             .collect()
     }
