@@ -1,5 +1,6 @@
 //! HTTP. [`walk`] is the life of a request, each step in a file of its own.
 
+pub(crate) mod acquire;
 pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod errors;

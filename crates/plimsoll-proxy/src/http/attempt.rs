@@ -1,23 +1,19 @@
-//! Having a server answer: connections, and what is tried again.
+//! Having a server answer, and what is tried again.
 //!
 //! A request goes to another server when the first could not be reached. A request that may have
 //! reached a server is sent again only when it is idempotent and all of it is still here (RFC 9110
 //! §9.2.2); a request that found a kept connection dead is sent again on a new one.
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::cookie::Mark;
 use plimsoll_http::reason::Reason;
-use plimsoll_net::socket::Socket;
-use plimsoll_net::{clock, connect, stream};
+use plimsoll_net::clock;
 
 use crate::events;
 use crate::generation::{Pool, Server};
+use crate::http::acquire::{Kept, acquire};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::line::{self, Turned, select_in_turn};
@@ -83,14 +79,6 @@ impl Failure {
             blame: Side::Downstream,
         }
     }
-}
-
-/// A connection to a server.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) socket: Socket,
-    /// Whether it has carried a request before.
-    pub(crate) is_reused: bool,
 }
 
 /// Where a request has been, and what may still be done for it.
@@ -367,103 +355,4 @@ async fn on_server(
         count_retry(exchange, pool);
         upstream = acquire(exchange, pool, server, Kept::Unwelcome).await?;
     }
-}
-
-/// Whether a kept connection will do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    Welcome,
-    Unwelcome,
-}
-
-/// Finds or makes a connection to `server`: of this worker, of another worker, or a new one.
-async fn acquire(
-    exchange: &mut Exchange<'_>,
-    pool: &Pool,
-    server: &Server,
-    kept: Kept,
-) -> Result<Upstream, Failure> {
-    let plane = exchange.plane;
-    let metrics = plane.metrics.pools.get(pool.index);
-    if kept == Kept::Welcome && pool.keep_max > 0 {
-        let idempotent = exchange.scratch.head.method.is_idempotent();
-        while let Some(socket) = take_kept(exchange, server).await {
-            // A request that must not be sent twice deserves a question to the kernel first.
-            if idempotent || stream::is_quiet_now(&socket) {
-                if let Some(metrics) = metrics {
-                    metrics.connections_reused.add(1);
-                }
-                return Ok(Upstream {
-                    socket,
-                    is_reused: true,
-                });
-            }
-        }
-    }
-    let began = clock::now();
-    exchange.timer.set(began + pool.timeouts.connect);
-    let connected = exchange.timer.limit(open(exchange.client, server)).await;
-    let took = clock::now().duration_since(began);
-    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
-    let socket = connected.unwrap_or_else(|_| {
-        let late = Reason::ConnectionTimeout;
-        Err(Failure::upstream(late, "", Sent::Nothing))
-    })?;
-    if let Some(metrics) = metrics {
-        metrics.connections_new.add(1);
-        metrics.connect.record(took);
-    }
-    Ok(Upstream {
-        socket,
-        is_reused: false,
-    })
-}
-
-/// Connects to `server`, for as long as the client is there. The client is looked at only when the
-/// server makes us wait.
-async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
-    let mut connected = pin!(connect::connect(&server.addresses));
-    let mut left = pin!(client.broken());
-    poll_fn(|context| match connected.as_mut().poll(context) {
-        Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| connect_failure(&error))),
-        Poll::Pending => left.as_mut().poll(context).map(|()| {
-            let detail = "while connecting to the server";
-            Err(Failure::downstream(Reason::ClientAborted, detail))
-        }),
-    })
-    .await
-}
-
-async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
-    let worker = &exchange.plane.worker;
-    if let Some(socket) = worker.idle.take(server.id, exchange.facts.started) {
-        return Some(socket);
-    }
-    let socket = worker.borrow_idle(server.id).await?;
-    let socket = Socket::new(socket);
-    stream::is_quiet(&socket).then_some(socket)
-}
-
-fn connect_failure(error: &io::Error) -> Failure {
-    use io::ErrorKind as E;
-    let (reason, detail) = match error.kind() {
-        E::ConnectionRefused => (Reason::ConnectionRefused, ""),
-        E::HostUnreachable | E::NetworkUnreachable | E::NetworkDown => {
-            (Reason::DestinationIpUnroutable, "")
-        }
-        E::TimedOut => (Reason::ConnectionTimeout, ""),
-        E::ConnectionReset | E::ConnectionAborted => {
-            (Reason::ConnectionTerminated, "reset while connecting")
-        }
-        E::AddrNotAvailable => (
-            Reason::DestinationUnavailable,
-            "no local port or address is free",
-        ),
-        _ if matches!(error.raw_os_error(), Some(23 | 24)) => (
-            Reason::DestinationUnavailable,
-            "the process is out of descriptors",
-        ),
-        _ => (Reason::ConnectionRefused, "cannot connect"),
-    };
-    Failure::upstream(reason, detail, Sent::Nothing)
 }

@@ -14,8 +14,9 @@ use plimsoll_http::request;
 use plimsoll_net::stream::Then;
 
 use crate::generation::Server;
+use crate::http::acquire::Upstream;
 use crate::http::answer::{Answer, Keep};
-use crate::http::attempt::{Failure, Sent, Terms, Upstream};
+use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::upload::{Progress, Upload};
