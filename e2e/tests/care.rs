@@ -202,3 +202,24 @@ fn a_silent_server_costs_no_more_than_one_try() {
     }
     assert_eq!(silent.connections(), 2);
 }
+
+#[test]
+fn servers_of_the_same_zone_come_first_and_tiers_before_zones() {
+    let mut servers =
+        Vec::from(["near", "far", "spare"].map(|name| Recorder::start(move |_| Answer::ok(name))));
+    let addresses: Vec<SocketAddr> = servers.iter().map(Recorder::address).collect();
+    let [near, far, spare] = addresses[..] else {
+        return;
+    };
+    let text = format!(
+        "zone here\nadmin 127.0.0.1:{{port:admin}}\n\
+         site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+         pool app {{ server {far} zone=there ; server {near} zone=here ; server {spare} zone=here backup }}\n"
+    );
+    let plimsoll = Start::run(&text).start();
+    for name in ["near", "far", "spare"] {
+        let answers: Vec<String> = (0..6).map(|_| ask(&plimsoll, GET).1).collect();
+        assert_eq!(answers, [name; 6]);
+        drop(servers.remove(0));
+    }
+}

@@ -124,7 +124,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "vip",
     "vrrp",
     "websocket",
-    "zone",
     "acme",
     "buffer",
     "api-key",

@@ -17,6 +17,7 @@ use crate::syntax::Word;
 pub(crate) struct Draft {
     pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
+    pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
@@ -101,6 +102,7 @@ pub(crate) struct ServerDraft {
     pub(crate) weight: u32,
     pub(crate) max_connections: Option<NonZeroU32>,
     pub(crate) tier: u8,
+    pub(crate) zone: Option<Box<str>>,
     pub(crate) span: Span,
 }
 

@@ -184,6 +184,9 @@ struct JsonServer {
     /// Servers of a higher tier are used only when none of a lower one may be picked.
     #[serde(default)]
     tier: u8,
+    /// Where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
 }
 
 fn one() -> u32 {
@@ -195,9 +198,7 @@ pub fn to_json(config: &Config) -> Value {
     let form = JsonConfig {
         workers: config.workers.map(Into::into),
         admin: Some(config.admin.iter().map(ToString::to_string).collect()),
-        statements: statements::connections(&config.connections)
-            .into_iter()
-            .collect(),
+        statements: statements::root(config),
         defaults: config
             .pools
             .iter()
@@ -329,6 +330,7 @@ fn json_pool(pool: &Pool) -> JsonPool {
                 weight: server.weight,
                 max_connections: server.max_connections.map(Into::into),
                 tier: server.tier,
+                zone: server.zone.as_deref().map(str::to_owned),
             })
             .collect(),
     }
@@ -522,9 +524,12 @@ impl JsonPool {
                 .max_connections
                 .map(|max| format!(" max-connections={max}"))
                 .unwrap_or_default();
+            let zone = server.zone.as_ref();
+            let zone = zone.map(|zone| format!(" zone={}", word(zone)));
+            let zone = zone.unwrap_or_default();
             let _ = writeln!(
                 out,
-                "server {} weight={} tier={}{max}",
+                "server {} weight={} tier={}{max}{zone}",
                 word(&server.address),
                 server.weight,
                 server.tier

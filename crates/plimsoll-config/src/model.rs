@@ -18,6 +18,8 @@ pub struct Config {
     pub workers: Option<NonZeroU16>,
     /// Where the admin listener (metrics) listens.
     pub admin: Vec<SocketAddr>,
+    /// Where this node is; servers of the same zone come first.
+    pub zone: Option<Box<str>>,
     /// How many connections clients may have.
     pub connections: ConnectionLimits,
     /// Sites in written order.
@@ -252,6 +254,8 @@ pub struct Server {
     pub max_connections: Option<NonZeroU32>,
     /// Servers of a higher tier are used only when none of a lower one may be picked; 1 is `backup`.
     pub tier: u8,
+    /// Where it is.
+    pub zone: Option<Box<str>>,
     /// Where it is written.
     pub place: Place,
 }

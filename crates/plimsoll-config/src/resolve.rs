@@ -67,6 +67,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     Config {
         workers,
         admin,
+        zone: draft.zone.map(|(zone, _)| zone),
         connections,
         sites,
         pools,
@@ -135,6 +136,7 @@ impl Pools {
             weight: 1,
             max_connections: None,
             tier: 0,
+            zone: None,
             span,
         };
         self.names.insert(name.clone(), index);
@@ -261,6 +263,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
         weight: server.weight,
         max_connections: server.max_connections,
         tier: server.tier,
+        zone: server.zone.clone(),
         place: place(reader, server.span),
     };
     Pool {

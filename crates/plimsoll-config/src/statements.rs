@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Adaptive, Check, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool, Probe,
-    Queue, Retry, SameSite, Step, Sticky, StickyBy,
+    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool,
+    Probe, Queue, Retry, SameSite, Step, Sticky, StickyBy,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -105,6 +105,14 @@ fn remembered(name: &str, key: &HashKey, idle: Duration, entries: u32, out: &mut
     out.push(format!("{name}={}", text::key(key)));
     out.push(format!("idle={}", duration_text(idle)));
     out.push(format!("entries={entries}"));
+}
+
+/// What the top level says besides workers and admin.
+pub(crate) fn root(config: &Config) -> Vec<Words> {
+    let zone = config.zone.as_deref().map(|zone| words(["zone", zone]));
+    zone.into_iter()
+        .chain(connections(&config.connections))
+        .collect()
 }
 
 /// How many connections clients may have; nothing when that is the default.

@@ -29,6 +29,9 @@ pub fn to_text(config: &Config) -> String {
             }
         ),
     );
+    if let Some(zone) = &config.zone {
+        put(&mut out, format_args!("zone {}\n", word(zone)));
+    }
     if let Some(statement) = statements::connections(&config.connections) {
         put(&mut out, format_args!("{}\n", statements::line(&statement)));
     }
@@ -218,6 +221,9 @@ fn write_server(server: &Server, out: &mut String) {
     }
     if let Some(max) = server.max_connections {
         put(out, format_args!(" max-connections={max}"));
+    }
+    if let Some(zone) = &server.zone {
+        put(out, format_args!(" zone={}", word(zone)));
     }
     match server.tier {
         0 => {}

@@ -49,11 +49,12 @@ pub fn compile(
         .map(|(index, s)| site(index, s, &mut logs, seed))
         .collect();
     let mut servers = 0;
+    let zone = config.zone.as_deref();
     let pools = config
         .pools
         .iter()
         .enumerate()
-        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers))
+        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, zone))
         .collect();
     let listeners = listeners(config);
     let labels = Labels {
@@ -218,6 +219,7 @@ fn pool(
     servers: &mut usize,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
     workers: usize,
+    zone: Option<&str>,
 ) -> Pool {
     let (algorithm, key) = match &pool.balance {
         Balance::RoundRobin => (Algorithm::RoundRobin, None),
@@ -233,7 +235,8 @@ fn pool(
         name: Arc::clone(&server.name),
         weight: server.weight,
         max_connections: server.max_connections,
-        tier: server.tier,
+        // Servers of other zones come after those of ours, and before the next tier.
+        tier: server.tier * 2 + u8::from(is_elsewhere(server, zone)),
     });
     let rules = Rules {
         outlier: pool.outlier.as_ref().map(outlier),
@@ -265,6 +268,11 @@ fn pool(
         adaptive: pool.adaptive,
         line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
+}
+
+/// Tells whether a server is known to be in another zone.
+fn is_elsewhere(server: &model::Server, zone: Option<&str>) -> bool {
+    zone.is_some_and(|zone| server.zone.as_deref().is_some_and(|own| own != zone))
 }
 
 fn outlier(outlier: &model::Outlier) -> OutlierRule {

@@ -16,14 +16,14 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "server",
         within: &[Context::Pool],
-        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N]",
+        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N] [zone=NAME]",
         default: "none: a pool needs at least one",
         doc: "A server of the pool. `weight` is its share of the requests (0 to 65535, default 1; 0 takes nothing \
               new). `max-connections` bounds the requests it has at once, counted exactly over all workers. Servers \
               of a higher `tier` (0 to 9, default 0) are used only when none of a lower one may be picked; `backup` is \
-              `tier=1`. A host name is resolved when the \
+              `tier=1`. With a `zone` at the top level, servers of the same `zone` come first in their tier. A host name is resolved when the \
               configuration is loaded.",
-        words: (1, 4),
+        words: (1, 5),
         block: None,
         set: server,
     },
@@ -60,15 +60,16 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         return;
     };
     let address = reader.server_address(word.into());
-    let (mut weight, mut max_connections, mut tier) = (1, None, 0);
+    let (mut weight, mut max_connections, mut tier, mut zone) = (1, None, 0, None);
     reader.options(
         options,
-        &["weight", "max-connections", "backup", "tier"],
+        &["weight", "max-connections", "backup", "tier", "zone"],
         |reader, name, value| match name {
             "weight" => weight = reader.number(value, 0, 65_535).unwrap_or(1),
             "max-connections" => {
                 max_connections = reader.number(value, 1, 1_000_000).and_then(NonZeroU32::new)
             }
+            "zone" => zone = Some(value.text.into()),
             "tier" => tier = reader.number(value, 0, 9).unwrap_or(0),
             _ => tier = 1,
         },
@@ -93,6 +94,7 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         weight,
         max_connections,
         tier,
+        zone,
         span: stmt.span,
     });
 }

@@ -69,6 +69,17 @@ pub(crate) static ROWS: &[Directive] = &[
         set: admin,
     },
     Directive {
+        name: "zone",
+        within: &[Context::Root],
+        usage: "zone NAME",
+        default: "none",
+        doc: "Where this node is: a rack, a data centre, a region. Of servers of one tier, those with the same `zone` are used \
+              first, and those of other zones when none of them may be picked.",
+        words: (1, 1),
+        block: None,
+        set: zone,
+    },
+    Directive {
         name: "connection-limit",
         within: &[Context::Root],
         usage: "connection-limit [max=N] [per-client=N] [new-per-client=N/s|N/m|N/h]",
@@ -82,6 +93,13 @@ pub(crate) static ROWS: &[Directive] = &[
         set: connection_limit,
     },
 ];
+
+fn zone(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Root(draft), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    reader.once(stmt, &mut draft.zone, word.text.as_str().into());
+}
 
 fn connection_limit(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let Scope::Root(draft) = scope else { return };
