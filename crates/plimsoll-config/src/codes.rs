@@ -209,8 +209,8 @@ its use, in any file:
     site a.example { use short }
 ";
 SNIPPET_CYCLE = "E0305":
-"A snippet uses itself, directly or through others, or snippets that use snippets multiply into more than a
-million statements. It would never end. Move what they need into a snippet that uses no other.
+"A snippet uses itself, directly or through others; or snippets use snippets more than 32 deep, or multiply into
+more than 16 MiB. It would never end. Move what they need into a snippet that uses no other.
 ";
 SNIPPET_TWICE = "E0306":
 "Two snippets have the same name. Which one is used would depend on the order of files. Rename one.

@@ -1,6 +1,7 @@
 //! From files to a draft: includes, substitutions, snippets, and each statement to its row.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Label, Severity, point};
@@ -15,13 +16,16 @@ use crate::token;
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// All files together.
 const FILES_MAX: usize = 1000;
-/// Statements that snippets may put in their places: snippets that use snippets multiply.
-const EXPANSION_MAX: usize = 1_000_000;
+/// Snippets that use snippets.
+const SNIPPET_DEPTH_MAX: usize = 32;
+/// What snippets may put in their places, in bytes: snippets that use snippets multiply.
+const EXPANSION_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Problems that are kept; the rest is counted.
 const PROBLEMS_MAX: usize = 100;
 
 struct Snippet {
-    stmts: Vec<Stmt>,
+    /// Shared: it is read once for each `use`, and a copy each time would cost their product.
+    stmts: Rc<[Stmt]>,
     span: Span,
     is_used: bool,
 }
@@ -37,7 +41,7 @@ pub(crate) struct Reader<'a> {
     uses: Vec<(String, Span)>,
     /// The files that led to the one being read.
     files: Vec<String>,
-    /// Statements that snippets have put in their places.
+    /// Bytes that snippets have put in their places.
     expanded: usize,
 }
 
@@ -208,7 +212,7 @@ impl<'a> Reader<'a> {
         self.snippets.insert(
             name,
             Snippet {
-                stmts,
+                stmts: stmts.into(),
                 span,
                 is_used: false,
             },
@@ -281,8 +285,8 @@ impl<'a> Reader<'a> {
     /// Reads the statements of a block into `scope`.
     pub(crate) fn apply(&mut self, stmts: &[Stmt], context: Context, scope: &mut Scope<'_>) {
         for stmt in stmts {
-            if self.expanded > EXPANSION_MAX {
-                return; // said once
+            if !self.expand(stmt) {
+                return;
             }
             if stmt.name.text == "use" {
                 self.use_snippet(stmt, context, scope);
@@ -294,6 +298,25 @@ impl<'a> Reader<'a> {
                 None => self.unknown(stmt, context),
             }
         }
+    }
+
+    /// Counts a statement that a snippet put in its place; tells whether there is room for it.
+    fn expand(&mut self, stmt: &Stmt) -> bool {
+        // What a statement costs beside its text.
+        const STATEMENT_BYTES: usize = 16;
+        if self.uses.is_empty() {
+            return true;
+        }
+        if self.expanded > EXPANSION_BYTES_MAX {
+            return false; // said once
+        }
+        let words = std::iter::once(&stmt.name).chain(&stmt.words);
+        self.expanded += words.fold(STATEMENT_BYTES, |sum, word| sum + word.text.len() + 1);
+        if self.expanded > EXPANSION_BYTES_MAX {
+            let message = "snippets expand to more than 16 MiB";
+            self.problem(Diagnostic::new(&codes::SNIPPET_CYCLE, stmt.span, message));
+        }
+        self.expanded <= EXPANSION_BYTES_MAX
     }
 
     fn use_snippet(&mut self, stmt: &Stmt, context: Context, scope: &mut Scope<'_>) {
@@ -315,12 +338,11 @@ impl<'a> Reader<'a> {
             );
         };
         snippet.is_used = true;
-        self.expanded = self.expanded.saturating_add(snippet.stmts.len());
-        if self.expanded > EXPANSION_MAX {
-            let message = format!("snippets expand to more than {EXPANSION_MAX} statements");
+        let stmts = Rc::clone(&snippet.stmts);
+        if self.uses.len() >= SNIPPET_DEPTH_MAX {
+            let message = format!("snippets use snippets more than {SNIPPET_DEPTH_MAX} deep");
             return self.problem(Diagnostic::new(&codes::SNIPPET_CYCLE, stmt.span, message));
         }
-        let stmts = snippet.stmts.clone();
         self.uses.push((name.text.clone(), stmt.span));
         self.apply(&stmts, context, scope);
         self.uses.pop();

@@ -83,13 +83,33 @@ fn snippets_that_multiply_end() {
         )
         .unwrap();
     }
-    let loaded = read(&text);
-    assert!(
-        loaded
-            .diagnostics
-            .iter()
-            .any(|problem| problem.code.id == "E0305")
-    );
+    assert!(has(&read(&text), "E0305"));
+}
+
+fn has(loaded: &Loaded, code: &str) -> bool {
+    loaded
+        .diagnostics
+        .iter()
+        .any(|problem| problem.code.id == code)
+}
+
+#[test]
+fn snippets_that_use_each_other_in_a_long_chain_end() {
+    let mut text = String::from("site * { use s0 ; route { respond 200 } }\n");
+    for n in 0..10_000 {
+        writeln!(text, "snippet s{n} {{ use s{} }}", n + 1).unwrap();
+    }
+    assert!(has(&read(&text), "E0305"));
+}
+
+#[test]
+fn a_large_snippet_that_is_used_often_ends() {
+    let uses = "use s\n".repeat(1 << 15);
+    let wide = format!("route /{} {{ respond 200 }}", "a".repeat(1 << 17));
+    let deep = format!("route {{ {} }}", "respond 200\n".repeat(1 << 14));
+    for part in [wide, deep] {
+        read(&format!("snippet s {{ {part} }}\nsite * {{ {uses} }}"));
+    }
 }
 
 #[test]
