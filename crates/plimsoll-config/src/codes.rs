@@ -299,6 +299,10 @@ NO_ROUTE = "W0606":
 
     route { proxy app }
 ";
+TOO_MANY_WARNINGS = "W0607":
+"There were so many warnings that only the first hundred problems are shown. The configuration can be used. A
+generated file often repeats one mistake: mend it where the file is made and run the check again.
+";
 }
 
 /// What `plimsoll explain` says of a code, in any case.

@@ -1,7 +1,8 @@
 //! The one way a configuration is laid out: four blanks a level, one blank between words. Lines,
 //! comments and the choice of quotes stay the user's.
 
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::Diagnostic;
+use crate::problems::Problems;
 use crate::source::Sources;
 use crate::syntax;
 use crate::token::{Kind, Token, tokens};
@@ -15,14 +16,11 @@ const INDENT: &str = "    ";
 pub fn format_text(name: &str, text: &str) -> Result<String, (Vec<Diagnostic>, Sources)> {
     let mut sources = Sources::default();
     let file = sources.add(name, text.to_owned());
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let tokens = tokens(file, text, &mut problems);
     syntax::statements(&tokens, &mut problems);
-    if problems
-        .iter()
-        .any(|problem| problem.severity() == Severity::Error)
-    {
-        return Err((problems, sources));
+    if problems.has_errors() {
+        return Err((problems.finish(), sources));
     }
     Ok(lay_out(text, &tokens))
 }
@@ -114,7 +112,7 @@ mod tests {
             let text = parts.concat();
             if let Ok(once) = format_text("t", &text) {
                 prop_assert_eq!(format_text("t", &once).ok(), Some(once.clone()));
-                let words = |text: &str| tokens(0, text, &mut Vec::new()).into_iter()
+                let words = |text: &str| tokens(0, text, &mut Problems::default()).into_iter()
                     .filter(|t| !matches!(t.kind, Kind::Newline | Kind::Semicolon)).map(|t| t.kind).collect::<Vec<_>>();
                 prop_assert_eq!(words(&once), words(&text));
             }

@@ -15,6 +15,7 @@ mod format;
 mod json;
 mod lint;
 pub mod model;
+mod problems;
 mod read;
 mod reference;
 mod resolve;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::codes;
-use crate::diagnostic::{Diagnostic, Label, Severity, point};
+use crate::diagnostic::{Diagnostic, Label, point};
 use crate::directive::{self, Context, Directive, NOT_YET};
 use crate::draft::{Draft, Scope};
+use crate::problems::Problems;
 use crate::source::{LoadError, Loader, Sources, Span};
 use crate::suggest::nearest;
 use crate::syntax::{self, Stmt, Word};
@@ -20,8 +21,6 @@ const FILES_MAX: usize = 1000;
 const SNIPPET_DEPTH_MAX: usize = 32;
 /// What snippets may put in their places, in bytes: snippets that use snippets multiply.
 const EXPANSION_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Problems that are kept; the rest is counted.
-const PROBLEMS_MAX: usize = 100;
 
 struct Snippet {
     /// Shared: it is read once for each `use`, and a copy each time would cost their product.
@@ -34,8 +33,7 @@ struct Snippet {
 pub(crate) struct Reader<'a> {
     pub(crate) loader: &'a dyn Loader,
     pub(crate) sources: Sources,
-    problems: Vec<Diagnostic>,
-    unseen: usize,
+    problems: Problems,
     snippets: BTreeMap<String, Snippet>,
     /// The `use` statements that led to what is being read.
     uses: Vec<(String, Span)>,
@@ -50,8 +48,7 @@ impl<'a> Reader<'a> {
         Self {
             loader,
             sources: Sources::default(),
-            problems: Vec::new(),
-            unseen: 0,
+            problems: Problems::default(),
             snippets: BTreeMap::new(),
             uses: Vec::new(),
             files: Vec::new(),
@@ -61,10 +58,6 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem, with the `use` that led to it.
     pub(crate) fn problem(&mut self, mut problem: Diagnostic) {
-        if self.problems.len() >= PROBLEMS_MAX {
-            self.unseen += 1;
-            return;
-        }
         if let Some((name, span)) = self.uses.last() {
             problem.related.push(Label {
                 span: *span,
@@ -74,28 +67,23 @@ impl<'a> Reader<'a> {
         self.problems.push(problem);
     }
 
+    /// Notes an error that takes a search to explain: it is made only if there is room for it.
+    pub(crate) fn error(&mut self, explain: impl FnOnce(&Self) -> Diagnostic) {
+        if self.problems.are_full() {
+            return self.problems.count_error();
+        }
+        let problem = explain(self);
+        self.problem(problem);
+    }
+
     /// Tells whether an error has been found.
     pub(crate) fn is_broken(&self) -> bool {
-        self.problems
-            .iter()
-            .any(|problem| problem.severity() == Severity::Error)
+        self.problems.has_errors()
     }
 
     /// All problems, with a line for those that were not kept.
-    pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, Sources) {
-        self.problems
-            .sort_by_key(|problem| (problem.primary.span.file, problem.primary.span.start));
-        if self.unseen > 0 {
-            let at = self
-                .problems
-                .last()
-                .map(|last| last.primary.span)
-                .unwrap_or_default();
-            let message = format!("{} more problems are not shown", self.unseen);
-            self.problems
-                .push(Diagnostic::new(&codes::TOO_MANY, at, message));
-        }
-        (self.problems, self.sources)
+    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Sources) {
+        (self.problems.finish(), self.sources)
     }
 
     /// Reads the file `path` and all that it includes.
@@ -167,14 +155,10 @@ impl<'a> Reader<'a> {
             self.problem(problem.help("this is not a configuration: check the path"));
             return Vec::new();
         }
-        let mut problems = Vec::new();
         let file = self.sources.add(name, String::new());
-        let tokens = token::tokens(file, &text, &mut problems);
-        let mut stmts = syntax::statements(&tokens, &mut problems);
+        let tokens = token::tokens(file, &text, &mut self.problems);
+        let mut stmts = syntax::statements(&tokens, &mut self.problems);
         self.sources.replace(file, text);
-        problems
-            .into_iter()
-            .for_each(|problem| self.problem(problem));
         self.substitute_all(&mut stmts);
         stmts
     }
@@ -295,7 +279,7 @@ impl<'a> Reader<'a> {
             match directive::find(&stmt.name.text, context) {
                 Some(row) if self.fits(stmt, row) => (row.set)(self, stmt, scope.again()),
                 Some(_) => {}
-                None => self.unknown(stmt, context),
+                None => self.error(|_| unknown(&stmt.name, context)),
             }
         }
     }
@@ -328,14 +312,7 @@ impl<'a> Reader<'a> {
             return self.problem(Diagnostic::new(&codes::SNIPPET_CYCLE, stmt.span, message));
         }
         let Some(snippet) = self.snippets.get_mut(&name.text) else {
-            let message = format!("snippet `{}` does not exist", name.text);
-            let mut problem = Diagnostic::new(&codes::SNIPPET_UNKNOWN, name.span, message);
-            if let Some(near) = nearest(&name.text, self.snippets.keys().map(String::as_str)) {
-                problem = problem.label(format!("did you mean `{near}`?"));
-            }
-            return self.problem(
-                problem.help("a snippet is written `snippet NAME { … }` at the top level"),
-            );
+            return self.error(|reader| reader.unknown_snippet(name));
         };
         snippet.is_used = true;
         let stmts = Rc::clone(&snippet.stmts);
@@ -346,6 +323,15 @@ impl<'a> Reader<'a> {
         self.uses.push((name.text.clone(), stmt.span));
         self.apply(&stmts, context, scope);
         self.uses.pop();
+    }
+
+    fn unknown_snippet(&self, name: &Word) -> Diagnostic {
+        let message = format!("snippet `{}` does not exist", name.text);
+        let mut problem = Diagnostic::new(&codes::SNIPPET_UNKNOWN, name.span, message);
+        if let Some(near) = nearest(&name.text, self.snippets.keys().map(String::as_str)) {
+            problem = problem.label(format!("did you mean `{near}`?"));
+        }
+        problem.help("a snippet is written `snippet NAME { … }` at the top level")
     }
 
     /// Checks how many words a statement has, and whether it has the block it needs.
@@ -384,49 +370,6 @@ impl<'a> Reader<'a> {
             Diagnostic::new(&codes::ARGUMENTS, stmt.span, message)
                 .help(format!("write it `{usage}`")),
         );
-    }
-
-    fn unknown(&mut self, stmt: &Stmt, context: Context) {
-        let (name, span) = (&stmt.name.text, stmt.name.span);
-        let elsewhere: Vec<&str> = directive::rows()
-            .filter(|row| row.name == name)
-            .flat_map(|row| row.within)
-            .map(|c| c.name())
-            .collect();
-        if !elsewhere.is_empty() {
-            let message = format!("`{name}` does not belong in {}", context.name());
-            let problem = Diagnostic::new(&codes::MISPLACED, span, message);
-            return self.problem(problem.help(format!("it stands in {}", elsewhere.join(" or "))));
-        }
-        if matches!(name.as_str(), "snippet" | "include") {
-            let problem = Diagnostic::new(
-                &codes::MISPLACED,
-                span,
-                format!("`{name}` stands at the top level only"),
-            );
-            return self.problem(problem.help("move it out of the block"));
-        }
-        if NOT_YET.contains(&name.as_str()) {
-            let problem = Diagnostic::new(
-                &codes::NOT_YET,
-                span,
-                format!("`{name}` is not in this version"),
-            );
-            return self
-                .problem(problem.help("remove it: what is not done must not look as if it were"));
-        }
-        let here = || {
-            directive::rows()
-                .filter(|row| row.within.contains(&context))
-                .map(|row| row.name)
-        };
-        let mut problem =
-            Diagnostic::new(&codes::UNKNOWN, span, format!("unknown directive `{name}`"));
-        if let Some(near) = nearest(name, here().chain(["use", "snippet", "include"])) {
-            problem = problem.label(format!("did you mean `{near}`?"));
-        }
-        let known: Vec<&str> = here().collect();
-        self.problem(problem.note(format!("known in {}: {}", context.name(), known.join(", "))));
     }
 
     fn substitute_all(&mut self, stmts: &mut [Stmt]) {
@@ -526,4 +469,45 @@ fn unreadable(code: &'static codes::Code, span: Span, path: &str, error: &LoadEr
             Diagnostic::new(code, span, format!("cannot read `{path}`: {why}"))
         }
     }
+}
+
+fn unknown(word: &Word, context: Context) -> Diagnostic {
+    let (name, span) = (&word.text, word.span);
+    let elsewhere: Vec<&str> = directive::rows()
+        .filter(|row| row.name == name)
+        .flat_map(|row| row.within)
+        .map(|c| c.name())
+        .collect();
+    if !elsewhere.is_empty() {
+        let message = format!("`{name}` does not belong in {}", context.name());
+        let problem = Diagnostic::new(&codes::MISPLACED, span, message);
+        return problem.help(format!("it stands in {}", elsewhere.join(" or ")));
+    }
+    if matches!(name.as_str(), "snippet" | "include") {
+        let problem = Diagnostic::new(
+            &codes::MISPLACED,
+            span,
+            format!("`{name}` stands at the top level only"),
+        );
+        return problem.help("move it out of the block");
+    }
+    if NOT_YET.contains(&name.as_str()) {
+        let problem = Diagnostic::new(
+            &codes::NOT_YET,
+            span,
+            format!("`{name}` is not in this version"),
+        );
+        return problem.help("remove it: what is not done must not look as if it were");
+    }
+    let here = || {
+        directive::rows()
+            .filter(|row| row.within.contains(&context))
+            .map(|row| row.name)
+    };
+    let mut problem = Diagnostic::new(&codes::UNKNOWN, span, format!("unknown directive `{name}`"));
+    if let Some(near) = nearest(name, here().chain(["use", "snippet", "include"])) {
+        problem = problem.label(format!("did you mean `{near}`?"));
+    }
+    let known: Vec<&str> = here().collect();
+    problem.note(format!("known in {}: {}", context.name(), known.join(", ")))
 }

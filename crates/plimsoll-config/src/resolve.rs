@@ -104,6 +104,11 @@ impl Pools {
         if let Some(address) = arguments::server_address(&target.text) {
             return self.add(target, address);
         }
+        reader.error(|_| self.unknown(target));
+        0
+    }
+
+    fn unknown(&self, target: &Word) -> Diagnostic {
         let message = format!("pool `{}` does not exist", target.text);
         let mut problem = Diagnostic::new(&codes::POOL_UNKNOWN, target.span, message);
         let known: Vec<&str> = self
@@ -122,8 +127,7 @@ impl Pools {
         };
         let name = target.text.split(':').next().unwrap_or_default();
         let help = format!("to proxy to a host name write it with a port: `proxy {name}:80`");
-        reader.problem(problem.help(help));
-        0
+        problem.help(help)
     }
 
     fn add(&mut self, target: &Word, address: crate::model::ServerAddress) -> usize {

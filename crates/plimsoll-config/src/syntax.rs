@@ -2,14 +2,12 @@
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::problems::Problems;
 use crate::source::Span;
 use crate::token::{Kind, Token};
 
 /// Blocks in blocks in blocks: deeper than this is a mistake or an attack.
 const DEPTH_MAX: usize = 64;
-
-/// Stray braces that are reported; a file with more is no configuration.
-const PROBLEMS_MAX: usize = 1000;
 
 /// A word of a statement.
 #[derive(Clone, Debug)]
@@ -32,7 +30,7 @@ pub(crate) struct Stmt {
 }
 
 /// Groups tokens into statements; goes on after an error.
-pub(crate) fn statements(tokens: &[Token], problems: &mut Vec<Diagnostic>) -> Vec<Stmt> {
+pub(crate) fn statements(tokens: &[Token], problems: &mut Problems) -> Vec<Stmt> {
     let mut parser = Parser {
         tokens,
         at: 0,
@@ -46,7 +44,7 @@ pub(crate) fn statements(tokens: &[Token], problems: &mut Vec<Diagnostic>) -> Ve
 struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
-    problems: &'a mut Vec<Diagnostic>,
+    problems: &'a mut Problems,
 }
 
 impl Parser<'_> {
@@ -58,7 +56,6 @@ impl Parser<'_> {
             match &token.kind {
                 Kind::Newline | Kind::Semicolon | Kind::Comment => {}
                 Kind::Close if open.is_some() => return stmts,
-                Kind::Close if self.problems.len() > PROBLEMS_MAX => {}
                 Kind::Close => {
                     let problem = Diagnostic::new(&codes::CLOSE, token.span, "`}` closes nothing");
                     self.problems.push(

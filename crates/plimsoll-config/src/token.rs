@@ -2,6 +2,7 @@
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, point};
+use crate::problems::Problems;
 use crate::source::{Span, offset};
 
 /// What a token is.
@@ -33,34 +34,32 @@ pub(crate) struct Token {
 }
 
 /// Splits `text`, the file number `file`, into tokens; goes on after an error.
-pub(crate) fn tokens(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Vec<Token> {
+pub(crate) fn tokens(file: u32, text: &str, problems: &mut Problems) -> Vec<Token> {
     let mut lexer = Lexer {
         file,
         text,
         at: if text.starts_with('\u{feff}') { 3 } else { 0 },
+        end: 0,
         problems,
     };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
-        if lexer.problems.len() > PROBLEMS_MAX {
-            break;
-        }
     }
     tokens
 }
 
-/// A file with more mistakes than this is no configuration, and is not read further.
-const PROBLEMS_MAX: usize = 1000;
-
-/// Longest substitution; without a bound each `${` would search the rest of the file for its end.
-const SUBSTITUTION_BYTES_MAX: usize = 4096;
+/// Longest `{…}` of an escape; without a bound each would search the rest of the line for its end.
+const ESCAPE_BYTES_MAX: usize = 10;
 
 struct Lexer<'a> {
     file: u32,
     text: &'a str,
     at: usize,
-    problems: &'a mut Vec<Diagnostic>,
+    /// The next `}` or end of line, once it was looked for: each `${` asks, and one answer serves
+    /// all that stand before it.
+    end: usize,
+    problems: &'a mut Problems,
 }
 
 impl Lexer<'_> {
@@ -175,14 +174,19 @@ impl Lexer<'_> {
 
     /// Takes `${…}` as it stands: what it means is found out when the whole word is known.
     fn substitution(&mut self, text: &mut String) {
-        let near = self.rest().bytes().take(SUBSTITUTION_BYTES_MAX);
-        let end = near.enumerate().find(|(_, b)| matches!(b, b'}' | b'\n'));
-        match end.filter(|(_, b)| *b == b'}').map(|(end, _)| end) {
-            Some(end) => {
-                text.push_str(self.rest().get(..=end).unwrap_or_default());
-                self.at += end + 1;
+        if self.end <= self.at {
+            let near = self.rest().find(['}', '\n']);
+            self.end = near.map_or(self.text.len(), |near| self.at + near);
+        }
+        match self
+            .text
+            .get(self.at..=self.end)
+            .filter(|text| text.ends_with('}'))
+        {
+            Some(whole) => {
+                text.push_str(whole);
+                self.at = self.end + 1;
             }
-            None if self.problems.len() > PROBLEMS_MAX => self.at += 2,
             None => {
                 let message = "a substitution has no `}`";
                 let problem = Diagnostic::new(&codes::SUBSTITUTION, self.span_of(2), message);
@@ -236,11 +240,13 @@ impl Lexer<'_> {
             Some('n') => text.push('\n'),
             Some('t') => text.push('\t'),
             Some('u') => {
-                let end = self.rest().find(['}', '"', '\n']).unwrap_or_default();
+                let mut near = self.rest().bytes().take(ESCAPE_BYTES_MAX);
+                let end = near.position(|b| b == b'}').unwrap_or_default();
                 let digits = self
                     .rest()
                     .get(..end)
-                    .and_then(|digits| digits.strip_prefix('{'));
+                    .and_then(|digits| digits.strip_prefix('{'))
+                    .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
                 let value = digits
                     .and_then(|digits| u32::from_str_radix(digits, 16).ok())
                     .and_then(char::from_u32);
@@ -257,9 +263,6 @@ impl Lexer<'_> {
     }
 
     fn bad_escape(&mut self, start: usize) {
-        if self.problems.len() > PROBLEMS_MAX {
-            return;
-        }
         let span = self.span(start);
         let problem = Diagnostic::new(&codes::ESCAPE, span, "unknown escape in a string");
         self.problems
