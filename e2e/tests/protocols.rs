@@ -269,11 +269,11 @@ fn lines() {
 fn an_agent_says_how_much_its_server_takes() {
     let server = talker(&["50%\n"]);
     let plimsoll = checking(server, "agent");
-    let name = format!("plimsoll_server_weight_percent{{pool=\"app\",server=\"{server}\"}}");
+    let name = format!("plimsoll_server_weight{{pool=\"app\",server=\"{server}\"}}");
     wait::expect(&name, SOON, || {
         plimsoll
             .metric(&name)
-            .is_some_and(|percent| (percent - 50.0).abs() < 1.5)
+            .is_some_and(|weight| (weight - 0.5).abs() < 0.02)
     });
 }
 

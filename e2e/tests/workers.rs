@@ -1,6 +1,7 @@
 //! Several workers are one balancer: they share the load, the limits and the idle connections.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::load::{Load, Reuse};
 use plimsoll_e2e::plimsoll::Plimsoll;
 use plimsoll_e2e::raw::{self, Raw};
@@ -198,4 +199,24 @@ fn an_idle_connection_serves_whichever_worker_needs_it() {
         }
     }
     assert_eq!(stand.upstream.completed(), 30 * AT_ONCE);
+}
+
+#[test]
+fn the_last_lines_of_the_log_are_written_before_the_end() {
+    let text = configuration("server {server}")
+        .replace("site *", "defaults { log access.log json }\nsite *");
+    let upstream = Recorder::echo();
+    let mut plimsoll = Start::run(&text).set("server", upstream.address()).start();
+    let load = Load {
+        threads: 4,
+        reuse: Reuse::Close,
+        ..Load::on(plimsoll.address())
+    };
+    let load = load.start();
+    wait::expect("load", SOON, || load.ended() > 500);
+    plimsoll.signal(Signal::TERM);
+    assert!(plimsoll.wait_exit(SOON).success());
+    load.stop();
+    // Whoever got an answer is in the log, with those whose answer nobody took any more.
+    assert!(plimsoll.log("access.log").len() >= upstream.completed());
 }

@@ -8,28 +8,28 @@ use plimsoll_control::launch::Running;
 use plimsoll_observe::prometheus::escape;
 use plimsoll_proxy::generation::Generation;
 
-type Row = (&'static str, &'static str, fn(&Server) -> u64);
+type Row = (&'static str, &'static str, fn(&Server) -> f64);
 
 const ROWS: [Row; 3] = [
     (
         "plimsoll_server_up",
         "Whether the server may receive new requests.",
         |server| {
-            u64::from(matches!(
+            f64::from(matches!(
                 server.standing(),
                 Standing::Ready | Standing::Trial
             ))
         },
     ),
     (
-        "plimsoll_server_weight_percent",
-        "How much of its weight the server takes now.",
-        |server| server.share_percent().into(),
+        "plimsoll_server_weight",
+        "The weight of the server, as much of it as it takes now.",
+        |server| f64::from(server.weight()) * f64::from(server.share_percent()) / 100.0,
     ),
     (
         "plimsoll_server_requests_in_flight",
         "Requests that the server has now.",
-        |server| server.in_flight().into(),
+        |server| f64::from(server.in_flight()),
     ),
 ];
 

@@ -3,8 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -69,7 +68,7 @@ pub struct Running {
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Starts serving `config`.
@@ -121,7 +120,7 @@ pub fn launch(config: &Config) -> Result<Running, LaunchError> {
         checks,
         start: began,
         logs,
-        threads,
+        threads: Mutex::new(threads),
     })
 }
 
@@ -175,17 +174,21 @@ impl Running {
 
     /// Tells whether every worker has ended.
     pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.workers().iter().all(JoinHandle::is_finished)
     }
 
     /// Waits for the last worker and the last log line.
-    pub fn finish(self) {
-        for thread in self.threads {
+    pub fn finish(&self) {
+        for thread in self.workers().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker ended in a panic");
             }
         }
-        self.logs.into_iter().for_each(LogFile::finish);
+        self.logs.iter().for_each(LogFile::finish);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

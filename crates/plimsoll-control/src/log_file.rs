@@ -3,9 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct LogFile {
     reopen: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl LogFile {
@@ -34,6 +34,7 @@ impl LogFile {
         let thread = thread::Builder::new()
             .name("access-log".into())
             .spawn(move || output.write_all(&drain, &asked))?;
+        let thread = Mutex::new(Some(thread));
         Ok(Self { reopen, thread })
     }
 
@@ -43,9 +44,10 @@ impl LogFile {
     }
 
     /// Waits until all that the workers handed over is written; the workers must be gone.
-    pub fn finish(self) {
+    pub fn finish(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         // A writer that panicked has nothing left to write.
-        let _ = self.thread.join();
+        let _ = thread.take().map(JoinHandle::join);
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn serve(
         let mut admin = Vec::new();
         for &address in &config.admin {
             match server::bind(address).await {
-                Ok(listener) => admin.push(listener),
+                Ok(listener) => admin.push((address, listener)),
                 // Nobody asked for it here; the traffic matters more.
                 Err(error) if is_one_liner => tracing::warn!(%address, %error, "no metrics"),
                 Err(error) => {
@@ -60,7 +60,9 @@ pub(crate) fn serve(
             }
         }
         let running = Arc::new(launch(config)?);
-        for listener in admin {
+        announce(&running);
+        for (address, listener) in admin {
+            tracing::info!("metrics on http://{address}/metrics");
             tokio::spawn(server::serve(
                 listener,
                 Arc::clone(&running),
@@ -69,7 +71,6 @@ pub(crate) fn serve(
         }
         tokio::spawn(care::watch(Arc::clone(&running)));
         checks::start(config, &running);
-        announce(config, &running);
         signals.wait(&running).await;
         tracing::info!(
             connections = running.peers.connections(),
@@ -78,21 +79,16 @@ pub(crate) fn serve(
         running.peers.drain().await;
         let drained = signals.drained(&running).await;
         tracing::info!(drained, "stopped");
-        // The admin tasks hold the data plane too, and end with the runtime.
-        match Arc::try_unwrap(running) {
-            Ok(running) if drained => running.finish(),
-            _ => {}
+        if drained {
+            running.finish(); // else workers are in the middle of something
         }
         Ok(())
     })
 }
 
-fn announce(config: &Config, running: &Running) {
+fn announce(running: &Running) {
     for listener in &running.generation.listeners {
         tracing::info!(address = %listener.address, "listening");
-    }
-    for address in &config.admin {
-        tracing::info!("metrics on http://{address}/metrics");
     }
 }
 
