@@ -216,7 +216,7 @@ fn the_last_lines_of_the_log_are_written_before_the_end() {
     wait::expect("load", SOON, || load.ended() > 500);
     plimsoll.signal(Signal::TERM);
     assert!(plimsoll.wait_exit(SOON).success());
-    load.stop();
+    let _ = load.stop();
     // Whoever got an answer is in the log, with those whose answer nobody took any more.
     assert!(plimsoll.log("access.log").len() >= upstream.completed());
 }
