@@ -86,8 +86,8 @@ NOT_TEXT = "E0111":
 shows that this is some other file, or one that was damaged. Check the path, and save it as UTF-8.
 ";
 TOO_LARGE = "E0112":
-"The file is larger than 16 MiB. The limit keeps a wrong path (a log, a disk image) from using up memory.
-A configuration of that size can be split with `include`.
+"The file is larger than 16 MiB, or all that substitutions put in is. The limit keeps a wrong path (a log, a disk
+image) from using up memory. A configuration of that size can be split with `include`.
 ";
 QUOTE = "E0113":
 "A quote stands in the middle of a word, or a quoted word goes on without a blank. Quotes begin at the

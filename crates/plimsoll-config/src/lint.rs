@@ -9,21 +9,21 @@ use crate::model::PathPattern;
 use crate::read::Reader;
 use crate::source::Span;
 
-/// Finds routes that an earlier one shadows. Each route is compared with the paths above it, not
-/// with every other route, so a hundred thousand routes take a moment.
+/// Finds routes that an earlier one shadows. Each route walks down its own path, past the routes
+/// above it, so that all of them together cost what their text does.
 pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
-    let mut exact: BTreeMap<&str, Span> = BTreeMap::new();
-    let mut below: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut paths = Paths::default();
     let mut any: Option<Span> = None;
     for route in &site.routes {
-        let first = any.or_else(|| match &route.path {
-            PathPattern::Any => None,
-            PathPattern::Exact(path) => {
-                exact.get(&**path).copied().or_else(|| shadow(&below, path))
-            }
-            PathPattern::Prefix(path) => shadow(&below, path),
-        });
-        if let Some(first) = first {
+        let (node, above) = match &route.path {
+            PathPattern::Any => (0, None),
+            PathPattern::Exact(path) | PathPattern::Prefix(path) => paths.walk(path),
+        };
+        let same = match &route.path {
+            PathPattern::Exact(_) => paths.exact.get(&node).copied(),
+            _ => None,
+        };
+        if let Some(first) = any.or(same).or(above) {
             let problem = Diagnostic::new(
                 &codes::UNREACHABLE,
                 route.span,
@@ -37,21 +37,35 @@ pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
         }
         match &route.path {
             PathPattern::Any => any = any.or(Some(route.span)),
-            PathPattern::Exact(path) => drop(exact.entry(path).or_insert(route.span)),
-            PathPattern::Prefix(path) => drop(below.entry(path).or_insert(route.span)),
+            PathPattern::Exact(_) => drop(paths.exact.entry(node).or_insert(route.span)),
+            PathPattern::Prefix(_) => drop(paths.below.entry(node).or_insert(route.span)),
         }
     }
 }
 
-/// The route that takes everything below some parent of `path`, or `path` itself.
-fn shadow(below: &BTreeMap<&str, Span>, path: &str) -> Option<Span> {
-    let parents = path
-        .match_indices('/')
-        .filter_map(|(at, _)| path.get(..=at));
-    parents
-        .filter_map(|parent| below.get(parent))
-        .next()
-        .copied()
+/// The paths of the routes seen so far, as a tree of their segments.
+#[derive(Default)]
+struct Paths<'a> {
+    /// The node that a segment leads to, with the slash at its end. The root is node 0.
+    next: BTreeMap<(usize, &'a str), usize>,
+    /// The first route that takes all requests to exactly this path.
+    exact: BTreeMap<usize, Span>,
+    /// The first route that takes all requests to what is below it.
+    below: BTreeMap<usize, Span>,
+}
+
+impl<'a> Paths<'a> {
+    /// Walks down `path` and returns its node and the topmost route that takes all below it or
+    /// below a parent.
+    fn walk(&mut self, path: &'a str) -> (usize, Option<Span>) {
+        let (mut node, mut above) = (0, None);
+        for segment in path.split_inclusive('/') {
+            let fresh = self.next.len() + 1;
+            node = *self.next.entry((node, segment)).or_insert(fresh);
+            above = above.or_else(|| self.below.get(&node).copied());
+        }
+        (node, above)
+    }
 }
 
 /// Finds pools that cannot be meant.

@@ -61,7 +61,7 @@ pub struct Site {
 }
 
 /// A host pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Host {
     /// `*`: every host that no other site of the listener names.
     Any,

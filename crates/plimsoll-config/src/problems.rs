@@ -24,9 +24,10 @@ impl Problems {
                 self.unseen_warnings += 1;
                 return;
             }
-            if !self.drop_warning() {
+            if self.are_full() {
                 return self.count_error();
             }
+            self.drop_warning();
         }
         self.warnings += usize::from(is_warning);
         self.kept.push(problem);
@@ -67,16 +68,14 @@ impl Problems {
         self.kept
     }
 
-    /// Makes room for an error; tells whether there was a warning to drop.
-    fn drop_warning(&mut self) -> bool {
+    /// Makes room for an error.
+    fn drop_warning(&mut self) {
         let is_warning = |problem: &Diagnostic| problem.severity() == Severity::Warning;
-        let Some(at) = self.kept.iter().rposition(is_warning) else {
-            return false;
-        };
-        self.kept.remove(at);
-        self.warnings -= 1;
-        self.unseen_warnings += 1;
-        true
+        if let Some(at) = self.kept.iter().rposition(is_warning) {
+            self.kept.remove(at);
+            self.warnings -= 1;
+            self.unseen_warnings += 1;
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::token;
 const INCLUDE_DEPTH_MAX: usize = 16;
 /// All files together.
 const FILES_MAX: usize = 1000;
+/// What substitutions may put in their places: a file may be named more than once.
+const SUBSTITUTION_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Snippets that use snippets.
 const SNIPPET_DEPTH_MAX: usize = 32;
 /// What snippets may put in their places, in bytes: snippets that use snippets multiply.
@@ -41,6 +43,8 @@ pub(crate) struct Reader<'a> {
     files: Vec<String>,
     /// Bytes that snippets have put in their places.
     expanded: usize,
+    /// Bytes that substitutions have put in their places.
+    substituted: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -53,6 +57,7 @@ impl<'a> Reader<'a> {
             uses: Vec::new(),
             files: Vec::new(),
             expanded: 0,
+            substituted: 0,
         }
     }
 
@@ -389,11 +394,12 @@ impl<'a> Reader<'a> {
     fn substitute(&mut self, word: &mut Word) {
         let mut out = String::new();
         let mut rest = word.text.as_str();
-        let mut problems = Vec::new();
-        while let Some((before, after)) = rest.split_once("${") {
+        while self.substituted <= SUBSTITUTION_BYTES_MAX
+            && let Some((before, after)) = rest.split_once("${")
+        {
             out.push_str(before);
             let Some((inner, after)) = after.split_once('}') else {
-                problems.push(Diagnostic::new(
+                self.problem(Diagnostic::new(
                     &codes::SUBSTITUTION,
                     word.span,
                     "a substitution has no `}`",
@@ -401,16 +407,24 @@ impl<'a> Reader<'a> {
                 break;
             };
             match self.value(inner, word.span) {
-                Ok(value) => out.push_str(&value),
-                Err(problem) => problems.push(problem),
+                Ok(value) => self.put_in(&value, word.span, &mut out),
+                Err(problem) => self.problem(problem),
             }
             rest = after;
         }
         out.push_str(rest);
         word.text = out;
-        problems
-            .into_iter()
-            .for_each(|problem| self.problem(problem));
+    }
+
+    /// Appends what takes the place of a substitution, unless it is too much.
+    fn put_in(&mut self, value: &str, span: Span, out: &mut String) {
+        self.substituted += value.len();
+        if self.substituted <= SUBSTITUTION_BYTES_MAX {
+            return out.push_str(value);
+        }
+        let message = "substitutions put in more than 16 MiB";
+        let problem = Diagnostic::new(&codes::TOO_LARGE, span, message);
+        self.problem(problem.help("check which file is named in `${file:PATH}`, and how often"));
     }
 
     #[expect(

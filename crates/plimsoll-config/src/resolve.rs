@@ -18,7 +18,7 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{arguments, lint};
+use crate::{arguments, lint, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -155,18 +155,21 @@ impl Pools {
     }
 }
 
-/// Refuses a host that two sites of one listener answer for.
+/// Refuses a host that two sites of one listener answer for. Nearly every host is written once,
+/// and then it does not matter where its site listens.
 fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
-    let mut seen: BTreeMap<(SocketAddr, String), Span> = BTreeMap::new();
+    let mut hosts: BTreeMap<&Host, Vec<(&SiteDraft, Span)>> = BTreeMap::new();
     for site in sites {
-        for address in listen(site) {
-            for (host, span) in &site.hosts {
-                let name = match host {
-                    Host::Any => "*".to_owned(),
-                    Host::Exact(name) => name.to_string(),
-                    Host::Suffix(suffix) => format!("*{suffix}"),
-                };
-                if let Some(first) = seen.insert((address, name.clone()), *span) {
+        for (host, span) in &site.hosts {
+            hosts.entry(host).or_default().push((site, *span));
+        }
+    }
+    for (host, places) in hosts.iter().filter(|(_, places)| places.len() > 1) {
+        let name = text::host(host);
+        let mut seen: BTreeMap<SocketAddr, Span> = BTreeMap::new();
+        for (site, span) in places {
+            for address in listen(site) {
+                if let Some(first) = seen.insert(address, *span) {
                     let message = format!("two sites answer for `{name}` on {address}");
                     let problem = Diagnostic::new(&codes::HOST_TWICE, *span, message);
                     reader.problem(

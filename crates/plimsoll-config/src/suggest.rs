@@ -1,14 +1,21 @@
 //! "Did you mean": the known word nearest to a wrong one.
 
+/// The distance costs the product of the lengths.
+const WORD_CHARS_MAX: usize = 40;
+/// Words of about the same length that are looked at.
+const CANDIDATES_MAX: usize = 1000;
+
 /// The word in `known` that is nearest to `word`, if one is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
-    if length > 64 {
-        return None; // the distance costs the product of the lengths
+    if length > WORD_CHARS_MAX {
+        return None;
     }
     let most = (length / 3).max(1);
     let ranked = known
         .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= most)
+        .take(CANDIDATES_MAX)
         .map(|candidate| (distance(word, candidate), candidate));
     let best = ranked.min_by_key(|(distance, _)| *distance)?;
     (best.0 <= most).then_some(best.1)

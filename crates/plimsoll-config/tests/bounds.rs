@@ -39,7 +39,7 @@ fn assert_shown_is_bounded(problems: &[Diagnostic], sources: &Sources) {
 
 #[test]
 fn hostile_shapes_end() {
-    let many = 1 << 17;
+    let many = 1 << 18;
     for text in [
         "{".repeat(many),
         "}".repeat(many),
@@ -82,6 +82,61 @@ fn hostile_shapes_end() {
     ] {
         read(&text);
     }
+}
+
+#[test]
+fn many_unknown_names_among_many_known_ones_end() {
+    let (mut text, mut routes, mut uses) = (String::new(), String::new(), String::new());
+    for n in 0..3_000 {
+        writeln!(text, "pool some-pool-{n} {{ server a:80 }}").unwrap();
+        writeln!(text, "snippet some-snippet-{n} {{ log off }}").unwrap();
+        writeln!(routes, "route /{n} {{ proxy other-pool-{n} }}").unwrap();
+        writeln!(uses, "use other-snippet-{n}").unwrap();
+    }
+    read(&format!("{text} site a {{ {uses} }} site b {{ {routes} }}"));
+}
+
+#[test]
+fn deep_paths_end() {
+    let deep = "/a".repeat(1 << 16);
+    let below = "route /{}/* { respond 200 }\n";
+    read(&format!(
+        "site * {{ route {deep}/* {{ respond 200 }}\nroute {deep}/b {{ respond 200 }} }}"
+    ));
+    let many: String = (0..1_000)
+        .map(|n| below.replace("{}", &"a/".repeat(n % 100)))
+        .collect();
+    read(&format!("site * {{ {many} }}"));
+}
+
+#[test]
+fn many_hosts_at_many_addresses_end() {
+    let hosts: String = (0..5_000).map(|n| format!("h{n} ")).collect();
+    let listen: String = (0..5_000)
+        .map(|n| format!("listen 127.0.{}.{}:80\n", n / 256, n % 256))
+        .collect();
+    let site = format!("site {hosts} {{ {listen} route {{ respond 200 }} }}\n");
+    assert!(has(&read(&site), "E0204"), "a site has only so many");
+    let text = format!("site {hosts} {{ listen :81 ; route {{ respond 200 }} }}\n").repeat(2);
+    assert!(has(&read(&text), "E0315"));
+}
+
+#[test]
+fn a_large_file_that_is_put_in_often_ends() {
+    struct Large;
+    impl Loader for Large {
+        fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
+            Ok(vec![b'a'; 1 << 20])
+        }
+        fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
+            Ok(Vec::new())
+        }
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+    let text = format!("respond 200 {}", "${file:x}".repeat(10_000));
+    assert!(has(&load_text("bounds", &text, &Large), "E0112"));
 }
 
 #[test]

@@ -8,6 +8,9 @@ use crate::model::PathPattern;
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
+/// Addresses of one site, on one line or on many.
+const LISTEN_MAX: usize = 64;
+
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "listen",
@@ -16,7 +19,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: ":80",
         doc: "Where the site listens: `:8080` is every address of the machine, IPv4 and IPv6; `127.0.0.1:8080` and \
               `[::1]:8080` are one address. Sites may share a listener; the host of a request decides between them.",
-        words: (1, 64),
+        words: (1, LISTEN_MAX),
         block: None,
         set: listen,
     },
@@ -46,6 +49,12 @@ fn listen(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
                 let message = format!("the site listens on `{}` twice", word.text);
                 let problem = Diagnostic::new(&codes::REPEATED, word.span, message);
                 reader.problem(problem.related(*first, "first here"));
+            }
+            None if site.listen.len() >= LISTEN_MAX => {
+                let message = format!("the site listens on more than {LISTEN_MAX} addresses");
+                let problem = Diagnostic::new(&codes::ARGUMENTS, word.span, message);
+                let help = "`listen :80` listens on every address of the machine";
+                return reader.problem(problem.help(help));
             }
             None => site.listen.push((address, word.span)),
         }
