@@ -101,6 +101,12 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_order_mark_at_the_start_goes() {
+        let text = "\u{feff}\u{feff}a b\n";
+        assert_eq!(format_text("t", text).ok().as_deref(), Some("a b\n"));
+    }
+
+    #[test]
     fn what_is_not_well_formed_is_left_alone() {
         assert!(format_text("t", "site a {").is_err());
     }

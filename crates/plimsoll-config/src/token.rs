@@ -38,7 +38,7 @@ pub(crate) fn tokens(file: u32, text: &str, problems: &mut Problems) -> Vec<Toke
     let mut lexer = Lexer {
         file,
         text,
-        at: if text.starts_with('\u{feff}') { 3 } else { 0 },
+        at: text.len() - text.trim_start_matches('\u{feff}').len(),
         end: 0,
         problems,
     };
