@@ -117,7 +117,7 @@ impl Sticky {
         }
     }
 
-    /// Remembers that the client of this request was served by `server`, where that is remembered.
+    /// Remembers that the client of this request is at `server`, where that is remembered.
     pub(crate) fn remember(&self, exchange: &Exchange<'_>, server: ServerIndex) {
         let now = exchange.plane.since_start(exchange.facts.started);
         if let By::Key(key, bonds) = &self.by {

@@ -240,10 +240,11 @@ async fn attempt<'a>(
             mark: sticky.mark(exchange, index),
         }),
     };
-    let outcome = on_server(exchange, pool, server, &terms).await;
-    if let (Ok(_), Some(sticky)) = (&outcome, &pool.sticky) {
+    if let Some(sticky) = &pool.sticky {
+        // Before the client can have an answer, and come back with its next request.
         sticky.remember(exchange, index);
     }
+    let outcome = on_server(exchange, pool, server, &terms).await;
     let latency = exchange.facts.first_byte;
     count_answer(exchange, pool, index.position());
     let verdict = verdict(exchange, &outcome);
