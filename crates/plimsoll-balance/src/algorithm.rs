@@ -5,10 +5,11 @@ pub(crate) mod least_connections;
 pub(crate) mod least_time;
 mod maglev;
 pub(crate) mod random;
-mod ring;
+pub(crate) mod ring;
 pub(crate) mod round_robin;
+pub(crate) mod schedule;
 pub(crate) mod two_choices;
-mod walk;
+pub(crate) mod walk;
 
 use crate::pool::ServerIndex;
 use crate::server::Server;
@@ -26,9 +27,11 @@ pub enum Algorithm {
     Random,
     /// The less loaded of two random ones.
     TwoChoices,
-    /// The one with the fewest requests in flight for its weight.
+    /// The one with the fewest requests in flight for its weight; of more than 64 servers, the best
+    /// of some random ones.
     LeastConnections,
-    /// The one that should answer first, by its latency and its requests in flight.
+    /// The one that should answer first, by its latency and its requests in flight; of more than
+    /// 64 servers, the best of some random ones.
     LeastTime,
     /// The first that has room, in the order of the configuration.
     First,

@@ -1,5 +1,8 @@
 //! The interface: a worker's picker chooses a server and takes a slot on it.
 
+use crate::algorithm::ring::Known;
+use crate::algorithm::schedule::Schedule;
+use crate::algorithm::walk::WHOLE_MAX;
 use crate::algorithm::{Algorithm, least_connections, least_time, round_robin};
 use crate::algorithm::{Table, first, random, two_choices};
 use crate::eligible::{Eligibility, Rule, eligibility};
@@ -67,6 +70,10 @@ impl std::error::Error for Refusal {}
 pub struct Picker {
     /// The running weights of round-robin by server index; empty for other algorithms.
     running: Box<[i64]>,
+    /// By tier: the turns of round-robin, where a tier is too large for running weights.
+    schedules: Box<[Schedule]>,
+    /// By tier: what the servers of a ring have together.
+    known: Box<[Known]>,
     /// Where the next scan starts, so that equal servers take turns.
     cursor: usize,
 }
@@ -78,23 +85,44 @@ impl Picker {
     /// on the first server.
     #[must_use]
     pub fn new(pool: &Pool, worker: usize) -> Self {
-        let turns = match pool.algorithm() {
-            Algorithm::RoundRobin => pool.servers().len(),
-            _ => 0,
+        let is_round_robin = pool.algorithm() == Algorithm::RoundRobin;
+        let turns = if is_round_robin {
+            pool.servers().len()
+        } else {
+            0
+        };
+        let schedule = |tier: &Tier| match tier.members.len() {
+            WHOLE_MAX.. if is_round_robin => Schedule::new(pool, tier),
+            _ => Schedule::default(),
         };
         let mut picker = Self {
             running: vec![0; turns].into_boxed_slice(),
+            schedules: pool.tiers().iter().map(schedule).collect(),
+            known: vec![Known::default(); pool.tiers().len()].into(),
             cursor: worker,
         };
-        if turns > 0 {
+        if is_round_robin {
             let none = Tried::new();
-            for tier in pool.tiers() {
+            for (rank, tier) in pool.tiers().iter().enumerate() {
                 for _ in 0..worker {
-                    round_robin::choose(&mut picker.running, pool, tier, Rule::usual(&none));
+                    picker.take_turn(pool, rank, tier, Rule::usual(&none));
                 }
             }
         }
         picker
+    }
+
+    fn take_turn(
+        &mut self,
+        pool: &Pool,
+        rank: usize,
+        tier: &Tier,
+        rule: Rule<'_>,
+    ) -> Option<ServerIndex> {
+        match self.schedules.get_mut(rank) {
+            Some(schedule) if tier.members.len() >= WHOLE_MAX => schedule.choose(pool, rule),
+            _ => round_robin::choose(&mut self.running, pool, tier, rule),
+        }
     }
 
     /// Chooses a server of `pool` and takes a slot on it. Backups are asked only when no other
@@ -143,11 +171,11 @@ impl Picker {
             now: ask.now,
             rule,
         };
-        for tier in pool.tiers() {
+        for (rank, tier) in pool.tiers().iter().enumerate() {
             // A choice fails only when another worker took the server's last slot in between.
             // The bound makes the loop end even if slots come and go all the time.
             for _ in 0..=tier.members.len() {
-                let Some(index) = self.choose(pool, tier, &search) else {
+                let Some(index) = self.choose(pool, rank, tier, &search) else {
                     break;
                 };
                 if let Some(slot) = pool
@@ -161,9 +189,15 @@ impl Picker {
         None
     }
 
-    fn choose(&mut self, pool: &Pool, tier: &Tier, search: &Search<'_>) -> Option<ServerIndex> {
+    fn choose(
+        &mut self,
+        pool: &Pool,
+        rank: usize,
+        tier: &Tier,
+        search: &Search<'_>,
+    ) -> Option<ServerIndex> {
         match (&tier.table, pool.algorithm()) {
-            (Table::Ring(ring), _) => ring.choose(pool, tier, search),
+            (Table::Ring(ring), _) => ring.choose(self.known.get_mut(rank)?, pool, tier, search),
             (Table::Maglev(maglev), _) => maglev.choose(pool, tier, search),
             (Table::Weights(weights), Algorithm::TwoChoices) => {
                 two_choices::choose(weights, pool, tier, search)
@@ -176,7 +210,7 @@ impl Picker {
                 least_time::choose(&mut self.cursor, pool, tier, search)
             }
             (Table::None, Algorithm::First) => first::choose(pool, tier, search),
-            (Table::None, _) => round_robin::choose(&mut self.running, pool, tier, search.rule),
+            (Table::None, _) => self.take_turn(pool, rank, tier, search.rule),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The fewest requests in flight for its weight, counting the one to be placed.
 
-use super::walk::in_turn;
+use super::walk::least;
 use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 
@@ -12,7 +12,7 @@ pub(crate) fn choose(
 ) -> Option<ServerIndex> {
     // Compares (load + 1) / weight without a division: both products fit, 33 bits by 32.
     let less = |&(load, weight): &(u64, u64), &(best, of): &(u64, u64)| load * of < best * weight;
-    in_turn(cursor, pool, tier, search, less, |server| {
+    least(cursor, pool, tier, search, less, |server| {
         (
             u64::from(server.in_flight()) + 1,
             u64::from(server.weight()),

@@ -1,6 +1,6 @@
 //! The server that should answer first: expected latency x (requests in flight + 1) / weight.
 
-use super::walk::in_turn;
+use super::walk::least;
 use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
@@ -17,7 +17,7 @@ pub(crate) fn choose(
     search: &Search<'_>,
 ) -> Option<ServerIndex> {
     let less = |cost: &f64, best: &f64| cost < best;
-    in_turn(cursor, pool, tier, search, less, |server| {
+    least(cursor, pool, tier, search, less, |server| {
         cost(server, search.now)
     })
 }

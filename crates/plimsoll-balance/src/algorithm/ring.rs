@@ -23,6 +23,7 @@ const POINTS_MAX: u64 = 1 << 20;
 pub(crate) struct Ring {
     hashes: Box<[u64]>,
     owners: Box<[ServerIndex]>,
+    index: Index,
 }
 
 impl Ring {
@@ -44,6 +45,7 @@ impl Ring {
         points.sort_by_key(|&(hash, _)| hash);
         let (hashes, owners): (Vec<_>, Vec<_>) = points.into_iter().unzip();
         Self {
+            index: Index::of(&hashes),
             hashes: hashes.into(),
             owners: owners.into(),
         }
@@ -51,21 +53,65 @@ impl Ring {
 
     pub(crate) fn choose(
         &self,
+        known: &mut Known,
         pool: &Pool,
         tier: &Tier,
         search: &Search<'_>,
     ) -> Option<ServerIndex> {
-        let start = self.hashes.partition_point(|&hash| hash < search.key);
+        let start = self.index.find(&self.hashes, search.key);
         let (before, after) = self.owners.split_at_checked(start)?;
         let owners = after.iter().chain(before).copied();
-        // Summed at the first server that has load: most keys of a calm pool never need it.
         let loads = std::cell::OnceCell::new();
+        let known = std::cell::RefCell::new(known);
         along(owners, pool, tier, search, |server| {
+            // Most keys of a calm pool never need to know.
             server.in_flight() == 0
                 || loads
-                    .get_or_init(|| Loads::sum(pool, tier))
+                    .get_or_init(|| known.borrow_mut().loads(pool, tier))
                     .has_room_on(server)
         })
+    }
+}
+
+/// Where the hashes begin that share their first bits: they are spread evenly, so each such group is
+/// a few hashes, and a key is found with two looks into memory instead of one a bit.
+#[derive(Debug)]
+struct Index {
+    /// How many bits of a hash are not the first ones.
+    shift: u32,
+    /// By first bits, and the end.
+    starts: Box<[u32]>,
+}
+
+/// Hashes in a group, in the mean.
+const GROUP: usize = 4;
+
+impl Index {
+    fn of(hashes: &[u64]) -> Self {
+        let bits = (hashes.len() / GROUP).max(2).ilog2();
+        let shift = u64::BITS - bits;
+        let groups = 1_u64 << bits;
+        let start = |group: u64| {
+            let at = hashes.partition_point(|&hash| hash >> shift < group);
+            u32::try_from(at).unwrap_or(u32::MAX) // invariant: at most POINTS_MAX and a few
+        };
+        Self {
+            shift,
+            starts: (0..=groups).map(start).collect(),
+        }
+    }
+
+    /// Returns the place of the first hash that is not below `key`.
+    fn find(&self, hashes: &[u64], key: u64) -> usize {
+        let group = usize::try_from(key >> self.shift).unwrap_or(usize::MAX);
+        let at = |group: usize| {
+            self.starts
+                .get(group)
+                .map_or(hashes.len(), |&start| start as usize)
+        };
+        let (start, end) = (at(group), at(group.saturating_add(1)));
+        let within = hashes.get(start..end).unwrap_or_default();
+        start + within.partition_point(|&hash| hash < key)
     }
 }
 
@@ -80,6 +126,30 @@ fn place(server: &Server, point: u64) -> u64 {
     hash::mix(server.name_hash() ^ hash::mix(point))
 }
 
+/// What all servers of a tier have together, as one worker knows it. Summed anew after a part of
+/// as many picks as there are servers: until then it is off by that part of a request a server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    loads: Loads,
+    picks_left: usize,
+}
+
+/// The part: an eighth.
+const PICKS_PER_SERVER: usize = 8;
+
+impl Known {
+    fn loads(&mut self, pool: &Pool, tier: &Tier) -> Loads {
+        if self.picks_left == 0 {
+            self.loads = Loads::sum(pool, tier);
+            self.picks_left = tier.members.len() / PICKS_PER_SERVER;
+        } else {
+            self.picks_left -= 1;
+        }
+        self.loads
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Loads {
     in_flight: u64,
     weight: u64,
@@ -110,5 +180,24 @@ impl Loads {
         let fair = u128::from(self.in_flight + 1) * u128::from(server.weight()) * 5;
         let bound = fair.div_ceil(u128::from(self.weight.max(1)) * 4);
         u128::from(server.in_flight()) < bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_finds_what_a_search_finds() {
+        for count in [0_u64, 1, 2, 7, 1000] {
+            let mut hashes: Vec<u64> = (0..count).map(|n| hash::mix(n / 2)).collect();
+            hashes.sort_unstable();
+            let index = Index::of(&hashes);
+            let keys = (0..2000).map(|n| hash::mix(n + 77));
+            for key in keys.chain(hashes.iter().copied()).chain([0, 1, u64::MAX]) {
+                let expected = hashes.partition_point(|&hash| hash < key);
+                assert_eq!(index.find(&hashes, key), expected, "{count} {key}");
+            }
+        }
     }
 }

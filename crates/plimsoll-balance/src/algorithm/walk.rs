@@ -1,14 +1,69 @@
-//! Two ways past the servers that several algorithms share.
+//! Ways past the servers that several algorithms share.
 
-use crate::hash::mix;
+use crate::hash::{mix, scale};
 use crate::pick::Search;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Server;
 
+/// A tier with more servers than this is not looked at as a whole.
+pub(crate) const WHOLE_MAX: usize = 64;
+
+/// How many servers of a larger tier are looked at. Two would do (Mitzenmacher, "The Power of Two
+/// Choices", 2001); with these the waits are close to those of looking at all.
+const SAMPLE: u64 = 5;
+
+/// Returns the eligible server of least cost; of a large tier, the best of some random ones.
+#[inline]
+pub(super) fn least<C>(
+    cursor: &mut usize,
+    pool: &Pool,
+    tier: &Tier,
+    search: &Search<'_>,
+    less: impl Fn(&C, &C) -> bool,
+    cost: impl Fn(&Server) -> C,
+) -> Option<ServerIndex> {
+    if tier.members.len() > WHOLE_MAX
+        && let Some(index) = sampled(pool, tier, search, &less, &cost)
+    {
+        return Some(index);
+    }
+    in_turn(cursor, pool, tier, search, less, cost)
+}
+
+fn sampled<C>(
+    pool: &Pool,
+    tier: &Tier,
+    search: &Search<'_>,
+    less: impl Fn(&C, &C) -> bool,
+    cost: impl Fn(&Server) -> C,
+) -> Option<ServerIndex> {
+    let mut best: Option<(ServerIndex, C)> = None;
+    for step in 0..SAMPLE {
+        let at = scale(
+            mix(search.random.wrapping_add(step)),
+            tier.members.len() as u64,
+        );
+        let Some(&index) = usize::try_from(at).ok().and_then(|at| tier.members.get(at)) else {
+            continue;
+        };
+        let Some(server) = pool
+            .server(index)
+            .filter(|server| search.rule.admits(index, server))
+        else {
+            continue;
+        };
+        let cost = cost(server);
+        if best.as_ref().is_none_or(|(_, least)| less(&cost, least)) {
+            best = Some((index, cost));
+        }
+    }
+    best.map(|(index, _)| index)
+}
+
 /// Returns the eligible server of least cost. Among equal ones, the next after the last that was
 /// taken, so that they take turns.
 #[inline]
-pub(super) fn in_turn<C>(
+fn in_turn<C>(
     cursor: &mut usize,
     pool: &Pool,
     tier: &Tier,

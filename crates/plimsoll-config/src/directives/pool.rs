@@ -35,7 +35,8 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "How a server is picked. `round-robin` takes turns by weight, smoothly; `random` draws by weight; \
               `two-choices` takes the less loaded of two random servers; `least-connections` the one with the fewest \
               requests for its weight; `least-time` the one with the lowest recent latency for its load; `first` the \
-              first in written order that has room. `hash KEY` and `maglev KEY` send equal keys to the same server, \
+              first in written order that has room. In a tier of more than 64 servers, `least-connections` and \
+              `least-time` take the best of five random ones. `hash KEY` and `maglev KEY` send equal keys to the same server, \
               on every node alike, and move few keys when a server leaves; `hash` bounds the load of each server. \
               KEY is one of `client-ip`, `host`, `path`, `uri`, `query:NAME`, `header:NAME`, `cookie:NAME`.",
         words: (1, 2),
