@@ -223,3 +223,33 @@ fn servers_of_the_same_zone_come_first_and_tiers_before_zones() {
         drop(servers.remove(0));
     }
 }
+
+#[test]
+fn a_server_that_comes_and_goes_costs_no_idempotent_request() {
+    let steady = Recorder::echo();
+    let flapping = Recorder::echo();
+    let address = flapping.address();
+    let plimsoll = pool(
+        &[address, steady.address()],
+        "check tcp every=50ms fast=50ms timeout=50ms",
+    );
+    let load = Load {
+        threads: 4,
+        ..Load::on(plimsoll.address())
+    };
+    let load = load.start();
+    let mut flapping = Some(flapping);
+    for _ in 0..10 {
+        let before = load.ended();
+        wait::expect("load", SOON, || load.ended() > before + 200);
+        flapping = match flapping.take() {
+            Some(_) => None,
+            None => Some(Recorder::start_at(address, |request| {
+                Answer::ok(request.head.fields.first("x-load-id").unwrap_or_default())
+            })),
+        };
+    }
+    let report = load.stop();
+    drop(flapping);
+    report.assert_all_ok();
+}

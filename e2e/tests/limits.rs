@@ -35,6 +35,14 @@ fn a_rate_is_counted_over_all_workers_and_refused_with_429() {
         refused.field("proxy-status").unwrap(),
         "plimsoll; error=http_request_denied"
     );
+    assert_eq!(
+        refused.field("ratelimit-policy").unwrap(),
+        "\"limit\";q=10;w=3600"
+    );
+    assert_eq!(
+        refused.field("ratelimit").unwrap(),
+        format!("\"limit\";r=0;t={after}")
+    );
     assert_eq!(stand.upstream.completed(), 10);
     let limited = "plimsoll_limited_total{site=\"a.example\"}";
     wait::expect(limited, SOON, || {

@@ -179,8 +179,15 @@ fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
                 LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
             }
         };
+        let policy = match limit.of {
+            Limited::Rate { count, per, .. } => {
+                format!("\"limit\";q={count};w={}", per.as_secs())
+            }
+            Limited::Concurrent(most) => format!("\"limit\";q={most};qu=\"concurrent-requests\""),
+        };
         Limiter {
             table,
+            policy: policy.into(),
             by: limit.by.clone(),
             action: limit.action,
             seed,

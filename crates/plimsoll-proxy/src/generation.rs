@@ -184,6 +184,8 @@ pub struct Limiter {
     pub(crate) by: Option<HashKey>,
     /// What becomes of a request above it.
     pub(crate) action: Excess,
+    /// What a client is told of it: `RateLimit-Policy`.
+    pub(crate) policy: Box<str>,
     /// Secret, so that nobody can choose keys that meet in one place of the table.
     pub(crate) seed: u64,
 }

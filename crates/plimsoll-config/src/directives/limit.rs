@@ -18,8 +18,8 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     doc: "How many requests each value of KEY may make in a time, `burst` of them at once, or have under way at once with \
           `concurrent`. KEY is as in `balance`, or `all` for one limit over all requests; an IPv6 client counts by its /64, and \
           requests that lack what KEY names count as one. \
-          Those of the site come before those of the route, in written order. What is above is refused with 429 and \
-          `Retry-After`; `drop` closes the connection without an answer, `tarpit` answers ten seconds later. All workers share \
+          Those of the site come before those of the route, in written order. What is above is refused with 429, \
+          `Retry-After` and the `RateLimit` fields; `drop` closes the connection without an answer, `tarpit` answers ten seconds later. All workers share \
           the count. The table holds `entries` keys and no more: with more active ones than that, the ones furthest from their \
           limit are forgotten.",
     words: (1, 5),

@@ -34,14 +34,17 @@ impl Drop for Held<'_> {
 
 /// A request above a limit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Above {
-    action: Excess,
+pub(crate) struct Above<'a> {
+    rule: &'a Limiter,
     /// When it would be allowed.
     retry_after: Duration,
 }
 
 /// Counts the request against `rules`.
-pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rules: &'a [Limiter]) -> Result<(), Above> {
+pub(crate) fn count<'a>(
+    exchange: &mut Exchange<'a>,
+    rules: &'a [Limiter],
+) -> Result<(), Above<'a>> {
     for rule in rules {
         let key = match &rule.by {
             None => rule.seed,
@@ -49,10 +52,7 @@ pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rules: &'a [Limiter]) -> Re
             Some(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
             Some(by) => key::hash_of(exchange, by, rule.seed),
         };
-        let above = |retry_after| Above {
-            action: rule.action,
-            retry_after,
-        };
+        let above = |retry_after| Above { rule, retry_after };
         match &rule.table {
             LimitTable::Rate(table) => {
                 let now = exchange.plane.since_start(exchange.facts.started);
@@ -73,14 +73,14 @@ pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rules: &'a [Limiter]) -> Re
 }
 
 /// Does with a request above a limit what the limit says.
-pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above) -> Ending {
+pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above<'_>) -> Ending {
     if let Some(site) = exchange.facts.site
         && let Some(metrics) = exchange.plane.metrics.sites.get(site.index)
     {
         metrics.limited.add(1);
     }
     let reason = Reason::HttpRequestDenied;
-    match above.action {
+    match above.rule.action {
         Excess::Drop => {
             exchange.facts.blame(reason, "above a limit");
             return Ending::Reset;
@@ -96,6 +96,7 @@ pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above) -> Ending 
     let answer = Answer {
         status: 429,
         retry_after: Some(seconds),
+        policy: Some(&above.rule.policy),
         ..Answer::to(reason, "above a limit")
     };
     respond(exchange, answer).await

@@ -26,6 +26,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: Option<&'a str>,
     /// After how many seconds to come back.
     pub(crate) retry_after: Option<u64>,
+    /// The limit that the request is above.
+    pub(crate) policy: Option<&'a str>,
 }
 
 impl Answer<'static> {
@@ -37,6 +39,7 @@ impl Answer<'static> {
             detail,
             body: None,
             retry_after: (reason.status() == 503).then_some(1),
+            policy: None,
         }
     }
 }
@@ -119,6 +122,13 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     if let Some(seconds) = answer.retry_after {
         out.extend_from_slice(b"\r\nRetry-After: ");
         encode::decimal(seconds, out);
+        if let Some(policy) = answer.policy {
+            // As the HTTP API group drafts them (draft-ietf-httpapi-ratelimit-headers).
+            out.extend_from_slice(b"\r\nRateLimit-Policy: ");
+            out.extend_from_slice(policy.as_bytes());
+            out.extend_from_slice(b"\r\nRateLimit: \"limit\";r=0;t=");
+            encode::decimal(seconds, out);
+        }
     }
     if answer.reason != Reason::ProxyInternalResponse {
         out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");

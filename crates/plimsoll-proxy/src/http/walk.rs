@@ -32,6 +32,7 @@ pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
                         detail: "",
                         body: Some(body),
                         retry_after: None,
+                        policy: None,
                     },
                 )
                 .await
@@ -51,27 +52,27 @@ pub(crate) async fn refuse(exchange: &mut Exchange<'_>, rejection: Rejection) ->
 }
 
 /// Why a request goes no further.
-enum Stop {
+enum Stop<'a> {
     /// It is answered.
     Answer(Answer<'static>),
     /// It is above a limit.
-    Above(Above),
+    Above(Above<'a>),
 }
 
-impl From<Answer<'static>> for Stop {
+impl From<Answer<'static>> for Stop<'_> {
     fn from(answer: Answer<'static>) -> Self {
         Self::Answer(answer)
     }
 }
 
-impl From<Above> for Stop {
-    fn from(above: Above) -> Self {
+impl<'a> From<Above<'a>> for Stop<'a> {
+    fn from(above: Above<'a>) -> Self {
         Self::Above(above)
     }
 }
 
 /// Checks the request and finds what is to be done with it.
-fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop> {
+fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
     let route = match_route(exchange)?;
     if let Some(site) = exchange.facts.site {
         limit::count(exchange, &site.rules)?;
@@ -193,5 +194,6 @@ fn rejected(rejection: Rejection) -> Answer<'static> {
         detail,
         body: None,
         retry_after: None,
+        policy: None,
     }
 }
