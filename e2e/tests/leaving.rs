@@ -48,6 +48,24 @@ fn a_client_that_resets_while_we_connect_is_not_waited_for() {
 }
 
 #[test]
+fn a_client_that_resets_while_the_server_thinks_is_not_waited_for() {
+    for (more, ends) in [("", false), ("", true), (GET, false), (GET, true)] {
+        let silent = Fault::start(Mode::Silent);
+        let plimsoll = logged(silent.address(), "1s");
+        let mut client = Raw::connect(plimsoll.address());
+        client.send(GET).unwrap();
+        wait::expect("a connection", SOON, || silent.connections() == 1);
+        client.send(more).unwrap();
+        if ends {
+            client.finish();
+        }
+        client.abort();
+        let line = plimsoll.wait_log("access.log", 1, SOON).remove(0);
+        assert!(line.contains("\"reason\":\"client_aborted\""), "{line}");
+    }
+}
+
+#[test]
 fn a_client_that_only_stops_sending_while_we_connect_is_answered() {
     let fault = Fault::start(Mode::BlackHole);
     let plimsoll = logged(fault.address(), "1s");

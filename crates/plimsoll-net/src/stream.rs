@@ -83,28 +83,6 @@ pub fn is_quiet_now(socket: &Socket) -> bool {
     )
 }
 
-/// What a silent peer does when it does something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// It sent something, or ended its direction and may still listen.
-    Spoke,
-    /// It reset the connection.
-    Broken,
-}
-
-/// Watches a peer from whom nothing is expected, without reading.
-pub fn poll_signal(socket: &Socket, context: &mut Context<'_>) -> Poll<Signal> {
-    let mut byte = [0];
-    let peeked = ready!(socket.poll_io(context, Need::Read, 0, |fd| {
-        rustix::net::recv(fd, &mut byte, RecvFlags::PEEK).map(|(read, _)| read)
-    }));
-    Poll::Ready(if peeked.is_ok() {
-        Signal::Spoke
-    } else {
-        Signal::Broken
-    })
-}
-
 /// Ends our direction of a connection; the other one stays open.
 pub fn shutdown_write(socket: &Socket) {
     // The peer may be gone already, and then there is nothing to end.

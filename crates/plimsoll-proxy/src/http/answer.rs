@@ -1,9 +1,10 @@
 //! The answer of a server, on its way down to the client.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
-use std::task::Poll;
+use std::pin::pin;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::Decoded;
@@ -26,6 +27,21 @@ use crate::plane::Plane;
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 32;
+
+/// How long a server may think before its client is watched: most answers come before, and
+/// watching a client that makes one request and leaves costs as much as a part of it.
+const WATCH_AFTER: Duration = Duration::from_millis(100);
+
+/// How far the wait for an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// It has not begun.
+    NotYet,
+    /// Only the server is watched; this is its deadline.
+    Until(Instant),
+    /// The client is watched too.
+    Client,
+}
 
 /// Whether the server's connection may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,8 +236,8 @@ impl<'a> Answer<'a, '_> {
         is_answered: bool,
     ) -> Result<(), Failure> {
         let mut attempts = Attempts::default();
-        let mut is_watched = true;
-        let mut is_timed = false;
+        let mut watch = Watch::NotYet;
+        let mut left = pin!(self.client.broken());
         let uploads = progress.get() == Progress::UnderWay;
         loop {
             if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
@@ -238,17 +254,20 @@ impl<'a> Answer<'a, '_> {
                 if progress.get() == Progress::UnderWay {
                     return Poll::Pending; // the client's time, watched by the upload
                 }
-                if is_watched && let Poll::Ready(signal) = stream::poll_signal(self.client, context)
-                {
-                    if signal == stream::Signal::Broken {
-                        return Poll::Ready(Err(Failure::downstream(Reason::ClientAborted, "")));
-                    }
-                    is_watched = false;
-                }
-                if !std::mem::replace(&mut is_timed, true) {
+                if watch == Watch::NotYet {
                     // The server's time begins when the request has been sent.
                     let from = if uploads { clock::now() } else { sent };
-                    self.timer.set(from + self.terms.response_timeout);
+                    let deadline = from + self.terms.response_timeout;
+                    self.timer.set(deadline.min(from + WATCH_AFTER));
+                    watch = Watch::Until(deadline);
+                }
+                if let Watch::Until(deadline) = watch {
+                    ready!(self.timer.poll(context));
+                    self.timer.set(deadline);
+                    watch = Watch::Client;
+                }
+                if left.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Err(Failure::downstream(Reason::ClientAborted, "")));
                 }
                 let late = Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered);
                 self.timer.poll(context).map(|_| Err(late))
