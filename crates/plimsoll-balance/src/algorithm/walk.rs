@@ -12,7 +12,8 @@ pub(crate) const WHOLE_MAX: usize = 64;
 /// Choices", 2001); with these the waits are close to those of looking at all.
 const SAMPLE: u64 = 5;
 
-/// Returns the eligible server of least cost; of a large tier, the best of some random ones.
+/// Returns the eligible server of least cost; of a large tier, the best of some random ones. Among
+/// equal ones of a small tier, the next after the last that was taken, so that they take turns.
 #[inline]
 pub(super) fn least<C>(
     cursor: &mut usize,
@@ -22,60 +23,34 @@ pub(super) fn least<C>(
     less: impl Fn(&C, &C) -> bool,
     cost: impl Fn(&Server) -> C,
 ) -> Option<ServerIndex> {
-    if tier.members.len() > WHOLE_MAX
-        && let Some(index) = sampled(pool, tier, search, &less, &cost)
-    {
-        return Some(index);
-    }
-    in_turn(cursor, pool, tier, search, less, cost)
-}
-
-fn sampled<C>(
-    pool: &Pool,
-    tier: &Tier,
-    search: &Search<'_>,
-    less: impl Fn(&C, &C) -> bool,
-    cost: impl Fn(&Server) -> C,
-) -> Option<ServerIndex> {
-    let mut best: Option<(ServerIndex, C)> = None;
-    for step in 0..SAMPLE {
-        let at = scale(
-            mix(search.random.wrapping_add(step)),
-            tier.members.len() as u64,
-        );
-        let Some(&index) = usize::try_from(at).ok().and_then(|at| tier.members.get(at)) else {
-            continue;
-        };
-        let Some(server) = pool
-            .server(index)
-            .filter(|server| search.rule.admits(index, server))
-        else {
-            continue;
-        };
-        let cost = cost(server);
-        if best.as_ref().is_none_or(|(_, least)| less(&cost, least)) {
-            best = Some((index, cost));
+    let count = tier.members.len();
+    if count > WHOLE_MAX {
+        let drawn = (0..SAMPLE).filter_map(|step| {
+            let at = scale(mix(search.random.wrapping_add(step)), count as u64);
+            tier.members.get(usize::try_from(at).ok()?)
+        });
+        if let Some((_, index)) = best(drawn, pool, search, &less, &cost) {
+            return Some(index);
         }
     }
-    best.map(|(index, _)| index)
+    let start = *cursor % count.max(1);
+    let (before, after) = tier.members.split_at(start);
+    let (turn, index) = best(after.iter().chain(before), pool, search, less, cost)?;
+    *cursor = (start + turn + 1) % count;
+    Some(index)
 }
 
-/// Returns the eligible server of least cost. Among equal ones, the next after the last that was
-/// taken, so that they take turns.
+/// Returns the eligible one of least cost, the first of equal ones, and its place among `indices`.
 #[inline]
-fn in_turn<C>(
-    cursor: &mut usize,
+fn best<'i, C>(
+    indices: impl Iterator<Item = &'i ServerIndex>,
     pool: &Pool,
-    tier: &Tier,
     search: &Search<'_>,
     less: impl Fn(&C, &C) -> bool,
     cost: impl Fn(&Server) -> C,
-) -> Option<ServerIndex> {
-    let count = tier.members.len();
-    let start = *cursor % count.max(1);
-    let (before, after) = tier.members.split_at(start);
+) -> Option<(usize, ServerIndex)> {
     let mut best: Option<(usize, ServerIndex, C)> = None;
-    for (turn, &index) in after.iter().chain(before).enumerate() {
+    for (turn, &index) in indices.enumerate() {
         let Some(server) = pool.server(index) else {
             continue;
         };
@@ -87,9 +62,7 @@ fn in_turn<C>(
             best = Some((turn, index, cost));
         }
     }
-    let (turn, index, _) = best?;
-    *cursor = (start + turn + 1) % count;
-    Some(index)
+    best.map(|(turn, index, _)| (turn, index))
 }
 
 /// How far a key looks for an eligible server in a hash table, per server of the pool.
