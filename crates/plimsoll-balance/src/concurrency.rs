@@ -8,6 +8,7 @@
 //! however many connections it has.
 
 use crate::hash::{mix, scale};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// How many entries one key can be in.
@@ -50,11 +51,14 @@ pub struct ConcurrencyTable {
 #[repr(align(64))]
 struct Set([AtomicU64; WAYS]);
 
-/// One of what a key may hold. Give it back with [`ConcurrencyTable::release`]: dropping it keeps
-/// it taken for ever, since it does not know its table.
+/// One of what a key may hold, until it is dropped.
 #[derive(Debug)]
-#[must_use = "what is not released stays taken"]
-pub struct Hold(Option<Place>);
+#[must_use = "what is dropped is given back"]
+pub struct Hold {
+    table: Arc<ConcurrencyTable>,
+    /// Nothing when it was admitted although the table was full.
+    place: Option<Place>,
+}
 
 #[derive(Debug)]
 struct Place {
@@ -62,11 +66,21 @@ struct Place {
     way: usize,
 }
 
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(Place { set, way }) = self.place
+            && let Some(entries) = self.table.sets.get(set)
+        {
+            entries.subtract(way);
+        }
+    }
+}
+
 impl Hold {
     /// Tells whether it is counted, or was admitted although the table was full.
     #[must_use]
     pub fn is_counted(&self) -> bool {
-        self.0.is_some()
+        self.place.is_some()
     }
 }
 
@@ -74,19 +88,23 @@ impl ConcurrencyTable {
     /// Creates a table of at least `entries` places of 8 bytes, in which each key may hold
     /// `limit`, 16,777,215 at most.
     #[must_use]
-    pub fn new(limit: u32, entries: usize, when_full: WhenFull) -> Self {
+    pub fn new(limit: u32, entries: usize, when_full: WhenFull) -> Arc<Self> {
         let sets = entries.div_ceil(WAYS).max(1);
-        Self {
+        Arc::new(Self {
             limit: u64::from(limit).min(COUNT_MASK),
             when_full,
             sets: (0..sets).map(|_| Set::default()).collect(),
-        }
+        })
     }
 
     /// Takes one for `key`, unless it holds its limit.
-    pub fn acquire(&self, key: u64) -> Option<Hold> {
+    pub fn acquire(self: &Arc<Self>, key: u64) -> Option<Hold> {
         let (set, tag) = self.locate(key);
         let entries = self.sets.get(set)?;
+        let hold = |place| Hold {
+            table: Arc::clone(self),
+            place,
+        };
         // A turn is lost only when another worker changed the same entry meanwhile.
         loop {
             let view = entries.view(tag);
@@ -95,7 +113,7 @@ impl ConcurrencyTable {
             }
             let Some((way, before)) = view.place else {
                 return match self.when_full {
-                    WhenFull::Admit => Some(Hold(None)),
+                    WhenFull::Admit => Some(hold(None)),
                     WhenFull::Refuse => None,
                 };
             };
@@ -103,19 +121,10 @@ impl ConcurrencyTable {
                 continue;
             }
             if entries.view(tag).held <= self.limit {
-                return Some(Hold(Some(Place { set, way })));
+                return Some(hold(Some(Place { set, way })));
             }
             entries.subtract(way);
             return None;
-        }
-    }
-
-    /// Gives back what was taken from this table.
-    pub fn release(&self, hold: Hold) {
-        if let Some(Place { set, way }) = hold.0
-            && let Some(entries) = self.sets.get(set)
-        {
-            entries.subtract(way);
         }
     }
 
@@ -192,11 +201,11 @@ mod tests {
         let (one, two) = (table.acquire(1).unwrap(), table.acquire(1).unwrap());
         assert!(table.acquire(1).is_none());
         assert_eq!((table.held(1), table.held(2)), (2, 0));
-        table.release(one);
+        drop(one);
         let one = table.acquire(1).unwrap();
         assert!(table.acquire(1).is_none());
-        table.release(one);
-        table.release(two);
+        drop(one);
+        drop(two);
         assert_eq!(table.held(1), 0);
     }
 
@@ -215,11 +224,11 @@ mod tests {
             assert_eq!(ninth.is_some(), admitted);
             assert!(ninth.is_none_or(|hold| {
                 let counted = hold.is_counted();
-                table.release(hold);
+                drop(hold);
                 !counted
             }));
             assert!((0..8).all(|key| table.acquire(key).is_none()));
-            table.release(held.swap_remove(3));
+            drop(held.swap_remove(3));
             assert!(table.acquire(8).is_some_and(|hold| hold.is_counted()));
         }
     }
@@ -229,7 +238,7 @@ mod tests {
         let table = ConcurrencyTable::new(1, 8, WhenFull::Refuse);
         for key in 0..10_000 {
             let hold = table.acquire(key).unwrap();
-            table.release(hold);
+            drop(hold);
         }
     }
 }

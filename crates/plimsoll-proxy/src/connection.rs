@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use plimsoll_balance::concurrency::Hold;
 use plimsoll_net::accept::{self, Accepted};
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
@@ -20,7 +21,7 @@ use plimsoll_net::stream;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
-use crate::gate::{self, Seat};
+use crate::gate;
 use crate::http::{line, server_h1};
 use crate::plane::Plane;
 
@@ -36,7 +37,7 @@ pub(crate) struct Connection {
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
     _count: ConnectionCount,
-    _seat: Option<Box<Seat>>,
+    _seat: Option<Box<Hold>>,
 }
 
 impl Connection {

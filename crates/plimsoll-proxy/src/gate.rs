@@ -1,7 +1,7 @@
 //! How many connections clients may have: all of them, and each of them.
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use plimsoll_balance::concurrency::{ConcurrencyTable, Hold, WhenFull};
 use plimsoll_balance::key_of_ip;
@@ -18,7 +18,7 @@ const ENTRIES: usize = 128 * 1024;
 #[derive(Debug)]
 pub struct Gate {
     max: usize,
-    per_client: Option<ConcurrencyTable>,
+    per_client: Option<Arc<ConcurrencyTable>>,
     new_per_client: Option<RateTable>,
     seed: u64,
 }
@@ -47,25 +47,9 @@ impl Gate {
     }
 }
 
-/// A client's place among its own connections, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    plane: Rc<Plane>,
-    hold: Option<Hold>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let (Some(table), Some(hold)) =
-            (&self.plane.generation.gate.per_client, self.hold.take())
-        {
-            table.release(hold);
-        }
-    }
-}
-
-/// Lets a client in, with a seat where seats are counted; nothing when it has too many connections.
-pub(crate) fn admit(plane: &Rc<Plane>, client: IpAddr) -> Option<Option<Box<Seat>>> {
+/// Lets a client in, with its place among its own connections where these are counted; nothing when
+/// it has too many.
+pub(crate) fn admit(plane: &Plane, client: IpAddr) -> Option<Option<Box<Hold>>> {
     let gate = &plane.generation.gate;
     if let Some(table) = &gate.new_per_client {
         let now = plane.since_start(clock::now());
@@ -77,8 +61,5 @@ pub(crate) fn admit(plane: &Rc<Plane>, client: IpAddr) -> Option<Option<Box<Seat
         return Some(None);
     };
     let hold = table.acquire(key_of_ip(client, gate.seed))?;
-    Some(Some(Box::new(Seat {
-        plane: Rc::clone(plane),
-        hold: Some(hold),
-    })))
+    Some(Some(Box::new(hold))) // most connections have none, and must be small
 }

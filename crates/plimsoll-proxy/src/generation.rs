@@ -196,7 +196,7 @@ pub(crate) enum LimitTable {
     /// Requests in a time.
     Rate(RateTable),
     /// Requests under way.
-    Concurrent(ConcurrencyTable),
+    Concurrent(Arc<ConcurrencyTable>),
 }
 
 /// Servers that can stand in for each other.

@@ -25,7 +25,7 @@ proptest! {
             if kind == 0 && !holds.is_empty() {
                 let (key, hold) = holds.swap_remove(pick % holds.len());
                 *model.entry(key).or_default() -= u32::from(hold.is_counted());
-                table.release(hold);
+                drop(hold);
                 continue;
             }
             let held = model.entry(key).or_default();
@@ -42,7 +42,7 @@ proptest! {
             prop_assert_eq!(table.held(key), model[&key]);
         }
         for (_, hold) in holds {
-            table.release(hold);
+            drop(hold);
         }
         prop_assert!((0..40).all(|key| table.held(key) == 0));
     }
@@ -65,7 +65,7 @@ fn hammer(keys: usize, hold_most: usize, when_full: WhenFull) -> u32 {
                     if hold.is_counted() {
                         shadow[key].fetch_sub(1, SeqCst);
                     }
-                    table.release(hold);
+                    drop(hold);
                 };
                 for _ in 0..50_000 {
                     let number = numbers.next();

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::forwarded::{AddressText, REQUEST_ID_BYTES, request_id};
 use plimsoll_http::framing::{Framing, Reuse};
@@ -15,7 +16,6 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
 use crate::generation::{Listener, Route, Site};
-use crate::http::limit::Held;
 use crate::plane::Plane;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
@@ -132,7 +132,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) authority: Span,
     pub(crate) facts: Facts<'a>,
     /// What it has of limits on requests under way; nearly always nothing.
-    pub(crate) held: Vec<Held<'a>>,
+    pub(crate) held: Vec<Hold>,
 }
 
 impl<'a> Exchange<'a> {

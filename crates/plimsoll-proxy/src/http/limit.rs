@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use plimsoll_balance::concurrency::{ConcurrencyTable, Hold};
 use plimsoll_balance::key_of_ip;
 use plimsoll_balance::rate::Verdict;
 use plimsoll_config::model::{Excess, HashKey};
@@ -16,21 +15,6 @@ use crate::http::respond::{Answer, respond};
 
 /// How long a request in the tarpit waits.
 const TARPIT: Duration = Duration::from_secs(10);
-
-/// What counts as under way; given back when the exchange ends, however it does.
-#[derive(Debug)]
-pub(crate) struct Held<'a> {
-    table: &'a ConcurrencyTable,
-    hold: Option<Hold>,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            self.table.release(hold);
-        }
-    }
-}
 
 /// A request above a limit.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +48,7 @@ pub(crate) fn count<'a>(
                 let hold = table
                     .acquire(key)
                     .ok_or_else(|| above(Duration::from_secs(1)))?;
-                let hold = Some(hold);
-                exchange.held.push(Held { table, hold });
+                exchange.held.push(hold);
             }
         }
     }
