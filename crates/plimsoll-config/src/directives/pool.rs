@@ -6,6 +6,7 @@ use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
+use crate::directives::policy::once;
 use crate::draft::{Scope, ServerDraft};
 use crate::model::{Balance, HashKey};
 use crate::read::Reader;
@@ -157,13 +158,8 @@ fn balance(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let Some(settings) = scope.settings() else {
         return;
     };
-    match settings.balance {
-        Some(_) => reader.problem(Diagnostic::new(
-            &codes::REPEATED,
-            stmt.span,
-            "`balance` is said twice",
-        )),
-        None => settings.balance = Some(balance),
+    if once(reader, stmt, settings.balance.is_some()) {
+        settings.balance = Some(balance);
     }
 }
 
