@@ -12,8 +12,10 @@ mod machine;
 mod measure;
 mod metrics;
 mod options;
+mod overload;
 mod process;
 mod report;
+mod setting;
 mod syscalls;
 
 use crate::command::{self, target};
@@ -30,7 +32,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use contender::NGINX_STREAM_MODULE;
+pub(crate) use setting::NGINX_STREAM_MODULE;
 
 /// Enough for 10,000 idle connections, which a TCP relay holds twice.
 const DESCRIPTORS: u64 = 65_536;
@@ -50,7 +52,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if contenders.is_empty() {
         bail!("`--only` selects no proxy");
     }
-    command::run("cargo build --release -p plimsoll-e2e --bin bench-upstream")?;
+    command::run("cargo build --release -p plimsoll-e2e --bins")?;
     if contenders.iter().any(|contender| contender.is_plimsoll()) {
         command::run(options.build_plimsoll())?;
     }
@@ -96,6 +98,7 @@ pub(crate) struct Results {
     pub(crate) seconds: u32,
     pub(crate) rows: Vec<Row>,
     pub(crate) idle: Vec<idle::Idle>,
+    pub(crate) overload: Vec<overload::Overload>,
 }
 
 impl Bench {
@@ -106,26 +109,45 @@ impl Bench {
             rows.extend(self.measure_case(case, &running)?);
         }
         drop(running);
-        let mut idle = Vec::new();
-        if self.options.wants(idle::NAME) {
-            for &contender in &self.contenders {
-                println!("{}: {}", idle::NAME, contender.name());
-                let proxy = contender.start(&work_directory()?, self.upstream.ports)?;
-                idle.push(idle::measure(contender, &proxy)?);
-            }
-        }
         Ok(Results {
             seconds: self.options.seconds(),
             rows,
-            idle,
+            idle: self.measure_idle()?,
+            overload: self.measure_overload()?,
         })
+    }
+
+    fn measure_idle(&self) -> Result<Vec<idle::Idle>> {
+        let wanted = self.contenders_for(idle::NAME, |_| true);
+        wanted
+            .map(|contender| {
+                let proxy = contender.start(&work_directory()?, self.upstream.ports, None)?;
+                idle::measure(contender, &proxy)
+            })
+            .collect()
+    }
+
+    fn measure_overload(&self) -> Result<Vec<overload::Overload>> {
+        let wanted = self.contenders_for(overload::NAME, overload::is_for);
+        wanted.map(overload::measure).collect()
+    }
+
+    /// Returns who takes part in a case of its own kind, and says so when it is their turn.
+    fn contenders_for(
+        &self,
+        case: &'static str,
+        takes_part: impl Fn(Contender) -> bool,
+    ) -> impl Iterator<Item = Contender> {
+        let all = self.contenders.iter().copied();
+        all.filter(move |&contender| self.options.wants(case) && takes_part(contender))
+            .inspect(move |contender| println!("{case}: {}", contender.name()))
     }
 
     fn start_all(&self) -> Result<Vec<Running>> {
         let work = work_directory()?;
         self.contenders
             .iter()
-            .map(|c| c.start(&work, self.upstream.ports))
+            .map(|c| c.start(&work, self.upstream.ports, None))
             .collect()
     }
 

@@ -2,7 +2,7 @@
 
 use super::case::{CASES, Case};
 use super::contender::Contender;
-use super::idle;
+use super::{idle, overload};
 use anyhow::{Context, Result, bail};
 
 /// What to run, and how long.
@@ -21,7 +21,7 @@ pub(crate) fn usage() -> String {
             .map(|(name, about)| format!("  {name:<18}{about}\n"))
             .collect::<String>()
     };
-    let cases = names(&mut CASES.iter().map(|case| (case.name, case.about)));
+    let cases = names(&mut all_cases());
     let proxies = names(&mut Contender::ALL.iter().map(|c| (c.name(), c.about())));
     format!(
         "usage: cargo xtask bench [--quick] [--case NAME] [--rounds N] [--only PROXY,...]\n\
@@ -29,10 +29,17 @@ pub(crate) fn usage() -> String {
          --quick              one round of 2 seconds instead of 3 of 5: to see that it works\n\
          --only               proxies by name or by the start of it, as `nginx`\n\
          --count-allocations  build Plimsoll with the feature `count-allocations`\n\n\
-         cases:\n{cases}  {:<18}{}\n\nproxies:\n{proxies}",
-        idle::NAME,
-        idle::ABOUT,
+         cases:\n{cases}\nproxies:\n{proxies}",
     )
+}
+
+/// The names of all cases, and what they are.
+fn all_cases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let special = [(idle::NAME, idle::ABOUT), (overload::NAME, overload::ABOUT)];
+    CASES
+        .iter()
+        .map(|case| (case.name, case.about))
+        .chain(special)
 }
 
 impl Options {
@@ -56,7 +63,7 @@ impl Options {
                 _ => bail!("unknown option `{word}`\n\n{}", usage()),
             }
         }
-        let known = |name: &String| CASES.iter().any(|c| c.name == name) || name == idle::NAME;
+        let known = |name: &String| all_cases().any(|(known, _)| known == name);
         match &options.case {
             Some(name) if !known(name) => bail!("unknown case `{name}`\n\n{}", usage()),
             _ => Ok(Some(options)),

@@ -4,6 +4,7 @@ use super::Results;
 use super::idle::Idle;
 use super::machine::Machine;
 use super::measure::{Row, Sample};
+use super::overload::Overload;
 use crate::command::root;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -68,6 +69,32 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
             "| {proxy} | {connections} | {resident:.0} | {proportional:.0} |"
         )?;
     }
+    if !results.overload.is_empty() {
+        text += "\n| proxy | peak/s | goodput/s at 3x | of peak | good p50, p99 ms \
+                 | refused p50, p99 ms | unanswered | recovery |\n";
+        text += "|---|---:|---:|---:|---:|---:|---:|---:|\n";
+    }
+    for overload in &results.overload {
+        let Overload {
+            proxy,
+            peak,
+            goodput,
+            good,
+            refused,
+            unanswered,
+            recovery,
+        } = overload;
+        writeln!(
+            text,
+            "| {proxy} | {peak:.0} | {goodput:.0} | {:.0} % | {:.1}, {:.1} | {:.1}, {:.1} \
+             | {unanswered:.1} % | {recovery:.1} s |",
+            100.0 * goodput / peak,
+            good.p50_ms,
+            good.p99_ms,
+            refused.p50_ms,
+            refused.p99_ms,
+        )?;
+    }
     Ok(text)
 }
 
@@ -89,6 +116,19 @@ fn document(machine: &Machine, results: &Results) -> Value {
             "pss_bytes": idle.proportional,
         })
     };
+    let overload = |overload: &Overload| {
+        json!({
+            "proxy": overload.proxy,
+            "peak_per_second": overload.peak,
+            "goodput_per_second": overload.goodput,
+            "good_p50_ms": overload.good.p50_ms,
+            "good_p99_ms": overload.good.p99_ms,
+            "refused_p50_ms": overload.refused.p50_ms,
+            "refused_p99_ms": overload.refused.p99_ms,
+            "unanswered_percent": overload.unanswered,
+            "recovery_seconds": overload.recovery,
+        })
+    };
     json!({
         "date": machine.date,
         "commit": machine.commit,
@@ -97,6 +137,7 @@ fn document(machine: &Machine, results: &Results) -> Value {
         "seconds": results.seconds,
         "cases": results.rows.iter().map(case).collect::<Vec<_>>(),
         "idle_connection": results.idle.iter().map(idle).collect::<Vec<_>>(),
+        "overload": results.overload.iter().map(overload).collect::<Vec<_>>(),
     })
 }
 

@@ -1,0 +1,156 @@
+//! The configuration under which each proxy is measured.
+
+use super::contender::Contender;
+use super::descriptors;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Where Debian puts the module for NGINX's TCP mode.
+pub(crate) const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+pub(crate) const ACCESS_LOG: &str = "access.log";
+
+/// What a configuration says.
+pub(crate) struct Setting<'a> {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) directory: &'a Path,
+    pub(crate) servers: [SocketAddr; 2],
+    /// The requests that a server may have at the same time, if that is limited. Who finds all
+    /// servers full waits, for 5 s at most, where the proxy has a queue.
+    pub(crate) slots: Option<u32>,
+}
+
+impl Setting<'_> {
+    /// Returns the text of the file.
+    pub(crate) fn text(&self, contender: Contender) -> String {
+        match contender {
+            Contender::Plimsoll => self.plimsoll(),
+            Contender::NginxHttp => nginx(&self.nginx_http()),
+            Contender::NginxTcp => nginx(&self.nginx_tcp()),
+            Contender::HaproxyHttp => self.haproxy("http", "http-reuse always"),
+            Contender::HaproxyTcp => self.haproxy("tcp", ""),
+        }
+    }
+
+    /// Returns a line for each server, with what limits it.
+    fn servers(&self, line: impl Fn(SocketAddr, &str) -> String, limit: &str) -> String {
+        let limit = match self.slots {
+            Some(slots) => format!(" {limit}{slots}"),
+            None => String::new(),
+        };
+        self.servers.map(|server| line(server, &limit)).concat()
+    }
+
+    fn plimsoll(&self) -> String {
+        let admin = self.admin.map(|admin| format!("admin {admin}\n"));
+        let log = self.directory.join(ACCESS_LOG);
+        let servers = self.servers(
+            |address, limit| format!("server {address}{limit} ; "),
+            "max-connections=",
+        );
+        format!(
+            "workers 1\n\
+             {}\
+             defaults {{ log {} json }}\n\
+             site * {{ listen {} ; route {{ proxy app }} }}\n\
+             pool app {{ balance round-robin ; {servers}{} }}\n",
+            admin.unwrap_or_default(),
+            log.display(),
+            self.listen,
+            self.slots.map_or("", |_| "queue 1000 timeout=5s"),
+        )
+    }
+
+    /// Connections live as long as those of the others, and bodies stay in memory: by default NGINX
+    /// closes after 1,000 requests and writes a body of 64 KiB to disk.
+    fn nginx_http(&self) -> String {
+        let servers = self.servers(
+            |address, limit| format!("server {address}{limit};\n"),
+            "max_conns=",
+        );
+        let listen = self.listen;
+        format!(
+            "http {{\n\
+             access_log off;\n\
+             client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
+             uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
+             keepalive_requests 1000000000;\n\
+             client_body_buffer_size 128k;\n\
+             proxy_max_temp_file_size 0;\n\
+             upstream app {{\n\
+             {servers}\
+             keepalive 64; keepalive_requests 1000000000;\n\
+             }}\n\
+             server {{\n\
+             listen {listen};\n\
+             location / {{\n\
+             proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             }}\n\
+             }}\n\
+             }}\n"
+        )
+    }
+
+    fn nginx_tcp(&self) -> String {
+        let servers = self.servers(
+            |address, limit| format!("server {address}{limit};\n"),
+            "max_conns=",
+        );
+        let listen = self.listen;
+        format!(
+            "stream {{\n\
+             access_log off;\n\
+             upstream app {{ {servers} }}\n\
+             server {{ listen {listen}; proxy_pass app; }}\n\
+             }}\n"
+        )
+    }
+
+    fn haproxy(&self, mode: &str, more: &str) -> String {
+        let servers = self.servers(
+            |address, limit| format!("    server s{} {address}{limit}\n", address.port()),
+            "maxconn ",
+        );
+        let queue = match self.slots {
+            Some(_) => "    timeout queue 5s\n    option abortonclose\n",
+            None => "",
+        };
+        let listen = self.listen;
+        format!(
+            "global\n\
+             \x20   nbthread 1\n\
+             \x20   maxconn 20000\n\
+             \x20   no strict-limits\n\
+             defaults\n\
+             \x20   mode {mode}\n\
+             \x20   timeout connect 5s\n\
+             \x20   timeout client 60s\n\
+             \x20   timeout server 60s\n\
+             {queue}\
+             frontend in\n\
+             \x20   bind {listen}\n\
+             \x20   default_backend app\n\
+             backend app\n\
+             \x20   balance roundrobin\n\
+             \x20   {more}\n\
+             {servers}"
+        )
+    }
+}
+
+fn nginx(body: &str) -> String {
+    let descriptors = descriptors();
+    // Only a master that is root can change the user; others ignore the line.
+    format!(
+        "load_module {NGINX_STREAM_MODULE};\n\
+         user root;\n\
+         daemon off;\n\
+         worker_processes 1;\n\
+         worker_rlimit_nofile {descriptors};\n\
+         pid nginx.pid;\n\
+         error_log stderr crit;\n\
+         events {{ worker_connections {descriptors}; }}\n\
+         {body}"
+    )
+}
