@@ -7,6 +7,7 @@ use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
+use std::thread;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -149,6 +150,37 @@ fn a_client_that_leaves_leaves_the_queue() {
         .map(|r| r.head.target)
         .collect();
     assert_eq!(targets, ["/wait", "/stays"]);
+}
+
+#[test]
+fn under_overload_the_newest_go_first_and_who_has_ended_its_side_is_gone() {
+    let (stand, gate) = stand(1, "queue 1000 timeout=10s");
+    let mut first = occupy(&stand);
+    let mut half_closed = send(&stand, "/half");
+    half_closed.finish();
+    expect_waiting(&stand, 1.0);
+    let mut old = send(&stand, "/old");
+    expect_waiting(&stand, 2.0);
+    thread::sleep(Duration::from_millis(1_100)); // a tenth of the timeout, and more
+    let mut new: Vec<Raw> = (0..62).map(|_| send(&stand, "/new")).collect();
+    expect_waiting(&stand, 64.0);
+    let refused = send(&stand, "/refused").response("GET");
+    assert_eq!(refused.status(), 503);
+    assert!(
+        refused.text().contains("more requests than the servers"),
+        "{}",
+        refused.text()
+    );
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    for client in &mut new {
+        assert_eq!(client.response("GET").text(), "/new");
+    }
+    assert_eq!(old.response("GET").text(), "/old");
+    expect_waiting(&stand, 0.0);
+    let seen = stand.upstream.requests();
+    assert_eq!(seen.len(), 64, "the half-closed one was not served");
+    assert_eq!(seen.last().unwrap().head.target, "/old");
 }
 
 #[test]

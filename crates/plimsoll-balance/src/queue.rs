@@ -2,11 +2,16 @@
 //!
 //! Normally the line is first come, first served. Under overload that is the worst order: it
 //! serves everyone late, and at last only those whose clients have left. So a line that *stands*
-//! is served from its other end, and its old ones time out sooner: the few that wait longest pay,
-//! and the others hardly notice. This is adaptive LIFO with controlled delay (B. Maurer, "Fail at
-//! Scale", ACM Queue 13(8), 2015), which tells a standing line from a burst as CoDel does
-//! (K. Nichols, V. Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012): by the shortest
-//! wait over an interval, not by the length.
+//! is served from its other end as soon as the one in front has waited for long: the few that wait
+//! longest pay, and the others hardly notice. This is adaptive LIFO (B. Maurer, "Fail at Scale",
+//! ACM Queue 13(8), 2015), which tells a standing line from a burst as CoDel does (K. Nichols,
+//! V. Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012): by the shortest wait over an
+//! interval, not by the length.
+//!
+//! A line that stands is short, too. Where more come than can be served, its length only adds to
+//! the wait, and whoever must be refused should hear so at once. So it takes someone only while
+//! it has few: as many as keep the servers busy until others come. Those who were in a line before
+//! it stood keep their places.
 //!
 //! # Priorities
 //! The highest priority goes first. Whenever that has passed over the one who came first of all
@@ -29,29 +34,28 @@ pub const PASSES: u32 = 7;
 pub struct Settings {
     /// The most that wait at the same time.
     pub capacity: usize,
-    /// The longest wait.
-    pub timeout: Duration,
-    /// The longest wait in a line that stands.
-    pub standing_timeout: Duration,
+    /// The most that wait in a line that stands, of one priority and those above it.
+    pub standing_capacity: usize,
     /// A line stands once nobody got through it faster than this …
     pub target: Duration,
-    /// … for this long, in which it was never empty. Servers that take longer than this for one
-    /// answer make every line of theirs stand: it should be above the usual time of an answer.
+    /// … for this long, in which it was never empty.
     pub interval: Duration,
 }
 
+/// How many keep servers busy: so many that they rarely all leave before others come, at any load
+/// at which a line stands.
+const BUSY: usize = 64;
+
 impl Settings {
-    /// Returns the settings of a line of `capacity` in which one waits for `timeout` at most, with
-    /// the 5 ms and 100 ms of both papers: right for servers that answer within 100 ms.
+    /// Returns the settings of a line of `capacity` for those who are ready to wait for `patience`:
+    /// it stands when it moves slowly for a good part of that time.
     #[must_use]
-    pub fn new(capacity: usize, timeout: Duration) -> Self {
-        let interval = Duration::from_millis(100);
+    pub fn new(capacity: usize, patience: Duration) -> Self {
         Self {
             capacity,
-            timeout,
-            standing_timeout: timeout.min(interval),
-            target: Duration::from_millis(5),
-            interval,
+            standing_capacity: capacity.min(BUSY),
+            target: patience / 100,
+            interval: patience / 10,
         }
     }
 }
@@ -106,22 +110,28 @@ impl<T> Queue<T> {
     /// Adds `item`; the higher its `priority`, the sooner it leaves.
     ///
     /// # Errors
-    /// The item, when as many wait as may.
+    /// The item, when as many wait as may now.
     pub fn push(&mut self, item: T, priority: u8, now: Duration) -> Result<Ticket, Full<T>> {
         self.look(now);
-        if self.len() >= self.settings.capacity.min(u32::MAX as usize) {
+        let Settings {
+            capacity,
+            standing_capacity,
+            ..
+        } = self.settings;
+        let is_full = self.len() >= capacity.min(u32::MAX as usize)
+            || self.stands && self.lanes.len_from(priority) >= standing_capacity;
+        if is_full {
             return Err(Full(item));
         }
         Ok(self.lanes.push(item, priority, now))
     }
 
     /// Takes the next one out, and tells how long it waited.
-    ///
-    /// It may have waited past its time, unless [`Queue::expire`] was called at the same `now`.
     pub fn pop(&mut self, now: Duration) -> Option<(T, Duration)> {
         self.look(now);
         let lane = self.next_lane()?;
-        let place = if self.stands {
+        let first = self.lanes.arrived(lane.oldest)?;
+        let place = if self.stands && now.saturating_sub(first) > self.settings.target {
             lane.newest
         } else {
             lane.oldest
@@ -135,54 +145,13 @@ impl<T> Queue<T> {
         Some((item, waited))
     }
 
-    /// Takes out the one with this ticket, if it still waits: its client has left.
+    /// Takes out the one with this ticket, if it still waits: its client has left, or its time is
+    /// over.
     pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let place = self.lanes.find(ticket)?;
         let (item, _) = self.lanes.take(Some(place))?;
         self.stands &= !self.is_empty();
         Some(item)
-    }
-
-    /// Takes out all whose time is over, in the order in which they came. Those the iterator has
-    /// not come to stay in the line.
-    pub fn expire(&mut self, now: Duration) -> impl Iterator<Item = T> {
-        std::iter::from_fn(move || {
-            self.look(now);
-            let place = self.lanes.eldest()?.oldest;
-            let arrived = self.lanes.arrived(place)?;
-            if now.saturating_sub(arrived) < self.timeout() {
-                return None;
-            }
-            let (item, _) = self.lanes.take(place)?;
-            self.stands &= !self.is_empty();
-            Some(item)
-        })
-    }
-
-    /// Returns when [`Queue::expire`] has something to do next, if nothing else happens before.
-    #[must_use]
-    pub fn next_expiry(&self) -> Option<Duration> {
-        let arrived = self.lanes.arrived(self.lanes.eldest()?.oldest)?;
-        let Settings {
-            timeout,
-            standing_timeout,
-            interval,
-            ..
-        } = self.settings;
-        let sooner = arrived.saturating_add(standing_timeout);
-        if self.stands {
-            return Some(sooner);
-        }
-        let stands = self.moved.saturating_add(interval);
-        Some(arrived.saturating_add(timeout).min(sooner.max(stands)))
-    }
-
-    fn timeout(&self) -> Duration {
-        if self.stands {
-            self.settings.standing_timeout
-        } else {
-            self.settings.timeout
-        }
     }
 
     /// Notices that the line is empty, or stands.

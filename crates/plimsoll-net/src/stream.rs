@@ -75,12 +75,17 @@ pub fn is_quiet(socket: &Socket) -> bool {
 
 /// Asks the kernel whether an idle connection is still as it was left.
 pub fn is_quiet_now(socket: &Socket) -> bool {
-    let mut byte = [0];
+    peek(socket) == Err(rustix::io::Errno::AGAIN)
+}
+
+/// Asks the kernel whether the peer will send nothing more. Bytes that nobody has read yet hide it.
+pub fn has_ended(socket: &Socket) -> bool {
+    peek(socket) == Ok(0)
+}
+
+fn peek(socket: &Socket) -> rustix::io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(
-        rustix::net::recv(socket, &mut byte, flags),
-        Err(rustix::io::Errno::AGAIN)
-    )
+    rustix::net::recv(socket, &mut [0], flags).map(|(there, _)| there)
 }
 
 /// Ends our direction of a connection; the other one stays open.

@@ -41,6 +41,7 @@ pub(super) struct Lane {
     pub(super) priority: u8,
     pub(super) oldest: Option<Place>,
     pub(super) newest: Option<Place>,
+    len: usize,
 }
 
 impl<T> Lanes<T> {
@@ -56,6 +57,13 @@ impl<T> Lanes<T> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns how many have this priority or a higher one.
+    pub(super) fn len_from(&self, priority: u8) -> usize {
+        let lanes = self.lanes.iter();
+        let above = lanes.take_while(|lane| lane.priority >= priority);
+        above.map(|lane| lane.len).sum()
     }
 
     /// Returns the lane of the highest priority in which someone waits.
@@ -96,6 +104,9 @@ impl<T> Lanes<T> {
         self.join(priority, Some(place), None);
         self.arrivals += 1;
         self.len += 1;
+        if let Some(lane) = self.lane_mut(priority) {
+            lane.len += 1;
+        }
         Ticket { place, number }
     }
 
@@ -109,6 +120,9 @@ impl<T> Lanes<T> {
         self.free = place;
         self.join(priority, older, newer);
         self.len -= 1;
+        if let Some(lane) = self.lane_mut(priority) {
+            lane.len -= 1;
+        }
         Some((item, arrived))
     }
 
@@ -160,6 +174,7 @@ impl<T> Lanes<T> {
                 priority,
                 oldest: None,
                 newest: None,
+                len: 0,
             };
             self.lanes.insert(index, lane);
         }

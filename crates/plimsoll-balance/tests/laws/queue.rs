@@ -8,8 +8,7 @@ const CAPACITY: usize = 12;
 
 const SETTINGS: Settings = Settings {
     capacity: CAPACITY,
-    timeout: ms(400),
-    standing_timeout: ms(120),
+    standing_capacity: 5,
     target: ms(5),
     interval: ms(100),
 };
@@ -23,18 +22,14 @@ enum Step {
     Push(u8),
     Pop,
     Remove(usize),
-    Expire,
-    ExpireOne,
 }
 
-/// Steps and the milliseconds before each: mostly fast, at times slow enough to expire.
+/// Steps and the milliseconds before each: mostly fast, at times slow enough to stand.
 fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
     let step = prop_oneof![
         6 => (0_u8..4).prop_map(|n| Step::Push(n * n)),
         3 => Just(Step::Pop),
         1 => (0_usize..100).prop_map(Step::Remove),
-        1 => Just(Step::Expire),
-        1 => Just(Step::ExpireOne),
     ];
     let gap = prop_oneof![4 => 0_u64..4, 2 => 0_u64..40, 1 => 100_u64..300];
     proptest::collection::vec((step, gap), 1..400)
@@ -74,14 +69,10 @@ impl Model {
         self.waiting.remove(index)
     }
 
-    fn due(&self, now: Duration) -> Vec<usize> {
-        let timeout = if self.stands {
-            SETTINGS.standing_timeout
-        } else {
-            SETTINGS.timeout
-        };
-        let due = |waiter: &&Waiter| now - waiter.arrived >= timeout;
-        self.waiting.iter().filter(due).map(|w| w.id).collect()
+    fn is_full_for(&self, priority: u8) -> bool {
+        let from = |waiter: &&Waiter| waiter.priority >= priority;
+        let standing = self.waiting.iter().filter(from).count();
+        self.waiting.len() == CAPACITY || self.stands && standing >= SETTINGS.standing_capacity
     }
 
     /// Checks that it was `id`'s turn.
@@ -90,8 +81,9 @@ impl Model {
         let highest = self.waiting.iter().map(|w| w.priority).max().unwrap();
         let was_passed = self.passed;
         let same = |w: &&Waiter| w.priority == self.waiting[self.index(id)].priority;
-        let mut lane = self.waiting.iter().filter(same);
-        let next = if self.stands {
+        let mut lane = self.waiting.iter().filter(same).peekable();
+        let is_late = |first: &&Waiter| now - first.arrived > SETTINGS.target;
+        let next = if self.stands && lane.peek().is_some_and(is_late) {
             lane.next_back()
         } else {
             lane.next()
@@ -127,15 +119,19 @@ fn run(queue: &mut Queue<usize>, model: &mut Model, step: Step, id: usize, now: 
     match step {
         Step::Push(priority) => {
             model.look(now);
+            let is_full = model.is_full_for(priority);
             match queue.push(id, priority, now) {
-                Ok(ticket) => model.waiting.push(Waiter {
-                    id,
-                    priority,
-                    arrived: now,
-                    ticket,
-                }),
+                Ok(ticket) => {
+                    assert!(!is_full);
+                    model.waiting.push(Waiter {
+                        id,
+                        priority,
+                        arrived: now,
+                        ticket,
+                    });
+                }
                 Err(Full(back)) => {
-                    assert_eq!((back, model.waiting.len()), (id, CAPACITY));
+                    assert!(is_full && back == id);
                     model.left.push(id);
                 }
             }
@@ -155,21 +151,6 @@ fn run(queue: &mut Queue<usize>, model: &mut Model, step: Step, id: usize, now: 
             model.stands &= !model.waiting.is_empty();
         }
         Step::Remove(_) => {}
-        Step::Expire | Step::ExpireOne => {
-            model.look(now);
-            let most = if matches!(step, Step::Expire) {
-                usize::MAX
-            } else {
-                1
-            };
-            let mut due = model.due(now);
-            due.truncate(most);
-            assert_eq!(queue.expire(now).take(most).collect::<Vec<_>>(), due);
-            for id in due {
-                model.leave(id);
-            }
-            model.look(now);
-        }
     }
 }
 
@@ -192,44 +173,60 @@ proptest! {
         model.left.sort_unstable();
         prop_assert!(model.left.into_iter().eq(0..came), "each leaves exactly once");
     }
-
-    /// A timer set to the told time has something to do, and not before.
-    #[test]
-    fn the_told_expiry_is_the_next_one(steps in steps()) {
-        let (mut queue, mut model) = (Queue::new(SETTINGS), Model::default());
-        let mut now = Duration::ZERO;
-        for (id, (step, gap)) in steps.into_iter().enumerate() {
-            now += ms(gap);
-            run(&mut queue, &mut model, step, id, now);
-        }
-        let Some(at) = queue.next_expiry() else {
-            prop_assert!(queue.is_empty());
-            return Ok(());
-        };
-        if at > now {
-            let before = at - Duration::from_nanos(1);
-            prop_assert_eq!(queue.expire(before.max(now)).count(), 0);
-        }
-        prop_assert!(queue.expire(at.max(now)).count() > 0);
-    }
 }
 
-/// As many come as leave, in a line of 40 that was there before: the newest are served at once.
+/// Three times as many come as leave: those who are served hardly wait, and those who are refused
+/// do not wait at all, but for the few who came before the line stood.
 #[test]
-fn a_line_that_stands_serves_the_newest_and_drops_the_old() {
-    let mut queue = Queue::new(Settings::new(100, ms(10_000)));
+fn a_line_that_stands_is_short() {
+    let mut queue = Queue::new(Settings::new(1_000, ms(1_000)));
+    let (mut waits, mut late) = (Vec::new(), 0);
+    for tick in 0..10_000 {
+        for _ in 0..3 {
+            let _ = queue.push(tick, 0, ms(tick));
+        }
+        let (came, waited) = queue.pop(ms(tick)).unwrap();
+        waits.push(waited);
+        late += u32::from(came < 100 && tick > 1_000);
+    }
+    let (early, usual) = waits.split_at(1_000);
+    assert!(early.iter().max() > Some(&ms(50)), "it was long before");
+    assert!(
+        usual.iter().all(|wait| *wait <= ms(100)),
+        "{:?}",
+        usual.iter().max()
+    );
+    assert!(late <= 64, "{late} served who had been forgotten");
+}
+
+/// As many come as leave, in a line of 40 that was there before: the newest are served at once,
+/// and nobody is thrown out.
+#[test]
+fn a_line_that_stands_serves_the_newest() {
+    let mut queue = Queue::new(Settings::new(100, ms(1_000)));
     for id in 0..40 {
         queue.push(id, 0, ms(0)).unwrap();
     }
-    let (mut waits, mut dropped) = (Vec::new(), 0);
+    let mut waits = Vec::new();
     for tick in 1..1_000 {
-        dropped += queue.expire(ms(tick)).count();
         queue.push(1_000, 0, ms(tick)).unwrap();
         waits.push(queue.pop(ms(tick)).unwrap().1);
     }
     assert!(waits[200..].iter().all(|wait| *wait <= ms(5)));
-    assert!((1..=40).contains(&dropped), "{dropped}");
-    assert!(!queue.is_standing(), "the line was empty since");
+    assert!(queue.is_standing());
+    let left = std::iter::from_fn(|| queue.pop(ms(1_000))).count();
+    assert_eq!(left, 40);
+}
+
+#[test]
+fn a_line_that_stands_takes_those_of_higher_priority() {
+    let mut queue = Queue::new(Settings::new(1_000, ms(1_000)));
+    for _ in 0..200 {
+        queue.push("low", 1, ms(0)).unwrap();
+    }
+    assert_eq!(queue.push("low", 1, ms(200)), Err(Full("low")));
+    assert!(queue.push("high", 2, ms(200)).is_ok());
+    assert_eq!(queue.pop(ms(200)).map(|(item, _)| item), Some("high"));
 }
 
 #[test]

@@ -73,8 +73,9 @@ pub(crate) static ROWS: &[Directive] = &[
         usage: "queue N [timeout=DURATION] | off",
         default: "off: a request that finds every server full is refused with 503; timeout=5s",
         doc: "How many requests may wait, over all workers, while every server has as many as its `max-connections`, and \
-              for how long. Under lasting overload the newest is served first and old ones are refused early, so that \
-              those who are served are served quickly. A client that leaves leaves the queue.",
+              for how long. A queue that moves slowly for a tenth of its `timeout` is overloaded, until it is empty: it keeps \
+              64 at each worker, refuses others at once, and serves the newest first when the oldest has waited for a \
+              hundredth of `timeout`. So those who are served are served quickly. A client that leaves leaves the queue.",
         words: (1, 2),
         block: None,
         set: queue,

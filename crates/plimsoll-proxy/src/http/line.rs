@@ -17,8 +17,8 @@ use plimsoll_balance::Tried;
 use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
 use plimsoll_config::model;
 use plimsoll_http::reason::Reason;
-use plimsoll_net::clock;
 use plimsoll_net::worker::Mail;
+use plimsoll_net::{clock, stream};
 
 use crate::generation::Pool;
 use crate::http::exchange::Exchange;
@@ -67,31 +67,22 @@ pub(crate) struct Line {
 
 #[derive(Debug, Default)]
 struct Waiter {
-    state: Cell<State>,
+    called: Cell<Option<Call>>,
     waker: RefCell<Option<Waker>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Waiting,
-    Called,
-    /// It would be served too late to be of use.
-    Shed,
+/// A call to ask for a server again.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    /// Whether more come than can be served.
+    is_crowded: bool,
 }
 
 impl Line {
     pub(crate) fn new(board: Option<&Board>) -> Self {
-        let timeout = board.map_or(Duration::ZERO, |board| board.settings.timeout);
-        // The board bounds the length over all workers. A line stands when it moves slowly for a
-        // good part of the time that one is ready to wait.
-        let settings = Settings {
-            capacity: usize::MAX,
-            timeout,
-            standing_timeout: timeout / 2,
-            target: timeout / 20,
-            interval: timeout / 4,
-        };
+        let patience = board.map_or(Duration::ZERO, |board| board.settings.timeout);
+        // The board bounds the length over all workers.
+        let settings = Settings::new(usize::MAX, patience);
         Self {
             queue: RefCell::new(Queue::new(settings)),
             called: Cell::new(0),
@@ -103,37 +94,37 @@ impl Line {
         self.called.get() > 0 || !self.queue.borrow().is_empty()
     }
 
+    /// Tells whether more come than can be served.
+    fn is_crowded(&self) -> bool {
+        self.queue.borrow().is_standing()
+    }
+
     /// Calls the next one; false when nobody waits here.
     fn call(&self, now: Duration) -> bool {
-        let mut queue = self.queue.borrow_mut();
-        for late in queue.expire(now) {
-            late.wake(State::Shed);
-        }
-        let Some((waiter, _)) = queue.pop(now) else {
+        let is_crowded = self.is_crowded();
+        let Some((waiter, _)) = self.queue.borrow_mut().pop(now) else {
             return false;
         };
         self.called.set(self.called.get() + 1);
-        waiter.wake(State::Called);
+        waiter.call(Call { is_crowded });
         true
     }
 }
 
 impl Waiter {
-    fn wake(&self, state: State) {
-        self.state.set(state);
+    fn call(&self, call: Call) {
+        self.called.set(Some(call));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<State> {
-        match self.state.get() {
-            State::Waiting => {
-                *self.waker.borrow_mut() = Some(context.waker().clone());
-                Poll::Pending
-            }
-            state => Poll::Ready(state),
+    fn poll(&self, context: &Context<'_>) -> Poll<Call> {
+        if let Some(call) = self.called.get() {
+            return Poll::Ready(call);
         }
+        *self.waker.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -162,19 +153,13 @@ pub(crate) fn call_here(plane: &Plane, pool: usize) {
     }
 }
 
-/// Looks after the lines of this worker: those who would be served too late leave, and when there
-/// is room that nobody gave back (a server came up), someone is called.
+/// Looks after the lines of this worker: when there is room that nobody gave back (a server came
+/// up), someone is called.
 pub(crate) fn tend(plane: &Plane) {
     for (pool, line) in plane.generation.pools.iter().zip(&plane.lines) {
-        if line.queue.borrow().is_empty() {
-            continue;
-        }
-        let now = plane.since_start(clock::now());
-        for late in line.queue.borrow_mut().expire(now) {
-            late.wake(State::Shed);
-        }
-        if line.called.get() == 0 && has_room(plane, pool) {
-            line.call(now);
+        let waits = !line.queue.borrow().is_empty();
+        if waits && line.called.get() == 0 && has_room(plane, pool) {
+            line.call(plane.since_start(clock::now()));
         }
     }
 }
@@ -228,13 +213,13 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, SeqCst);
-        match self.waiter.state.get() {
-            State::Called => self.line.called.set(self.line.called.get() - 1),
-            State::Waiting => drop(self.line.queue.borrow_mut().remove(self.ticket)),
-            State::Shed => {}
+        if self.waiter.called.get().is_some() {
+            self.line.called.set(self.line.called.get() - 1);
+        } else {
+            self.line.queue.borrow_mut().remove(self.ticket);
         }
         // Whoever left after being called, or took one place of several, passes the call on.
-        if self.waiter.state.get() == State::Called && has_room(self.plane, self.pool) {
+        if self.waiter.called.get().is_some() && has_room(self.plane, self.pool) {
             call_next(self.plane, self.pool);
         }
     }
@@ -277,14 +262,22 @@ pub(crate) async fn select_in_turn<'a>(
     let outcome = loop {
         let was_empty = !line.is_busy();
         let Some(place) = Place::take(plane, pool, line) else {
-            break Err(turned(refusal, "the queue is full"));
+            let detail = match line.is_crowded() {
+                true => "for long there have been more requests than the servers can take",
+                false => "the queue is full",
+            };
+            break Err(turned(refusal, detail));
         };
         // A place may have come free between the look and the line; nobody would call.
         if was_empty && let Ok(pick) = select(exchange, pool, tried) {
             break Ok(pick);
         }
         match wait(exchange, &place.waiter).await {
-            Waited::Called => {}
+            // It may still read an answer. Where many wait for long, it has likely given up.
+            Waited::Called(call) if call.is_crowded && stream::has_ended(exchange.client) => {
+                break Err(turned(Reason::ClientAborted, "left the queue"));
+            }
+            Waited::Called(_) => {}
             Waited::TooLong => break Err(turned(refusal, "waited too long in the queue")),
             Waited::Left => break Err(turned(Reason::ClientAborted, "left the queue")),
         }
@@ -300,7 +293,7 @@ pub(crate) async fn select_in_turn<'a>(
 }
 
 enum Waited {
-    Called,
+    Called(Call),
     TooLong,
     Left,
 }
@@ -308,8 +301,7 @@ enum Waited {
 async fn wait(exchange: &Exchange<'_>, waiter: &Waiter) -> Waited {
     let mut left = pin!(exchange.client.broken());
     let waited = poll_fn(|context| match waiter.poll(context) {
-        Poll::Ready(State::Called) => Poll::Ready(Waited::Called),
-        Poll::Ready(_) => Poll::Ready(Waited::TooLong),
+        Poll::Ready(call) => Poll::Ready(Waited::Called(call)),
         Poll::Pending => left.as_mut().poll(context).map(|()| Waited::Left),
     });
     exchange
