@@ -20,6 +20,7 @@ pub mod hash;
 mod health;
 mod ip_key;
 mod outlier;
+pub mod percentile;
 mod pick;
 mod pool;
 pub mod queue;

@@ -86,7 +86,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "forward-auth",
     "hash-key",
     "header",
-    "hedge",
     "hide",
     "hsts",
     "http",

@@ -6,8 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Host, Limit, Outlier, PathPattern,
-    Queue, Retry, ServerAddress, Sticky,
+    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, Outlier,
+    PathPattern, Queue, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -50,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) fail_open: Option<Option<u8>>,
     pub(crate) slow_start: Option<Option<Duration>>,
     pub(crate) retry: Option<Retry>,
+    pub(crate) hedge: Option<Option<Hedge>>,
     pub(crate) queue: Option<Option<Queue>>,
     pub(crate) adaptive: Option<Option<Adaptive>>,
     pub(crate) sticky: Option<Option<Sticky>>,

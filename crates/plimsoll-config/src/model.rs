@@ -190,6 +190,8 @@ pub struct Pool {
     pub slow_start: Option<Duration>,
     /// What is tried again.
     pub retry: Retry,
+    /// When a second server is asked for a slow answer; `None` means never.
+    pub hedge: Option<Hedge>,
     /// Requests that wait while every server is full; `None` means they are refused.
     pub queue: Option<Queue>,
     /// Between what the limit on requests under way follows the times of answers; `None` means that
@@ -401,6 +403,24 @@ pub struct Retry {
     pub on_status: Vec<u16>,
     /// For one attempt, while there are others left; `None` means the response timeout.
     pub per_try: Option<Duration>,
+}
+
+/// When a request that waits for its answer is sent to a second server, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hedge {
+    /// After what wait.
+    pub after: HedgeAfter,
+    /// For how many of a hundred requests at most. Default 5.
+    pub budget: u8,
+}
+
+/// How long a request waits for its answer before a second server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HedgeAfter {
+    /// As long as this percentile of the pool's recent answers, in thousandths, took.
+    Percentile(u16),
+    /// A fixed time.
+    Delay(Duration),
 }
 
 /// Requests that wait while every server is full.

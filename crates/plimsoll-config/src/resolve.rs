@@ -316,6 +316,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .clone()
             .or_else(|| up.retry.clone())
             .unwrap_or_else(policy::retry_default),
+        hedge: own.hedge.or(up.hedge).unwrap_or(None),
         queue: own.queue.or(up.queue).unwrap_or(None),
         adaptive: own.adaptive.or(up.adaptive).unwrap_or(None),
         sticky: own

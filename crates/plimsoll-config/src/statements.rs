@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Limit, Limited, Outlier, Pool,
-    Probe, Queue, Retry, SameSite, Step, Sticky, StickyBy,
+    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
+    Outlier, Pool, Probe, Queue, Retry, SameSite, Step, Sticky, StickyBy,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -27,6 +27,17 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         slow_start.as_deref().unwrap_or("off"),
     ]));
     out.push(retry(&pool.retry));
+    out.push(match pool.hedge {
+        None => words(["hedge", "off"]),
+        Some(Hedge { after, budget }) => {
+            let after = match after {
+                HedgeAfter::Percentile(share) if share % 10 == 0 => format!("p{}", share / 10),
+                HedgeAfter::Percentile(share) => format!("p{}.{}", share / 10, share % 10),
+                HedgeAfter::Delay(delay) => duration_text(delay),
+            };
+            vec!["hedge".into(), after, format!("budget={budget}%")]
+        }
+    });
     out.push(match pool.queue {
         None => words(["queue", "off"]),
         Some(Queue { length, timeout }) => vec![

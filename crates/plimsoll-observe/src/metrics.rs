@@ -75,6 +75,10 @@ pub struct PoolMetrics {
     pub retries: Counter,
     /// Requests that were not, because the budget was spent.
     pub retries_refused: Counter,
+    /// Second servers that were asked while the first one let wait, and answered first.
+    pub hedges_won: Counter,
+    /// Those that did not.
+    pub hedges_lost: Counter,
     /// How many requests it may have from this worker, where that is found out.
     pub concurrency_limit: Counter,
 }

@@ -264,6 +264,14 @@ impl<'a> Page<'a> {
             "Requests that were not sent once more because the budget was spent.",
         );
         self.pool_counters(labels, name, "", |pool| &pool.retries_refused);
+        let name = "plimsoll_hedges_total";
+        self.family(
+            name,
+            "counter",
+            "Requests that a second server was asked for, by whether it answered first.",
+        );
+        self.pool_counters(labels, name, "won=\"true\"", |pool| &pool.hedges_won);
+        self.pool_counters(labels, name, "won=\"false\"", |pool| &pool.hedges_lost);
         let name = "plimsoll_concurrency_limit";
         self.family(
             name,

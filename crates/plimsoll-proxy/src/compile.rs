@@ -273,6 +273,8 @@ fn pool(
         keep_max: usize::from(pool.keep_alive.max),
         retry: pool.retry.clone(),
         adaptive: pool.adaptive,
+        // A client that belongs to a server is served by no other.
+        hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
         line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
 }

@@ -10,7 +10,8 @@ use plimsoll_balance::Pool as Balancer;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, RequestLimits, Retry, ServerTimeouts,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, RequestLimits, Retry,
+    ServerTimeouts,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
@@ -220,6 +221,8 @@ pub struct Pool {
     pub keep_max: usize,
     /// What is tried again.
     pub retry: Retry,
+    /// When a second server is asked; nothing means never.
+    pub hedge: Option<Hedge>,
     /// Who may wait while every server is full; nothing means nobody.
     pub line: Option<Board>,
     /// Between what a limit on its requests follows the times of answers; nothing means none.

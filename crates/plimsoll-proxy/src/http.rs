@@ -7,6 +7,7 @@ pub(crate) mod errors;
 pub(crate) mod exchange;
 pub(crate) mod finish;
 pub(crate) mod flow;
+pub(crate) mod hedge;
 pub(crate) mod key;
 pub(crate) mod limit;
 pub mod line;

@@ -17,6 +17,7 @@ use plimsoll_observe::sink::Tap;
 
 use crate::generation::{Generation, Pool};
 use crate::http::exchange::Scratch;
+use crate::http::hedge::Hedger;
 use crate::http::line::{self, Line};
 use crate::http::throttle::Throttle;
 
@@ -50,6 +51,8 @@ pub struct Plane {
     pub(crate) budgets: RefCell<Vec<Budget>>,
     /// How many requests each pool may have, where that is found out.
     pub(crate) throttles: Vec<Option<Throttle>>,
+    /// When second servers of each pool are asked, where they are.
+    pub(crate) hedgers: Vec<Option<Hedger>>,
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
     pub(crate) draining: Cell<bool>,
@@ -90,6 +93,8 @@ impl Plane {
             Budget::new(share, pool.retry.reserve.div_ceil(workers))
         };
         let budgets = generation.pools.iter().map(budget).collect();
+        let hedger = |pool: &Pool| pool.hedge.map(Hedger::new);
+        let hedgers = generation.pools.iter().map(hedger).collect();
         let lines = generation
             .pools
             .iter()
@@ -102,6 +107,7 @@ impl Plane {
             pickers: RefCell::new(pickers),
             budgets: RefCell::new(budgets),
             throttles,
+            hedgers,
             lines,
             draining: Cell::new(false),
             crowded: Cell::new(false),
@@ -117,6 +123,11 @@ impl Plane {
     /// The time as balancing counts it.
     pub(crate) fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.start)
+    }
+
+    /// Who asks second servers of a pool, if anyone does.
+    pub(crate) fn hedger(&self, pool: &Pool) -> Option<&Hedger> {
+        self.hedgers.get(pool.index)?.as_ref()
     }
 
     /// Counts a request for a pool, which earns it a part of a retry.

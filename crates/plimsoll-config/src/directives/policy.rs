@@ -8,7 +8,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::Scope;
-use crate::model::{Adaptive, Outlier, Queue, Retry};
+use crate::model::{Adaptive, Hedge, HedgeAfter, Outlier, Queue, Retry};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -66,6 +66,19 @@ pub(crate) static ROWS: &[Directive] = &[
         words: (1, 5),
         block: None,
         set: retry,
+    },
+    Directive {
+        name: "hedge",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "hedge pN|DURATION [budget=P%] | off",
+        default: "off; budget=5%",
+        doc: "Asks a second server when an answer lets wait for unusually long, and passes on the answer that comes first: \
+              `p95` waits as long as 95 of 100 recent answers of the pool took, a duration that long. Only idempotent \
+              requests that are still whole are sent twice, only to a server with room, never in a pool with `sticky`, and \
+              at most for `budget` of the requests of the last ten seconds.",
+        words: (1, 2),
+        block: None,
+        set: hedge,
     },
     Directive {
         name: "queue",
@@ -252,6 +265,43 @@ fn conditions(reader: &mut Reader<'_>, value: Value<'_>, retry: &mut Retry) {
             }
         }
     }
+}
+
+fn hedge(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), Some((first, options))) = (scope.settings(), stmt.words.split_first())
+    else {
+        return;
+    };
+    if !once(reader, stmt, settings.hedge.is_some()) {
+        return;
+    }
+    if is_off(stmt) {
+        settings.hedge = Some(None);
+        return;
+    }
+    let after = match first.text.strip_prefix('p') {
+        Some(share) => percentile(reader, first.into(), share).map(HedgeAfter::Percentile),
+        None => reader.duration(first.into()).map(HedgeAfter::Delay),
+    };
+    let mut budget = 5;
+    reader.options(options, &["budget"], |reader, _, value| {
+        budget = reader.percent(value, 1).unwrap_or(budget);
+    });
+    settings.hedge = after.map(|after| Some(Hedge { after, budget }));
+}
+
+/// A percentile, in thousandths.
+fn percentile(reader: &mut Reader<'_>, value: Value<'_>, share: &str) -> Option<u16> {
+    let (whole, tenth) = share.split_once('.').unwrap_or((share, "0"));
+    let digits = |text: &str| text.parse::<u16>().ok();
+    let parsed = digits(whole).zip(digits(tenth).filter(|_| tenth.len() == 1));
+    let parsed = parsed.map(|(whole, tenth)| whole.saturating_mul(10).saturating_add(tenth));
+    let parsed = parsed.filter(|share| (500..=999).contains(share));
+    if parsed.is_none() {
+        let message = format!("`{}` is not a percentile from p50 to p99.9", value.text);
+        reader.problem(Diagnostic::new(&codes::RANGE, value.span, message));
+    }
+    parsed
 }
 
 fn queue(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {

@@ -30,7 +30,7 @@ const INTERIM_MAX: u32 = 32;
 
 /// How long a server may think before its client is watched: most answers come before, and
 /// watching a client that makes one request and leaves costs as much as a part of it.
-const WATCH_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const WATCH_AFTER: Duration = Duration::from_millis(100);
 
 /// How far the wait for an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) terms: &'a Terms<'a>,
     /// Whether the client's connection may go on, as far as the request is concerned.
     pub(crate) persists: bool,
+    /// When the request was sent, as far as it had come.
+    pub(crate) sent: Instant,
 }
 
 impl<'a> Answer<'a, '_> {
@@ -72,7 +74,7 @@ impl<'a> Answer<'a, '_> {
         mut self,
         upload: &mut Upload<'_>,
     ) -> Result<(Ending, Keep), Failure> {
-        let sent = clock::now();
+        let sent = self.sent;
         let mut buffer = self.plane.worker.buffers.lend();
         let progress = upload.progress;
         let head = upload

@@ -13,7 +13,7 @@ use plimsoll_net::clock;
 
 use crate::events;
 use crate::generation::{Pool, Server};
-use crate::http::acquire::{Kept, acquire};
+use crate::http::acquire::{Kept, Upstream, acquire};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::line::{self, Turned, select_in_turn};
@@ -114,17 +114,10 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
             exchange.facts.failed = Some((server, failure.reason));
         }
-        let index = pick.slot.index();
-        let failed = match attempt(exchange, pool, pick, &round).await {
+        let failed = match attempt(exchange, pool, pick, &mut round).await {
             Ok(ending) => return ending,
             Err(failed) => failed,
         };
-        if let Some(metrics) = exchange.plane.metrics.server(pool.index, index.position())
-            && failed.blame == Side::Upstream
-        {
-            metrics.count_error(failed.reason);
-        }
-        round.tried.insert(index);
         failure = Some(failed);
         if !is_tried_again(exchange, pool, failed, &mut round) {
             return give_up(exchange, failed).await;
@@ -206,11 +199,11 @@ fn may_repeat(exchange: &Exchange<'_>) -> bool {
 async fn attempt<'a>(
     exchange: &mut Exchange<'a>,
     pool: &'a Pool,
-    pick: Pick<'_>,
-    round: &Round,
+    pick: Pick<'a>,
+    round: &mut Round,
 ) -> Result<Ending, Failure> {
-    let Pick { slot, pass } = pick;
-    let index = slot.index();
+    let index = pick.slot.index();
+    round.tried.insert(index);
     let Some(server) = pool.servers.get(index.position()) else {
         return Err(Failure::upstream(
             Reason::ProxyInternalError,
@@ -244,10 +237,31 @@ async fn attempt<'a>(
         // Before the client can have an answer, and come back with its next request.
         sticky.remember(exchange, index);
     }
-    let outcome = on_server(exchange, pool, server, &terms).await;
+    let mut asked = Asked { server, pick };
+    let outcome = on_server(exchange, pool, &mut asked, &terms, &round.tried).await;
+    round.tried.insert(asked.pick.slot.index());
+    account(exchange, pool, asked.pick, &outcome);
+    outcome
+}
+
+/// Counts what came of asking a server, teaches the pool, and gives its slot back.
+fn account(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    pick: Pick<'_>,
+    outcome: &Result<Ending, Failure>,
+) {
+    let Pick { slot, pass } = pick;
+    let plane = exchange.plane;
+    let position = slot.index().position();
     let latency = exchange.facts.first_byte;
-    count_answer(exchange, pool, index.position());
-    let verdict = verdict(exchange, &outcome);
+    count_answer(exchange, pool, position);
+    if let (Err(failed), Some(metrics)) = (outcome, plane.metrics.server(pool.index, position))
+        && failed.blame == Side::Upstream
+    {
+        metrics.count_error(failed.reason);
+    }
+    let verdict = verdict(exchange, outcome);
     let now = clock::now();
     exchange.facts.ended = Some(now);
     let at = plane.since_start(now);
@@ -258,7 +272,6 @@ async fn attempt<'a>(
         events::tell(plane, pool, change);
     }
     line::call_next(plane, pool);
-    outcome
 }
 
 /// What an attempt says of its server.
@@ -316,20 +329,29 @@ fn count_answer(exchange: &Exchange<'_>, pool: &Pool, server: usize) {
     }
 }
 
-async fn on_server(
-    exchange: &mut Exchange<'_>,
-    pool: &Pool,
-    server: &Server,
+/// The server that is asked.
+struct Asked<'a> {
+    server: &'a Server,
+    pick: Pick<'a>,
+}
+
+/// Has the server answer that is asked, or one that is asked as well and is faster.
+async fn on_server<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+    asked: &mut Asked<'a>,
     terms: &Terms<'_>,
+    tried: &Tried,
 ) -> Result<Ending, Failure> {
-    let mut upstream = acquire(exchange, pool, server, Kept::Welcome).await?;
+    let mut upstream = acquire(exchange, pool, asked.server, Kept::Welcome).await?;
     loop {
-        let failure = match upstream_h1::converse(exchange, server, &upstream, terms).await {
+        let talk = converse(exchange, pool, asked, &mut upstream, terms, tried);
+        let failure = match talk.await {
             Ok((ending, keep)) => {
                 if keep == Keep::Yes && pool.keep_max > 0 {
                     let idle = &exchange.plane.worker.idle;
                     idle.put(
-                        server.id,
+                        asked.server.id,
                         upstream.socket,
                         clock::now(),
                         pool.keep_for,
@@ -354,6 +376,41 @@ async fn on_server(
             return Err(failure);
         }
         count_retry(exchange, pool);
-        upstream = acquire(exchange, pool, server, Kept::Unwelcome).await?;
+        upstream = acquire(exchange, pool, asked.server, Kept::Unwelcome).await?;
     }
+}
+
+/// Sends the request and passes the answer on. When a second server is faster, it takes the place
+/// of the one that was asked.
+async fn converse<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+    asked: &mut Asked<'a>,
+    upstream: &mut Upstream,
+    terms: &Terms<'_>,
+    tried: &Tried,
+) -> Result<(Ending, Keep), Failure> {
+    upstream_h1::send(exchange, asked.server, upstream, terms).await?;
+    let sent = clock::now();
+    let Some(hedger) = exchange.plane.hedger(pool).filter(|_| may_repeat(exchange)) else {
+        return upstream_h1::receive(exchange, upstream, terms, sent).await;
+    };
+    let mut last_sent = sent;
+    if let Some(second) = hedger
+        .race(exchange, pool, terms, tried, &upstream.socket, sent)
+        .await
+    {
+        last_sent = second.sent;
+        exchange.facts.server = Some(&second.server.name);
+        *upstream = second.upstream;
+        *asked = Asked {
+            server: second.server,
+            pick: second.pick,
+        };
+    }
+    let outcome = upstream_h1::receive(exchange, upstream, terms, last_sent).await;
+    if let Some(first_byte) = exchange.facts.first_byte {
+        hedger.learn(first_byte + last_sent.duration_since(sent));
+    }
+    outcome
 }

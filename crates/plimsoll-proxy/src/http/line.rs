@@ -128,6 +128,11 @@ impl Waiter {
     }
 }
 
+/// Tells whether someone waits for `pool` on this worker.
+pub(crate) fn is_busy(plane: &Plane, pool: &Pool) -> bool {
+    plane.lines.get(pool.index).is_some_and(Line::is_busy)
+}
+
 /// Calls someone who waits for `pool`, after a place was given back.
 pub(crate) fn call_next(plane: &Plane, pool: &Pool) {
     let Some(board) = &pool.line else { return };

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::time::Instant;
 
 use plimsoll_http::framing::Reuse;
 use plimsoll_http::h1::encode::{self, Forward};
@@ -21,17 +22,17 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::upload::{Progress, Upload};
 
-/// Sends the request on `upstream` and passes the answer on.
+/// Passes the answer on that comes on `upstream` to what was sent there at `sent`, and what is
+/// left of the request.
 ///
 /// # Errors
 /// Nothing of the final answer was passed on: the caller may try again, or answer itself.
-pub(crate) async fn converse(
+pub(crate) async fn receive(
     exchange: &mut Exchange<'_>,
-    server: &Server,
     upstream: &Upstream,
     terms: &Terms<'_>,
+    sent: Instant,
 ) -> Result<(Ending, Keep), Failure> {
-    send(exchange, server, upstream, terms).await?;
     let Exchange {
         plane,
         client,
@@ -85,6 +86,7 @@ pub(crate) async fn converse(
             patience,
             terms,
             persists,
+            sent,
         };
         let progress = &progress;
         answer.pass_on(&mut Upload { flow, progress }).await
@@ -101,8 +103,8 @@ pub(crate) async fn converse(
     Ok((ending, Keep::No))
 }
 
-/// Writes the head, and what came of the body with it.
-async fn send(
+/// Writes the head on `upstream`, and what came of the body with it.
+pub(crate) async fn send(
     exchange: &mut Exchange<'_>,
     server: &Server,
     upstream: &Upstream,
