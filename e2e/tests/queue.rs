@@ -19,9 +19,13 @@ fn stand(workers: u32, statements: &str) -> (Stand, Gate) {
          site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
          pool app {{ server {{server}} max-connections=1 ; {statements} }}\n"
     );
+    stand_with(&text)
+}
+
+fn stand_with(text: &str) -> (Stand, Gate) {
     let gate = Gate::new();
     let held = gate.clone();
-    let stand = Stand::run(&text, move |request| {
+    let stand = Stand::run(text, move |request| {
         let answer = Answer::ok(&request.head.target);
         match request.head.target.as_str() {
             "/wait" => answer.after(Step::Await(held.clone())),
@@ -181,6 +185,36 @@ fn under_overload_the_newest_go_first_and_who_has_ended_its_side_is_gone() {
     let seen = stand.upstream.requests();
     assert_eq!(seen.len(), 64, "the half-closed one was not served");
     assert_eq!(seen.last().unwrap().head.target, "/old");
+}
+
+#[test]
+fn those_of_higher_priority_go_first() {
+    let text = "workers 1\nadmin 127.0.0.1:{port:admin}\n\
+        site * {\nlisten 127.0.0.1:{port} ; priority low\n\
+        route /pay { priority high ; proxy app }\n\
+        route /page { priority normal ; proxy app }\n\
+        route { proxy app }\n}\n\
+        pool app { server {server} max-connections=1 ; queue 10 timeout=60s }\n";
+    let (stand, gate) = stand_with(text);
+    let mut first = occupy(&stand);
+    let mut waiting = Vec::new();
+    for (count, target) in (1_u8..).zip(["/report", "/page", "/pay", "/page", "/pay"]) {
+        waiting.push(send(&stand, target));
+        expect_waiting(&stand, count.into());
+    }
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    for client in &mut waiting {
+        assert_eq!(client.response("GET").status(), 200);
+    }
+    let seen: Vec<String> = stand
+        .upstream
+        .requests()
+        .into_iter()
+        .map(|r| r.head.target)
+        .collect();
+    let expected = ["/wait", "/pay", "/pay", "/page", "/page", "/report"];
+    assert_eq!(seen, expected);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
-use crate::directives::{check, limit, policy, pool, root, route, settings, site, sticky};
+use crate::directives::{
+    check, limit, policy, pool, priority, root, route, settings, site, sticky,
+};
 use crate::draft::Scope;
 use crate::read::Reader;
 use crate::syntax::Stmt;
@@ -53,6 +55,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     site::ROWS,
     route::ROWS,
     limit::ROWS,
+    priority::ROWS,
     pool::ROWS,
     check::ROWS,
     policy::ROWS,

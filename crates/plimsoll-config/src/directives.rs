@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod limit;
 pub(crate) mod policy;
 pub(crate) mod pool;
+pub(crate) mod priority;
 pub(crate) mod root;
 pub(crate) mod route;
 pub(crate) mod settings;

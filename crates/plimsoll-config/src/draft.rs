@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, Outlier,
-    PathPattern, Queue, Retry, ServerAddress, Sticky,
+    PathPattern, Priority, Queue, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -63,6 +63,7 @@ pub(crate) struct SiteDraft {
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
     pub(crate) rules: Vec<Limit>,
+    pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
     pub(crate) span: Span,
 }
@@ -72,6 +73,7 @@ pub(crate) struct RouteDraft {
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) rules: Vec<Limit>,
+    pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) action: Option<(ActionDraft, Span)>,
     pub(crate) span: Span,
 }

@@ -290,7 +290,7 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
             PathPattern::Prefix(path) => Some(format!("{path}*")),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),
-        statements: route.rules.iter().map(statements::limit).collect(),
+        statements: statements::route(route),
         proxy,
         respond,
     }

@@ -126,6 +126,29 @@ pub enum LogFormat {
     Haproxy,
 }
 
+/// Which requests go first where not all can go.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Priority {
+    /// What can wait.
+    Low,
+    /// What is usual.
+    #[default]
+    Normal,
+    /// What must not wait.
+    High,
+}
+
+impl Priority {
+    /// All of them, as they are written.
+    pub const NAMES: [(&str, Self); 3] = [
+        ("low", Self::Low),
+        ("normal", Self::Normal),
+        ("high", Self::High),
+    ];
+}
+
 /// One `route`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
@@ -135,6 +158,8 @@ pub struct Route {
     pub methods: Vec<Box<str>>,
     /// What its requests must keep to, in written order, after those of the site.
     pub rules: Vec<Limit>,
+    /// Which of its requests go first. Default normal.
+    pub priority: Priority,
     /// What it does.
     pub action: Action,
     /// Where it is written.

@@ -11,8 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::policy;
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Place, Pool, RequestLimits, Route,
-    Server, ServerTimeouts, Site,
+    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Place, Pool, Priority, RequestLimits,
+    Route, Server, ServerTimeouts, Site,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -234,13 +234,18 @@ fn resolve_site(
         routes: site
             .routes
             .iter()
-            .map(|route| resolve_route(reader, route, pools))
+            .map(|route| resolve_route(reader, route, site, pools))
             .collect(),
         place: place(reader, site.span),
     }
 }
 
-fn resolve_route(reader: &mut Reader<'_>, route: &RouteDraft, pools: &mut Pools) -> Route {
+fn resolve_route(
+    reader: &mut Reader<'_>,
+    route: &RouteDraft,
+    site: &SiteDraft,
+    pools: &mut Pools,
+) -> Route {
     let action = match &route.action {
         Some((ActionDraft::Proxy(target), _)) => Action::Proxy(pools.find(reader, target)),
         Some((ActionDraft::Respond { status, body }, _)) => Action::Respond {
@@ -256,6 +261,10 @@ fn resolve_route(reader: &mut Reader<'_>, route: &RouteDraft, pools: &mut Pools)
         path: route.path.clone(),
         methods: route.methods.clone(),
         rules: route.rules.clone(),
+        priority: route
+            .priority
+            .or(site.priority)
+            .map_or(Priority::Normal, |(priority, _)| priority),
         action,
         place: place(reader, route.span),
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
-    Outlier, Pool, Probe, Queue, Retry, SameSite, Step, Sticky, StickyBy,
+    Outlier, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky, StickyBy,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -145,6 +145,16 @@ fn unit(per: Duration) -> &'static str {
 }
 
 /// What requests must keep to.
+pub(crate) fn route(route: &Route) -> Vec<Words> {
+    let name = Priority::NAMES.iter().find(|(_, p)| *p == route.priority);
+    let priority = name.map(|(name, _)| words(["priority", name]));
+    priority
+        .into_iter()
+        .filter(|_| route.priority != Priority::default())
+        .chain(route.rules.iter().map(limit))
+        .collect()
+}
+
 pub(crate) fn limit(limit: &Limit) -> Words {
     let mut out = words(["limit"]);
     match limit.of {

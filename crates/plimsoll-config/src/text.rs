@@ -162,11 +162,8 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
         put(out, format_args!(" method={}", route.methods.join(",")));
     }
     out.push_str(" { ");
-    for rule in &route.rules {
-        put(
-            out,
-            format_args!("{} ; ", statements::line(&statements::limit(rule))),
-        );
+    for statement in statements::route(route) {
+        put(out, format_args!("{} ; ", statements::line(&statement)));
     }
     match &route.action {
         Action::Proxy(pool) => {

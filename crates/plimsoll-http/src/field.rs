@@ -40,6 +40,8 @@ names! {
     Expect = "expect";
     /// `Forwarded`
     Forwarded = "forwarded";
+    /// `Grpc-Timeout`
+    GrpcTimeout = "grpc-timeout";
     /// `Host`
     Host = "host";
     /// `HTTP2-Settings`
@@ -88,6 +90,8 @@ names! {
     XForwardedProto = "x-forwarded-proto";
     /// `X-Real-IP`
     XRealIp = "x-real-ip";
+    /// `X-Request-Deadline`
+    XRequestDeadline = "x-request-deadline";
     /// `X-Request-ID`
     XRequestId = "x-request-id";
     /// `X-Accel-Redirect` and its family are told apart by prefix, see [`is_internal`].

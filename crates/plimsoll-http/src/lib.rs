@@ -8,6 +8,7 @@ pub mod accept;
 pub mod chunked;
 pub mod cookie;
 pub mod date;
+pub mod deadline;
 pub mod field;
 pub mod forwarded;
 pub mod framing;

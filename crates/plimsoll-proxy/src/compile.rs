@@ -209,6 +209,7 @@ fn route(route: &model::Route, seed: u64) -> Route {
             .map(|method| method.as_bytes().into())
             .collect(),
         rules: limiters(&route.rules, seed),
+        priority: route.priority,
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),
             model::Action::Respond { status, body } => Action::Respond {

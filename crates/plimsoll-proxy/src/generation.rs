@@ -10,7 +10,7 @@ use plimsoll_balance::Pool as Balancer;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, RequestLimits, Retry,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Priority, RequestLimits, Retry,
     ServerTimeouts,
 };
 use plimsoll_http::h1::parse::HeadLimits;
@@ -127,6 +127,8 @@ pub struct Route {
     pub methods: Vec<Box<[u8]>>,
     /// What its requests must keep to, in written order.
     pub rules: Vec<Limiter>,
+    /// Which of its requests go first.
+    pub priority: Priority,
     /// What it does.
     pub action: Action,
     /// `file:line`, for the access log.

@@ -139,6 +139,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         listen: Vec::new(),
         settings: Settings::default(),
         rules: Vec::new(),
+        priority: None,
         routes: Vec::new(),
         span: stmt.span,
     };

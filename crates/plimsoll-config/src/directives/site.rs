@@ -71,6 +71,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         path: path.unwrap_or(PathPattern::Any),
         methods: Vec::new(),
         rules: Vec::new(),
+        priority: None,
         action: None,
         span: stmt.span,
     };

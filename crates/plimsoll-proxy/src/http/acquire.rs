@@ -54,13 +54,16 @@ pub(crate) async fn acquire(
         }
     }
     let began = clock::now();
-    exchange.timer.set(began + pool.timeouts.connect);
+    let deadline = exchange.soonest(began + pool.timeouts.connect);
+    exchange.timer.set(deadline);
     let connected = exchange.timer.limit(open(exchange.client, server)).await;
     let took = clock::now().duration_since(began);
     exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
     let socket = connected.unwrap_or_else(|_| {
-        let late = Reason::ConnectionTimeout;
-        Err(Failure::upstream(late, "", Sent::Nothing))
+        Err(match exchange.is_overdue() {
+            true => Failure::overdue(),
+            false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
+        })
     })?;
     if let Some(metrics) = metrics {
         metrics.connections_new.add(1);

@@ -259,7 +259,7 @@ impl<'a> Answer<'a, '_> {
                 if watch == Watch::NotYet {
                     // The server's time begins when the request has been sent.
                     let from = if uploads { clock::now() } else { sent };
-                    let deadline = from + self.terms.response_timeout;
+                    let deadline = self.terms.deadline(from);
                     self.timer.set(deadline.min(from + WATCH_AFTER));
                     watch = Watch::Until(deadline);
                 }
@@ -271,8 +271,7 @@ impl<'a> Answer<'a, '_> {
                 if left.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Err(Failure::downstream(Reason::ClientAborted, "")));
                 }
-                let late = Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered);
-                self.timer.poll(context).map(|_| Err(late))
+                self.timer.poll(context).map(|_| Err(self.terms.late()))
             });
             match read.await? {
                 Ok(1..) => {}

@@ -4,10 +4,11 @@
 //! reached a server is sent again only when it is idempotent and all of it is still here (RFC 9110
 //! §9.2.2); a request that found a kept connection dead is sent again on a new one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::cookie::Mark;
+use plimsoll_http::deadline;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
 
@@ -70,6 +71,11 @@ impl Failure {
         }
     }
 
+    /// The client waits no longer.
+    pub(crate) fn overdue() -> Self {
+        Self::downstream(Reason::HttpResponseTimeout, line::OVERDUE)
+    }
+
     pub(crate) fn downstream(reason: Reason, detail: &'static str) -> Self {
         Self {
             reason,
@@ -105,6 +111,7 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         },
         connects_left: CONNECTS_MAX,
     };
+    exchange.deadline = deadline(exchange);
     let mut failure: Option<Failure> = None;
     loop {
         let pick = match select_in_turn(exchange, pool, &round.tried).await {
@@ -125,6 +132,13 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
         count_retry(exchange, pool);
         tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
     }
+}
+
+/// When the client stops waiting, if it says so.
+fn deadline(exchange: &Exchange<'_>) -> Option<Instant> {
+    let (head, facts) = (&exchange.scratch.head, &exchange.facts);
+    let patience = deadline::patience(head, exchange.bytes(), facts.at)?;
+    facts.started.checked_add(patience)
 }
 
 /// Tells whether another server is asked after this failure.
@@ -226,6 +240,7 @@ async fn attempt<'a>(
             Some(per_try) if round.left > 0 => per_try.min(pool.timeouts.response),
             _ => pool.timeouts.response,
         },
+        client_deadline: exchange.deadline,
         is_passed_over: &is_passed_over,
         bond: pool.sticky.as_ref().map(|sticky| Bond {
             sticky,
@@ -301,11 +316,30 @@ fn verdict(exchange: &Exchange<'_>, outcome: &Result<Ending, Failure>) -> Outcom
 pub(crate) struct Terms<'a> {
     /// How long the answer may take to begin.
     pub(crate) response_timeout: Duration,
+    /// When the client stops waiting, if it said so.
+    pub(crate) client_deadline: Option<Instant>,
     /// Tells whether an answer with this status is to be had from another server instead. Asking
     /// spends a retry.
     pub(crate) is_passed_over: &'a dyn Fn(u16) -> bool,
     /// What becomes of the client's bond to a server.
     pub(crate) bond: Option<Bond<'a>>,
+}
+
+impl Terms<'_> {
+    /// When an answer must have begun that is waited for since `from`.
+    pub(crate) fn deadline(&self, from: Instant) -> Instant {
+        let own = from + self.response_timeout;
+        self.client_deadline
+            .map_or(own, |deadline| deadline.min(own))
+    }
+
+    /// What it means that none has: the server is slow, or the client in a hurry.
+    pub(crate) fn late(&self) -> Failure {
+        match self.client_deadline {
+            Some(deadline) if deadline <= clock::now() => Failure::overdue(),
+            _ => Failure::upstream(Reason::HttpResponseTimeout, "", Sent::Unanswered),
+        }
+    }
 }
 
 /// A client's bond to the server that is asked.

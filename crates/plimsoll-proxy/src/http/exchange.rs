@@ -12,6 +12,7 @@ use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::target::Target;
 use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
@@ -130,6 +131,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) behind: Option<Buffer>,
     /// The authority that rules.
     pub(crate) authority: Span,
+    /// When the client stops waiting, as far as it said so.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) facts: Facts<'a>,
     /// What it has of limits on requests under way; nearly always nothing.
     pub(crate) held: Vec<Hold>,
@@ -164,6 +167,7 @@ impl<'a> Exchange<'a> {
             first: Decoded::default(),
             behind: None,
             authority: Span::default(),
+            deadline: None,
             facts: Facts::new(plane, started),
             held: Vec::new(),
         }
@@ -191,6 +195,17 @@ impl<'a> Exchange<'a> {
             Some(framing) if !self.plane.keeps_nobody() => framing.reuse(),
             _ => Reuse::Close,
         }
+    }
+
+    /// What limits a wait that ends at `at` by itself: that, or the client's deadline.
+    pub(crate) fn soonest(&self, at: Instant) -> Instant {
+        self.deadline.map_or(at, |deadline| deadline.min(at))
+    }
+
+    /// Tells whether the client has stopped waiting.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| deadline <= clock::now())
     }
 
     /// Tells whether the whole request came with its head, so that it can be sent again.

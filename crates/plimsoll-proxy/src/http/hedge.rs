@@ -148,7 +148,7 @@ async fn ask<'a>(
     let sending = upstream_h1::send(exchange, server, &upstream, terms);
     sending.await.ok()?;
     let sent = clock::now();
-    exchange.timer.set(sent + terms.response_timeout);
+    exchange.timer.set(terms.deadline(sent));
     let readable = poll_fn(|context| upstream.socket.poll_readable(context));
     let answers = exchange
         .timer

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use plimsoll_balance::Tried;
 use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
-use plimsoll_config::model;
+use plimsoll_config::model::{self, Priority};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::worker::Mail;
 use plimsoll_net::{clock, stream};
@@ -187,7 +187,7 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// Goes to the end of the line, if it is not too long.
-    fn take(plane: &'a Plane, pool: &'a Pool, line: &'a Line) -> Option<Self> {
+    fn take(plane: &'a Plane, pool: &'a Pool, line: &'a Line, priority: Priority) -> Option<Self> {
         let board = pool.line.as_ref()?;
         let count = board.waiting.get(plane.worker.index)?;
         count.fetch_add(1, SeqCst);
@@ -197,7 +197,8 @@ impl<'a> Place<'a> {
         }
         let waiter = Rc::new(Waiter::default());
         let now = plane.since_start(clock::now());
-        let pushed = line.queue.borrow_mut().push(Rc::clone(&waiter), 0, now);
+        let mut queue = line.queue.borrow_mut();
+        let pushed = queue.push(Rc::clone(&waiter), priority as u8, now);
         match pushed {
             Ok(ticket) => Some(Self {
                 plane,
@@ -230,6 +231,9 @@ impl Drop for Place<'_> {
     }
 }
 
+/// What is said of a request whose client waits no longer.
+pub(crate) const OVERDUE: &str = "the client's deadline has passed";
+
 /// Why nobody served one who waited.
 pub(crate) struct Turned {
     pub(crate) reason: Reason,
@@ -243,6 +247,9 @@ pub(crate) async fn select_in_turn<'a>(
     tried: &Tried,
 ) -> Result<Pick<'a>, Turned> {
     let turned = |reason, detail| Turned { reason, detail };
+    if exchange.is_overdue() {
+        return Err(turned(Reason::HttpResponseTimeout, OVERDUE));
+    }
     let plane = exchange.plane;
     let line = plane.lines.get(pool.index).filter(|_| pool.line.is_some());
     let is_first = line.is_none_or(|line| !line.is_busy());
@@ -263,10 +270,12 @@ pub(crate) async fn select_in_turn<'a>(
             .line
             .as_ref()
             .map_or(Duration::ZERO, |board| board.settings.timeout);
-    exchange.timer.set(deadline);
+    exchange.timer.set(exchange.soonest(deadline));
+    let priority = exchange.facts.route.map(|route| route.priority);
+    let priority = priority.unwrap_or_default();
     let outcome = loop {
         let was_empty = !line.is_busy();
-        let Some(place) = Place::take(plane, pool, line) else {
+        let Some(place) = Place::take(plane, pool, line, priority) else {
             let detail = match line.is_crowded() {
                 true => "for long there have been more requests than the servers can take",
                 false => "the queue is full",
@@ -283,6 +292,9 @@ pub(crate) async fn select_in_turn<'a>(
                 break Err(turned(Reason::ClientAborted, "left the queue"));
             }
             Waited::Called(_) => {}
+            Waited::TooLong if exchange.is_overdue() => {
+                break Err(turned(Reason::HttpResponseTimeout, OVERDUE));
+            }
             Waited::TooLong => break Err(turned(refusal, "waited too long in the queue")),
             Waited::Left => break Err(turned(Reason::ClientAborted, "left the queue")),
         }
