@@ -28,6 +28,7 @@ pub mod rate;
 mod server;
 mod slow_start;
 mod standing;
+pub mod strain;
 mod tried;
 
 pub use algorithm::Algorithm;

@@ -1,7 +1,7 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    check, limit, policy, pool, priority, root, route, settings, site, sticky,
+    check, limit, overload, policy, pool, priority, root, route, settings, site, sticky,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -52,6 +52,7 @@ pub(crate) struct Directive {
 /// All directives, by block and then by importance.
 pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
+    overload::ROWS,
     site::ROWS,
     route::ROWS,
     limit::ROWS,

@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, Outlier,
+    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, Outlier, Overload,
     PathPattern, Priority, Queue, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
@@ -19,6 +19,8 @@ pub(crate) struct Draft {
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) overload: Option<(Option<Overload>, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
     pub(crate) pools: Vec<PoolDraft>,

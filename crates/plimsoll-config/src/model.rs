@@ -22,6 +22,8 @@ pub struct Config {
     pub zone: Option<Box<str>>,
     /// How many connections clients may have.
     pub connections: ConnectionLimits,
+    /// When requests are refused for want of memory or time; `None` means never.
+    pub overload: Option<Overload>,
     /// Sites in written order.
     pub sites: Vec<Site>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
@@ -587,4 +589,22 @@ pub struct ConnectionLimits {
     pub per_client: Option<NonZeroU32>,
     /// New ones of one client, and in what time.
     pub new_per_client: Option<(u32, Duration)>,
+}
+
+/// When there is too little memory or time for what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overload {
+    /// How much memory there is; `None` means as much as the control group may have.
+    pub memory: Option<u64>,
+    /// How late a worker may come to what it has to do. Default 500 ms.
+    pub lag: Duration,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            lag: Duration::from_millis(500),
+        }
+    }
 }

@@ -11,8 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::policy;
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Place, Pool, Priority, RequestLimits,
-    Route, Server, ServerTimeouts, Site,
+    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Overload, Place, Pool, Priority,
+    RequestLimits, Route, Server, ServerTimeouts, Site,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -69,6 +69,9 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         admin,
         zone: draft.zone.map(|(zone, _)| zone),
         connections,
+        overload: draft
+            .overload
+            .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
         sites,
         pools,
     }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
-    Outlier, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky, StickyBy,
+    Outlier, Overload, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky,
+    StickyBy,
 };
 use crate::text;
-use crate::units::duration_text;
+use crate::units::{duration_text, size_text};
 
 /// A statement: its words, the first of them its name.
 pub(crate) type Words = Vec<String>;
@@ -123,16 +124,29 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     let zone = config.zone.as_deref().map(|zone| words(["zone", zone]));
     zone.into_iter()
         .chain(connections(&config.connections))
+        .chain(overload(config.overload))
         .collect()
 }
 
 /// How many connections clients may have; nothing when that is the default.
-pub(crate) fn connections(limits: &ConnectionLimits) -> Option<Words> {
+fn connections(limits: &ConnectionLimits) -> Option<Words> {
     let mut out = words(["connection-limit"]);
     out.extend(limits.max.map(|max| format!("max={max}")));
     out.extend(limits.per_client.map(|max| format!("per-client={max}")));
     let rate = limits.new_per_client;
     out.extend(rate.map(|(count, per)| format!("new-per-client={count}/{}", unit(per))));
+    (out.len() > 1).then_some(out)
+}
+
+/// When there is too little memory or time; nothing when that is the default.
+fn overload(overload: Option<Overload>) -> Option<Words> {
+    let Some(Overload { memory, lag }) = overload else {
+        return Some(words(["overload", "off"]));
+    };
+    let mut out = words(["overload"]);
+    out.extend(memory.map(|bytes| format!("memory={}", size_text(bytes))));
+    let default = Overload::default().lag;
+    out.extend((lag != default).then(|| format!("lag={}", duration_text(lag))));
     (out.len() > 1).then_some(out)
 }
 

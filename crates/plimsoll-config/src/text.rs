@@ -29,10 +29,7 @@ pub fn to_text(config: &Config) -> String {
             }
         ),
     );
-    if let Some(zone) = &config.zone {
-        put(&mut out, format_args!("zone {}\n", word(zone)));
-    }
-    if let Some(statement) = statements::connections(&config.connections) {
+    for statement in statements::root(config) {
         put(&mut out, format_args!("{}\n", statements::line(&statement)));
     }
     // Pools that routes make from an address have no block; what they inherit says what they are.

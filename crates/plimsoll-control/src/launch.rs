@@ -16,7 +16,7 @@ use plimsoll_observe::sink;
 use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::Generation;
-use plimsoll_proxy::plane::{Log, Plane};
+use plimsoll_proxy::plane::{GiveBack, Log, Plane};
 
 use crate::checks::{self, Count};
 use crate::log_file::LogFile;
@@ -71,11 +71,11 @@ pub struct Running {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Starts serving `config`.
+/// Starts serving `config`; workers call `give_back` for the allocator.
 ///
 /// # Errors
 /// What could not be had; then nothing was started.
-pub fn launch(config: &Config) -> Result<Running, LaunchError> {
+pub fn launch(config: &Config, give_back: GiveBack) -> Result<Running, LaunchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let count = config
         .workers
@@ -111,7 +111,8 @@ pub fn launch(config: &Config) -> Result<Running, LaunchError> {
     let parts = sockets.into_iter().zip(taps).map(Some).collect();
     let began = clock::now();
     let parts = Arc::new(Mutex::new(parts));
-    let (peers, threads) = start(count, &generation, &metrics, began, parts)?;
+    let beside = (began, give_back);
+    let (peers, threads) = start(count, &generation, &metrics, beside, parts)?;
     let checks = checks::counts(generation.servers);
     Ok(Running {
         generation,
@@ -130,7 +131,7 @@ fn start(
     count: usize,
     generation: &Arc<Generation>,
     metrics: &[Arc<WorkerMetrics>],
-    start: Instant,
+    (start, give_back): (Instant, GiveBack),
     parts: Parts,
 ) -> Result<(Arc<Peers>, Vec<JoinHandle<()>>), LaunchError> {
     let seed = random()?;
@@ -148,7 +149,14 @@ fn start(
             .zip(own)
             .map(|(metrics, (sockets, logs))| {
                 (
-                    Plane::new(worker, Arc::clone(&generation), metrics, logs, start),
+                    Plane::new(
+                        worker,
+                        Arc::clone(&generation),
+                        metrics,
+                        logs,
+                        start,
+                        give_back,
+                    ),
                     sockets,
                 )
             });

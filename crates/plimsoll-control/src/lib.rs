@@ -6,4 +6,5 @@ pub mod checks;
 pub mod files;
 pub mod launch;
 pub mod log_file;
+pub mod memory;
 pub mod names;

@@ -1,9 +1,10 @@
 //! Buffers: a fixed piece of memory with a filled part, lent by a pool and given back.
 //!
-//! A worker's buffers are one for each direction of each exchange that is under way, and nothing
-//! for connections that wait: 1,000 exchanges hold at most 1,000 × 3 × 32 KiB.
+//! A buffer has memory from when there is something to read until what was read has been taken.
+//! Connections that wait hold none, and an exchange that waits for its answer holds its request:
+//! 1,000 exchanges hold at most 1,000 × 3 × 32 KiB.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Size of every buffer: the largest head fits.
@@ -16,25 +17,50 @@ const KEPT_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct BufferPool {
     free: RefCell<Vec<Box<[u8]>>>,
+    made: Cell<usize>,
 }
 
 impl BufferPool {
     /// Lends an empty buffer.
     pub fn lend(self: &Rc<Self>) -> Buffer {
-        let kept = self.free.borrow_mut().pop();
-        let bytes = kept.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         Buffer {
-            bytes,
+            bytes: Box::default(),
             start: 0,
             end: 0,
             home: Rc::clone(self),
         }
+    }
+
+    fn take(&self) -> Box<[u8]> {
+        let kept = self.free.borrow_mut().pop();
+        kept.unwrap_or_else(|| {
+            self.made.set(self.made.get() + 1);
+            vec![0; BUFFER_BYTES].into_boxed_slice()
+        })
+    }
+
+    fn give_back(&self, bytes: Box<[u8]>) {
+        let mut free = self.free.borrow_mut();
+        if !bytes.is_empty() && free.len() < KEPT_MAX {
+            free.push(bytes);
+        }
+    }
+
+    /// How many times memory for a buffer was made since this was asked the last time.
+    pub fn count_made(&self) -> usize {
+        self.made.take()
+    }
+
+    /// Gives back the memory that is not lent.
+    pub fn forget_free(&self) {
+        self.free.take();
     }
 }
 
 /// Memory with a filled part; goes home to its pool when dropped.
 #[derive(Debug)]
 pub struct Buffer {
+    /// Empty when it has no memory.
     bytes: Box<[u8]>,
     // invariant: start <= end <= bytes.len()
     start: usize,
@@ -55,6 +81,9 @@ impl Buffer {
 
     /// The room behind the filled part.
     pub fn room(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = self.home.take();
+        }
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
@@ -85,6 +114,13 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
+    /// Gives the memory back if nothing is filled: for a wait.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            self.home.give_back(std::mem::take(&mut self.bytes));
+        }
+    }
+
     /// Tells whether nothing is filled.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
@@ -93,10 +129,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
-        if free.len() < KEPT_MAX {
-            free.push(std::mem::take(&mut self.bytes));
-        }
+        self.home.give_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -120,6 +153,21 @@ mod tests {
         assert_eq!(buffer.room().len(), BUFFER_BYTES);
         let memory = buffer.bytes.as_ptr();
         drop(buffer);
-        assert_eq!(pool.lend().bytes.as_ptr(), memory);
+        assert_eq!(pool.lend().room().as_ptr(), memory);
+    }
+
+    #[test]
+    fn a_buffer_that_waits_with_nothing_has_no_memory() {
+        let pool = Rc::new(BufferPool::default());
+        let (mut first, mut second) = (pool.lend(), pool.lend());
+        assert_eq!(pool.count_made(), 0);
+        let memory = first.room().as_ptr();
+        first.rest();
+        assert_eq!(second.room().as_ptr(), memory);
+        second.add(1);
+        second.rest();
+        assert_eq!(second.filled(), [0], "it is not empty");
+        assert_ne!(first.room().as_ptr(), memory);
+        assert_eq!(pool.count_made(), 2);
     }
 }

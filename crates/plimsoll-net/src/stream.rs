@@ -2,14 +2,15 @@
 //! connection can be under way in one task.
 
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::buffer::Buffer;
 use crate::socket::{Need, Socket};
 
-/// Reads into the room of `buffer`; 0 is the end of the stream. The buffer must have room.
+/// Reads into the room of `buffer`; 0 is the end of the stream. The buffer must have room. While
+/// it waits for its first bytes, it has no memory.
 pub fn poll_read(
     socket: &Socket,
     context: &mut Context<'_>,
@@ -17,11 +18,15 @@ pub fn poll_read(
 ) -> Poll<io::Result<usize>> {
     let room = buffer.room();
     let whole = room.len();
-    let read = ready!(socket.poll_io(context, Need::Read, whole, |fd| {
+    let read = socket.poll_io(context, Need::Read, whole, |fd| {
         rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
-    }))?;
-    buffer.add(read);
-    Poll::Ready(Ok(read))
+    });
+    match read {
+        Poll::Ready(Ok(read)) => buffer.add(read),
+        Poll::Ready(Err(_)) => {}
+        Poll::Pending => buffer.rest(),
+    }
+    read
 }
 
 /// What follows a write.

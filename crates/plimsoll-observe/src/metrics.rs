@@ -45,6 +45,10 @@ pub struct WorkerMetrics {
     pub log_dropped: Counter,
     /// Connections that ended in a panic.
     pub panics: Counter,
+    /// Requests that were refused for want of memory or time.
+    pub overload_refused: Counter,
+    /// How late this worker came to its last turn, in microseconds.
+    pub lag: Counter,
 }
 
 /// What is counted for a site.
@@ -135,6 +139,8 @@ impl WorkerMetrics {
             aliases_dropped: Counter::default(),
             log_dropped: Counter::default(),
             panics: Counter::default(),
+            overload_refused: Counter::default(),
+            lag: Counter::default(),
         }
     }
 

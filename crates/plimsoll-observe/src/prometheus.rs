@@ -311,6 +311,23 @@ impl<'a> Page<'a> {
         );
         let count = self.sum(|w| Some(&w.panics));
         let _ = writeln!(self.text, "plimsoll_panics_total {count}");
+        self.family(
+            "plimsoll_overload_refused_total",
+            "counter",
+            "Requests that were refused because there was too little memory or time for all.",
+        );
+        let count = self.sum(|w| Some(&w.overload_refused));
+        let _ = writeln!(self.text, "plimsoll_overload_refused_total {count}");
+        let name = "plimsoll_worker_lag_seconds";
+        self.family(
+            name,
+            "gauge",
+            "How late a worker comes to what it has to do.",
+        );
+        for (number, worker) in self.workers.iter().enumerate() {
+            let lag = seconds(worker.lag.value());
+            let _ = writeln!(self.text, "{name}{{worker=\"{number}\"}} {lag}");
+        }
         self.family("plimsoll_workers", "gauge", "Worker threads.");
         let _ = writeln!(self.text, "plimsoll_workers {}", self.workers.len());
         self.family("plimsoll_build_info", "gauge", "Which version this is.");

@@ -20,6 +20,7 @@ use crate::generation::{
 };
 use crate::http::line::Board;
 use crate::sticky::Sticky;
+use crate::strain::Memory;
 
 /// What a generation depends on besides its configuration.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,8 @@ pub fn compile(
             servers,
             workers: config.workers,
             gate: Gate::new(&config.connections, machine.connections_max, seed),
+            overload: config.overload,
+            memory: Memory::default(),
             labels,
         },
         logs,

@@ -102,8 +102,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let timer = self.plane.worker.deadlines.timer();
         let mut is_closing = false;
         loop {
-            let connections = self.plane.worker.peers.connections();
-            if self.plane.generation.gate.is_full(connections) && !self.plane.draining.get() {
+            if self.plane.is_full() && !self.plane.draining.get() {
                 tokio::time::sleep(FULL_PAUSE).await; // clients wait in the backlog
                 continue;
             }

@@ -10,8 +10,8 @@ use plimsoll_balance::Pool as Balancer;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Priority, RequestLimits, Retry,
-    ServerTimeouts,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Overload, Priority, RequestLimits,
+    Retry, ServerTimeouts,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
@@ -20,6 +20,7 @@ use plimsoll_observe::metrics::Labels;
 use crate::gate::Gate;
 use crate::http::line::Board;
 use crate::sticky::Sticky;
+use crate::strain::Memory;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct Generation {
     pub workers: Option<NonZeroU16>,
     /// Who may connect.
     pub gate: Gate,
+    /// When requests are refused for want of memory or time.
+    pub overload: Option<Overload>,
+    /// How short memory is.
+    pub memory: Memory,
     /// The names of all that is counted.
     pub labels: Labels,
 }

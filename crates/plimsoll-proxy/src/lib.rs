@@ -11,3 +11,4 @@ pub mod generation;
 pub mod http;
 pub mod plane;
 pub(crate) mod sticky;
+pub mod strain;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use plimsoll_balance::Picker;
 use plimsoll_balance::budget::Budget;
+use plimsoll_balance::strain;
+use plimsoll_config::model::Priority;
 use plimsoll_http::date::{HTTP_DATE_BYTES, http_date};
 use plimsoll_net::clock;
 use plimsoll_net::worker::Worker;
@@ -14,15 +16,20 @@ use plimsoll_observe::access_log::{Dates, Record};
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink::Tap;
+use tokio::time::MissedTickBehavior;
 
 use crate::generation::{Generation, Pool};
 use crate::http::exchange::Scratch;
 use crate::http::hedge::Hedger;
 use crate::http::line::{self, Line};
 use crate::http::throttle::Throttle;
+use crate::strain::Lag;
 
 /// How often log lines leave a worker that has little to say, and lines of requests are looked at.
 const TEND: Duration = Duration::from_millis(100);
+
+/// How often memory that is not used is given back to the system.
+const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// How long the wall clock is reckoned from the monotonic one: a step of the wall clock is seen
 /// this late.
@@ -36,6 +43,10 @@ pub struct Log {
     /// Where it goes.
     pub tap: Tap,
 }
+
+/// Gives memory that a thread does not use back to the system: all of it at once, or what has not
+/// been used for a while.
+pub type GiveBack = fn(at_once: bool);
 
 /// The data plane of one worker.
 #[derive(Debug)]
@@ -56,10 +67,14 @@ pub struct Plane {
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
     pub(crate) draining: Cell<bool>,
-    /// Whether there are nearly as many client connections as there may be.
+    /// How late this worker comes to what it has to do.
+    lag: Lag,
+    /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
     pub(crate) scratch: RefCell<Vec<Scratch>>,
     start: Instant,
+    give_back: GiveBack,
+    gave_back: Cell<Instant>,
     logs: RefCell<Vec<Log>>,
     dates: RefCell<Dates>,
     date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
@@ -76,6 +91,7 @@ impl Plane {
         metrics: Arc<WorkerMetrics>,
         logs: Vec<Log>,
         start: Instant,
+        give_back: GiveBack,
     ) -> Rc<Self> {
         let pickers = generation
             .pools
@@ -101,6 +117,7 @@ impl Plane {
             .map(|pool| Line::new(pool.line.as_ref()))
             .collect();
         Rc::new(Self {
+            lag: Lag::new(generation.overload),
             worker,
             generation,
             metrics,
@@ -113,6 +130,8 @@ impl Plane {
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             start,
+            give_back,
+            gave_back: Cell::new(start),
             logs: RefCell::new(logs),
             dates: RefCell::default(),
             date: Cell::new((0, http_date(0))),
@@ -192,23 +211,73 @@ impl Plane {
     /// Hands log lines over and looks after those who wait, again and again.
     pub(crate) async fn tend(self: Rc<Self>) {
         let mut ticks = tokio::time::interval(TEND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            let due = ticks.tick().await;
+            let late = clock::now().saturating_duration_since(due.into_std());
+            self.lag.note(late);
+            let micros = u64::try_from(late.as_micros());
+            self.metrics.lag.set(micros.unwrap_or(u64::MAX));
             self.make_room();
+            self.give_back();
             self.note_limits();
             line::tend(&self);
             self.flush();
         }
     }
 
-    /// When connections run out, those that only wait make room: first after their next answer,
-    /// at last at once.
+    /// When connections or memory run out, clients that only wait make room: first after their next
+    /// answer, at last at once.
     fn make_room(&self) {
         let connections = self.worker.peers.connections();
+        let is_crowded = self.generation.gate.is_crowded(connections);
         self.crowded
-            .set(self.generation.gate.is_crowded(connections));
-        if self.generation.gate.is_full(connections) {
+            .set(is_crowded || self.generation.memory.strain() > 0);
+        if self.is_full() {
             self.worker.deadlines.wake_all();
+        }
+    }
+
+    /// Gives memory back to the system: now and then, and all there is when there is too little.
+    fn give_back(&self) {
+        let now = clock::now();
+        let is_short = self.generation.memory.strain() > 0;
+        if is_short {
+            self.worker.buffers.forget_free();
+        }
+        if is_short || now.duration_since(self.gave_back.get()) >= GIVE_BACK {
+            (self.give_back)(is_short);
+            self.gave_back.set(now);
+        }
+    }
+
+    /// Tells whether no further connection is accepted now.
+    pub(crate) fn is_full(&self) -> bool {
+        let connections = self.worker.peers.connections();
+        self.generation.gate.is_full(connections) || self.is_out_of_memory()
+    }
+
+    /// Tells whether nothing new may begin for want of memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.reckon_memory();
+        self.generation.memory.is_out()
+    }
+
+    /// Tells whether a request is refused because there is too little memory or time for all.
+    pub(crate) fn refuses(&self, priority: Priority) -> bool {
+        self.reckon_memory();
+        let strain = self.lag.strain().max(self.generation.memory.strain());
+        let refuses = strain > 0 && strain::refuses(strain, priority as u8, self.worker.random());
+        if refuses {
+            self.metrics.overload_refused.add(1);
+        }
+        refuses
+    }
+
+    fn reckon_memory(&self) {
+        let made = self.worker.buffers.count_made();
+        if made > 0 {
+            self.generation.memory.note_buffers(made);
         }
     }
 

@@ -10,6 +10,14 @@ pub(crate) fn metrics(_: &mut String) {}
 #[cfg(feature = "count-allocations")]
 pub(crate) use counting::metrics;
 
+/// Gives free memory of this thread back to the system: all of it `at_once`, or what has not been
+/// used for a while. Without it a thread that has become idle keeps what a busy hour took.
+#[expect(unsafe_code, reason = "a C function without preconditions")]
+pub(crate) fn give_back(at_once: bool) {
+    // SAFETY: it may be called at any time from any thread.
+    unsafe { libmimalloc_sys::mi_collect(at_once) }
+}
+
 #[cfg(feature = "count-allocations")]
 #[expect(
     unsafe_code,

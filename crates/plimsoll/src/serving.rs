@@ -8,7 +8,7 @@ use anyhow::Context;
 use plimsoll_admin::server;
 use plimsoll_config::model::Config;
 use plimsoll_control::launch::{Running, launch};
-use plimsoll_control::{care, checks};
+use plimsoll_control::{care, checks, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::allocator;
@@ -59,7 +59,7 @@ pub(crate) fn serve(
                 }
             }
         }
-        let running = Arc::new(launch(config)?);
+        let running = Arc::new(launch(config, allocator::give_back)?);
         announce(&running);
         for (address, listener) in admin {
             tracing::info!("metrics on http://{address}/metrics");
@@ -70,6 +70,7 @@ pub(crate) fn serve(
             ));
         }
         tokio::spawn(care::watch(Arc::clone(&running)));
+        tokio::spawn(memory::watch(Arc::clone(&running)));
         checks::start(config, &running);
         signals.wait(&running).await;
         tracing::info!(

@@ -38,6 +38,7 @@ pub(crate) async fn serve(
     loop {
         let (client, timer) = (&connection.socket, &connection.timer);
         let arrival = read_head(
+            plane,
             client,
             timer,
             listener,
@@ -104,6 +105,7 @@ enum Arrival {
 
 /// Reads until a whole head is in `inbound`. The deadline is absolute: bytes do not move it.
 async fn read_head(
+    plane: &Plane,
     client: &Socket,
     timer: &Timer,
     listener: &Listener,
@@ -118,6 +120,13 @@ async fn read_head(
         if !inbound.is_empty() && attempts.worthwhile(inbound.filled()) {
             match parse::request(inbound.filled(), &listener.limits, head) {
                 Ok(Parsed::Complete) => return Arrival::Head { started },
+                // A head that comes in pieces holds a buffer for as long as it takes.
+                Ok(Parsed::Partial) if plane.is_out_of_memory() => {
+                    return Arrival::Refused {
+                        started,
+                        rejection: walk::OVERLOADED,
+                    };
+                }
                 Ok(Parsed::Partial) => {}
                 Err(fault) => {
                     return Arrival::Refused {

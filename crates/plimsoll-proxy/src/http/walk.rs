@@ -51,6 +51,13 @@ pub(crate) async fn refuse(exchange: &mut Exchange<'_>, rejection: Rejection) ->
     ending
 }
 
+/// What a client is told when there is too little memory or time for its request.
+pub(crate) const OVERLOADED: Rejection = Rejection {
+    status: 503,
+    reason: Reason::ProxyInternalError,
+    detail: "overloaded",
+};
+
 /// Why a request goes no further.
 enum Stop<'a> {
     /// It is answered.
@@ -74,6 +81,9 @@ impl<'a> From<Above<'a>> for Stop<'a> {
 /// Checks the request and finds what is to be done with it.
 fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
     let route = match_route(exchange)?;
+    if exchange.plane.refuses(route.priority) {
+        return Err(Stop::Answer(rejected(OVERLOADED)));
+    }
     if let Some(site) = exchange.facts.site {
         limit::count(exchange, &site.rules)?;
     }
@@ -193,7 +203,7 @@ fn rejected(rejection: Rejection) -> Answer<'static> {
         reason,
         detail,
         body: None,
-        retry_after: None,
+        retry_after: (status == 503).then_some(1),
         policy: None,
     }
 }
