@@ -113,6 +113,12 @@ impl RateTable {
         }
     }
 
+    /// Returns how much a key may ask for in the long run.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Returns how much a key may ask for at once.
     #[must_use]
     pub fn burst(&self) -> u32 {

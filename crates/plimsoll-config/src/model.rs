@@ -486,6 +486,26 @@ pub enum Limited {
     },
     /// Requests under way at once.
     Concurrent(u32),
+    /// Bytes of bodies a second.
+    Bytes {
+        /// How many.
+        rate: u32,
+        /// How many at once.
+        burst: u32,
+        /// Of which bodies.
+        way: Way,
+        /// Whether each request has the rate for itself.
+        each: bool,
+    },
+}
+
+/// Which way a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// From the server to the client.
+    Down,
+    /// From the client to the server.
+    Up,
 }
 
 /// What becomes of a request above a limit.

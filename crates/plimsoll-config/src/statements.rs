@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
     Outlier, Overload, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky,
-    StickyBy,
+    StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -176,15 +176,34 @@ pub(crate) fn limit(limit: &Limit) -> Words {
         Limited::Rate { count, per, burst } => {
             out.extend([format!("{count}/{}", unit(per)), format!("burst={burst}")]);
         }
+        Limited::Bytes {
+            rate, burst, way, ..
+        } => {
+            let (rate, burst) = (size_text(rate.into()), size_text(burst.into()));
+            let way = match way {
+                Way::Down => "way=down",
+                Way::Up => "way=up",
+            };
+            out.extend([
+                format!("{rate}/s"),
+                format!("burst={burst}"),
+                way.to_owned(),
+            ]);
+        }
     }
-    let by = limit.by.as_ref().map(text::key);
-    out.push(format!("by={}", by.as_deref().unwrap_or("all")));
-    let action = match limit.action {
-        Excess::Refuse => "refuse",
-        Excess::Drop => "drop",
-        Excess::Tarpit => "tarpit",
+    let by = match (&limit.of, &limit.by) {
+        (Limited::Bytes { each: true, .. }, _) => "request".to_owned(),
+        (_, Some(key)) => text::key(key),
+        (_, None) => "all".to_owned(),
     };
-    out.push(format!("action={action}"));
+    out.push(format!("by={by}"));
+    let action = match limit.action {
+        Excess::Refuse => "action=refuse",
+        Excess::Drop => "action=drop",
+        Excess::Tarpit => "action=tarpit",
+    };
+    let is_bytes = matches!(limit.of, Limited::Bytes { .. });
+    out.extend((!is_bytes).then(|| action.to_owned()));
     out.push(format!("entries={}", limit.entries));
     out
 }

@@ -16,8 +16,19 @@ pub fn poll_read(
     context: &mut Context<'_>,
     buffer: &mut Buffer,
 ) -> Poll<io::Result<usize>> {
+    poll_read_some(socket, context, buffer, usize::MAX)
+}
+
+/// Reads as [`poll_read`] does, `most` bytes at once.
+pub fn poll_read_some(
+    socket: &Socket,
+    context: &mut Context<'_>,
+    buffer: &mut Buffer,
+    most: usize,
+) -> Poll<io::Result<usize>> {
     let room = buffer.room();
-    let whole = room.len();
+    let whole = room.len().min(most);
+    let room = room.get_mut(..whole).unwrap_or_default();
     let read = socket.poll_io(context, Need::Read, whole, |fd| {
         rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
     });

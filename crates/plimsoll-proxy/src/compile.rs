@@ -181,12 +181,23 @@ fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
             Limited::Concurrent(most) => {
                 LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
             }
+            Limited::Bytes {
+                rate: count,
+                burst,
+                way,
+                each,
+            } => {
+                let per = Duration::from_secs(1);
+                let table = RateTable::new(Rate { count, per }, burst, entries);
+                LimitTable::Bytes(table, way, each)
+            }
         };
         let policy = match limit.of {
             Limited::Rate { count, per, .. } => {
                 format!("\"limit\";q={count};w={}", per.as_secs())
             }
             Limited::Concurrent(most) => format!("\"limit\";q={most};qu=\"concurrent-requests\""),
+            Limited::Bytes { .. } => String::new(), // nobody is refused
         };
         Limiter {
             table,

@@ -11,7 +11,7 @@ use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
     AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Overload, Priority, RequestLimits,
-    Retry, ServerTimeouts,
+    Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
@@ -205,6 +205,8 @@ pub(crate) enum LimitTable {
     Rate(RateTable),
     /// Requests under way.
     Concurrent(Arc<ConcurrencyTable>),
+    /// Bytes of bodies in a time; whether each request has the rate for itself.
+    Bytes(RateTable, Way, bool),
 }
 
 /// Servers that can stand in for each other.

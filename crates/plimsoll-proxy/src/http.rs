@@ -11,6 +11,7 @@ pub(crate) mod hedge;
 pub(crate) mod key;
 pub(crate) mod limit;
 pub mod line;
+pub(crate) mod pace;
 pub(crate) mod respond;
 pub(crate) mod select;
 pub(crate) mod server_h1;

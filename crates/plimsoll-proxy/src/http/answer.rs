@@ -22,6 +22,7 @@ use plimsoll_net::stream::{self, Then};
 use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
 
@@ -66,6 +67,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) persists: bool,
     /// When the request was sent, as far as it had come.
     pub(crate) sent: Instant,
+    /// What limits the speed of its body.
+    pub(crate) toll: Toll<'a>,
 }
 
 impl<'a> Answer<'a, '_> {
@@ -108,8 +111,12 @@ impl<'a> Answer<'a, '_> {
             .unwrap_or_default();
         let is_last = !persists && framing.is_complete();
         let writer = self.writer(if is_last { Then::End } else { Then::Open });
+        let (toll, out) = (self.toll, &mut *self.out);
         let written = upload
-            .alongside(writer.write_message(self.out, data, &framing, coding))
+            .alongside(async {
+                toll.pay(data.len()).await;
+                writer.write_message(out, data, &framing, coding).await
+            })
             .await;
         let mut ending = self.judge(written, persists);
         buffer.take(self.response.len + first.consumed);
@@ -185,6 +192,7 @@ impl<'a> Answer<'a, '_> {
             limit: None,
             min_rate: 0,
             pipes: &self.plane.worker.pipes,
+            toll: self.toll,
         };
         upload.alongside(flow.run()).await
     }
@@ -241,6 +249,7 @@ impl<'a> Answer<'a, '_> {
         let mut watch = Watch::NotYet;
         let mut left = pin!(self.client.broken());
         let uploads = progress.get() == Progress::UnderWay;
+        let most = self.toll.piece();
         loop {
             if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
                 match parse::response(buffer.filled(), self.response).map_err(bad_head)? {
@@ -250,7 +259,8 @@ impl<'a> Answer<'a, '_> {
             }
             buffer.compact();
             let read = poll_fn(|context| {
-                if let Poll::Ready(read) = stream::poll_read(self.server, context, buffer) {
+                let read = stream::poll_read_some(self.server, context, buffer, most);
+                if let Poll::Ready(read) = read {
                     return Poll::Ready(Ok(read));
                 }
                 if progress.get() == Progress::UnderWay {

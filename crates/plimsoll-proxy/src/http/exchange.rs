@@ -17,6 +17,7 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
 use crate::generation::{Listener, Route, Site};
+use crate::http::pace::Pace;
 use crate::plane::Plane;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
@@ -136,6 +137,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) facts: Facts<'a>,
     /// What it has of limits on requests under way; nearly always nothing.
     pub(crate) held: Vec<Hold>,
+    /// The limits of bytes that it is under; nearly always none.
+    pub(crate) paces: Vec<Pace<'a>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -170,6 +173,7 @@ impl<'a> Exchange<'a> {
             deadline: None,
             facts: Facts::new(plane, started),
             held: Vec::new(),
+            paces: Vec::new(),
         }
     }
 

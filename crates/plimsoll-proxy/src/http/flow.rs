@@ -15,6 +15,8 @@ use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
+use crate::http::pace::Toll;
+
 /// From this many bytes on, two calls that move nothing through the process are cheaper than two
 /// that copy.
 const SPLICE_BYTES_MIN: u64 = 64 * 1024;
@@ -46,6 +48,8 @@ pub(crate) struct Flow<'a> {
     /// The least bytes a second the source may send; 0 is any.
     pub(crate) min_rate: u32,
     pub(crate) pipes: &'a Rc<PipePool>,
+    /// What limits its speed.
+    pub(crate) toll: Toll<'a>,
 }
 
 /// How the receiver of a body finds its end.
@@ -129,6 +133,7 @@ impl Flow<'_> {
                 BadBody::Truncated => Fault::SourceGone,
             })?;
         self.count(decoded.data as u64)?;
+        self.toll.pay(decoded.data).await;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
         let writer = Writer {
             sink: self.sink,
@@ -171,8 +176,9 @@ impl Flow<'_> {
 
     async fn read(&mut self, began: &Cell<Option<Instant>>) -> Result<usize, Fault> {
         let (source, buffer) = (self.source, &mut *self.buffer);
+        let most = self.toll.piece();
         let mut wait = self.timer.wait(self.patience);
-        let read = wait.on(|context| stream::poll_read(source, context, buffer));
+        let read = wait.on(|context| stream::poll_read_some(source, context, buffer, most));
         let read = read
             .await
             .map_err(|_| Fault::SourceLate)?
@@ -184,7 +190,9 @@ impl Flow<'_> {
     /// Moves bytes through a pipe until few are left.
     async fn splice(&mut self, began: &Cell<Option<Instant>>) -> Result<(), Fault> {
         let mut pipe = self.pipes.lend().map_err(|_| Fault::SourceGone)?;
+        let most = self.toll.piece() as u64;
         while let Some(left) = self.framing.opaque() {
+            let left = left.min(most);
             let mut wait = self.timer.wait(self.patience);
             let taken = wait.on(|context| pipe.poll_fill(self.source, context, left));
             let taken = taken
@@ -194,6 +202,7 @@ impl Flow<'_> {
             if taken == 0 {
                 return self.framing.end_of_input().map_err(|_| Fault::SourceGone);
             }
+            self.toll.pay(taken).await;
             let mut wait = self.timer.wait(self.patience);
             while pipe.held() > 0 {
                 let put = wait.on(|context| pipe.poll_drain(self.sink, context));

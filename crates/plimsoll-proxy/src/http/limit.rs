@@ -11,6 +11,7 @@ use plimsoll_net::clock;
 use crate::generation::{LimitTable, Limiter};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::key;
+use crate::http::pace::Pace;
 use crate::http::respond::{Answer, respond};
 
 /// How long a request in the tarpit waits.
@@ -31,6 +32,9 @@ pub(crate) fn count<'a>(
 ) -> Result<(), Above<'a>> {
     for rule in rules {
         let key = match &rule.by {
+            _ if matches!(rule.table, LimitTable::Bytes(_, _, true)) => {
+                exchange.plane.worker.random()
+            }
             None => rule.seed,
             // A client has a whole network of IPv6 addresses, and counts as one.
             Some(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
@@ -49,6 +53,10 @@ pub(crate) fn count<'a>(
                     .acquire(key)
                     .ok_or_else(|| above(Duration::from_secs(1)))?;
                 exchange.held.push(hold);
+            }
+            LimitTable::Bytes(table, way, _) => {
+                let way = *way;
+                exchange.paces.push(Pace { table, key, way });
             }
         }
     }

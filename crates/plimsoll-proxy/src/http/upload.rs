@@ -25,6 +25,16 @@ pub(crate) enum Progress {
     Abandoned,
 }
 
+impl Progress {
+    /// How far it is when the head is sent, with more to come or not.
+    pub(crate) fn at_first(is_more: bool) -> Self {
+        match is_more {
+            true => Self::UnderWay,
+            false => Self::Sent,
+        }
+    }
+}
+
 impl Upload<'_> {
     /// Runs `main` while the upload goes on; ends early when the client fails.
     pub(crate) async fn alongside<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Fault> {

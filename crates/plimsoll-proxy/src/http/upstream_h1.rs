@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::time::Instant;
 
+use plimsoll_config::model::Way;
 use plimsoll_http::framing::Reuse;
 use plimsoll_http::h1::encode::{self, Forward};
 use plimsoll_http::reason::Reason;
@@ -20,6 +21,7 @@ use crate::http::answer::{Answer, Keep};
 use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload};
 
 /// Passes the answer on that comes on `upstream` to what was sent there at `sent`, and what is
@@ -42,34 +44,32 @@ pub(crate) async fn receive(
         framing,
         first,
         facts,
+        paces,
         ..
     } = exchange;
     let Some(request) = framing.as_mut() else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
-    let site = facts.site;
+    let (site, toll) = (facts.site, |way| Toll { plane, paces, way });
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(first.data as u64);
     let persists = request.peer_allows() == Reuse::Keep;
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
-    let progress = Cell::new(match rest {
-        Some(_) => Progress::UnderWay,
-        None => Progress::Sent,
-    });
+    let progress = Cell::new(Progress::at_first(rest.is_some()));
     let outcome = {
-        let coding = Coding::of(request.length());
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
             sink: &upstream.socket,
+            coding: Coding::of(request.length()),
             framing: request,
             buffer,
-            coding,
             timer,
             patience,
             moved: &uploaded,
             limit: site.and_then(|site| site.limits.body),
             min_rate: site.map_or(0, |site| site.limits.min_rate),
             pipes: &plane.worker.pipes,
+            toll: toll(Way::Up),
         });
         let mut flow = pin!(flow.map(Flow::run));
         let flow = flow.as_mut().as_pin_mut();
@@ -87,6 +87,7 @@ pub(crate) async fn receive(
             terms,
             persists,
             sent,
+            toll: toll(Way::Down),
         };
         let progress = &progress;
         answer.pass_on(&mut Upload { flow, progress }).await
@@ -98,8 +99,10 @@ pub(crate) async fn receive(
         return Ok((ending, keep));
     }
     // The client was told that this is the last answer; what it still sends is not looked at.
-    let is_answered = matches!(ending, Ending::Keep | Ending::Close);
-    let ending = if is_answered { Ending::Linger } else { ending };
+    let ending = match ending {
+        Ending::Keep | Ending::Close => Ending::Linger,
+        cut => cut,
+    };
     Ok((ending, Keep::No))
 }
 
@@ -138,6 +141,12 @@ pub(crate) async fn send(
     let data = bytes
         .get(scratch.head.len..scratch.head.len + exchange.first.data)
         .unwrap_or_default();
+    let toll = Toll {
+        plane: exchange.plane,
+        paces: &exchange.paces,
+        way: Way::Up,
+    };
+    toll.pay(data.len()).await;
     let writer = Writer {
         sink: &upstream.socket,
         timer: exchange.timer,
