@@ -31,7 +31,9 @@ fn stand(limit: &str) -> Stand {
 }
 
 fn body() -> Vec<u8> {
-    (0..BODY).map(|at| (at % 251) as u8).collect()
+    (0..BODY)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect()
 }
 
 fn chunked() -> Vec<u8> {
@@ -45,7 +47,10 @@ fn time_of(stand: &Stand, target: &str) -> Duration {
     let began = Instant::now();
     let answer = get(stand.address(), target);
     assert_eq!(answer.status(), 200);
-    assert!(answer.body.digest == digest(&body()), "{target} came as something else");
+    assert!(
+        answer.body.digest == digest(&body()),
+        "{target} came as something else"
+    );
     began.elapsed()
 }
 

@@ -29,6 +29,7 @@ mod server;
 mod slow_start;
 mod standing;
 pub mod strain;
+pub mod subset;
 mod tried;
 
 pub use algorithm::Algorithm;

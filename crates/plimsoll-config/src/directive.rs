@@ -102,7 +102,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "mirror",
     "mode",
     "monitor",
-    "on-down",
     "otel",
     "basic-auth",
     "proxy-protocol",

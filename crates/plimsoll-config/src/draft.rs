@@ -6,8 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, Outlier, Overload,
-    PathPattern, Priority, Queue, Retry, ServerAddress, Sticky,
+    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, OnDown, Outlier,
+    Overload, PathPattern, Priority, Queue, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) outlier: Option<Option<Outlier>>,
     pub(crate) fail_open: Option<Option<u8>>,
     pub(crate) slow_start: Option<Option<Duration>>,
+    pub(crate) on_down: Option<OnDown>,
+    pub(crate) subset: Option<Option<NonZeroU32>>,
     pub(crate) retry: Option<Retry>,
     pub(crate) hedge: Option<Option<Hedge>>,
     pub(crate) queue: Option<Option<Queue>>,

@@ -215,6 +215,10 @@ pub struct Pool {
     pub fail_open: Option<u8>,
     /// How long a server that comes back takes to its full share.
     pub slow_start: Option<Duration>,
+    /// What becomes of the requests of a server that is found down.
+    pub on_down: OnDown,
+    /// How many servers of each tier and zone this node uses; `None` means all.
+    pub subset: Option<NonZeroU32>,
     /// What is tried again.
     pub retry: Retry,
     /// When a second server is asked for a slow answer; `None` means never.
@@ -228,6 +232,16 @@ pub struct Pool {
     pub sticky: Option<Sticky>,
     /// Where it is written.
     pub place: Place,
+}
+
+/// What becomes of the requests of a server that its checks find down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDown {
+    /// They go on.
+    #[default]
+    Finish,
+    /// All connections to it are closed.
+    CloseConnections,
 }
 
 /// How a server is picked.

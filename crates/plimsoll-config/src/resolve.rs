@@ -323,6 +323,8 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .unwrap_or(Some(policy::OUTLIER)),
         fail_open: own.fail_open.or(up.fail_open).unwrap_or(Some(0)),
         slow_start: own.slow_start.or(up.slow_start).unwrap_or(None),
+        on_down: own.on_down.or(up.on_down).unwrap_or_default(),
+        subset: own.subset.or(up.subset).unwrap_or(None),
         retry: own
             .retry
             .clone()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
-    Outlier, Overload, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky,
+    OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky,
     StickyBy, Way,
 };
 use crate::text;
@@ -27,6 +27,12 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         "slow-start",
         slow_start.as_deref().unwrap_or("off"),
     ]));
+    out.push(words(match pool.on_down {
+        OnDown::Finish => ["on-down", "finish"],
+        OnDown::CloseConnections => ["on-down", "close-connections"],
+    }));
+    let subset = pool.subset.map(|most| most.to_string());
+    out.push(words(["subset", subset.as_deref().unwrap_or("off")]));
     out.push(retry(&pool.retry));
     out.push(match pool.hedge {
         None => words(["hedge", "off"]),

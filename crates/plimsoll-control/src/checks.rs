@@ -123,6 +123,7 @@ impl Target {
             };
             if let Some(health) = checked.note(found, &self.rule) {
                 self.tell(health, &report);
+                self.cut(health).await;
             }
             pause = checked.pause(&self.rule, random());
         }
@@ -156,6 +157,18 @@ impl Target {
             (advice.takes_new, pool.balancer.server(self.server))
         {
             server.set_wish(if takes_new { Wish::Serve } else { Wish::Drain });
+        }
+    }
+
+    /// Closes the connections to a server that is down, where that is wanted.
+    async fn cut(&self, health: Health) {
+        let pool = self.pool();
+        let server = pool.and_then(|pool| pool.servers.get(self.server.position()));
+        if let Some(server) = server
+            && health != Health::Up
+            && server.cut()
+        {
+            self.running.peers.forget(server.id).await;
         }
     }
 

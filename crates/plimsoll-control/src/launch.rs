@@ -238,6 +238,10 @@ fn build(config: &Config, workers: usize) -> Result<Built, LaunchError> {
         Some(error) => Err(error),
         None => {
             let machine = Machine {
+                name: rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned(),
                 seed: random()?,
                 workers,
                 // Each client's connection may need one to a server, and there is more to open.

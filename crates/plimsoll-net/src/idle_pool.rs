@@ -107,6 +107,14 @@ impl IdlePool {
         self.board.lender(self.worker, server)
     }
 
+    /// Closes all connections to `server`.
+    pub fn forget(&self, server: usize) {
+        if let Some(list) = self.servers.borrow_mut().get_mut(server) {
+            list.clear();
+        }
+        self.board.note(self.worker, server, 0);
+    }
+
     /// Closes what has been idle for too long or was closed by its server.
     pub fn sweep(&self, now: Instant) {
         for (server, list) in self.servers.borrow_mut().iter_mut().enumerate() {

@@ -110,6 +110,11 @@ pub fn shutdown_write(socket: &Socket) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
 }
 
+/// Ends both directions: whoever waits for the peer sees its end.
+pub fn shut_down(socket: &Socket) {
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both); // or the peer was faster
+}
+
 /// Makes the kernel reset the connection when it is closed, so that the peer cannot take a
 /// truncated message for a complete one.
 pub fn reset_on_close(socket: &Socket) {

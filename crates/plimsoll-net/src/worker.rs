@@ -47,6 +47,11 @@ pub enum Mail {
         /// Which pool.
         pool: usize,
     },
+    /// A server is down: keep no connection to it.
+    Forget {
+        /// Which server.
+        server: usize,
+    },
     /// Accept nothing more; let each connection end after its exchange.
     Drain,
 }
@@ -70,6 +75,13 @@ impl Peers {
         mailbox.try_send(mail).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(mail) | mpsc::error::TrySendError::Closed(mail) => mail,
         })
+    }
+
+    /// Has every worker close its idle connections to `server`.
+    pub async fn forget(&self, server: usize) {
+        for mailbox in &self.mail {
+            let _ = mailbox.send(Mail::Forget { server }).await; // or it is gone
+        }
     }
 
     /// Tells every worker to drain.

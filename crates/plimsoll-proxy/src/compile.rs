@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use plimsoll_balance::concurrency::{ConcurrencyTable, WhenFull};
 use plimsoll_balance::rate::{Rate, RateTable};
+use plimsoll_balance::subset;
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
 use plimsoll_config::model::{
-    self, AccessLog, Balance, Config, Host, Limited, PathPattern, ServerAddress,
+    self, AccessLog, Balance, Config, Host, Limited, OnDown, PathPattern, ServerAddress,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
+use tokio::sync::Notify;
 
 use crate::gate::Gate;
 use crate::generation::{
@@ -23,14 +25,23 @@ use crate::sticky::Sticky;
 use crate::strain::Memory;
 
 /// What a generation depends on besides its configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
+    /// Its name, by which it is told from other nodes.
+    pub name: String,
     /// Secret and random.
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
     /// How many connections clients may have unless the configuration says.
     pub connections_max: usize,
+}
+
+/// Which node this is, of all that have the configuration.
+#[derive(Clone, Copy, Debug)]
+struct Node<'a> {
+    name: &'a str,
+    zone: Option<&'a str>,
 }
 
 /// Compiles `config`; `resolve` tells the addresses of a server.
@@ -41,7 +52,7 @@ pub fn compile(
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
     machine: Machine,
 ) -> (Generation, Vec<AccessLog>) {
-    let Machine { seed, workers, .. } = machine;
+    let &Machine { seed, workers, .. } = &machine;
     let mut logs = Vec::new();
     let sites: Vec<Site> = config
         .sites
@@ -50,12 +61,15 @@ pub fn compile(
         .map(|(index, s)| site(index, s, &mut logs, seed))
         .collect();
     let mut servers = 0;
-    let zone = config.zone.as_deref();
+    let node = Node {
+        name: &machine.name,
+        zone: config.zone.as_deref(),
+    };
     let pools = config
         .pools
         .iter()
         .enumerate()
-        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, zone))
+        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
         .collect();
     let listeners = listeners(config);
     let labels = Labels {
@@ -241,7 +255,7 @@ fn pool(
     servers: &mut usize,
     resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
     workers: usize,
-    zone: Option<&str>,
+    node: Node<'_>,
 ) -> Pool {
     let (algorithm, key) = match &pool.balance {
         Balance::RoundRobin => (Algorithm::RoundRobin, None),
@@ -253,12 +267,13 @@ fn pool(
         Balance::Hash(key) => (Algorithm::Ring, Some(key.clone())),
         Balance::Maglev(key) => (Algorithm::Maglev, Some(key.clone())),
     };
-    let specs = pool.servers.iter().map(|server| ServerSpec {
+    let tiers = tiers(pool, node);
+    let specs = pool.servers.iter().zip(tiers);
+    let specs = specs.map(|(server, tier)| ServerSpec {
         name: Arc::clone(&server.name),
         weight: server.weight,
         max_connections: server.max_connections,
-        // Servers of other zones come after those of ours, and before the next tier.
-        tier: server.tier * 2 + u8::from(is_elsewhere(server, zone)),
+        tier,
     });
     let rules = Rules {
         outlier: pool.outlier.as_ref().map(outlier),
@@ -266,12 +281,14 @@ fn pool(
         fail_open: pool.fail_open,
     };
     let balancer = Balancer::new(specs.collect(), algorithm).with_rules(rules);
+    let closes = pool.on_down == OnDown::CloseConnections;
     let compiled = pool.servers.iter().map(|server| {
         *servers += 1;
         Server {
             name: Arc::clone(&server.name),
             id: *servers - 1,
             addresses: resolve(&server.address),
+            cut: closes.then(Notify::new),
         }
     });
     let compiled: Vec<Server> = compiled.collect();
@@ -292,6 +309,20 @@ fn pool(
         hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
         line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
+}
+
+/// In which tier the balancer has each server: those of other zones come after those of ours, and
+/// those that this node does not use after those that it does, all before the next tier.
+fn tiers(pool: &model::Pool, node: Node<'_>) -> Vec<u8> {
+    let zoned =
+        |server: &model::Server| server.tier * 2 + u8::from(is_elsewhere(server, node.zone));
+    let most = pool.subset.map_or(usize::MAX, |most| most.get() as usize);
+    let servers = || pool.servers.iter();
+    let used = subset::of_node(node.name, servers().map(|s| (&*s.name, zoned(s))), most);
+    let tiers = servers().zip(used);
+    tiers
+        .map(|(server, is_used)| zoned(server) * 2 + u8::from(!is_used))
+        .collect()
 }
 
 /// Tells whether a server is known to be in another zone.

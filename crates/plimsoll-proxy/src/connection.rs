@@ -141,6 +141,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
                 Mail::Room { pool } => line::call_here(&self.plane, pool),
+                Mail::Forget { server } => self.plane.worker.idle.forget(server),
                 Mail::Drain => {
                     self.plane.draining.set(true);
                     self.plane.worker.deadlines.wake_all();

@@ -16,6 +16,7 @@ use plimsoll_config::model::{
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
+use tokio::sync::Notify;
 
 use crate::gate::Gate;
 use crate::http::line::Board;
@@ -249,4 +250,16 @@ pub struct Server {
     pub id: usize,
     /// Where it is; more than one address for a name that has more.
     pub addresses: Vec<SocketAddr>,
+    /// Tells those who have a connection to it that it is down; nothing where they are left alone.
+    pub(crate) cut: Option<Notify>,
+}
+
+impl Server {
+    /// Has the connections closed that exchanges have to it; false where they are left alone.
+    pub fn cut(&self) -> bool {
+        if let Some(cut) = &self.cut {
+            cut.notify_waiters();
+        }
+        self.cut.is_some()
+    }
 }

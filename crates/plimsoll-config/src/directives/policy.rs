@@ -8,7 +8,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::Scope;
-use crate::model::{Adaptive, Hedge, HedgeAfter, Outlier, Queue, Retry};
+use crate::model::{Adaptive, Hedge, HedgeAfter, OnDown, Outlier, Queue, Retry};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -52,6 +52,18 @@ pub(crate) static ROWS: &[Directive] = &[
         words: (1, 1),
         block: None,
         set: slow_start,
+    },
+    Directive {
+        name: "on-down",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "on-down finish|close-connections",
+        default: "finish",
+        doc: "What becomes of requests that a server has when its checks find it down. They may `finish`, as those do of a server \
+              that was ejected; or all connections to it are closed, and what may be tried again is tried elsewhere at once: \
+              for servers that would only hold their clients up.",
+        words: (1, 1),
+        block: None,
+        set: on_down,
     },
     Directive {
         name: "retry",
@@ -217,6 +229,25 @@ fn slow_start(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
             false => reader.duration(word.into()).map(Some),
         };
     }
+}
+
+fn on_down(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), Some(word)) = (scope.settings(), stmt.words.first()) else {
+        return;
+    };
+    if !once(reader, stmt, settings.on_down.is_some()) {
+        return;
+    }
+    settings.on_down = match word.text.as_str() {
+        "finish" => Some(OnDown::Finish),
+        "close-connections" => Some(OnDown::CloseConnections),
+        other => {
+            let message = format!("`{other}` is nothing to do when a server is down");
+            let problem = Diagnostic::new(&codes::VALUE, word.span, message);
+            reader.problem(problem.help("known: finish, close-connections"));
+            None
+        }
+    };
 }
 
 fn retry(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {

@@ -45,6 +45,18 @@ pub(crate) static ROWS: &[Directive] = &[
         set: balance,
     },
     Directive {
+        name: "subset",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "subset N|off",
+        default: "off",
+        doc: "How many servers of each tier and zone this node uses, of many: so that each server has connections from some nodes \
+              and not from all. Which they are follows from the name of this machine and those of the servers; when one leaves, \
+              the others stay. The rest are used when none of them may be picked.",
+        words: (1, 1),
+        block: None,
+        set: subset,
+    },
+    Directive {
         name: "keep-alive",
         within: &[Context::Defaults, Context::Pool],
         usage: "keep-alive off | [max=N] [idle=DURATION]",
@@ -201,4 +213,16 @@ fn keep_alive(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
             _ => settings.keep_idle = reader.duration(value).or(settings.keep_idle),
         },
     );
+}
+
+fn subset(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), Some(word)) = (scope.settings(), stmt.words.first()) else {
+        return;
+    };
+    if once(reader, stmt, settings.subset.is_some()) {
+        settings.subset = match word.text.as_str() {
+            "off" => Some(None),
+            _ => reader.number(word.into(), 1, 65_535).map(NonZeroU32::new),
+        };
+    }
 }

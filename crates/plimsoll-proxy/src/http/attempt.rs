@@ -4,13 +4,16 @@
 //! reached a server is sent again only when it is idempotent and all of it is still here (RFC 9110
 //! §9.2.2); a request that found a kept connection dead is sent again on a new one.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::cookie::Mark;
 use plimsoll_http::deadline;
 use plimsoll_http::reason::Reason;
-use plimsoll_net::clock;
+use plimsoll_net::{clock, stream};
+use tokio::sync::futures::Notified;
 
 use crate::events;
 use crate::generation::{Pool, Server};
@@ -400,7 +403,10 @@ async fn on_server<'a>(
         // about the server, so the same one is asked on a new connection.
         let stale = upstream.is_reused
             && failure.blame == Side::Upstream
-            && failure.reason != Reason::HttpResponseTimeout;
+            && !matches!(
+                failure.reason,
+                Reason::HttpResponseTimeout | Reason::DestinationUnavailable
+            );
         let again = match failure.sent {
             Sent::Nothing => true,
             Sent::Unanswered => may_repeat(exchange),
@@ -427,7 +433,7 @@ async fn converse<'a>(
     upstream_h1::send(exchange, asked.server, upstream, terms).await?;
     let sent = clock::now();
     let Some(hedger) = exchange.plane.hedger(pool).filter(|_| may_repeat(exchange)) else {
-        return upstream_h1::receive(exchange, upstream, terms, sent).await;
+        return receive(exchange, asked.server, upstream, terms, sent).await;
     };
     let mut last_sent = sent;
     if let Some(second) = hedger
@@ -442,9 +448,41 @@ async fn converse<'a>(
             pick: second.pick,
         };
     }
-    let outcome = upstream_h1::receive(exchange, upstream, terms, last_sent).await;
+    let outcome = receive(exchange, asked.server, upstream, terms, last_sent).await;
     if let Some(first_byte) = exchange.facts.first_byte {
         hedger.learn(first_byte + last_sent.duration_since(sent));
     }
     outcome
+}
+
+/// Passes the answer on. When the server is found down where that closes its connections, this one
+/// is shut down: what was under way sees its end, as if the server had made it.
+async fn receive(
+    exchange: &mut Exchange<'_>,
+    server: &Server,
+    upstream: &Upstream,
+    terms: &Terms<'_>,
+    sent: Instant,
+) -> Result<(Ending, Keep), Failure> {
+    let mut answer = pin!(upstream_h1::receive(exchange, upstream, terms, sent));
+    let Some(cut) = &server.cut else {
+        return answer.await;
+    };
+    let mut cut = pin!(Some(cut.notified()));
+    let outcome = poll_fn(|context| {
+        let is_cut = |cut: Pin<&mut Notified<'_>>| cut.poll(context).is_ready();
+        if cut.as_mut().as_pin_mut().is_some_and(is_cut) {
+            stream::shut_down(&upstream.socket);
+            cut.set(None);
+        }
+        answer.as_mut().poll(context)
+    });
+    let outcome = outcome.await;
+    match outcome {
+        Err(failure) if cut.is_none() && failure.blame == Side::Upstream => {
+            let (reason, detail) = (Reason::DestinationUnavailable, "found down by its checks");
+            Err(Failure::upstream(reason, detail, failure.sent))
+        }
+        outcome => outcome,
+    }
 }
