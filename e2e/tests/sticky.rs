@@ -98,6 +98,36 @@ fn a_cookie_keeps_a_client_on_its_server_and_stays_between_the_two() {
 }
 
 #[test]
+fn a_cookie_whose_client_stayed_away_for_too_long_is_passed_over() {
+    let servers = servers("");
+    let plimsoll = start(&servers, "cookie=srv max-idle=1h max-life=2h", "");
+    let first = ask(&plimsoll, "");
+    let value = cookie(&first);
+    let (token, stamp) = value.split_once('.').unwrap();
+    let (seen, born) = stamp.split_once('.').unwrap();
+    assert_eq!(seen, born);
+    let now = i64::from_str_radix(seen, 16).unwrap();
+    let aged =
+        |seen: i64, born: i64| format!("Cookie: {token}.{:x}.{:x}\r\n", now - seen, now - born);
+    for _ in 0..6 {
+        let again = ask(&plimsoll, &aged(60, 600));
+        assert_eq!(again.text(), first.text());
+        assert_eq!(again.field("set-cookie"), None);
+    }
+    let late = ask(&plimsoll, &aged(1800, 5400));
+    assert_eq!(late.text(), first.text());
+    let renewed = cookie(&late);
+    let (_, born) = renewed.rsplit_once('.').unwrap();
+    assert_eq!(i64::from_str_radix(born, 16).unwrap(), now - 5400);
+    for (seen, born) in [(3700, 3700), (60, 7300)] {
+        let fresh = ask(&plimsoll, &aged(seen, born));
+        let fresh = cookie(&fresh);
+        let (_, born) = fresh.rsplit_once('.').unwrap();
+        assert!(i64::from_str_radix(born, 16).unwrap() >= now, "{fresh}");
+    }
+}
+
+#[test]
 fn a_client_of_a_dead_server_gets_another_one_and_keeps_that() {
     let mut servers = Vec::from(servers(""));
     let plimsoll = start(

@@ -593,6 +593,10 @@ pub struct StickyCookie {
     pub domain: Option<Box<str>>,
     /// `Max-Age`; `None` means until the client is closed.
     pub max_age: Option<Duration>,
+    /// How long a client may stay away before its cookie is passed over.
+    pub max_idle: Option<Duration>,
+    /// How long a cookie holds at most.
+    pub max_life: Option<Duration>,
     /// `SameSite`. Default `Lax`.
     pub same_site: SameSite,
     /// `Secure`.

@@ -89,6 +89,10 @@ fn sticky(sticky: &Sticky) -> Words {
                     .max_age
                     .map(|age| format!("max-age={}", duration_text(age))),
             );
+            let limits = [("max-idle", cookie.max_idle), ("max-life", cookie.max_life)];
+            out.extend(limits.into_iter().filter_map(|(name, limit)| {
+                limit.map(|limit| format!("{name}={}", duration_text(limit)))
+            }));
             let same_site = match cookie.same_site {
                 SameSite::Strict => "strict",
                 SameSite::Lax => "lax",

@@ -1,5 +1,7 @@
 //! Cookies that say which server a client belongs to: taken out of requests, put into answers.
 
+use std::io::Write;
+
 /// Between the token of a server and the value that the application set.
 pub const SEPARATOR: u8 = b'~';
 
@@ -16,11 +18,54 @@ pub enum Hide<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark<'a> {
     /// This cookie is added; the answer is for this client alone.
-    Add(&'a [u8]),
+    Add(OwnCookie<'a>),
     /// The value of the cookie of this name becomes this token.
     Replace(&'a [u8], &'a [u8]),
     /// The value of the cookie of this name gets this token as a prefix.
     Prefix(&'a [u8], &'a [u8]),
+}
+
+/// A cookie that the application knows nothing of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnCookie<'a> {
+    /// `NAME=TOKEN`.
+    pub pair: &'a [u8],
+    /// Stands behind the token.
+    pub stamp: Option<Stamp>,
+    /// `; Path=/` and the like.
+    pub attributes: &'a [u8],
+}
+
+impl OwnCookie<'_> {
+    /// Appends the `Set-Cookie` field.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Set-Cookie: ");
+        out.extend_from_slice(self.pair);
+        if let Some(Stamp { seen, first }) = self.stamp {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, ".{seen:x}.{first:x}");
+        }
+        out.extend_from_slice(self.attributes);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// When the client of a cookie was there, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// For the last time, about.
+    pub seen: u64,
+    /// For the first time.
+    pub first: u64,
+}
+
+/// The token and the stamp in the value of a cookie of ours.
+pub fn split_stamp(value: &[u8]) -> (&[u8], Option<Stamp>) {
+    let mut parts = value.split(|b| *b == b'.');
+    let token = parts.next().unwrap_or_default();
+    let mut number = || u64::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 16).ok();
+    let stamp = number().zip(number());
+    (token, stamp.map(|(seen, first)| Stamp { seen, first }))
 }
 
 /// Appends a `Cookie` field without what is hidden; nothing when nothing is left of it.
@@ -123,6 +168,29 @@ mod tests {
             "Cookie: a=1; J=en~1; b\r\n"
         );
         assert_eq!(requested("J=plain", prefix), "Cookie: J=plain\r\n");
+    }
+
+    #[test]
+    fn a_stamp_is_read_as_it_was_written() {
+        let stamp = Stamp {
+            seen: 0x6920_0000,
+            first: 0x691f_ffff,
+        };
+        let mut out = Vec::new();
+        let cookie = OwnCookie {
+            pair: b"srv=abc",
+            stamp: Some(stamp),
+            attributes: b"; Path=/",
+        };
+        cookie.write(&mut out);
+        assert_eq!(out, b"Set-Cookie: srv=abc.69200000.691fffff; Path=/\r\n");
+        assert_eq!(
+            split_stamp(b"abc.69200000.691fffff"),
+            (&b"abc"[..], Some(stamp))
+        );
+        for bare in ["abc", "abc.", "abc.1", "abc.1.", "abc.x.1", "abc.-1.1"] {
+            assert_eq!(split_stamp(bare.as_bytes()), (&b"abc"[..], None), "{bare}");
+        }
     }
 
     fn answered(value: &str, mark: Mark<'_>) -> Option<String> {

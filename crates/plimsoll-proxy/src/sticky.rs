@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use plimsoll_balance::bonds::Bonds;
 use plimsoll_balance::{ServerIndex, hash};
 use plimsoll_config::model::{self, HashKey, SameSite, StickyBy, StickyCookie};
-use plimsoll_http::cookie::{self, Hide, Mark};
+use plimsoll_http::cookie::{self, Hide, Mark, OwnCookie, Stamp};
 use plimsoll_http::field::Name;
 use plimsoll_http::head::ResponseHead;
 use plimsoll_http::request;
@@ -34,8 +34,10 @@ pub(crate) struct Sticky {
 enum By {
     Cookie {
         name: Box<[u8]>,
-        /// By server: the whole `Set-Cookie` field.
-        fields: Vec<Box<[u8]>>,
+        /// By server: the cookie's name and value.
+        pairs: Vec<Box<[u8]>>,
+        attributes: Box<[u8]>,
+        terms: Terms,
         visible: bool,
     },
     Rewrite(Box<[u8]>),
@@ -51,10 +53,15 @@ impl Sticky {
         let by = match &sticky.by {
             StickyBy::Cookie(cookie) => By::Cookie {
                 name: cookie.name.as_bytes().into(),
-                fields: tokens
+                pairs: tokens
                     .iter()
-                    .map(|token| set_cookie(cookie, token))
+                    .map(|token| [cookie.name.as_bytes(), token].join(&b'=').into())
                     .collect(),
+                attributes: attributes(cookie).into_bytes().into(),
+                terms: Terms {
+                    idle: cookie.max_idle.map(|idle| idle.as_secs()),
+                    life: cookie.max_life.map(|life| life.as_secs()),
+                },
                 visible: cookie.visible,
             },
             StickyBy::Rewrite(name) => By::Rewrite(name.as_bytes().into()),
@@ -79,7 +86,12 @@ impl Sticky {
     pub(crate) fn server(&self, exchange: &Exchange<'_>) -> Option<ServerIndex> {
         let cookie = |name: &[u8]| request::cookie(&exchange.scratch.head, exchange.bytes(), name);
         match &self.by {
-            By::Cookie { name, .. } | By::Rewrite(name) => self.servers.get(cookie(name)?).copied(),
+            By::Cookie { name, terms, .. } => {
+                let (token, stamp) = cookie::split_stamp(cookie(name)?);
+                let server = self.servers.get(token).copied();
+                server.filter(|_| terms.hold(stamp, exchange.facts.at.as_secs()))
+            }
+            By::Rewrite(name) => self.servers.get(cookie(name)?).copied(),
             By::Prefix(name) => {
                 let (token, _) = cookie::split_token(cookie(name)?)?;
                 self.servers.get(token).copied()
@@ -108,8 +120,27 @@ impl Sticky {
     pub(crate) fn mark(&self, exchange: &Exchange<'_>, server: ServerIndex) -> Option<Mark<'_>> {
         let at = server.position();
         match &self.by {
-            By::Cookie { fields, .. } if self.server(exchange) != Some(server) => {
-                fields.get(at).map(|field| Mark::Add(field))
+            By::Cookie {
+                name,
+                pairs,
+                attributes,
+                terms,
+                ..
+            } => {
+                let value = request::cookie(&exchange.scratch.head, exchange.bytes(), name);
+                let stamp = value.and_then(|value| cookie::split_stamp(value).1);
+                let stays = self.server(exchange) == Some(server);
+                let now = exchange.facts.at.as_secs();
+                if stays && !terms.are_to_be_renewed(stamp, now) {
+                    return None;
+                }
+                pairs.get(at).map(|pair| {
+                    Mark::Add(OwnCookie {
+                        pair,
+                        stamp: terms.stamp(stamp.filter(|_| stays), now),
+                        attributes,
+                    })
+                })
             }
             By::Rewrite(name) => self.tokens.get(at).map(|token| Mark::Replace(name, token)),
             By::Prefix(name) => self.tokens.get(at).map(|token| Mark::Prefix(name, token)),
@@ -174,9 +205,8 @@ fn token(key: &str, pool: &str, server: &str) -> Box<[u8]> {
     hex.collect::<String>().into_bytes().into()
 }
 
-fn set_cookie(cookie: &StickyCookie, token: &[u8]) -> Box<[u8]> {
-    let token = String::from_utf8_lossy(token);
-    let mut field = format!("{}={token}; Path={}", cookie.name, cookie.path);
+fn attributes(cookie: &StickyCookie) -> String {
+    let mut field = format!("; Path={}", cookie.path);
     if let Some(domain) = &cookie.domain {
         field.push_str("; Domain=");
         field.push_str(domain);
@@ -196,12 +226,73 @@ fn set_cookie(cookie: &StickyCookie, token: &[u8]) -> Box<[u8]> {
         SameSite::Lax => "; SameSite=Lax",
         SameSite::None => "; SameSite=None",
     });
-    field.into_bytes().into()
+    field
+}
+
+/// How long a cookie holds, in seconds, whatever its client says of its age.
+#[derive(Clone, Copy, Debug, Default)]
+struct Terms {
+    /// Since its client was last seen.
+    idle: Option<u64>,
+    /// Since it was set first.
+    life: Option<u64>,
+}
+
+impl Terms {
+    /// Tells whether a cookie still holds at `now`. One without a stamp is from a time without terms.
+    fn hold(self, stamp: Option<Stamp>, now: u64) -> bool {
+        let within =
+            |from: u64, most: Option<u64>| most.is_none_or(|most| now.saturating_sub(from) <= most);
+        stamp.is_none_or(|stamp| within(stamp.seen, self.idle) && within(stamp.first, self.life))
+    }
+
+    /// Tells whether a client that stays is told anew. When it was seen need not be known to the
+    /// second: an eighth of the time that it may stay away will do.
+    fn are_to_be_renewed(self, stamp: Option<Stamp>, now: u64) -> bool {
+        match (stamp, self.idle) {
+            (None, _) => self.idle.is_some() || self.life.is_some(),
+            (Some(_), None) => false,
+            (Some(stamp), Some(idle)) => now.saturating_sub(stamp.seen) > idle / 8,
+        }
+    }
+
+    /// The stamp of a cookie that is set at `now`, after one with `before`.
+    fn stamp(self, before: Option<Stamp>, now: u64) -> Option<Stamp> {
+        let is_needed = self.idle.is_some() || self.life.is_some();
+        is_needed.then(|| Stamp {
+            seen: now,
+            first: before.map_or(now, |before| before.first),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cookie_holds_while_its_client_comes_back_and_never_too_long() {
+        let terms = Terms {
+            idle: Some(80),
+            life: Some(1000),
+        };
+        let stamp = |seen, first| Some(Stamp { seen, first });
+        assert!(terms.hold(stamp(920, 500), 1000) && !terms.hold(stamp(919, 500), 1000));
+        assert!(terms.hold(stamp(1000, 0), 1000) && !terms.hold(stamp(1000, 0), 1001));
+        assert!(
+            terms.hold(stamp(2000, 2000), 1000),
+            "clocks of nodes differ"
+        );
+        assert!(terms.hold(None, 1000));
+        assert!(!terms.are_to_be_renewed(stamp(990, 0), 1000));
+        assert!(terms.are_to_be_renewed(stamp(989, 0), 1000));
+        assert!(terms.are_to_be_renewed(None, 1000));
+        assert_eq!(terms.stamp(stamp(989, 7), 1000), stamp(1000, 7));
+        assert_eq!(terms.stamp(None, 1000), stamp(1000, 1000));
+        let none = Terms::default();
+        assert!(none.hold(stamp(0, 0), u64::MAX) && !none.are_to_be_renewed(None, 5));
+        assert_eq!(none.stamp(None, 5), None);
+    }
 
     #[test]
     fn tokens_are_the_same_on_every_node_and_differ_by_key_pool_and_server() {

@@ -16,19 +16,21 @@ use crate::syntax::{Stmt, Word};
 pub(crate) static ROWS: &[Directive] = &[Directive {
     name: "sticky",
     within: &[Context::Defaults, Context::Pool],
-    usage: "sticky cookie=NAME [path=PATH] [domain=NAME] [max-age=DURATION] [same-site=strict|lax|none] [secure] \
+    usage: "sticky cookie=NAME [path=PATH] [domain=NAME] [max-age=DURATION] [max-idle=DURATION] \
+            [max-life=DURATION] [same-site=strict|lax|none] [secure] \
             [http-only=no] [visible] [key=TEXT] [force], or: sticky rewrite=NAME|prefix=NAME [key=TEXT] [force], or: sticky \
             by=KEY|learn=cookie:NAME|learn=header:NAME [idle=DURATION] [entries=N] [force], or: sticky off",
     default: "off; path=/ same-site=lax http-only=yes idle=30m entries=65536",
     doc: "Keeps a client on the server that served it first. `cookie` sets one of our own, which servers do not see unless it is \
-          `visible`; answers that set it are marked `Cache-Control: private`. `rewrite` replaces the value of a cookie that the \
+          `visible`; answers that set it are marked `Cache-Control: private`. `max-age` is for the client; a cookie that is older than `max-life`, \
+          or whose client stayed away for longer than `max-idle`, is passed over whatever the client thinks. `rewrite` replaces the value of a cookie that the \
           application sets, `prefix` puts `TOKEN~` in front of it and takes it away again on the way to the server. Tokens are \
           made from the server's name with `key` (HMAC-SHA-256) and name no server to anyone else; nodes with the same \
           key and the same servers understand each other. `by` remembers a part of the request, as in `balance`; `learn` a cookie or \
           field that an answer brings and later requests repeat; both remember `entries` clients for as long as they come \
           back within `idle`. A client of a server that drains stays there; one whose server is down gets another one, and \
           keeps that, unless `force` says to stay. A client whose server is full waits in the `queue`, if there is one.",
-    words: (1, 12),
+    words: (1, 14),
     block: None,
     set: sticky,
 }];
@@ -37,6 +39,8 @@ const COOKIE: &[&str] = &[
     "path",
     "domain",
     "max-age",
+    "max-idle",
+    "max-life",
     "same-site",
     "secure",
     "http-only",
@@ -131,6 +135,8 @@ fn cookie(reader: &mut Reader<'_>, value: Value<'_>, options: &[Word]) -> Option
         path: "/".into(),
         domain: None,
         max_age: None,
+        max_idle: None,
+        max_life: None,
         same_site: SameSite::Lax,
         secure: false,
         http_only: true,
@@ -141,6 +147,8 @@ fn cookie(reader: &mut Reader<'_>, value: Value<'_>, options: &[Word]) -> Option
         "path" => cookie.path = attribute(reader, value).unwrap_or_else(|| cookie.path.clone()),
         "domain" => cookie.domain = attribute(reader, value),
         "max-age" => cookie.max_age = reader.duration(value),
+        "max-idle" => cookie.max_idle = whole_seconds(reader, value),
+        "max-life" => cookie.max_life = whole_seconds(reader, value),
         "same-site" => cookie.same_site = same_site(reader, value),
         "secure" => cookie.secure = true,
         "http-only" => cookie.http_only = value.text != "no",
@@ -158,6 +166,17 @@ fn cookie(reader: &mut Reader<'_>, value: Value<'_>, options: &[Word]) -> Option
     }
     let by = StickyBy::Cookie(cookie);
     Some(Sticky { by, key, force })
+}
+
+/// A duration that a stamp can tell.
+fn whole_seconds(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Duration> {
+    let duration = reader.duration(value)?;
+    if duration.subsec_nanos() == 0 {
+        return Some(duration);
+    }
+    let message = format!("`{}` is not a number of whole seconds", value.text);
+    reader.problem(Diagnostic::new(&codes::RANGE, value.span, message));
+    None
 }
 
 fn same_site(reader: &mut Reader<'_>, value: Value<'_>) -> SameSite {

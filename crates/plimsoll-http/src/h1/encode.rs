@@ -118,10 +118,9 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
             _ => true,
         }
     });
-    if let Some(Mark::Add(set_cookie)) = reply.mark {
-        out.extend_from_slice(b"Set-Cookie: ");
-        out.extend_from_slice(set_cookie);
-        out.extend_from_slice(b"\r\nCache-Control: private\r\n");
+    if let Some(Mark::Add(cookie)) = reply.mark {
+        cookie.write(out);
+        out.extend_from_slice(b"Cache-Control: private\r\n");
     }
     if !dated {
         out.extend_from_slice(b"Date: ");
