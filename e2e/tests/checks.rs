@@ -138,3 +138,19 @@ fn all_checks_must_pass_and_a_server_may_begin_down() {
     expect_state(&plimsoll, one.address(), "ready");
     assert_eq!(answers(&plimsoll), ["one"; 8]);
 }
+
+#[test]
+fn a_server_is_checked_where_the_configuration_says() {
+    let asked = Recorder::start(|_| Answer::ok("served"));
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], asked.address().port()));
+    let checked = Recorder::start_at(elsewhere, |_| Answer::ok("all is well"));
+    let text = format!(
+        "site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+         pool app {{ server {} check-address=127.0.0.2 ; {CHECK} }}\n",
+        asked.address()
+    );
+    let plimsoll = Start::run(&text).start();
+    wait::expect("checks", SOON, || checked.completed() > 2);
+    assert_eq!(get(plimsoll.address(), "/").text(), "served");
+    assert_eq!(asked.completed(), 1);
+}

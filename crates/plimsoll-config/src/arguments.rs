@@ -254,6 +254,18 @@ impl Reader<'_> {
         None
     }
 
+    /// An address without a port.
+    pub(crate) fn ip(&mut self, value: Value<'_>) -> Option<IpAddr> {
+        let text = value.text.trim_matches(['[', ']']);
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            let message = format!("`{}` is not an IP address", value.text);
+            let problem = Diagnostic::new(&codes::ADDRESS, value.span, message);
+            self.problem(problem.help("write it like `10.0.0.1` or `2001:db8::1`"));
+        }
+        parsed
+    }
+
     /// Where a server is: an address or a host name, and a port.
     pub(crate) fn server_address(&mut self, value: Value<'_>) -> Option<ServerAddress> {
         if let Some(address) = server_address(value.text) {

@@ -1,7 +1,7 @@
 //! What the user said, before names are resolved and defaults filled in.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
@@ -110,6 +110,7 @@ pub(crate) struct ServerDraft {
     pub(crate) max_connections: Option<NonZeroU32>,
     pub(crate) tier: u8,
     pub(crate) zone: Option<Box<str>>,
+    pub(crate) check_address: Option<IpAddr>,
     pub(crate) span: Span,
 }
 

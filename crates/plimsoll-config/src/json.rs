@@ -187,6 +187,9 @@ struct JsonServer {
     /// Where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
+    /// Where its checks go, if not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_address: Option<String>,
 }
 
 fn one() -> u32 {
@@ -331,6 +334,7 @@ fn json_pool(pool: &Pool) -> JsonPool {
                 max_connections: server.max_connections.map(Into::into),
                 tier: server.tier,
                 zone: server.zone.as_deref().map(str::to_owned),
+                check_address: server.check_address.map(|ip| ip.to_string()),
             })
             .collect(),
     }
@@ -527,9 +531,12 @@ impl JsonPool {
             let zone = server.zone.as_ref();
             let zone = zone.map(|zone| format!(" zone={}", word(zone)));
             let zone = zone.unwrap_or_default();
+            let check = server.check_address.as_ref();
+            let check = check.map(|ip| format!(" check-address={}", word(ip)));
+            let check = check.unwrap_or_default();
             let _ = writeln!(
                 out,
-                "server {} weight={} tier={}{max}{zone}",
+                "server {} weight={} tier={}{max}{zone}{check}",
                 word(&server.address),
                 server.weight,
                 server.tier

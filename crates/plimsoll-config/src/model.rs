@@ -299,6 +299,8 @@ pub struct Server {
     pub tier: u8,
     /// Where it is.
     pub zone: Option<Box<str>>,
+    /// Where its checks go; `None` means where requests go.
+    pub check_address: Option<IpAddr>,
     /// Where it is written.
     pub place: Place,
 }

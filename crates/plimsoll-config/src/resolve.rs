@@ -144,6 +144,7 @@ impl Pools {
             max_connections: None,
             tier: 0,
             zone: None,
+            check_address: None,
             span,
         };
         self.names.insert(name.clone(), index);
@@ -283,6 +284,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
         max_connections: server.max_connections,
         tier: server.tier,
         zone: server.zone.clone(),
+        check_address: server.check_address,
         place: place(reader, server.span),
     };
     Pool {

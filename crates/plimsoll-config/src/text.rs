@@ -219,6 +219,9 @@ fn write_server(server: &Server, out: &mut String) {
     if let Some(zone) = &server.zone {
         put(out, format_args!(" zone={}", word(zone)));
     }
+    if let Some(ip) = server.check_address {
+        put(out, format_args!(" check-address={ip}"));
+    }
     match server.tier {
         0 => {}
         1 => out.push_str(" backup"),

@@ -84,10 +84,13 @@ pub fn start(config: &Config, running: &Arc<Running>) {
                     .set_health(at, worst(&initial), running.since_start(clock::now()));
             }
             let verdicts = Arc::new(Verdicts(Mutex::new(initial)));
+            let configured = settings.servers.get(at.position());
+            let elsewhere = configured.and_then(|server| server.check_address);
             for (check, (settings, rule)) in settings.checks.iter().zip(rules).enumerate() {
                 let Some(mut address) = server.addresses.first().copied() else {
                     continue;
                 };
+                address.set_ip(elsewhere.unwrap_or_else(|| address.ip()));
                 address.set_port(settings.port.unwrap_or_else(|| address.port()));
                 let target = Target {
                     running: Arc::clone(running),

@@ -17,14 +17,15 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "server",
         within: &[Context::Pool],
-        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N] [zone=NAME]",
+        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N] [zone=NAME] [check-address=IP]",
         default: "none: a pool needs at least one",
         doc: "A server of the pool. `weight` is its share of the requests (0 to 65535, default 1; 0 takes nothing \
               new). `max-connections` bounds the requests it has at once, counted exactly over all workers. Servers \
               of a higher `tier` (0 to 9, default 0) are used only when none of a lower one may be picked; `backup` is \
-              `tier=1`. With a `zone` at the top level, servers of the same `zone` come first in their tier. A host name is resolved when the \
+              `tier=1`. With a `zone` at the top level, servers of the same `zone` come first in their tier. Its \
+              checks go to `check-address`, where that is another one. A host name is resolved when the \
               configuration is loaded.",
-        words: (1, 5),
+        words: (1, 6),
         block: None,
         set: server,
     },
@@ -75,10 +76,19 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     };
     let address = reader.server_address(word.into());
     let (mut weight, mut max_connections, mut tier, mut zone) = (1, None, 0, None);
+    let mut check_address = None;
     reader.options(
         options,
-        &["weight", "max-connections", "backup", "tier", "zone"],
+        &[
+            "weight",
+            "max-connections",
+            "backup",
+            "tier",
+            "zone",
+            "check-address",
+        ],
         |reader, name, value| match name {
+            "check-address" => check_address = reader.ip(value),
             "weight" => weight = reader.number(value, 0, 65_535).unwrap_or(1),
             "max-connections" => {
                 max_connections = reader.number(value, 1, 1_000_000).and_then(NonZeroU32::new)
@@ -109,6 +119,7 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         max_connections,
         tier,
         zone,
+        check_address,
         span: stmt.span,
     });
 }
