@@ -218,6 +218,34 @@ fn those_of_higher_priority_go_first() {
 }
 
 #[test]
+fn in_a_full_queue_those_of_lower_priority_give_way() {
+    let text = "workers 1\nadmin 127.0.0.1:{port:admin}\n\
+        site * {\nlisten 127.0.0.1:{port}\n\
+        route /pay { priority high ; proxy app }\n\
+        route /report { priority low ; proxy app }\n\
+        route { proxy app }\n}\n\
+        pool app { server {server} max-connections=1 ; queue 3 timeout=60s }\n";
+    let (stand, gate) = stand_with(text);
+    let mut first = occupy(&stand);
+    let mut waiting = Vec::new();
+    for (count, target) in (1_u8..).zip(["/report", "/report", "/page"]) {
+        waiting.push(send(&stand, target));
+        expect_waiting(&stand, count.into());
+    }
+    let mut pay = send(&stand, "/pay");
+    let displaced = waiting.remove(1).response("GET");
+    assert_eq!(displaced.status(), 503);
+    assert_eq!(displaced.field("retry-after"), Some("1"));
+    assert_eq!(send(&stand, "/report").response("GET").status(), 503);
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    assert_eq!(pay.response("GET").status(), 200);
+    for client in &mut waiting {
+        assert_eq!(client.response("GET").status(), 200);
+    }
+}
+
+#[test]
 fn without_a_queue_a_full_server_is_503_at_once() {
     let (stand, gate) = stand(1, "keep-alive off");
     let mut first = occupy(&stand);

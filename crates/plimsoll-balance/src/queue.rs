@@ -154,6 +154,16 @@ impl<T> Queue<T> {
         Some(item)
     }
 
+    /// Takes out the one that came last of those with the lowest priority, if that is below
+    /// `priority`: one of higher priority finds the line full, and takes its place.
+    pub fn displace(&mut self, priority: u8) -> Option<T> {
+        let lane = self.lanes.lowest()?;
+        let lower = lane.newest.filter(|_| lane.priority < priority);
+        let (item, _) = self.lanes.take(lower)?;
+        self.stands &= !self.is_empty();
+        Some(item)
+    }
+
     /// Notices that the line is empty, or stands.
     fn look(&mut self, now: Duration) {
         if self.is_empty() {

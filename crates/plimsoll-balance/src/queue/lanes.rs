@@ -72,6 +72,12 @@ impl<T> Lanes<T> {
         waiting.find(|lane| lane.oldest.is_some())
     }
 
+    /// Returns the lane of the lowest priority in which someone waits.
+    pub(super) fn lowest(&self) -> Option<Lane> {
+        let mut waiting = self.lanes.iter().copied();
+        waiting.rfind(|lane| lane.oldest.is_some())
+    }
+
     /// Returns the lane of the one who came first of all.
     pub(super) fn eldest(&self) -> Option<Lane> {
         let number = |lane: &Lane| Some(self.node(lane.oldest)?.number);

@@ -22,6 +22,7 @@ enum Step {
     Push(u8),
     Pop,
     Remove(usize),
+    Displace(u8),
 }
 
 /// Steps and the milliseconds before each: mostly fast, at times slow enough to stand.
@@ -30,6 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
         6 => (0_u8..4).prop_map(|n| Step::Push(n * n)),
         3 => Just(Step::Pop),
         1 => (0_usize..100).prop_map(Step::Remove),
+        1 => (0_u8..11).prop_map(Step::Displace),
     ];
     let gap = prop_oneof![4 => 0_u64..4, 2 => 0_u64..40, 1 => 100_u64..300];
     proptest::collection::vec((step, gap), 1..400)
@@ -151,6 +153,16 @@ fn run(queue: &mut Queue<usize>, model: &mut Model, step: Step, id: usize, now: 
             model.stands &= !model.waiting.is_empty();
         }
         Step::Remove(_) => {}
+        Step::Displace(priority) => {
+            let waiting = model.waiting.iter().rev();
+            let lowest = waiting.min_by_key(|waiter| waiter.priority).copied();
+            let gone = lowest.filter(|waiter| waiter.priority < priority);
+            assert_eq!(queue.displace(priority), gone.map(|waiter| waiter.id));
+            if let Some(gone) = gone {
+                model.leave(gone.id);
+                model.stands &= !model.waiting.is_empty();
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use plimsoll_balance::Tried;
-use plimsoll_balance::queue::{Full, Queue, Settings, Ticket};
+use plimsoll_balance::queue::{Queue, Settings, Ticket};
 use plimsoll_config::model::{self, Priority};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::worker::Mail;
@@ -71,11 +71,16 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
 }
 
-/// A call to ask for a server again.
+/// What one who waits is told.
 #[derive(Clone, Copy, Debug)]
-struct Call {
-    /// Whether more come than can be served.
-    is_crowded: bool,
+enum Call {
+    /// To ask for a server again.
+    Try {
+        /// Whether more come than can be served.
+        is_crowded: bool,
+    },
+    /// To leave: one of higher priority takes the place.
+    GiveWay,
 }
 
 impl Line {
@@ -106,7 +111,17 @@ impl Line {
             return false;
         };
         self.called.set(self.called.get() + 1);
-        waiter.call(Call { is_crowded });
+        waiter.call(Call::Try { is_crowded });
+        true
+    }
+
+    /// Has one leave who waits with a lower priority; false when there is none.
+    fn displace(&self, priority: Priority) -> bool {
+        let Some(waiter) = self.queue.borrow_mut().displace(priority as u8) else {
+            return false;
+        };
+        self.called.set(self.called.get() + 1);
+        waiter.call(Call::GiveWay);
         true
     }
 }
@@ -190,29 +205,24 @@ impl<'a> Place<'a> {
     fn take(plane: &'a Plane, pool: &'a Pool, line: &'a Line, priority: Priority) -> Option<Self> {
         let board = pool.line.as_ref()?;
         let count = board.waiting.get(plane.worker.index)?;
-        count.fetch_add(1, SeqCst);
-        if board.waiting() > board.settings.length {
-            count.fetch_sub(1, SeqCst);
-            return None;
-        }
         let waiter = Rc::new(Waiter::default());
         let now = plane.since_start(clock::now());
-        let mut queue = line.queue.borrow_mut();
-        let pushed = queue.push(Rc::clone(&waiter), priority as u8, now);
-        match pushed {
-            Ok(ticket) => Some(Self {
-                plane,
-                pool,
-                line,
-                count,
-                ticket,
-                waiter,
-            }),
-            Err(Full(_)) => {
-                count.fetch_sub(1, SeqCst);
-                None
-            }
-        }
+        let pushed = line
+            .queue
+            .borrow_mut()
+            .push(Rc::clone(&waiter), priority as u8, now);
+        let Ok(ticket) = pushed else { return None };
+        count.fetch_add(1, SeqCst);
+        let place = Self {
+            plane,
+            pool,
+            line,
+            count,
+            ticket,
+            waiter,
+        };
+        let is_over = board.waiting() > board.settings.length;
+        (!is_over || line.displace(priority)).then_some(place) // or it is left again
     }
 }
 
@@ -288,10 +298,13 @@ pub(crate) async fn select_in_turn<'a>(
         }
         match wait(exchange, &place.waiter).await {
             // It may still read an answer. Where many wait for long, it has likely given up.
-            Waited::Called(call) if call.is_crowded && stream::has_ended(exchange.client) => {
+            Waited::Called(Call::GiveWay) => break Err(turned(refusal, "gave way in the queue")),
+            Waited::Called(Call::Try { is_crowded: true })
+                if stream::has_ended(exchange.client) =>
+            {
                 break Err(turned(Reason::ClientAborted, "left the queue"));
             }
-            Waited::Called(_) => {}
+            Waited::Called(Call::Try { .. }) => {}
             Waited::TooLong if exchange.is_overdue() => {
                 break Err(turned(Reason::HttpResponseTimeout, OVERDUE));
             }
