@@ -221,21 +221,29 @@ impl<'a> Place<'a> {
             ticket,
             waiter,
         };
-        let is_over = board.waiting() > board.settings.length;
-        (!is_over || line.displace(priority)).then_some(place) // or it is left again
+        if board.waiting() > board.settings.length {
+            if !line.displace(priority) {
+                return None; // the place is left again
+            }
+            count.fetch_sub(1, SeqCst); // who gives way does not count from now on
+        }
+        Some(place)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, SeqCst);
-        if self.waiter.called.get().is_some() {
+        let call = self.waiter.called.get();
+        if !matches!(call, Some(Call::GiveWay)) {
+            self.count.fetch_sub(1, SeqCst);
+        }
+        if call.is_some() {
             self.line.called.set(self.line.called.get() - 1);
         } else {
             self.line.queue.borrow_mut().remove(self.ticket);
         }
         // Whoever left after being called, or took one place of several, passes the call on.
-        if self.waiter.called.get().is_some() && has_room(self.plane, self.pool) {
+        if call.is_some() && has_room(self.plane, self.pool) {
             call_next(self.plane, self.pool);
         }
     }
