@@ -31,10 +31,11 @@ impl Start {
         Self::with(arguments.into()).configuration(configuration)
     }
 
-    /// Runs `plimsoll proxy LISTEN SERVER…` with a free port to listen on.
+    /// Runs `plimsoll proxy LISTEN SERVER…` with a free port to listen on, and without checks: tests
+    /// count connections.
     #[must_use]
     pub fn proxy(servers: &[SocketAddr]) -> Self {
-        let head = ["proxy", "127.0.0.1:{port}"].map(str::to_owned);
+        let head = ["proxy", "--no-checks", "127.0.0.1:{port}"].map(str::to_owned);
         Self::with(
             head.into_iter()
                 .chain(servers.iter().map(ToString::to_string))

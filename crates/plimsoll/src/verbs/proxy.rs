@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// Write the access log to standard output
     #[arg(long)]
     log: bool,
+    /// Leave out the checks that the servers take connections, every two seconds
+    #[arg(long)]
+    no_checks: bool,
     /// Print the configuration file that does the same, and end
     #[arg(long)]
     print_config: bool,
@@ -29,7 +32,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         "log off"
     };
-    let text = text(&arguments.listen, &arguments.servers, log);
+    let check = if arguments.no_checks {
+        "check off"
+    } else {
+        "check tcp"
+    };
+    let text = text(&arguments.listen, &arguments.servers, log, check);
     if arguments.print_config {
         load(&text)?;
         return print(&text);
@@ -39,16 +47,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The configuration that serves `listen` from `servers`.
 pub(crate) fn configuration(listen: &str, servers: &[String]) -> anyhow::Result<Config> {
-    load(&text(listen, servers, "log off"))
+    load(&text(listen, servers, "log off", "check off"))
 }
 
-fn text(listen: &str, servers: &[String], log: &str) -> String {
+fn text(listen: &str, servers: &[String], log: &str, check: &str) -> String {
     let servers: String = servers
         .iter()
         .map(|server| format!("    server {server}\n"))
         .collect();
     format!(
-        "site * {{\n    listen {listen}\n    {log}\n    route {{ proxy app }}\n}}\n\npool app {{\n    balance round-robin\n{servers}}}\n"
+        "site * {{\n    listen {listen}\n    {log}\n    route {{ proxy app }}\n}}\n\npool app {{\n    balance round-robin\n    {check}\n{servers}}}\n"
     )
 }
 
