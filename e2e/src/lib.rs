@@ -7,7 +7,7 @@
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
-//! | [`network::isolated`] | a network of its own for a test that changes routes |
+//! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
 //!
 //! Nothing here shares code with Plimsoll: a fault in its parser must not hide behind the same

@@ -1,5 +1,7 @@
-//! A network of its own for a test that changes routes.
+//! A network of its own for a test that changes routes or ports.
 
+use std::fs;
+use std::ops::RangeInclusive;
 use std::process::{Command, Output};
 
 /// Tells the test program that it runs inside.
@@ -48,6 +50,37 @@ pub fn ip(arguments: &str) {
     let output = run(Command::new("ip").args(arguments.split(' ')));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {said}");
+}
+
+/// Few local ports for connections; as many as before when this is dropped.
+pub struct LocalPorts {
+    before: String,
+}
+
+/// Where the kernel keeps from which ports it takes those of outgoing connections.
+const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+impl LocalPorts {
+    /// Leaves connections that are opened from here on no other ports, inside: so many there can
+    /// be at once towards each address. Those that are open stay.
+    ///
+    /// # Panics
+    /// If the system does not allow it.
+    #[must_use]
+    pub fn leave(ports: RangeInclusive<u16>) -> Self {
+        let before = fs::read_to_string(LOCAL_PORTS).expect("every Linux has it");
+        let range = format!("{} {}", ports.start(), ports.end());
+        let written = fs::write(LOCAL_PORTS, &range);
+        written.unwrap_or_else(|error| panic!("local ports {range}: {error}"));
+        Self { before }
+    }
+}
+
+impl Drop for LocalPorts {
+    /// The tools connect too, to stop.
+    fn drop(&mut self) {
+        fs::write(LOCAL_PORTS, &self.before).ok();
+    }
 }
 
 fn run(command: &mut Command) -> Output {
