@@ -103,3 +103,45 @@ fn who_finds_no_port_is_told_so_and_ports_are_used_when_they_come_free() {
         }
     });
 }
+
+#[test]
+fn a_server_that_no_port_is_left_for_is_passed_over_and_not_ejected() {
+    let name = "a_server_that_no_port_is_left_for_is_passed_over_and_not_ejected";
+    isolated(name, || {
+        let gate = Gate::new();
+        let (near, far) = (server("near", &gate), server("far", &gate));
+        let addresses = [near.address(), far.address()];
+        let statements = "balance first ; outlier consecutive-failures=3 eject=1h";
+        let plimsoll = start(1, &addresses, statements);
+        let mut holding = clients(&plimsoll, PORTS);
+        let mut others = clients(&plimsoll, 20);
+        let _few = leave_few_ports();
+        for client in &mut holding {
+            client.send(HELD).unwrap();
+        }
+        wait::expect("no port left", SOON, || near.requests().len() == PORTS);
+        for client in &mut others {
+            assert_eq!(ask(client), (200, "far".to_owned()));
+        }
+        let passed_over = format!(
+            "\"attempts\":2,\"failed_server\":\"{}\",\"failed_reason\":\"destination_unavailable\"",
+            near.address()
+        );
+        for line in plimsoll.wait_log("access.log", 20, SOON) {
+            assert!(line.contains(&passed_over), "{line}");
+        }
+        gate.open();
+        for client in &mut holding {
+            assert_eq!(client.response("GET").status(), 200);
+        }
+        let _ = plimsoll.wait_log("access.log", 20 + PORTS, SOON); // the connections are kept now
+        for client in &mut others {
+            assert_eq!(ask(client), (200, "near".to_owned()));
+        }
+        let errors = format!(
+            "plimsoll_upstream_errors_total{{pool=\"app\",server=\"{}\",reason=\"destination_unavailable\"}}",
+            near.address()
+        );
+        assert_eq!(plimsoll.metric(&errors), Some(20.0));
+    });
+}

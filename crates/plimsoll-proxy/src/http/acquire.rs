@@ -111,14 +111,10 @@ fn connect_failure(error: &io::Error) -> Failure {
         E::ConnectionReset | E::ConnectionAborted => {
             (Reason::ConnectionTerminated, "reset while connecting")
         }
-        E::AddrNotAvailable => (
-            Reason::DestinationUnavailable,
-            "no local port or address is free",
-        ),
-        _ if matches!(error.raw_os_error(), Some(23 | 24)) => (
-            Reason::DestinationUnavailable,
-            "the process is out of descriptors",
-        ),
+        E::AddrNotAvailable => return Failure::plimsoll("no local port or address is free"),
+        _ if matches!(error.raw_os_error(), Some(23 | 24)) => {
+            return Failure::plimsoll("the process is out of descriptors");
+        }
         _ => (Reason::ConnectionRefused, "cannot connect"),
     };
     Failure::upstream(reason, detail, Sent::Nothing)

@@ -61,6 +61,8 @@ pub(crate) enum Side {
     Upstream,
     /// The client's: no other server would do better.
     Downstream,
+    /// Ours: something ran out here, and the server may be as well as ever.
+    Plimsoll,
 }
 
 impl Failure {
@@ -77,6 +79,14 @@ impl Failure {
     /// The client waits no longer.
     pub(crate) fn overdue() -> Self {
         Self::downstream(Reason::HttpResponseTimeout, line::OVERDUE)
+    }
+
+    /// No connection could be opened, for want of something on this side.
+    pub(crate) fn plimsoll(detail: &'static str) -> Self {
+        Self {
+            blame: Side::Plimsoll,
+            ..Self::upstream(Reason::DestinationUnavailable, detail, Sent::Nothing)
+        }
     }
 
     pub(crate) fn downstream(reason: Reason, detail: &'static str) -> Self {
@@ -275,7 +285,7 @@ fn account(
     let latency = exchange.facts.first_byte;
     count_answer(exchange, pool, position);
     if let (Err(failed), Some(metrics)) = (outcome, plane.metrics.server(pool.index, position))
-        && failed.blame == Side::Upstream
+        && failed.blame != Side::Downstream
     {
         metrics.count_error(failed.reason);
     }
@@ -300,7 +310,7 @@ fn verdict(exchange: &Exchange<'_>, outcome: &Result<Ending, Failure>) -> Outcom
         _ => Outcome::Served,
     };
     match outcome {
-        Err(failure) if failure.blame == Side::Downstream => Outcome::Cancelled,
+        Err(failure) if failure.blame != Side::Upstream => Outcome::Cancelled,
         Err(failure) if failure.sent == Sent::PassedOver => of_status(failure.status),
         Err(_) => Outcome::Failed,
         Ok(_) => match exchange.facts.reason {
