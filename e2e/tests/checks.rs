@@ -145,7 +145,7 @@ fn a_server_is_checked_where_the_configuration_says() {
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], asked.address().port()));
     let checked = Recorder::start_at(elsewhere, |_| Answer::ok("all is well"));
     let text = format!(
-        "site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+        "admin off\nsite * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
          pool app {{ server {} check-address=127.0.0.2 ; {CHECK} }}\n",
         asked.address()
     );

@@ -14,7 +14,7 @@ fn a_node_uses_its_subset_and_the_rest_when_that_is_gone() {
         .map(|server| format!("server {}", server.address()))
         .collect();
     let text = format!(
-        "site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+        "admin off\nsite * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
          pool app {{ subset 2 ; {} }}\n",
         lines.join(" ; ")
     );
