@@ -46,5 +46,8 @@ fn retries_of_two_tiers_stay_within_both_budgets() {
     // Each of the two inner ones has the part that is always allowed.
     let bound = most(between, seconds) + seconds.next_multiple_of(10);
     assert!(asked as u64 <= bound, "{asked} of at most {bound}");
-    assert!(asked as u64 > REQUESTS * 12 / 10, "nothing was tried again: {asked}");
+    assert!(
+        asked as u64 > REQUESTS * 12 / 10,
+        "nothing was tried again: {asked}"
+    );
 }

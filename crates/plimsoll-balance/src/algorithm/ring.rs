@@ -16,14 +16,21 @@ use crate::tried::Tried;
 /// Points for each unit of weight: with 3 equal servers a share is off by about 1 % of all keys.
 const POINTS_PER_WEIGHT: u64 = 1024;
 
-/// The most points of a ring: 12 MiB.
+/// The most points of a ring: 8 MiB.
 const POINTS_MAX: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Ring {
-    hashes: Box<[u64]>,
-    owners: Box<[ServerIndex]>,
+    points: Box<[Point]>,
     index: Index,
+}
+
+/// Where a server's keys end. The first half of a hash tells points apart well enough, and a point
+/// and its owner are found with one look into memory.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    place: u32,
+    owner: ServerIndex,
 }
 
 impl Ring {
@@ -40,14 +47,15 @@ impl Ring {
         let mut points = Vec::new();
         for &(index, server) in members {
             let count = scaled(u64::from(server.weight()) * POINTS_PER_WEIGHT, kept, wanted).max(1);
-            points.extend((0..count).map(|point| (place(server, point), index)));
+            points.extend((0..count).map(|number| Point {
+                place: place_of(point_hash(server, number)),
+                owner: index,
+            }));
         }
-        points.sort_by_key(|&(hash, _)| hash);
-        let (hashes, owners): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+        points.sort_by_key(|point| point.place);
         Self {
-            index: Index::of(&hashes),
-            hashes: hashes.into(),
-            owners: owners.into(),
+            index: Index::of(&points),
+            points: points.into(),
         }
     }
 
@@ -58,9 +66,9 @@ impl Ring {
         tier: &Tier,
         search: &Search<'_>,
     ) -> Option<ServerIndex> {
-        let start = self.index.find(&self.hashes, search.key);
-        let (before, after) = self.owners.split_at_checked(start)?;
-        let owners = after.iter().chain(before).copied();
+        let start = self.index.find(&self.points, place_of(search.key));
+        let (before, after) = self.points.split_at_checked(start)?;
+        let owners = after.iter().chain(before).map(|point| point.owner);
         let loads = std::cell::OnceCell::new();
         let known = std::cell::RefCell::new(known);
         along(owners, pool, tier, search, |server| {
@@ -73,26 +81,26 @@ impl Ring {
     }
 }
 
-/// Where the hashes begin that share their first bits: they are spread evenly, so each such group is
-/// a few hashes, and a key is found with two looks into memory instead of one a bit.
+/// Where the points begin that share their first bits: they are spread evenly, so each such group is
+/// a few points, and a key is found with two looks into memory instead of one a bit.
 #[derive(Debug)]
 struct Index {
-    /// How many bits of a hash are not the first ones.
+    /// How many bits of a place are not the first ones.
     shift: u32,
     /// By first bits, and the end.
     starts: Box<[u32]>,
 }
 
-/// Hashes in a group, in the mean.
+/// Points in a group, in the mean: half a line of the cache.
 const GROUP: usize = 4;
 
 impl Index {
-    fn of(hashes: &[u64]) -> Self {
-        let bits = (hashes.len() / GROUP).max(2).ilog2();
-        let shift = u64::BITS - bits;
-        let groups = 1_u64 << bits;
-        let start = |group: u64| {
-            let at = hashes.partition_point(|&hash| hash >> shift < group);
+    fn of(points: &[Point]) -> Self {
+        let bits = (points.len() / GROUP).max(2).ilog2();
+        let shift = u32::BITS - bits;
+        let groups = 1_u32 << bits;
+        let start = |group: u32| {
+            let at = points.partition_point(|point| point.place >> shift < group);
             u32::try_from(at).unwrap_or(u32::MAX) // invariant: at most POINTS_MAX and a few
         };
         Self {
@@ -101,18 +109,23 @@ impl Index {
         }
     }
 
-    /// Returns the place of the first hash that is not below `key`.
-    fn find(&self, hashes: &[u64], key: u64) -> usize {
-        let group = usize::try_from(key >> self.shift).unwrap_or(usize::MAX);
+    /// Returns the number of the first point that is not before `place`.
+    fn find(&self, points: &[Point], place: u32) -> usize {
+        let group = (place >> self.shift) as usize;
         let at = |group: usize| {
             self.starts
                 .get(group)
-                .map_or(hashes.len(), |&start| start as usize)
+                .map_or(points.len(), |&start| start as usize)
         };
-        let (start, end) = (at(group), at(group.saturating_add(1)));
-        let within = hashes.get(start..end).unwrap_or_default();
-        start + within.partition_point(|&hash| hash < key)
+        let (start, end) = (at(group), at(group + 1));
+        let within = points.get(start..end).unwrap_or_default();
+        start + within.partition_point(|point| point.place < place)
     }
+}
+
+/// Where a hash is on the ring.
+fn place_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// Returns `value * part / whole`, for a part of the whole.
@@ -121,8 +134,8 @@ fn scaled(value: u64, part: u64, whole: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(value) // invariant: at most `value`
 }
 
-/// The place of a server's point number `point`: of its name and nothing else.
-fn place(server: &Server, point: u64) -> u64 {
+/// The hash of a server's point number `point`: of its name and nothing else.
+fn point_hash(server: &Server, point: u64) -> u64 {
     hash::mix(server.name_hash() ^ hash::mix(point))
 }
 
@@ -190,13 +203,18 @@ mod tests {
     #[test]
     fn the_index_finds_what_a_search_finds() {
         for count in [0_u64, 1, 2, 7, 1000] {
-            let mut hashes: Vec<u64> = (0..count).map(|n| hash::mix(n / 2)).collect();
-            hashes.sort_unstable();
-            let index = Index::of(&hashes);
-            let keys = (0..2000).map(|n| hash::mix(n + 77));
-            for key in keys.chain(hashes.iter().copied()).chain([0, 1, u64::MAX]) {
-                let expected = hashes.partition_point(|&hash| hash < key);
-                assert_eq!(index.find(&hashes, key), expected, "{count} {key}");
+            let point = |n| Point {
+                place: place_of(hash::mix(n / 2)),
+                owner: ServerIndex::new(0),
+            };
+            let mut points: Vec<Point> = (0..count).map(point).collect();
+            points.sort_by_key(|point| point.place);
+            let index = Index::of(&points);
+            let keys = (0..2000).map(|n| place_of(hash::mix(n + 77)));
+            let known = points.iter().map(|point| point.place);
+            for key in keys.chain(known).chain([0, 1, u32::MAX]) {
+                let expected = points.partition_point(|point| point.place < key);
+                assert_eq!(index.find(&points, key), expected, "{count} {key}");
             }
         }
     }
