@@ -7,6 +7,7 @@
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
+//! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
 //!
@@ -29,6 +30,7 @@ pub mod daemon;
 pub mod fault;
 pub mod head;
 pub mod load;
+pub mod names;
 pub mod network;
 pub mod nginx;
 pub mod plimsoll;

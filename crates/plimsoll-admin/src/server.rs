@@ -72,6 +72,7 @@ fn answer(
             let mut text = prometheus::render(&running.generation.labels, &workers);
             servers::render(&running.generation, &mut text);
             servers::render_checks(running, &mut text);
+            servers::render_names(running, &mut text);
             servers::render_queues(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);

@@ -84,6 +84,37 @@ pub fn render_checks(running: &Running, out: &mut String) {
     }
 }
 
+/// Appends how looking names up went.
+pub fn render_names(running: &Running, out: &mut String) {
+    if running.names.is_empty() {
+        return;
+    }
+    let name = "plimsoll_dns_lookups_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Look-ups of servers' names.\n# TYPE {name} counter"
+    );
+    for host in &running.names {
+        let counts = [("found", &host.found), ("failed", &host.failed)];
+        for (result, count) in counts {
+            let count = count.load(Relaxed);
+            let host = escape(&host.host);
+            let _ = writeln!(out, "{name}{{name=\"{host}\",result=\"{result}\"}} {count}");
+        }
+    }
+    let name = "plimsoll_dns_age_seconds";
+    let _ = writeln!(
+        out,
+        "# HELP {name} How old the last good answer is.\n# TYPE {name} gauge"
+    );
+    for host in &running.names {
+        if let Some(age) = host.age() {
+            let host = escape(&host.host);
+            let _ = writeln!(out, "{name}{{name=\"{host}\"}} {:.3}", age.as_secs_f64());
+        }
+    }
+}
+
 /// Appends how many requests wait before each pool that lets them.
 pub fn render_queues(generation: &Generation, out: &mut String) {
     let name = "plimsoll_queue_length";

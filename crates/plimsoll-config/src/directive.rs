@@ -1,7 +1,7 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    check, limit, overload, policy, pool, priority, root, route, settings, site, sticky,
+    check, limit, overload, policy, pool, priority, resolver, root, route, settings, site, sticky,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -53,6 +53,7 @@ pub(crate) struct Directive {
 pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
     overload::ROWS,
+    resolver::ROWS,
     site::ROWS,
     route::ROWS,
     limit::ROWS,
@@ -109,7 +110,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "redis",
     "request-header",
     "response-header",
-    "resolver",
     "rewrite",
     "sni",
     "source",

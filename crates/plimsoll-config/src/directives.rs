@@ -6,6 +6,7 @@ pub(crate) mod overload;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod priority;
+pub(crate) mod resolver;
 pub(crate) mod root;
 pub(crate) mod route;
 pub(crate) mod settings;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, OnDown, Outlier,
-    Overload, PathPattern, Priority, Queue, Retry, ServerAddress, Sticky,
+    Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -21,6 +21,7 @@ pub(crate) struct Draft {
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     /// The inner `None` is `off`.
     pub(crate) overload: Option<(Option<Overload>, Span)>,
+    pub(crate) resolver: Option<(Resolver, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
     pub(crate) pools: Vec<PoolDraft>,

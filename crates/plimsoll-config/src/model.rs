@@ -24,6 +24,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// When requests are refused for want of memory or time; `None` means never.
     pub overload: Option<Overload>,
+    /// Who says where the names of servers are.
+    pub resolver: Resolver,
     /// Sites in written order.
     pub sites: Vec<Site>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
@@ -645,6 +647,27 @@ impl Default for Overload {
         Self {
             memory: None,
             lag: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Who says where the names of servers are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Name servers; empty means those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// How long one question may take. Default 2 s.
+    pub timeout: Duration,
+    /// How long addresses are used after the last good answer. Default a day.
+    pub hold: Duration,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(2),
+            hold: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -68,6 +68,9 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         workers,
         admin,
         zone: draft.zone.map(|(zone, _)| zone),
+        resolver: draft
+            .resolver
+            .map_or_else(Default::default, |(resolver, _)| resolver),
         connections,
         overload: draft
             .overload

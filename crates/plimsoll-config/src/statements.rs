@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
-    OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Retry, Route, SameSite, Step, Sticky,
-    StickyBy, Way,
+    OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route, SameSite,
+    Step, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -135,6 +135,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     zone.into_iter()
         .chain(connections(&config.connections))
         .chain(overload(config.overload))
+        .chain(resolver(&config.resolver))
         .collect()
 }
 
@@ -158,6 +159,22 @@ fn overload(overload: Option<Overload>) -> Option<Words> {
     let default = Overload::default().lag;
     out.extend((lag != default).then(|| format!("lag={}", duration_text(lag))));
     (out.len() > 1).then_some(out)
+}
+
+/// Who says where names are; nothing when that is the default.
+fn resolver(resolver: &Resolver) -> Option<Words> {
+    let default = Resolver::default();
+    if *resolver == default {
+        return None;
+    }
+    let mut out = words(["resolver"]);
+    match resolver.servers.as_slice() {
+        [] => out.push("system".into()),
+        servers => out.extend(servers.iter().map(ToString::to_string)),
+    }
+    out.push(format!("timeout={}", duration_text(resolver.timeout)));
+    out.push(format!("hold={}", duration_text(resolver.hold)));
+    Some(out)
 }
 
 fn unit(per: Duration) -> &'static str {

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
 use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Verdict};
@@ -61,7 +62,7 @@ struct Target {
     probe: Probe,
     rule: CheckRule,
     settings: Check,
-    address: SocketAddr,
+    elsewhere: Option<IpAddr>,
     verdicts: Arc<Verdicts>,
 }
 
@@ -87,11 +88,6 @@ pub fn start(config: &Config, running: &Arc<Running>) {
             let configured = settings.servers.get(at.position());
             let elsewhere = configured.and_then(|server| server.check_address);
             for (check, (settings, rule)) in settings.checks.iter().zip(rules).enumerate() {
-                let Some(mut address) = server.addresses.first().copied() else {
-                    continue;
-                };
-                address.set_ip(elsewhere.unwrap_or_else(|| address.ip()));
-                address.set_port(settings.port.unwrap_or_else(|| address.port()));
                 let target = Target {
                     running: Arc::clone(running),
                     pool: number,
@@ -100,7 +96,7 @@ pub fn start(config: &Config, running: &Arc<Running>) {
                     probe: probe(&settings.probe, server),
                     rule,
                     settings: settings.clone(),
-                    address,
+                    elsewhere,
                     verdicts: Arc::clone(&verdicts),
                 };
                 tokio::spawn(target.watch());
@@ -115,8 +111,17 @@ impl Target {
         let mut pause = Checked::first_pause(&self.rule, random());
         loop {
             tokio::time::sleep(pause).await;
-            let report =
-                plimsoll_check::run(&self.probe, self.address, self.settings.timeout).await;
+            let report = match self.address() {
+                Some(address) => {
+                    plimsoll_check::run(&self.probe, address, self.settings.timeout).await
+                }
+                None => Report {
+                    verdict: Verdict::Unreachable,
+                    took: Duration::ZERO,
+                    detail: "it has no address".to_owned(),
+                    advice: Advice::default(),
+                },
+            };
             self.count(&report);
             self.heed(report.advice);
             let found = match report.verdict {
@@ -130,6 +135,16 @@ impl Target {
             }
             pause = checked.pause(&self.rule, random());
         }
+    }
+
+    /// Where the check goes; nothing when the server's name leads nowhere.
+    fn address(&self) -> Option<SocketAddr> {
+        let server = self.pool()?.servers.get(self.server.position())?;
+        let known = server.addresses.now();
+        let mut address = *known.as_ref().as_ref().ok()?.first()?;
+        address.set_ip(self.elsewhere.unwrap_or_else(|| address.ip()));
+        address.set_port(self.settings.port.unwrap_or_else(|| address.port()));
+        Some(address)
     }
 
     fn pool(&self) -> Option<&Pool> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use plimsoll_config::model::{Config, LogFormat, LogTarget, ServerAddress};
+use plimsoll_config::model::{Config, LogFormat, LogTarget};
 use plimsoll_net::worker::{self, Peers};
 use plimsoll_net::{clock, listener};
 use plimsoll_observe::format::Format;
@@ -19,20 +19,12 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::{GiveBack, Log, Plane};
 
 use crate::checks::{self, Count};
+use crate::discovery::{Found, Name};
 use crate::log_file::LogFile;
-use crate::names;
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The host name of a server has no address.
-    #[error("cannot resolve server `{server}`: {source}")]
-    Resolve {
-        /// The server as written.
-        server: Arc<str>,
-        /// What the resolver said.
-        source: io::Error,
-    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -65,22 +57,29 @@ pub struct Running {
     pub peers: Arc<Peers>,
     /// What checks of each server said, by its number over all pools.
     pub checks: Box<[Count]>,
+    /// The names of servers.
+    pub names: Vec<Arc<Name>>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Starts serving `config`; workers call `give_back` for the allocator.
+/// Starts serving `config`; servers are where `names` and `found` say, and workers call `give_back`
+/// for the allocator.
 ///
 /// # Errors
 /// What could not be had; then nothing was started.
-pub fn launch(config: &Config, give_back: GiveBack) -> Result<Running, LaunchError> {
+pub fn launch(
+    config: &Config,
+    (names, found): (Vec<Arc<Name>>, &Found),
+    give_back: GiveBack,
+) -> Result<Running, LaunchError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let count = config
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
-    let (generation, log_specs) = build(config, count)?;
+    let (generation, log_specs) = build(config, found, count)?;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);
@@ -119,6 +118,7 @@ pub fn launch(config: &Config, give_back: GiveBack) -> Result<Running, LaunchErr
         metrics,
         peers,
         checks,
+        names,
         start: began,
         logs,
         threads: Mutex::new(threads),
@@ -223,34 +223,19 @@ fn random() -> Result<u64, LaunchError> {
 
 type Built = (Arc<Generation>, Vec<plimsoll_config::model::AccessLog>);
 
-fn build(config: &Config, workers: usize) -> Result<Built, LaunchError> {
-    let mut failed = None;
-    let resolve = |address: &ServerAddress| names::resolve(address).unwrap_or_default();
-    for server in config.pools.iter().flat_map(|pool| &pool.servers) {
-        if let Err(source) = names::resolve(&server.address) {
-            failed.get_or_insert_with(|| LaunchError::Resolve {
-                server: Arc::clone(&server.name),
-                source,
-            });
-        }
-    }
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            let machine = Machine {
-                name: rustix::system::uname()
-                    .nodename()
-                    .to_string_lossy()
-                    .into_owned(),
-                seed: random()?,
-                workers,
-                // Each client's connection may need one to a server, and there is more to open.
-                connections_max: descriptors() / 2,
-            };
-            let (generation, logs) = compile::compile(config, resolve, machine);
-            Ok((Arc::new(generation), logs))
-        }
-    }
+fn build(config: &Config, found: &Found, workers: usize) -> Result<Built, LaunchError> {
+    let machine = Machine {
+        name: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        seed: random()?,
+        workers,
+        // Each client's connection may need one to a server, and there is more to open.
+        connections_max: descriptors() / 2,
+    };
+    let (generation, logs) = compile::compile(config, |address| found.known(address), machine);
+    Ok((Arc::new(generation), logs))
 }
 
 fn log_error(target: &LogTarget, source: io::Error) -> LaunchError {

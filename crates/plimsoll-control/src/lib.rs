@@ -3,8 +3,8 @@
 
 pub mod care;
 pub mod checks;
+pub mod discovery;
 pub mod files;
 pub mod launch;
 pub mod log_file;
 pub mod memory;
-pub mod names;

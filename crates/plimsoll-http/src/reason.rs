@@ -43,6 +43,10 @@ reasons! {
     ConnectionLimitReached = "connection_limit_reached", 503;
     /// The server's host or network cannot be reached.
     DestinationIpUnroutable = "destination_ip_unroutable", 502;
+    /// Nobody said in time where the server is.
+    DnsTimeout = "dns_timeout", 504;
+    /// There is no such name, or no good answer to where the server is.
+    DnsError = "dns_error", 502;
     /// The server refused the connection.
     ConnectionRefused = "connection_refused", 502;
     /// The server closed or reset the connection before its answer was complete.

@@ -1,7 +1,6 @@
 //! The model becomes a generation. Nothing here can fail: the model is checked, and names have been
 //! resolved by whoever calls.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 use tokio::sync::Notify;
 
+use crate::addresses::{Addresses, Known};
 use crate::gate::Gate;
 use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
@@ -44,12 +44,12 @@ struct Node<'a> {
     zone: Option<&'a str>,
 }
 
-/// Compiles `config`; `resolve` tells the addresses of a server.
+/// Compiles `config`; `resolve` tells what is known of where a server is.
 ///
 /// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
 pub fn compile(
     config: &Config,
-    resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+    resolve: impl Fn(&ServerAddress) -> Known,
     machine: Machine,
 ) -> (Generation, Vec<AccessLog>) {
     let &Machine { seed, workers, .. } = &machine;
@@ -253,7 +253,7 @@ fn pool(
     index: usize,
     pool: &model::Pool,
     servers: &mut usize,
-    resolve: impl Fn(&ServerAddress) -> Vec<SocketAddr>,
+    resolve: impl Fn(&ServerAddress) -> Known,
     workers: usize,
     node: Node<'_>,
 ) -> Pool {
@@ -287,7 +287,7 @@ fn pool(
         Server {
             name: Arc::clone(&server.name),
             id: *servers - 1,
-            addresses: resolve(&server.address),
+            addresses: Addresses::new(resolve(&server.address)),
             cut: closes.then(Notify::new),
         }
     });

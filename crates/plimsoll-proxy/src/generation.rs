@@ -18,6 +18,7 @@ use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
 use tokio::sync::Notify;
 
+use crate::addresses::Addresses;
 use crate::gate::Gate;
 use crate::http::line::Board;
 use crate::sticky::Sticky;
@@ -249,7 +250,7 @@ pub struct Server {
     /// Its number over all pools.
     pub id: usize,
     /// Where it is; more than one address for a name that has more.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Addresses,
     /// Tells those who have a connection to it that it is down; nothing where they are left alone.
     pub(crate) cut: Option<Notify>,
 }

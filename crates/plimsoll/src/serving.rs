@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use plimsoll_admin::server;
 use plimsoll_config::model::Config;
+use plimsoll_control::discovery::Names;
 use plimsoll_control::launch::{Running, launch};
 use plimsoll_control::{care, checks, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,7 +60,11 @@ pub(crate) fn serve(
                 }
             }
         }
-        let running = Arc::new(launch(config, allocator::give_back)?);
+        let (names, found) = Names::look_up(config)
+            .await
+            .context("cannot look names of servers up")?;
+        let known = (names.all(), &found);
+        let running = Arc::new(launch(config, known, allocator::give_back)?);
         announce(&running);
         for (address, listener) in admin {
             tracing::info!("metrics on http://{address}/metrics");
@@ -71,6 +76,7 @@ pub(crate) fn serve(
         }
         tokio::spawn(care::watch(Arc::clone(&running)));
         tokio::spawn(memory::watch(Arc::clone(&running)));
+        names.watch(config, &running);
         checks::start(config, &running);
         signals.wait(&running).await;
         tracing::info!(

@@ -54,7 +54,13 @@ fn termination(reason: Option<&str>) -> &'static [u8] {
         Some("client_timeout") => b"cR--",
         Some("client_stalled") => b"cD--",
         Some("http_request_error") => b"PR--",
-        Some("connection_refused" | "connection_timeout" | "destination_ip_unroutable") => b"SC--",
+        Some(
+            "connection_refused"
+            | "connection_timeout"
+            | "destination_ip_unroutable"
+            | "dns_timeout"
+            | "dns_error",
+        ) => b"SC--",
         Some("http_response_timeout") => b"sH--",
         Some("connection_read_timeout") => b"sD--",
         Some("connection_terminated") => b"SH--",

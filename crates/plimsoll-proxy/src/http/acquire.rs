@@ -78,7 +78,12 @@ pub(crate) async fn acquire(
 /// Connects to `server`, for as long as the client is there. The client is looked at only when the
 /// server makes us wait.
 async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
-    let mut connected = pin!(connect::connect(&server.addresses));
+    let known = server.addresses.now();
+    let addresses = match &*known {
+        Ok(addresses) => addresses,
+        Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
+    };
+    let mut connected = pin!(connect::connect(addresses));
     let mut left = pin!(client.broken());
     poll_fn(|context| match connected.as_mut().poll(context) {
         Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| connect_failure(&error))),

@@ -2,8 +2,8 @@
 
 use clap::ValueEnum;
 use plimsoll_config::{Loaded, Severity};
+use plimsoll_control::discovery::Names;
 use plimsoll_control::files::Files;
-use plimsoll_control::names;
 use serde_json::json;
 
 use crate::configuration::{self, Path};
@@ -37,13 +37,13 @@ enum Format {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
-    let unresolved = unresolved(&loaded);
-    let has_warnings = loaded
-        .diagnostics
-        .iter()
-        .any(|p| p.severity() == Severity::Warning);
-    let is_good =
-        !loaded.has_errors() && unresolved.is_empty() && !(arguments.strict && has_warnings);
+    let unresolved = unresolved(&loaded)?;
+    let has_warnings = !unresolved.is_empty()
+        || loaded
+            .diagnostics
+            .iter()
+            .any(|p| p.severity() == Severity::Warning);
+    let is_good = !(loaded.has_errors() || arguments.strict && has_warnings);
     match arguments.format {
         Format::Json => {
             let problems: Vec<_> = loaded
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             configuration::show(&loaded.diagnostics, &loaded.sources);
             let mut text: String = unresolved
                 .iter()
-                .map(|name| format!("error: {name}\n"))
+                .map(|name| format!("warning: {name}\n"))
                 .collect();
             let verdict = if is_good { "ok" } else { "not ok" };
             let tally = configuration::tally(&loaded.diagnostics);
@@ -83,14 +83,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// The servers whose names have no address now.
-fn unresolved(loaded: &Loaded) -> Vec<String> {
-    let pools = loaded.config.iter().flat_map(|config| &config.pools);
-    let servers = pools.flat_map(|pool| &pool.servers);
-    servers
-        .filter_map(|server| {
-            let error = names::resolve(&server.address).err()?;
-            Some(format!("cannot resolve server `{}`: {error}", server.name))
-        })
-        .collect()
+/// The names of servers that have no address now: a warning, as they may have one tomorrow.
+fn unresolved(loaded: &Loaded) -> anyhow::Result<Vec<String>> {
+    let Some(config) = &loaded.config else {
+        return Ok(Vec::new());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (_, found) = runtime.block_on(Names::look_up(config))?;
+    let missing = found.missing();
+    let text = |(name, why)| format!("no address for `{name}`: {why}");
+    Ok(missing.map(text).collect())
 }
