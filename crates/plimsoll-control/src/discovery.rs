@@ -95,9 +95,6 @@ impl Names {
         let mut found = Found::default();
         while let Some(looked) = looking.join_next().await {
             let (name, answer) = looked.map_err(io::Error::other)?;
-            if let Err(error) = &answer {
-                tracing::warn!(name = &*name.host, %error, "no address for a server's name");
-            }
             name.note(&answer, clock::now());
             let known = answer.map(|(ips, _)| ips);
             found.0.insert(name.host.clone(), known);
@@ -149,7 +146,7 @@ impl Found {
     /// The names without an address, and why.
     pub fn missing(&self) -> impl Iterator<Item = (&str, String)> {
         let names = self.0.iter();
-        names.filter_map(|(name, found)| Some((&**name, found.as_ref().err()?.to_string())))
+        names.filter_map(|(name, found)| Some((&**name, why(found.as_ref().err()?))))
     }
 }
 
@@ -220,7 +217,7 @@ impl Watch {
             let answer = ask(&self.resolver, &self.name.host).await;
             let before = self.name.state();
             let after = self.name.note(&answer, clock::now());
-            self.tell(&answer, before, after);
+            self.tell(&answer, before);
             match answer {
                 Ok((ips, _)) => self.set(&Ok(ips)).await,
                 Err(error) if self.is_too_old(after) => self.set(&Err(reason(&error))).await,
@@ -234,16 +231,13 @@ impl Watch {
         state.good.is_none_or(|good| age(good) > self.hold)
     }
 
-    fn tell(&self, answer: &Answer, before: State, after: State) {
+    fn tell(&self, answer: &Answer, before: State) {
         let name = &*self.name.host;
         match answer {
             Ok(_) if before.failures > 0 => tracing::info!(name, "name found again"),
             Ok(_) => {}
-            Err(error) if self.is_too_old(after) => {
-                tracing::error!(name, %error, "no address for a server's name");
-            }
-            Err(error) if before.failures == 0 => {
-                tracing::warn!(name, %error, hold = ?self.hold, "name not found; last addresses used");
+            Err(error) if before.failures == 0 && before.good.is_some() => {
+                tracing::warn!(name, why = why(error), hold = ?self.hold, "name not found; last addresses used");
             }
             Err(_) => {}
         }
@@ -324,6 +318,18 @@ fn reason(error: &NetError) -> Reason {
         }
         _ => Reason::DnsError,
     }
+}
+
+/// What went wrong, for people.
+fn why(error: &NetError) -> String {
+    let text = match error {
+        NetError::Timeout => "no answer in time",
+        NetError::NoConnections | NetError::Io(_) => "no name server can be reached",
+        error if error.is_nx_domain() => "there is no such name",
+        error if error.is_no_records_found() => "the name has no address",
+        error => return error.to_string(),
+    };
+    text.to_owned()
 }
 
 fn with_port(ips: &[IpAddr], port: u16) -> Box<[SocketAddr]> {

@@ -63,6 +63,9 @@ pub(crate) fn serve(
         let (names, found) = Names::look_up(config)
             .await
             .context("cannot look names of servers up")?;
+        for (name, why) in found.missing() {
+            tracing::warn!(name, why, "no address for a server's name yet");
+        }
         let known = (names.all(), &found);
         let running = Arc::new(launch(config, known, allocator::give_back)?);
         announce(&running);
