@@ -246,6 +246,47 @@ fn in_a_full_queue_those_of_lower_priority_give_way() {
 }
 
 #[test]
+fn a_bound_on_requests_holds_for_the_pool_the_site_and_the_process() {
+    let bounds = [
+        ("max-requests 1", "", ""),
+        ("", "max-requests 1 ; ", ""),
+        ("", "", "max-requests 1 ; "),
+    ];
+    for (process, site, pool) in bounds {
+        let text = format!(
+            "workers 2\nadmin 127.0.0.1:{{port:admin}}\n{process}\n\
+             site * {{ {site}listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
+             pool app {{ {pool}server {{server}} }}\n"
+        );
+        let (stand, gate) = stand_with(&text);
+        let mut first = occupy(&stand);
+        let refused = send(&stand, "/a").response("GET");
+        assert_eq!(refused.status(), 503, "{text}");
+        let told = refused.field("proxy-status");
+        assert_eq!(told, Some("plimsoll; error=connection_limit_reached"));
+        gate.open();
+        assert_eq!(first.response("GET").status(), 200);
+        wait::expect("the next one", SOON, || {
+            send(&stand, "/a").response("GET").status() == 200
+        });
+    }
+}
+
+#[test]
+fn requests_above_the_bound_of_a_pool_wait_in_its_queue() {
+    let text = "workers 2\nadmin 127.0.0.1:{port:admin}\n\
+        site * { listen 127.0.0.1:{port} ; route { proxy app } }\n\
+        pool app { server {server} ; max-requests 1 ; queue 5 timeout=60s }\n";
+    let (stand, gate) = stand_with(text);
+    let mut first = occupy(&stand);
+    let mut second = send(&stand, "/a");
+    expect_waiting(&stand, 1.0);
+    gate.open();
+    assert_eq!(first.response("GET").status(), 200);
+    assert_eq!(second.response("GET").status(), 200);
+}
+
+#[test]
 fn without_a_queue_a_full_server_is_503_at_once() {
     let (stand, gate) = stand(1, "keep-alive off");
     let mut first = occupy(&stand);

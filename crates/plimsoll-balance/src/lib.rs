@@ -12,6 +12,7 @@ mod algorithm;
 pub mod bonds;
 pub mod budget;
 mod care;
+pub mod ceiling;
 pub mod concurrency;
 mod eligible;
 mod ewma;

@@ -1,7 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    check, limit, overload, policy, pool, priority, resolver, root, route, settings, site, sticky,
+    check, limit, max_requests, overload, policy, pool, priority, resolver, root, route, settings,
+    site, sticky,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -52,6 +53,7 @@ pub(crate) struct Directive {
 /// All directives, by block and then by importance.
 pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
+    max_requests::ROWS,
     overload::ROWS,
     resolver::ROWS,
     site::ROWS,

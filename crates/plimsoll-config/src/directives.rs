@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod limit;
+pub(crate) mod max_requests;
 pub(crate) mod overload;
 pub(crate) mod policy;
 pub(crate) mod pool;

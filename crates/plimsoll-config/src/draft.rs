@@ -21,6 +21,7 @@ pub(crate) struct Draft {
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     /// The inner `None` is `off`.
     pub(crate) overload: Option<(Option<Overload>, Span)>,
+    pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) resolver: Option<(Resolver, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
@@ -68,6 +69,7 @@ pub(crate) struct SiteDraft {
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
     pub(crate) rules: Vec<Limit>,
+    pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
     pub(crate) span: Span,
@@ -99,6 +101,7 @@ pub(crate) struct PoolDraft {
     pub(crate) servers: Vec<ServerDraft>,
     /// Where each address was written first.
     pub(crate) addresses: BTreeMap<String, Span>,
+    pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) settings: Settings,
     pub(crate) span: Span,
 }

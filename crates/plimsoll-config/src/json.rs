@@ -263,7 +263,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
                 },
             })
             .collect(),
-        statements: site.rules.iter().map(statements::limit).collect(),
+        statements: statements::site(site),
         routes: site
             .routes
             .iter()

@@ -22,6 +22,8 @@ pub struct Config {
     pub zone: Option<Box<str>>,
     /// How many connections clients may have.
     pub connections: ConnectionLimits,
+    /// How many requests may be under way; `None` means no limit.
+    pub max_requests: Option<NonZeroU32>,
     /// When requests are refused for want of memory or time; `None` means never.
     pub overload: Option<Overload>,
     /// Who says where the names of servers are.
@@ -56,6 +58,8 @@ pub struct Site {
     pub limits: RequestLimits,
     /// Where its access log goes; empty means off.
     pub log: Vec<AccessLog>,
+    /// How many requests may be under way; `None` means no limit.
+    pub max_requests: Option<NonZeroU32>,
     /// What its requests must keep to, in written order.
     pub rules: Vec<Limit>,
     /// Routes in written order; the first match wins.
@@ -217,6 +221,8 @@ pub struct Pool {
     pub fail_open: Option<u8>,
     /// How long a server that comes back takes to its full share.
     pub slow_start: Option<Duration>,
+    /// How many requests may be under way; `None` means no limit.
+    pub max_requests: Option<NonZeroU32>,
     /// What becomes of the requests of a server that is found down.
     pub on_down: OnDown,
     /// How many servers of each tier and zone this node uses; `None` means all.

@@ -68,6 +68,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         workers,
         admin,
         zone: draft.zone.map(|(zone, _)| zone),
+        max_requests: draft.max_requests.map(|(most, _)| most),
         resolver: draft
             .resolver
             .map_or_else(Default::default, |(resolver, _)| resolver),
@@ -155,6 +156,7 @@ impl Pools {
             name,
             servers: vec![server],
             addresses: BTreeMap::new(),
+            max_requests: None,
             settings: Settings::default(),
             span,
         });
@@ -237,6 +239,7 @@ fn resolve_site(
             .clone()
             .or_else(|| up.log.clone())
             .unwrap_or_default(),
+        max_requests: site.max_requests.map(|(most, _)| most),
         rules: site.rules.clone(),
         routes: site
             .routes
@@ -328,6 +331,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .unwrap_or(Some(policy::OUTLIER)),
         fail_open: own.fail_open.or(up.fail_open).unwrap_or(Some(0)),
         slow_start: own.slow_start.or(up.slow_start).unwrap_or(None),
+        max_requests: pool.max_requests.map(|(most, _)| most),
         on_down: own.on_down.or(up.on_down).unwrap_or_default(),
         subset: own.subset.or(up.subset).unwrap_or(None),
         retry: own

@@ -1,11 +1,12 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
     OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route, SameSite,
-    Step, Sticky, StickyBy, Way,
+    Site, Step, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -27,6 +28,7 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         "slow-start",
         slow_start.as_deref().unwrap_or("off"),
     ]));
+    out.extend(pool.max_requests.map(max_requests));
     out.push(words(match pool.on_down {
         OnDown::Finish => ["on-down", "finish"],
         OnDown::CloseConnections => ["on-down", "close-connections"],
@@ -134,6 +136,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     let zone = config.zone.as_deref().map(|zone| words(["zone", zone]));
     zone.into_iter()
         .chain(connections(&config.connections))
+        .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
         .chain(resolver(&config.resolver))
         .collect()
@@ -185,6 +188,18 @@ fn unit(per: Duration) -> &'static str {
     }
 }
 
+fn max_requests(most: NonZeroU32) -> Words {
+    words(["max-requests", &most.to_string()])
+}
+
+/// What the requests of a site must keep to.
+pub(crate) fn site(site: &Site) -> Vec<Words> {
+    let most = site.max_requests.map(max_requests);
+    most.into_iter()
+        .chain(site.rules.iter().map(limit))
+        .collect()
+}
+
 /// What requests must keep to.
 pub(crate) fn route(route: &Route) -> Vec<Words> {
     let name = Priority::NAMES.iter().find(|(_, p)| *p == route.priority);
@@ -196,7 +211,7 @@ pub(crate) fn route(route: &Route) -> Vec<Words> {
         .collect()
 }
 
-pub(crate) fn limit(limit: &Limit) -> Words {
+fn limit(limit: &Limit) -> Words {
     let mut out = words(["limit"]);
     match limit.of {
         Limited::Concurrent(count) => out.push(format!("concurrent={count}")),

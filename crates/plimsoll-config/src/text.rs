@@ -128,11 +128,8 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     if site.log.is_empty() {
         out.push_str("    log off\n");
     }
-    for rule in &site.rules {
-        put(
-            out,
-            format_args!("    {}\n", statements::line(&statements::limit(rule))),
-        );
+    for statement in statements::site(site) {
+        put(out, format_args!("    {}\n", statements::line(&statement)));
     }
     for route in &site.routes {
         write_route(config, route, out);

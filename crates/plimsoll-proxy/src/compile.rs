@@ -1,9 +1,11 @@
 //! The model becomes a generation. Nothing here can fail: the model is checked, and names have been
 //! resolved by whoever calls.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::{ConcurrencyTable, WhenFull};
 use plimsoll_balance::rate::{Rate, RateTable};
 use plimsoll_balance::subset;
@@ -103,6 +105,7 @@ pub fn compile(
             servers,
             workers: config.workers,
             gate: Gate::new(&config.connections, machine.connections_max, seed),
+            ceiling: ceiling(config.max_requests),
             overload: config.overload,
             memory: Memory::default(),
             labels,
@@ -181,8 +184,13 @@ fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>, seed: u64) 
         routes: site.routes.iter().map(|r| route(r, seed)).collect(),
         timeouts: site.timeouts,
         limits: site.limits,
+        ceiling: ceiling(site.max_requests),
         rules: limiters(&site.rules, seed),
     }
+}
+
+fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
+    most.map(|most| Ceiling::new(most.get()))
 }
 
 fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
@@ -307,6 +315,7 @@ fn pool(
         adaptive: pool.adaptive,
         // A client that belongs to a server is served by no other.
         hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
+        ceiling: ceiling(pool.max_requests),
         line: pool.queue.map(|queue| Board::new(queue, workers)),
     }
 }

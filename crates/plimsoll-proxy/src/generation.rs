@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use plimsoll_balance::Pool as Balancer;
+use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
@@ -39,6 +40,8 @@ pub struct Generation {
     pub workers: Option<NonZeroU16>,
     /// Who may connect.
     pub gate: Gate,
+    /// How many requests may be under way; nothing means no limit.
+    pub(crate) ceiling: Option<Ceiling>,
     /// When requests are refused for want of memory or time.
     pub overload: Option<Overload>,
     /// How short memory is.
@@ -108,6 +111,8 @@ pub struct Site {
     pub timeouts: ClientTimeouts,
     /// What a request may measure.
     pub limits: RequestLimits,
+    /// How many requests may be under way; nothing means no limit.
+    pub(crate) ceiling: Option<Ceiling>,
     /// What its requests must keep to, in written order.
     pub rules: Vec<Limiter>,
     /// Its access logs, by number in the worker's list.
@@ -234,6 +239,8 @@ pub struct Pool {
     pub retry: Retry,
     /// When a second server is asked; nothing means never.
     pub hedge: Option<Hedge>,
+    /// How many requests it may have; nothing means as many as its servers may.
+    pub(crate) ceiling: Option<Ceiling>,
     /// Who may wait while every server is full; nothing means nobody.
     pub line: Option<Board>,
     /// Between what a limit on its requests follows the times of answers; nothing means none.

@@ -139,6 +139,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         listen: Vec::new(),
         settings: Settings::default(),
         rules: Vec::new(),
+        max_requests: None,
         priority: None,
         routes: Vec::new(),
         span: stmt.span,
@@ -181,6 +182,7 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         name: name.text.clone(),
         servers: Vec::new(),
         addresses: BTreeMap::new(),
+        max_requests: None,
         settings: Settings::default(),
         span: stmt.span,
     };

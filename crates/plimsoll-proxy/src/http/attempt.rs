@@ -279,7 +279,7 @@ fn account(
     pick: Pick<'_>,
     outcome: &Result<Ending, Failure>,
 ) {
-    let Pick { slot, pass } = pick;
+    let Pick { slot, pass, seat } = pick;
     let plane = exchange.plane;
     let position = slot.index().position();
     let latency = exchange.facts.first_byte;
@@ -299,6 +299,7 @@ fn account(
     if let Some(change) = slot.release(verdict, latency, at) {
         events::tell(plane, pool, change);
     }
+    drop(seat);
     line::call_next(plane, pool);
 }
 

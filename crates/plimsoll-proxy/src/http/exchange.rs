@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::forwarded::{AddressText, REQUEST_ID_BYTES, request_id};
@@ -137,6 +138,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) facts: Facts<'a>,
     /// What it has of limits on requests under way; nearly always nothing.
     pub(crate) held: Vec<Hold>,
+    /// Its places among all requests and among those of its site, where these are bounded.
+    pub(crate) seats: [Option<Seat<'a>>; 2],
     /// The limits of bytes that it is under; nearly always none.
     pub(crate) paces: Vec<Pace<'a>>,
 }
@@ -173,6 +176,7 @@ impl<'a> Exchange<'a> {
             deadline: None,
             facts: Facts::new(plane, started),
             held: Vec::new(),
+            seats: [None, None],
             paces: Vec::new(),
         }
     }

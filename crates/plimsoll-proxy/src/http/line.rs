@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use plimsoll_balance::Tried;
+use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::queue::{Queue, Settings, Ticket};
 use plimsoll_config::model::{self, Priority};
 use plimsoll_http::reason::Reason;
@@ -187,7 +188,9 @@ pub(crate) fn tend(plane: &Plane) {
 /// Tells whether another request could go on from here.
 fn has_room(plane: &Plane, pool: &Pool) -> bool {
     let throttle = plane.throttles.get(pool.index).and_then(Option::as_ref);
-    throttle.is_none_or(Throttle::has_room) && pool.balancer.has_room()
+    throttle.is_none_or(Throttle::has_room)
+        && pool.ceiling.as_ref().is_none_or(Ceiling::has_room)
+        && pool.balancer.has_room()
 }
 
 /// A place in the line, left when it is dropped.

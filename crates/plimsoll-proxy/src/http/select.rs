@@ -1,5 +1,6 @@
 //! Picking a server.
 
+use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::{Ask, Eligibility, Refusal, Slot, Tried, hash};
 use plimsoll_http::reason::Reason;
 
@@ -13,6 +14,8 @@ use crate::http::throttle::Pass;
 pub(crate) struct Pick<'a> {
     pub(crate) slot: Slot<'a>,
     pub(crate) pass: Option<Pass<'a>>,
+    /// Its place among the requests of the pool, where these are bounded.
+    pub(crate) seat: Option<Seat<'a>>,
 }
 
 /// Picks a server that was not tried yet.
@@ -28,8 +31,12 @@ pub(crate) fn select<'a>(
         }
         _ => None,
     };
+    let seat = match &pool.ceiling {
+        Some(ceiling) => Some(ceiling.enter().ok_or(Reason::ConnectionLimitReached)?),
+        None => None,
+    };
     let slot = take_slot(exchange, pool, tried)?;
-    Ok(Pick { slot, pass })
+    Ok(Pick { slot, pass, seat })
 }
 
 fn take_slot<'pool>(

@@ -84,11 +84,27 @@ fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
     if exchange.plane.refuses(route.priority) {
         return Err(Stop::Answer(rejected(OVERLOADED)));
     }
+    take_seats(exchange)?;
     if let Some(site) = exchange.facts.site {
         limit::count(exchange, &site.rules)?;
     }
     limit::count(exchange, &route.rules)?;
     Ok(&route.action)
+}
+
+/// Counts the request among those under way, where there may be only so many.
+fn take_seats(exchange: &mut Exchange<'_>) -> Result<(), Answer<'static>> {
+    let site = exchange.facts.site.and_then(|site| site.ceiling.as_ref());
+    let ceilings = [exchange.plane.generation.ceiling.as_ref(), site];
+    for (seat, ceiling) in exchange.seats.iter_mut().zip(ceilings) {
+        let Some(ceiling) = ceiling else { continue };
+        *seat = ceiling.enter();
+        if seat.is_none() {
+            let detail = "too many requests are under way";
+            return Err(Answer::to(Reason::ConnectionLimitReached, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the request and finds its route.
