@@ -56,9 +56,9 @@ impl Pool {
     /// Builds a pool of `specs`, with every table the algorithm needs.
     ///
     /// # Cost
-    /// Hash tables take time and memory: a ring 12 KiB for each unit of weight and at most 12 MiB
-    /// (a few more when thousands of light servers keep their one point), Maglev 4 bytes an
-    /// entry, 65,537 entries up to 655 servers.
+    /// Hash tables take time and memory: a ring 8 KiB for each unit of weight and at most 8 MiB
+    /// (a few more when thousands of light servers keep their one point), and at most a 32nd of that
+    /// for its index; Maglev 4 bytes an entry, 65,537 entries up to 655 servers.
     #[must_use]
     pub fn new(specs: Vec<ServerSpec>, algorithm: Algorithm) -> Self {
         Self::with_states(specs, algorithm, &BTreeMap::new())

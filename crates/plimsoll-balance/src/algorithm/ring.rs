@@ -83,16 +83,20 @@ impl Ring {
 
 /// Where the points begin that share their first bits: they are spread evenly, so each such group is
 /// a few points, and a key is found with two looks into memory instead of one a bit.
+///
+/// A group is gone through from its beginning: its points are next to each other, and a processor
+/// that guesses the end of the loop has asked for the server before it knows.
 #[derive(Debug)]
 struct Index {
     /// How many bits of a place are not the first ones.
     shift: u32,
-    /// By first bits, and the end.
+    /// By first bits.
     starts: Box<[u32]>,
 }
 
-/// Points in a group, in the mean: half a line of the cache.
-const GROUP: usize = 4;
+/// Points in a group, in the mean, and up to twice as many: the index of the largest ring takes
+/// 256 KiB, which stay in a near cache.
+const GROUP: usize = 16;
 
 impl Index {
     fn of(points: &[Point]) -> Self {
@@ -105,21 +109,16 @@ impl Index {
         };
         Self {
             shift,
-            starts: (0..=groups).map(start).collect(),
+            starts: (0..groups).map(start).collect(),
         }
     }
 
     /// Returns the number of the first point that is not before `place`.
     fn find(&self, points: &[Point], place: u32) -> usize {
         let group = (place >> self.shift) as usize;
-        let at = |group: usize| {
-            self.starts
-                .get(group)
-                .map_or(points.len(), |&start| start as usize)
-        };
-        let (start, end) = (at(group), at(group + 1));
-        let within = points.get(start..end).unwrap_or_default();
-        start + within.partition_point(|point| point.place < place)
+        let start = self.starts.get(group).map_or(0, |&start| start as usize);
+        let after = points.get(start..).unwrap_or_default();
+        start + after.iter().take_while(|point| point.place < place).count()
     }
 }
 
@@ -189,10 +188,15 @@ impl Loads {
     }
 
     /// Tells whether `server` stays within ceil(1.25 x its fair part) with one request more.
+    ///
+    /// An integer is below ceil(a / b) when b times as much is below a: no division is needed.
     fn has_room_on(&self, server: &Server) -> bool {
-        let fair = u128::from(self.in_flight + 1) * u128::from(server.weight()) * 5;
-        let bound = fair.div_ceil(u128::from(self.weight.max(1)) * 4);
-        u128::from(server.in_flight()) < bound
+        self.has_room_for(server.weight(), server.in_flight())
+    }
+
+    fn has_room_for(&self, weight: u32, in_flight: u32) -> bool {
+        let fair = u128::from(self.in_flight + 1) * u128::from(weight) * 5;
+        u128::from(in_flight) * u128::from(self.weight.max(1)) * 4 < fair
     }
 }
 
@@ -200,22 +204,66 @@ impl Loads {
 mod tests {
     use super::*;
 
+    fn at(place: u32) -> Point {
+        Point {
+            place,
+            owner: ServerIndex::new(0),
+        }
+    }
+
+    /// At every point, beside it, at both ends and at a thousand other places.
+    fn check_index(mut points: Vec<Point>) {
+        points.sort_by_key(|point| point.place);
+        let index = Index::of(&points);
+        let beside = points
+            .iter()
+            .flat_map(|point| [-1, 0, 1].map(|by| point.place.wrapping_add_signed(by)));
+        let others = (0..1000).map(|n| place_of(hash::mix(n + 77)));
+        for place in beside.chain(others).chain([0, 1, u32::MAX]) {
+            let expected = points.partition_point(|point| point.place < place);
+            let count = points.len();
+            assert_eq!(index.find(&points, place), expected, "{count} {place}");
+        }
+    }
+
     #[test]
     fn the_index_finds_what_a_search_finds() {
-        for count in [0_u64, 1, 2, 7, 1000] {
-            let point = |n| Point {
-                place: place_of(hash::mix(n / 2)),
-                owner: ServerIndex::new(0),
-            };
-            let mut points: Vec<Point> = (0..count).map(point).collect();
-            points.sort_by_key(|point| point.place);
-            let index = Index::of(&points);
-            let keys = (0..2000).map(|n| place_of(hash::mix(n + 77)));
-            let known = points.iter().map(|point| point.place);
-            for key in keys.chain(known).chain([0, 1, u32::MAX]) {
-                let expected = points.partition_point(|point| point.place < key);
-                assert_eq!(index.find(&points, key), expected, "{count} {key}");
+        let counts = (0..200).chain([1023, 1024, 1025, 5000]);
+        for count in counts {
+            // Every place twice: of equal points the first is found.
+            check_index((0..count).map(|n| at(place_of(hash::mix(n / 2)))).collect());
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_search_finds_where_points_are_not_even() {
+        for count in [1_u32, 40, 1000] {
+            check_index((0..count).map(at).collect());
+            check_index((0..count).map(|n| at(u32::MAX - n)).collect());
+            check_index(vec![at(1 << 31); count as usize]);
+            check_index((0..count).map(|n| at((n % 2) << 31 | n)).collect());
+        }
+    }
+
+    #[test]
+    fn the_bound_without_a_division_is_the_bound() {
+        for weight in 1..=12 {
+            for (total, of_all) in (0..60).flat_map(|all| (0..20).map(move |of| (all, of))) {
+                let loads = Loads {
+                    in_flight: total,
+                    weight: of_all,
+                };
+                let bound = ((total + 1) * weight * 5).div_ceil(of_all.max(1) * 4);
+                for own in 0..=100 {
+                    let has_room = loads.has_room_for(u32::try_from(weight).unwrap(), own);
+                    assert_eq!(has_room, u64::from(own) < bound, "{loads:?} {weight} {own}");
+                }
             }
         }
+        let most = Loads {
+            in_flight: u64::MAX - 1,
+            weight: u64::MAX,
+        };
+        assert!(most.has_room_for(u32::MAX, u32::MAX));
     }
 }
