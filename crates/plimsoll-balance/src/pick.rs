@@ -5,11 +5,10 @@ use crate::algorithm::schedule::Schedule;
 use crate::algorithm::walk::WHOLE_MAX;
 use crate::algorithm::{Algorithm, least_connections, least_time, round_robin};
 use crate::algorithm::{Table, first, random, two_choices};
-use crate::eligible::{Eligibility, Rule, eligibility};
+use crate::eligible::{Eligibility, Rule};
 use crate::hash::mix;
 use crate::pool::{Pool, ServerIndex, Tier};
 use crate::server::Slot;
-use crate::standing::Bars;
 use crate::tried::Tried;
 use std::fmt;
 use std::time::Duration;
@@ -151,12 +150,13 @@ impl Picker {
         if let Some(slot) = self.search(pool, ask, usual) {
             return Ok(slot);
         }
-        if pool.fails_open()
-            && let Some(slot) = self.search(pool, ask, usual.barring(Bars::CERTAIN))
+        let last = pool.last_bars(ask.tried);
+        if last != pool.bars()
+            && let Some(slot) = self.search(pool, ask, usual.barring(last))
         {
             return Ok(slot);
         }
-        Err(refusal(pool, ask.tried))
+        Err(refusal(pool, usual.barring(last)))
     }
 
     fn search<'pool>(
@@ -216,10 +216,10 @@ impl Picker {
 }
 
 #[cold]
-fn refusal(pool: &Pool, tried: &Tried) -> Refusal {
+fn refusal(pool: &Pool, rule: Rule<'_>) -> Refusal {
     let mut worst = Refusal::AllDown;
     for (index, server) in (0..).map(ServerIndex::new).zip(pool.servers()) {
-        match eligibility(index, server, tried) {
+        match rule.judge(index, server) {
             Eligibility::Down => {}
             Eligibility::Tried => worst = Refusal::AllTried,
             // Eligible: a slot came back after the pick, which found the server full.

@@ -186,7 +186,7 @@ impl Pool {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let none = Tried::new();
-        let rule = Rule::usual(&none).barring(self.bars());
+        let rule = Rule::usual(&none).barring(self.last_bars(&none));
         let mut servers = (0..).map(ServerIndex).zip(&self.servers);
         servers.any(|(index, server)| rule.admits(index, server))
     }
@@ -214,9 +214,21 @@ impl Pool {
         }
     }
 
-    /// Tells whether servers that may be well are asked when no other is left.
-    pub(crate) fn fails_open(&self) -> bool {
-        self.rules.fail_open.is_some()
+    /// Tells what keeps requests away that were at `tried` and found no server: where none is well,
+    /// those that may be are asked. One that is well and full has room again soon, and what does not
+    /// fit into it must not meet those that rest.
+    pub(crate) fn last_bars(&self, tried: &Tried) -> Bars {
+        let well = Rule::usual(tried).barring(Bars::ALL.or(Bars::TRIAL));
+        let is_well = |(index, server)| {
+            let found = well.judge(index, server);
+            matches!(found, Eligibility::Eligible | Eligibility::Full)
+        };
+        let mut servers = (0..).map(ServerIndex).zip(&self.servers);
+        if self.rules.fail_open.is_some() && !servers.any(is_well) {
+            Bars::CERTAIN
+        } else {
+            self.bars()
+        }
     }
 
     /// Returns the ones among `indices` that `rule` admits, in their order.

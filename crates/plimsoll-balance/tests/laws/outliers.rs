@@ -2,7 +2,8 @@
 
 use crate::{ALL, Numbers, ask, specs};
 use plimsoll_balance::{
-    Event, Fault, Health, Outcome, OutlierRule, Picker, Pool, Rules, ServerIndex, Standing, Tried,
+    Event, Fault, Health, Outcome, OutlierRule, Picker, Pool, Refusal, Rules, ServerIndex,
+    Standing, Tried,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -118,6 +119,35 @@ fn servers_that_answer_their_checks_wrongly_serve_when_no_other_can() {
         pool.set_health(at(2), Health::Unfit, SECOND);
         pool.set_health(at(3), Health::Unreachable, SECOND);
         assert_eq!(pick().is_some(), fail_open.is_some());
+    }
+}
+
+#[test]
+fn what_finds_the_servers_that_are_well_full_waits_and_does_not_meet_those_that_rest() {
+    for algorithm in ALL {
+        let mut specs = specs(&[1, 1]);
+        for spec in &mut specs {
+            spec.max_connections = NonZeroU32::new(1);
+        }
+        let rules = Rules {
+            fail_open: Some(0),
+            ..Rules::default()
+        };
+        let pool = Pool::new(specs, algorithm).with_rules(rules);
+        let mut picker = Picker::new(&pool, 0);
+        pool.set_health(at(1), Health::Unfit, SECOND);
+        let first = picker.pick(&pool, &ask(0)).unwrap();
+        assert_eq!(first.index(), at(0), "{algorithm:?}");
+        let refused = picker.pick(&pool, &ask(0)).map(|slot| slot.index());
+        assert_eq!(refused, Err(Refusal::AllFull), "{algorithm:?}");
+        assert!(!pool.has_room());
+        // When none is well any more, one that may be is asked, and waited for as well.
+        pool.set_health(at(0), Health::Unreachable, SECOND);
+        assert!(pool.has_room());
+        let second = picker.pick(&pool, &ask(0)).unwrap();
+        assert_eq!(second.index(), at(1), "{algorithm:?}");
+        let refused = picker.pick(&pool, &ask(0)).map(|slot| slot.index());
+        assert_eq!(refused, Err(Refusal::AllFull), "{algorithm:?}");
     }
 }
 
