@@ -70,12 +70,15 @@ impl Pool {
         rule: &OutlierRule,
         now: Duration,
     ) -> Option<Event> {
+        let is_well = outcome == Outcome::Served;
+        if is_well {
+            server.ramp().begin(self.rules.slow_start, now); // before anyone is let in
+        }
         let before = server.gate().replace(Bars::TRIAL, Bars::NONE);
         if !before.meets(Bars::TRIAL) {
             return None; // ended by another worker
         }
-        if outcome == Outcome::Served {
-            server.ramp().begin(self.rules.slow_start, now);
+        if is_well {
             return Some(Event::Readmitted);
         }
         self.eject(server, Fault::Trial, rule, now)
@@ -117,10 +120,10 @@ impl Pool {
         now: Duration,
     ) -> Option<Standing> {
         let server = self.server(index)?;
-        let was_up = server.gate().set_health(health);
-        if health == Health::Up && !was_up {
-            server.ramp().begin(self.rules.slow_start, now);
+        if health == Health::Up && server.bars().meets(Bars::CHECKED) {
+            server.ramp().begin(self.rules.slow_start, now); // before anyone is let in
         }
+        server.gate().set_health(health);
         self.judge_despair();
         Some(server.standing())
     }

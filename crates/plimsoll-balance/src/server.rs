@@ -128,13 +128,14 @@ impl Server {
             .is_some_and(|max| self.in_flight() >= max.get())
     }
 
-    /// A server on trial has one place.
+    /// A server on trial has one place, and one that starts slowly a part of its places.
     #[inline]
     fn max_now(&self) -> Option<NonZeroU32> {
         if self.bars().meets(Bars::TRIAL) {
             Some(NonZeroU32::MIN)
         } else {
-            self.spec.max_connections
+            let max = self.spec.max_connections?;
+            Some(self.state.seen.ramp.part(max))
         }
     }
 

@@ -1,5 +1,8 @@
-//! Slow start: a server that comes back cold takes a growing share of its requests.
+//! Slow start: a server that comes back cold takes a growing share of its requests, and at most as
+//! large a part of those it may have at once: where others are full, or there is no other, everyone
+//! would come at once.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -12,7 +15,9 @@ const FIRST_SHARE: u8 = FULL_SHARE / 10;
 /// How much of its share a server takes.
 #[derive(Debug)]
 pub(crate) struct Ramp {
+    /// How far up it is, times what the server says it can take.
     share: AtomicU8,
+    climbed: AtomicU8,
     /// When the ramp began, in milliseconds.
     began: AtomicU64,
     /// What the server says it can take, in percent.
@@ -23,6 +28,7 @@ impl Default for Ramp {
     fn default() -> Self {
         Self {
             share: AtomicU8::new(FULL_SHARE),
+            climbed: AtomicU8::new(FULL_SHARE),
             began: AtomicU64::new(NEVER),
             advised: AtomicU8::new(100),
         }
@@ -36,6 +42,18 @@ impl Ramp {
     #[inline]
     pub(crate) fn share(&self) -> u8 {
         self.share.load(Relaxed)
+    }
+
+    /// Returns how many of `max` requests at once it takes on its way up, one at least.
+    #[inline]
+    pub(crate) fn part(&self, max: NonZeroU32) -> NonZeroU32 {
+        let climbed = self.climbed.load(Relaxed);
+        if climbed == FULL_SHARE {
+            return max;
+        }
+        let part = (u64::from(max.get()) * u64::from(climbed)).div_ceil(u64::from(FULL_SHARE));
+        let part = u32::try_from(part).ok().and_then(NonZeroU32::new);
+        part.unwrap_or(NonZeroU32::MIN)
     }
 
     /// Begins at the foot, if there is a ramp at all.
@@ -65,6 +83,7 @@ impl Ramp {
         if climbed == FULL_SHARE {
             self.began.store(NEVER, Relaxed);
         }
+        self.climbed.store(climbed, Relaxed);
         let share = u32::from(climbed) * u32::from(self.advised.load(Relaxed)) / 100;
         self.share
             .store(u8::try_from(share).unwrap_or(FULL_SHARE), Relaxed);
@@ -101,5 +120,20 @@ mod tests {
         assert_eq!(ramp.share(), 127);
         ramp.begin(None, Duration::from_secs(500));
         assert_eq!(at(501), 127);
+    }
+
+    #[test]
+    fn on_the_way_up_a_part_may_come_at_once_whatever_the_server_says() {
+        let (ramp, length) = (Ramp::default(), Some(Duration::from_secs(30)));
+        let parts = |seconds| {
+            ramp.advance(length, Duration::from_secs(seconds));
+            [1, 20, u32::MAX].map(|max| ramp.part(NonZeroU32::new(max).unwrap()).get())
+        };
+        assert_eq!(parts(0), [1, 20, u32::MAX]);
+        ramp.begin(length, Duration::from_secs(100));
+        ramp.advise(50, length, Duration::from_secs(100));
+        assert_eq!(parts(100), [1, 2, 421_075_225]);
+        assert_eq!(parts(115)[..2], [1, 10]);
+        assert_eq!(parts(130), [1, 20, u32::MAX]);
     }
 }

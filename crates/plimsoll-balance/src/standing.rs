@@ -75,6 +75,8 @@ impl Bars {
     /// Bars nothing but a second request at once.
     pub(crate) const TRIAL: Self = Self(32);
 
+    /// What checks say.
+    pub(crate) const CHECKED: Self = Self(Self::UNFIT.0 | Self::UNREACHABLE.0);
     /// What keeps requests away.
     pub(crate) const ALL: Self = Self(31);
     /// What keeps them away when too few servers are left: what may be a false alarm does not.
@@ -123,15 +125,13 @@ impl Gate {
         self.replace(Bars::DRAIN.or(Bars::MAINTENANCE), bars);
     }
 
-    /// Returns whether the server was up before.
-    pub(crate) fn set_health(&self, health: Health) -> bool {
+    pub(crate) fn set_health(&self, health: Health) {
         let bars = match health {
             Health::Up => Bars::NONE,
             Health::Unfit => Bars::UNFIT,
             Health::Unreachable => Bars::UNREACHABLE,
         };
-        let checked = Bars::UNFIT.or(Bars::UNREACHABLE);
-        !self.replace(checked, bars).meets(checked)
+        self.replace(Bars::CHECKED, bars);
     }
 
     /// The strongest reason, for people.
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn each_has_a_say_of_its_own() {
         let gate = Gate::default();
-        assert!(gate.set_health(Health::Unfit));
+        gate.set_health(Health::Unfit);
         gate.set_wish(Wish::Drain);
         assert_eq!(gate.standing(), Standing::Unfit);
-        assert!(!gate.set_health(Health::Up));
+        gate.set_health(Health::Up);
         assert_eq!(gate.standing(), Standing::Drain);
         gate.set_wish(Wish::Serve);
         assert_eq!(gate.standing(), Standing::Ready);

@@ -48,7 +48,8 @@ pub(crate) static ROWS: &[Directive] = &[
         usage: "slow-start DURATION | off",
         default: "off",
         doc: "How long a server that comes back takes to its full share, beginning with a tenth, so that cold caches and \
-              compilers are not met by everyone at once.",
+              compilers are not met by everyone at once. Its `max-connections` grows with its share; without one, it takes all that \
+              other servers have no room for.",
         words: (1, 1),
         block: None,
         set: slow_start,
