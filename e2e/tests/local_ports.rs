@@ -145,3 +145,55 @@ fn a_server_that_no_port_is_left_for_is_passed_over_and_not_ejected() {
         assert_eq!(plimsoll.metric(&errors), Some(20.0));
     });
 }
+
+#[test]
+fn a_check_that_finds_no_port_says_nothing_of_the_server() {
+    let name = "a_check_that_finds_no_port_says_nothing_of_the_server";
+    isolated(name, || {
+        let gate = Gate::new();
+        let near = server("near", &gate);
+        let statements = "check tcp every=20ms fast=20ms fall=1 timeout=30s";
+        let plimsoll = start(1, &[near.address()], statements);
+        let mut admin = Raw::connect(plimsoll.address_of("admin")); // it takes a port too
+        let mut metric = |name: &str, more: &str| {
+            admin
+                .send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            let page = admin.response("GET").text();
+            let name = format!(
+                "{name}{{pool=\"app\",server=\"{}\"{more}}} ",
+                near.address()
+            );
+            let value = page.lines().find_map(|line| line.strip_prefix(&name));
+            value.and_then(|value| value.parse::<u32>().ok())
+        };
+        wait::expect("a check", SOON, || {
+            metric("plimsoll_checks_total", ",result=\"passed\"") > Some(0)
+        });
+        let mut holding = clients(&plimsoll, 100);
+        let _few = leave_few_ports();
+        // A check may have a port for a moment: then one client finds none, and the next one does.
+        let mut sent = 0;
+        wait::expect("no port left", SOON, || {
+            let refused = plimsoll.log("access.log").len();
+            for client in holding.iter_mut().take(PORTS + refused).skip(sent) {
+                client.send(HELD).unwrap();
+                sent += 1;
+            }
+            near.requests().len() == PORTS
+        });
+        wait::expect("checks without a port", SOON, || {
+            metric("plimsoll_checks_total", ",result=\"skipped\"") > Some(3)
+        });
+        assert_eq!(metric("plimsoll_server_up", ""), Some(1));
+        gate.open();
+        let held = holding.iter_mut().take(sent);
+        let statuses: Vec<u16> = held.map(|client| client.response("GET").status()).collect();
+        let served = statuses.iter().filter(|status| **status == 200);
+        assert_eq!(served.count(), PORTS, "{statuses:?}");
+        let _ = plimsoll.wait_log("access.log", sent, SOON); // the connections are kept now
+        assert_eq!(ask(&mut holding[99]), (200, "near".to_owned()));
+        let failed = metric("plimsoll_checks_total", ",result=\"failed\"");
+        assert_eq!(failed, Some(0));
+    });
+}

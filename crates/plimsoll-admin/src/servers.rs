@@ -56,7 +56,7 @@ pub fn render(generation: &Generation, out: &mut String) {
     });
 }
 
-/// Appends how many checks passed and failed.
+/// Appends how many checks passed, failed, or could not be made.
 pub fn render_checks(running: &Running, out: &mut String) {
     let name = "plimsoll_checks_total";
     let _ = writeln!(
@@ -73,7 +73,11 @@ pub fn render_checks(running: &Running, out: &mut String) {
                 escape(&pool.name),
                 escape(&server.name)
             );
-            for (result, count) in [("passed", &count.passed), ("failed", &count.failed)] {
+            for (result, count) in [
+                ("passed", &count.passed),
+                ("failed", &count.failed),
+                ("skipped", &count.skipped),
+            ] {
                 let _ = writeln!(
                     out,
                     "{name}{{{labels},result=\"{result}\"}} {}",

@@ -83,6 +83,8 @@ pub enum Verdict {
     Unfit,
     /// Nothing listens there, or it cannot be reached.
     Unreachable,
+    /// Nothing: it was not asked, for want of a local port, an address or a descriptor.
+    Skipped,
 }
 
 /// Why a probe did not pass.
@@ -116,6 +118,9 @@ pub async fn run(probe: &Probe, address: SocketAddr, timeout: Duration) -> Repor
         Ok(Ok(advice)) => (Verdict::Passed, String::new(), advice),
         Ok(Err(failure)) => {
             let (verdict, why) = match failure {
+                Failure::Unreachable(error) | Failure::Io(error) if is_want(&error) => {
+                    (Verdict::Skipped, error.to_string())
+                }
                 Failure::Unreachable(error) => (Verdict::Unreachable, error.to_string()),
                 Failure::Io(error) => (Verdict::Unfit, error.to_string()),
                 Failure::Answer(why) => (Verdict::Unfit, why),
@@ -129,6 +134,13 @@ pub async fn run(probe: &Probe, address: SocketAddr, timeout: Duration) -> Repor
         detail,
         advice,
     }
+}
+
+/// Tells whether something ran out on this side.
+fn is_want(error: &io::Error) -> bool {
+    const TOO_MANY_FILES: [i32; 2] = [23, 24]; // ENFILE, EMFILE
+    let is_known = |code| TOO_MANY_FILES.contains(&code);
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error().is_some_and(is_known)
 }
 
 async fn ask(probe: &Probe, address: SocketAddr, deadline: Instant) -> Result<Advice, Failure> {

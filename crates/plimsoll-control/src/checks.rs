@@ -14,13 +14,15 @@ use plimsoll_proxy::generation::{Pool, Server};
 
 use crate::launch::Running;
 
-/// How many checks of a server passed and failed.
+/// How many checks of a server passed, failed, or could not be made.
 #[derive(Debug, Default)]
 pub struct Count {
     /// Those that passed.
     pub passed: AtomicU64,
     /// Those that did not.
     pub failed: AtomicU64,
+    /// Those that did not ask the server.
+    pub skipped: AtomicU64,
 }
 
 /// The counts of all servers, by their number over all pools.
@@ -109,6 +111,7 @@ impl Target {
     async fn watch(self) {
         let mut checked = Checked::new(&self.rule);
         let mut pause = Checked::first_pause(&self.rule, random());
+        let mut was_asked = false;
         loop {
             tokio::time::sleep(pause).await;
             let report = match self.address() {
@@ -125,11 +128,14 @@ impl Target {
             self.count(&report);
             self.heed(report.advice);
             let found = match report.verdict {
-                Verdict::Passed => Health::Up,
-                Verdict::Unfit => Health::Unfit,
-                Verdict::Unreachable => Health::Unreachable,
+                Verdict::Passed => Some(Health::Up),
+                Verdict::Unfit => Some(Health::Unfit),
+                Verdict::Unreachable => Some(Health::Unreachable),
+                // What was never asked may be of a kind of address that is not to be had here.
+                Verdict::Skipped => (!was_asked).then_some(Health::Unreachable),
             };
-            if let Some(health) = checked.note(found, &self.rule) {
+            was_asked |= report.verdict != Verdict::Skipped;
+            if let Some(health) = found.and_then(|found| checked.note(found, &self.rule)) {
                 self.tell(health, &report);
                 self.cut(health).await;
             }
@@ -161,6 +167,7 @@ impl Target {
         match report.verdict {
             Verdict::Passed => count.passed.fetch_add(1, Relaxed),
             Verdict::Unfit | Verdict::Unreachable => count.failed.fetch_add(1, Relaxed),
+            Verdict::Skipped => count.skipped.fetch_add(1, Relaxed),
         };
     }
 
