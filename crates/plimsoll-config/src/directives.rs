@@ -1,6 +1,7 @@
 //! The rows of the table, by block.
 
 pub(crate) mod check;
+pub(crate) mod condition;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
 pub(crate) mod overload;

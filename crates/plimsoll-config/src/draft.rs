@@ -6,8 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, ConnectionLimits, Hedge, Host, Limit, OnDown, Outlier,
-    Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Sticky,
+    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, Hedge, Host, Limit, OnDown,
+    Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Sticky,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -79,6 +79,9 @@ pub(crate) struct SiteDraft {
 pub(crate) struct RouteDraft {
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Box<str>>,
+    pub(crate) conditions: Vec<Condition>,
+    /// Whether it takes only some of the requests on its path, as far as that could be read.
+    pub(crate) is_narrow: bool,
     pub(crate) rules: Vec<Limit>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) action: Option<(ActionDraft, Span)>,

@@ -115,6 +115,9 @@ struct JsonRoute {
     /// Methods; absent means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     methods: Vec<String>,
+    /// `header:x-canary=yes`, `not:client=10.0.0.0/8`; all must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<String>,
     /// Further statements, each as a list of its words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     statements: Vec<Words>,
@@ -293,6 +296,11 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
             PathPattern::Prefix(path) => Some(format!("{path}*")),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),
+        conditions: route
+            .conditions
+            .iter()
+            .map(|condition| condition.text.to_string())
+            .collect(),
         statements: statements::route(route),
         proxy,
         respond,
@@ -476,7 +484,12 @@ impl JsonSite {
                 [] => String::new(),
                 methods => format!(" method={}", word(&methods.join(","))),
             };
-            let _ = writeln!(out, "route{path}{methods} {{");
+            let conditions: String = route
+                .conditions
+                .iter()
+                .map(|condition| format!(" {}", word(condition)))
+                .collect();
+            let _ = writeln!(out, "route{path}{methods}{conditions} {{");
             route.statements.iter().for_each(|s| statement(s, out));
             if let Some(pool) = &route.proxy {
                 let _ = writeln!(out, "proxy {}", word(pool));

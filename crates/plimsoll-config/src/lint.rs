@@ -32,7 +32,7 @@ pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
             let problem = problem.related(first, "this one takes all of its requests");
             reader.problem(problem.help("write the narrower route first"));
         }
-        if !route.methods.is_empty() {
+        if route.is_narrow {
             continue; // it takes only some of the requests
         }
         match &route.path {

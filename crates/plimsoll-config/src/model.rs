@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A whole configuration.
@@ -164,6 +165,8 @@ pub struct Route {
     pub path: PathPattern,
     /// Which methods it takes; empty means all.
     pub methods: Vec<Box<str>>,
+    /// What else its requests must have, all of it.
+    pub conditions: Vec<Condition>,
     /// What its requests must keep to, in written order, after those of the site.
     pub rules: Vec<Limit>,
     /// Which of its requests go first. Default normal.
@@ -172,6 +175,50 @@ pub struct Route {
     pub action: Action,
     /// Where it is written.
     pub place: Place,
+}
+
+/// Something that a request has or has not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// As written.
+    pub text: Box<str>,
+    /// Whether it must not hold.
+    pub negated: bool,
+    /// What is asked.
+    pub asked: Asked,
+}
+
+/// What a condition asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asked {
+    /// For a part of it.
+    Part(Part, Test),
+    /// Whether its client is in one of these networks.
+    Client(Vec<IpNet>),
+    /// Whether it came on one of these ports.
+    Port(Vec<u16>),
+}
+
+/// A part of a request that has a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// A field of the head.
+    Header(Box<str>),
+    /// A parameter of the query.
+    Query(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+}
+
+/// What a part must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    /// There.
+    Present,
+    /// One of these.
+    OneOf(Vec<Box<str>>),
+    /// Something that this regular expression is found in; it compiles.
+    Matches(Box<str>),
 }
 
 /// A path pattern, in canonical form.

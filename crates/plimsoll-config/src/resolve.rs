@@ -270,6 +270,7 @@ fn resolve_route(
     Route {
         path: route.path.clone(),
         methods: route.methods.clone(),
+        conditions: route.conditions.clone(),
         rules: route.rules.clone(),
         priority: route
             .priority

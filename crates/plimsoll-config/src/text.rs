@@ -155,6 +155,9 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
     if !route.methods.is_empty() {
         put(out, format_args!(" method={}", route.methods.join(",")));
     }
+    for condition in &route.conditions {
+        put(out, format_args!(" {}", word(&condition.text)));
+    }
     out.push_str(" { ");
     for statement in statements::route(route) {
         put(out, format_args!("{} ; ", statements::line(&statement)));

@@ -114,9 +114,14 @@ impl Fields {
     /// Finds the first line whose name is `name`, in any case, for names that come from a
     /// configuration.
     pub fn by_text(&self, head: &[u8], name: &[u8]) -> Option<&Field> {
+        self.all_by_text(head, name).next()
+    }
+
+    /// Finds all lines whose name is `name`, in any case.
+    pub fn all_by_text(&self, head: &[u8], name: &[u8]) -> impl Iterator<Item = &Field> {
         self.lines
             .iter()
-            .find(|line| line.name_span.of(head).eq_ignore_ascii_case(name))
+            .filter(|line| line.name_span.of(head).eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn clear(&mut self) {

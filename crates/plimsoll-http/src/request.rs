@@ -193,20 +193,51 @@ impl From<BadTarget> for Rejection {
 
 /// Finds the first cookie called `name`; cookies may stand on several lines.
 pub fn cookie<'a>(head: &RequestHead, bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    cookies(head, bytes, name).next()
+}
+
+/// Finds all cookies called `name`.
+pub fn cookies<'a>(
+    head: &RequestHead,
+    bytes: &'a [u8],
+    name: &[u8],
+) -> impl Iterator<Item = &'a [u8]> {
     head.fields
         .all(Name::Cookie)
         .flat_map(|line| line.value.of(bytes).split(|&b| b == b';'))
-        .find_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
+        .filter_map(|pair| pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"="))
 }
 
 /// Finds the first query parameter called `name`.
 pub fn query_parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    query
-        .split(|&b| b == b'&')
-        .find_map(|pair| match pair.strip_prefix(name)? {
-            [] => Some(&[][..]),
-            rest => rest.strip_prefix(b"="),
-        })
+    query_parameters(query, name).next()
+}
+
+/// Finds all query parameters called `name`, also where escapes hide it.
+pub fn query_parameters<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    query.split(|&b| b == b'&').filter_map(|pair| {
+        let mut parts = pair.splitn(2, |&b| b == b'=');
+        let is_it = unescaped(parts.next()?).eq(name.iter().copied());
+        is_it.then(|| parts.next().unwrap_or_default())
+    })
+}
+
+/// The bytes that a value of the query stands for: `%41` is an A, and `+` a blank, as forms write
+/// it. What is no escape stands for itself.
+pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        let (&first, after) = rest.split_first()?;
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        if first == b'%'
+            && let (Some(high), Some(low)) = (digit(0), digit(1))
+        {
+            rest = after.get(2..)?;
+            return u8::try_from(high * 16 + low).ok();
+        }
+        rest = after;
+        Some(if first == b'+' { b' ' } else { first })
+    })
 }
 
 /// Tells whether a list field of the request names `token`.
@@ -266,6 +297,19 @@ mod tests {
         ] {
             assert_eq!(status(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn parameters_of_a_query_are_found_however_they_are_escaped() {
+        let found = |query: &'static str| {
+            let values = query_parameters(query.as_bytes(), b"v");
+            let text = |value: &[u8]| String::from_utf8(unescaped(value).collect()).unwrap();
+            values.map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(found("v=1&w=2&v=%41+b"), ["1", "A b"]);
+        assert_eq!(found("%76=x&v&v="), ["x", "", ""]);
+        assert_eq!(found("v=%4&v=%zz&v=%"), ["%4", "%zz", "%"]);
+        assert_eq!(found("vv=1&V=2&=v"), [""; 0]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use plimsoll_observe::metrics::{Labels, PoolLabels};
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Known};
+use crate::condition::Condition;
 use crate::gate::Gate;
 use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
@@ -244,6 +245,7 @@ fn route(route: &model::Route, seed: u64) -> Route {
             .iter()
             .map(|method| method.as_bytes().into())
             .collect(),
+        conditions: route.conditions.iter().map(Condition::new).collect(),
         rules: limiters(&route.rules, seed),
         priority: route.priority,
         action: match &route.action {

@@ -15,11 +15,11 @@ use plimsoll_config::model::{
     Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
-use plimsoll_http::head::RequestHead;
 use plimsoll_observe::metrics::Labels;
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
+use crate::condition::{Condition, Seen};
 use crate::gate::Gate;
 use crate::http::line::Board;
 use crate::sticky::Sticky;
@@ -123,10 +123,8 @@ pub struct Site {
 
 impl Site {
     /// The first route that takes the request.
-    pub fn route(&self, head: &RequestHead, bytes: &[u8], path: &[u8]) -> Option<&Route> {
-        self.routes
-            .iter()
-            .find(|route| route.matches(head, bytes, path))
+    pub fn route(&self, seen: &Seen<'_>) -> Option<&Route> {
+        self.routes.iter().find(|route| route.matches(seen))
     }
 }
 
@@ -137,6 +135,8 @@ pub struct Route {
     pub path: PathMatch,
     /// Which methods it takes; empty means all.
     pub methods: Vec<Box<[u8]>>,
+    /// What else its requests must have, all of it.
+    pub(crate) conditions: Vec<Condition>,
     /// What its requests must keep to, in written order.
     pub rules: Vec<Limiter>,
     /// Which of its requests go first.
@@ -148,7 +148,8 @@ pub struct Route {
 }
 
 impl Route {
-    fn matches(&self, head: &RequestHead, bytes: &[u8], path: &[u8]) -> bool {
+    fn matches(&self, seen: &Seen<'_>) -> bool {
+        let path = seen.path;
         let on_path = match &self.path {
             PathMatch::Any => true,
             PathMatch::Exact(exact) => path == &**exact,
@@ -159,9 +160,13 @@ impl Route {
         };
         on_path
             && (self.methods.is_empty() || {
-                let method = head.method_span.of(bytes);
+                let method = seen.head.method_span.of(seen.bytes);
                 self.methods.iter().any(|allowed| **allowed == *method)
             })
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(seen))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod compile;
+pub mod condition;
 pub mod connection;
 pub mod events;
 pub mod gate;

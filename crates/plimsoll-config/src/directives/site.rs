@@ -3,6 +3,7 @@
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
+use crate::directives::condition;
 use crate::draft::{RouteDraft, Scope};
 use crate::model::PathPattern;
 use crate::read::Reader;
@@ -26,13 +27,17 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "route",
         within: &[Context::Site],
-        usage: "route [PATH] [method=METHOD,...] { ... }",
+        usage: "route [PATH] [method=METHOD,...] [[not:]CONDITION...] { ... }",
         default: "404 for what no route takes",
         doc: "What is done with the requests that match. Routes are tried in written order and the first match wins. \
               A path is exact (`/about`) or takes everything below (`/static/*`, which takes `/static` too); without \
               one, or with `*`, a route takes every path. Paths are compared in canonical form: `..`, `//` and \
-              needless escapes are resolved before, and the server receives the same form.",
-        words: (0, 3),
+              needless escapes are resolved before, and the server receives the same form. A CONDITION is `header:NAME`, `query:NAME` or \
+              `cookie:NAME`, which the request must have, with `=VALUE,...` to be one of these values or `~REGEX` to match an \
+              expression; `client=NETWORK,...`; or `port=N,...`, on which it came. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \
+              line must hold; values of the query are compared without their escapes. Expressions are searched for, in linear time: `^` and \
+              `$` tie them to the ends.",
+        words: (0, 32),
         block: Some(Context::Route),
         set: route,
     },
@@ -70,6 +75,8 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let mut route = RouteDraft {
         path: path.unwrap_or(PathPattern::Any),
         methods: Vec::new(),
+        conditions: Vec::new(),
+        is_narrow: !options.is_empty(),
         rules: Vec::new(),
         priority: None,
         action: None,
@@ -78,7 +85,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     for word in options {
         match word.text.split_once('=') {
             Some(("method", list)) => methods(reader, &mut route, list, word.span),
-            _ => matcher(reader, &word.text, word.span),
+            _ => route.conditions.extend(condition::condition(reader, word)),
         }
     }
     reader.apply(
@@ -118,29 +125,4 @@ fn methods(reader: &mut Reader<'_>, route: &mut RouteDraft, list: &str, span: cr
             false => problem.help("write it like `method=GET,HEAD`"),
         });
     }
-}
-
-/// A word of a route that is neither a path nor `method=`.
-fn matcher(reader: &mut Reader<'_>, text: &str, span: crate::source::Span) {
-    let kind = text.split([':', '=']).next().unwrap_or_default();
-    let later = [
-        "header", "query", "cookie", "body", "host", "client", "scheme", "port", "regex", "not",
-        "time",
-    ];
-    let problem = if later.contains(&kind) && text.contains([':', '=']) {
-        Diagnostic::new(
-            &codes::NOT_YET,
-            span,
-            format!("matching by `{kind}` is not in this version"),
-        )
-        .help("routes match by path and `method=`")
-    } else {
-        Diagnostic::new(
-            &codes::OPTION,
-            span,
-            format!("`{text}` is neither a path nor a condition"),
-        )
-        .help("a path begins with a slash; a condition is `method=GET,HEAD`")
-    };
-    reader.problem(problem);
 }

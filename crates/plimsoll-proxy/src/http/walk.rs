@@ -5,6 +5,7 @@ use plimsoll_http::host::Authority;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
+use crate::condition::Seen;
 use crate::generation::{Action, Route, Site};
 use crate::http::attempt;
 use crate::http::exchange::{Ending, Exchange};
@@ -151,8 +152,16 @@ fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'sta
             ..Answer::to(Reason::ProxyInternalResponse, "")
         });
     }
-    let path = exchange.scratch.target.path(exchange.inbound.filled());
-    let route = site.route(&exchange.scratch.head, exchange.inbound.filled(), path);
+    let (bytes, target) = (exchange.inbound.filled(), &exchange.scratch.target);
+    let seen = Seen {
+        head: &exchange.scratch.head,
+        bytes,
+        path: target.path(bytes),
+        query: target.query.map(|query| query.of(bytes)),
+        client: exchange.peer.ip(),
+        port: exchange.listener.address.port(),
+    };
+    let route = site.route(&seen);
     let route =
         route.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no route for this path"))?;
     exchange.facts.route = Some(route);

@@ -1,0 +1,102 @@
+//! Routes that ask for more than a path: the first whose conditions all hold takes the request.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::raw::Raw;
+
+/// Routes that answer with their number, tried in this order.
+fn routes(conditions: &[&str]) -> Plimsoll {
+    let numbered = conditions.iter().enumerate();
+    let routes: Vec<String> = numbered
+        .map(|(at, conditions)| format!("route {conditions} {{ respond 200 {at} }}"))
+        .collect();
+    let text = format!(
+        "admin off\nsite * {{\nlisten 127.0.0.1:{{port}}\n{}\nroute {{ respond 200 none }}\n}}\n",
+        routes.join("\n")
+    );
+    Start::run(&text).start()
+}
+
+/// Which route answers a request for `target` with these fields.
+fn taken(plimsoll: &Plimsoll, target: &str, fields: &str) -> String {
+    let mut client = Raw::connect(plimsoll.address());
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    client.send(request).unwrap();
+    client.response("GET").text()
+}
+
+#[test]
+fn fields_of_the_head_are_seen_on_every_line() {
+    let plimsoll = routes(&[
+        "header:x-canary=yes,1",
+        "header:X-Debug",
+        "`header:user-agent~^curl/[0-9]`",
+        "/api/* `not:header:accept~html`",
+    ]);
+    for (fields, route) in [
+        ("X-Canary: yes\r\n", "0"),
+        ("x-CANARY: no\r\nX-Canary: 1\r\n", "0"),
+        ("X-Canary: yes, 1\r\n", "none"),
+        ("X-Canary: Yes\r\n", "none"),
+        ("X-Debug:\r\n", "1"),
+        ("User-Agent: curl/8\r\n", "2"),
+        ("User-Agent: a curl/8\r\n", "none"),
+        ("X-Debug: 1\r\nX-Canary: 1\r\n", "0"),
+    ] {
+        assert_eq!(taken(&plimsoll, "/", fields), route, "{fields}");
+    }
+    assert_eq!(taken(&plimsoll, "/api/a", ""), "3");
+    let html = "Accept: text/html\r\n";
+    assert_eq!(taken(&plimsoll, "/api/a", html), "none");
+}
+
+#[test]
+fn queries_and_cookies_are_compared_by_what_they_mean() {
+    let plimsoll = routes(&[
+        "`query:user=a b`",
+        "`query:id~^[0-9]+$`",
+        "query:debug",
+        "cookie:beta=1 not:cookie:old",
+    ]);
+    for (target, fields, route) in [
+        ("/?user=a+b", "", "0"),
+        ("/?user=%61%20b", "", "0"),
+        ("/?us%65r=a%20b", "", "0"),
+        ("/?user=x&user=a+b", "", "0"),
+        ("/?user=ab", "", "none"),
+        ("/?id=12", "", "1"),
+        ("/?id=%31", "", "1"),
+        ("/?id=1x", "", "none"),
+        ("/?debug", "", "2"),
+        ("/?debugger", "", "none"),
+        ("/", "Cookie: a=2; beta=1\r\n", "3"),
+        ("/", "Cookie: a=2\r\nCookie: beta=1\r\n", "3"),
+        ("/", "Cookie: beta=1; old=\r\n", "none"),
+        ("/", "Cookie: beta=12\r\n", "none"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, fields), route, "{target} {fields}");
+    }
+}
+
+#[test]
+fn clients_and_ports_are_told_apart() {
+    let nobody = routes(&["client=10.0.0.0/8,::1", "client=127.0.0.2 port=1"]);
+    assert_eq!(taken(&nobody, "/", ""), "none");
+    let here = routes(&["not:client=127.0.0.0/8", "client=127.0.0.1 not:port=1"]);
+    assert_eq!(taken(&here, "/", ""), "1");
+}
+
+#[test]
+fn all_conditions_of_a_route_must_hold_and_the_first_route_wins() {
+    let plimsoll = routes(&[
+        "/a/* method=GET header:x=1 query:y=2",
+        "/a/* header:x=1",
+        "method=POST",
+        "/a/*",
+    ]);
+    assert_eq!(taken(&plimsoll, "/a/b?y=2", "X: 1\r\n"), "0");
+    assert_eq!(taken(&plimsoll, "/a/b?y=3", "X: 1\r\n"), "1");
+    assert_eq!(taken(&plimsoll, "/a", ""), "3");
+    assert_eq!(taken(&plimsoll, "/b?y=2", "X: 1\r\n"), "none");
+}
