@@ -80,6 +80,21 @@ fn queries_and_cookies_are_compared_by_what_they_mean() {
 }
 
 #[test]
+fn paths_are_matched_in_the_form_that_servers_get() {
+    let plimsoll = routes(&["`path~^/v[0-9]+/users$`", "`not:path~^/(public|v[0-9]+)/`"]);
+    for (target, route) in [
+        ("/v1/users", "0"),
+        ("/v1/./users?x=1", "0"),
+        ("/a/../v12/%75sers", "0"),
+        ("/v1/users/2", "none"),
+        ("/public/../private", "1"),
+        ("/public/x", "none"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, ""), route, "{target}");
+    }
+}
+
+#[test]
 fn clients_and_ports_are_told_apart() {
     let nobody = routes(&["client=10.0.0.0/8,::1", "client=127.0.0.2 port=1"]);
     assert_eq!(taken(&nobody, "/", ""), "none");

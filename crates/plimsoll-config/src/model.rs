@@ -191,6 +191,8 @@ pub struct Condition {
 /// What a condition asks of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
+    /// Whether this regular expression is found in its path; it compiles.
+    Path(Box<str>),
     /// For a part of it.
     Part(Part, Test),
     /// Whether its client is in one of these networks.

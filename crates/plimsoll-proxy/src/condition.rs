@@ -34,6 +34,7 @@ pub(crate) struct Condition {
 
 #[derive(Debug)]
 enum Asked {
+    Path(Test),
     Header(Box<[u8]>, Test),
     Query(Box<[u8]>, Test),
     Cookie(Box<[u8]>, Test),
@@ -60,6 +61,7 @@ impl Condition {
                 (Part::Query(parameter), test) => Asked::Query(name(parameter), test),
                 (Part::Cookie(cookie), test) => Asked::Cookie(name(cookie), test),
             },
+            model::Asked::Path(text) => Asked::Path(Test::expression(text)),
             model::Asked::Client(nets) => Asked::Client(nets.clone()),
             model::Asked::Port(ports) => Asked::Port(ports.clone()),
         };
@@ -72,6 +74,7 @@ impl Condition {
     pub(crate) fn holds(&self, seen: &Seen<'_>) -> bool {
         let Seen { head, bytes, .. } = *seen;
         let found = match &self.asked {
+            Asked::Path(test) => test.holds(seen.path),
             Asked::Header(name, test) => {
                 let lines = head.fields.all_by_text(bytes, name);
                 test.any(lines.map(|line| line.value.of(bytes)))
@@ -98,8 +101,12 @@ impl Test {
             model::Test::OneOf(values) => {
                 Self::OneOf(values.iter().map(|value| value.as_bytes().into()).collect())
             }
-            model::Test::Matches(text) => Regex::new(text).map_or(Self::Never, Self::Matches),
+            model::Test::Matches(text) => Self::expression(text),
         }
+    }
+
+    fn expression(text: &str) -> Self {
+        Regex::new(text).map_or(Self::Never, Self::Matches)
     }
 
     fn any<'v>(&self, mut values: impl Iterator<Item = &'v [u8]>) -> bool {

@@ -14,10 +14,10 @@ use crate::syntax::Word;
 /// What a compiled expression may take, so that no file can take all memory.
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
-const KINDS: [&str; 5] = ["header", "query", "cookie", "client", "port"];
+const KINDS: [&str; 6] = ["path", "header", "query", "cookie", "client", "port"];
 
 /// Words of the language that this version does not have.
-const LATER: [&str; 5] = ["body", "host", "scheme", "time", "path"];
+const LATER: [&str; 4] = ["body", "host", "scheme", "time"];
 
 /// Reads `header:NAME=VALUE`, `not:client=10.0.0.0/8` and the like.
 pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Condition> {
@@ -32,6 +32,7 @@ pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Conditio
         span: word.span,
     };
     let asked = match (kind, rest.chars().next()) {
+        ("path", Some('~')) => Asked::Path(expression(reader, value)?),
         ("header", Some(':')) => of_part(reader, value, Part::Header)?,
         ("query", Some(':')) => of_part(reader, value, Part::Query)?,
         ("cookie", Some(':')) => of_part(reader, value, Part::Cookie)?,
@@ -128,7 +129,7 @@ fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition
         }
     };
     reader.problem(problem.help(
-        "a path begins with a slash; conditions are method=, header:NAME, query:NAME, cookie:NAME, client= and port=",
+        "a path begins with a slash; conditions are method=, path~, header:NAME, query:NAME, cookie:NAME, client= and port=",
     ));
     None
 }

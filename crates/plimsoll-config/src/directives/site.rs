@@ -32,7 +32,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "What is done with the requests that match. Routes are tried in written order and the first match wins. \
               A path is exact (`/about`) or takes everything below (`/static/*`, which takes `/static` too); without \
               one, or with `*`, a route takes every path. Paths are compared in canonical form: `..`, `//` and \
-              needless escapes are resolved before, and the server receives the same form. A CONDITION is `header:NAME`, `query:NAME` or \
+              needless escapes are resolved before, and the server receives the same form. A CONDITION is `path~REGEX`; `header:NAME`, `query:NAME` or \
               `cookie:NAME`, which the request must have, with `=VALUE,...` to be one of these values or `~REGEX` to match an \
               expression; `client=NETWORK,...`; or `port=N,...`, on which it came. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \
               line must hold; values of the query are compared without their escapes. Expressions are searched for, in linear time: `^` and \
