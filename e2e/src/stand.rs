@@ -4,7 +4,7 @@ use crate::head::Framing;
 use crate::plimsoll::{Plimsoll, Start};
 use crate::raw::Raw;
 use crate::recorder::{Recorder, Request};
-use crate::script::Answer;
+use crate::script::{Answer, Gate, Step};
 use crate::wire::{Close, Response};
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -78,6 +78,21 @@ impl Stand {
         let start = Start::run(configuration).set("server", upstream.address());
         let plimsoll = start.start();
         Self { plimsoll, upstream }
+    }
+
+    /// Starts with an upstream that answers with the target, and `/wait` when the gate opens.
+    #[must_use]
+    pub fn gated(configuration: &str) -> (Self, Gate) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let stand = Self::run(configuration, move |request| {
+            let answer = Answer::ok(&request.head.target);
+            match request.head.target.as_str() {
+                "/wait" => answer.after(Step::Await(held.clone())),
+                _ => answer,
+            }
+        });
+        (stand, gate)
     }
 
     /// Returns where Plimsoll listens.

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::raw::Raw;
-use plimsoll_e2e::script::{Answer, Gate, Step};
+use plimsoll_e2e::script::Gate;
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
 use plimsoll_e2e::wire::Response;
@@ -15,16 +15,7 @@ fn stand() -> (Stand, Gate) {
     let text = "workers 1\nadmin 127.0.0.1:{port:admin}\ndefaults { log access.log json }\n\
         site * { listen 127.0.0.1:{port} ; route { proxy app } }\n\
         pool app { server {server} max-connections=1 ; queue 10 timeout=60s }\n";
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = Stand::run(text, move |request| {
-        let answer = Answer::ok(&request.head.target);
-        match request.head.target.as_str() {
-            "/wait" => answer.after(Step::Await(held.clone())),
-            _ => answer,
-        }
-    });
-    (stand, gate)
+    Stand::gated(text)
 }
 
 fn send(stand: &Stand, target: &str, field: &str) -> Raw {

@@ -4,7 +4,7 @@
 
 use plimsoll_e2e::load::{Fate, Load};
 use plimsoll_e2e::raw::Raw;
-use plimsoll_e2e::script::{Answer, Gate, Step};
+use plimsoll_e2e::script::{Answer, Gate};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
 use std::thread;
@@ -19,20 +19,7 @@ fn stand(workers: u32, statements: &str) -> (Stand, Gate) {
          site * {{ listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
          pool app {{ server {{server}} max-connections=1 ; {statements} }}\n"
     );
-    stand_with(&text)
-}
-
-fn stand_with(text: &str) -> (Stand, Gate) {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = Stand::run(text, move |request| {
-        let answer = Answer::ok(&request.head.target);
-        match request.head.target.as_str() {
-            "/wait" => answer.after(Step::Await(held.clone())),
-            _ => answer,
-        }
-    });
-    (stand, gate)
+    Stand::gated(&text)
 }
 
 fn send(stand: &Stand, target: &str) -> Raw {
@@ -195,7 +182,7 @@ fn those_of_higher_priority_go_first() {
         route /page { priority normal ; proxy app }\n\
         route { proxy app }\n}\n\
         pool app { server {server} max-connections=1 ; queue 10 timeout=60s }\n";
-    let (stand, gate) = stand_with(text);
+    let (stand, gate) = Stand::gated(text);
     let mut first = occupy(&stand);
     let mut waiting = Vec::new();
     for (count, target) in (1_u8..).zip(["/report", "/page", "/pay", "/page", "/pay"]) {
@@ -225,7 +212,7 @@ fn in_a_full_queue_those_of_lower_priority_give_way() {
         route /report { priority low ; proxy app }\n\
         route { proxy app }\n}\n\
         pool app { server {server} max-connections=1 ; queue 3 timeout=60s }\n";
-    let (stand, gate) = stand_with(text);
+    let (stand, gate) = Stand::gated(text);
     let mut first = occupy(&stand);
     let mut waiting = Vec::new();
     for (count, target) in (1_u8..).zip(["/report", "/report", "/page"]) {
@@ -258,7 +245,7 @@ fn a_bound_on_requests_holds_for_the_pool_the_site_and_the_process() {
              site * {{ {site}listen 127.0.0.1:{{port}} ; route {{ proxy app }} }}\n\
              pool app {{ {pool}server {{server}} }}\n"
         );
-        let (stand, gate) = stand_with(&text);
+        let (stand, gate) = Stand::gated(&text);
         let mut first = occupy(&stand);
         let refused = send(&stand, "/a").response("GET");
         assert_eq!(refused.status(), 503, "{text}");
@@ -277,7 +264,7 @@ fn requests_above_the_bound_of_a_pool_wait_in_its_queue() {
     let text = "workers 2\nadmin 127.0.0.1:{port:admin}\n\
         site * { listen 127.0.0.1:{port} ; route { proxy app } }\n\
         pool app { server {server} ; max-requests 1 ; queue 5 timeout=60s }\n";
-    let (stand, gate) = stand_with(text);
+    let (stand, gate) = Stand::gated(text);
     let mut first = occupy(&stand);
     let mut second = send(&stand, "/a");
     expect_waiting(&stand, 1.0);

@@ -86,11 +86,7 @@ impl Sticky {
     pub(crate) fn server(&self, exchange: &Exchange<'_>) -> Option<ServerIndex> {
         let cookie = |name: &[u8]| request::cookie(&exchange.scratch.head, exchange.bytes(), name);
         match &self.by {
-            By::Cookie { name, terms, .. } => {
-                let (token, stamp) = cookie::split_stamp(cookie(name)?);
-                let server = self.servers.get(token).copied();
-                server.filter(|_| terms.hold(stamp, exchange.facts.at.as_secs()))
-            }
+            By::Cookie { name, terms, .. } => self.stamped(exchange, name, *terms)?.0,
             By::Rewrite(name) => self.servers.get(cookie(name)?).copied(),
             By::Prefix(name) => {
                 let (token, _) = cookie::split_token(cookie(name)?)?;
@@ -101,6 +97,20 @@ impl Sticky {
                 bonds.find(key::hash_of(exchange, key, hash::SEED), now)
             }
         }
+    }
+
+    /// The server that our cookie names, if it still holds, and the stamp of it.
+    fn stamped(
+        &self,
+        exchange: &Exchange<'_>,
+        name: &[u8],
+        terms: Terms,
+    ) -> Option<(Option<ServerIndex>, Option<Stamp>)> {
+        let value = request::cookie(&exchange.scratch.head, exchange.bytes(), name)?;
+        let (token, stamp) = cookie::split_stamp(value);
+        let server = self.servers.get(token).copied();
+        let holds = terms.hold(stamp, exchange.facts.at.as_secs());
+        Some((server.filter(|_| holds), stamp))
     }
 
     /// What servers do not see.
@@ -127,9 +137,8 @@ impl Sticky {
                 terms,
                 ..
             } => {
-                let value = request::cookie(&exchange.scratch.head, exchange.bytes(), name);
-                let stamp = value.and_then(|value| cookie::split_stamp(value).1);
-                let stays = self.server(exchange) == Some(server);
+                let (known, stamp) = self.stamped(exchange, name, *terms).unwrap_or_default();
+                let stays = known == Some(server);
                 let now = exchange.facts.at.as_secs();
                 if stays && !terms.are_to_be_renewed(stamp, now) {
                     return None;

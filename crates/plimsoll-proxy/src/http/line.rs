@@ -308,8 +308,8 @@ pub(crate) async fn select_in_turn<'a>(
             break Ok(pick);
         }
         match wait(exchange, &place.waiter).await {
-            // It may still read an answer. Where many wait for long, it has likely given up.
             Waited::Called(Call::GiveWay) => break Err(turned(refusal, "gave way in the queue")),
+            // It may still read an answer. Where many wait for long, it has likely given up.
             Waited::Called(Call::Try { is_crowded: true })
                 if stream::has_ended(exchange.client) =>
             {
