@@ -260,12 +260,23 @@ pub enum Action {
 pub struct Limit {
     /// Of what.
     pub of: Limited,
-    /// Each value of this key has its own; `None` means that all requests share one.
-    pub by: Option<HashKey>,
+    /// Who has one for himself.
+    pub by: LimitBy,
     /// What becomes of a request above it.
     pub action: Excess,
     /// How many keys are remembered. Default 65,536.
     pub entries: u32,
+}
+
+/// Who has a limit for himself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitBy {
+    /// Nobody: all requests share it.
+    All,
+    /// Each request; of use for bytes alone.
+    Request,
+    /// Each value of this key.
+    Key(HashKey),
 }
 
 /// What a limit counts.
@@ -290,8 +301,6 @@ pub enum Limited {
         burst: u32,
         /// Of which bodies.
         way: Way,
-        /// Whether each request has the rate for itself.
-        each: bool,
     },
 }
 

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, Limited,
-    OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route, SameSite,
-    Site, Step, Sticky, StickyBy, Way,
+    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, LimitBy,
+    Limited, OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route,
+    SameSite, Site, Step, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -218,9 +218,7 @@ fn limit(limit: &Limit) -> Words {
         Limited::Rate { count, per, burst } => {
             out.extend([format!("{count}/{}", unit(per)), format!("burst={burst}")]);
         }
-        Limited::Bytes {
-            rate, burst, way, ..
-        } => {
+        Limited::Bytes { rate, burst, way } => {
             let (rate, burst) = (size_text(rate.into()), size_text(burst.into()));
             let way = match way {
                 Way::Down => "way=down",
@@ -233,10 +231,10 @@ fn limit(limit: &Limit) -> Words {
             ]);
         }
     }
-    let by = match (&limit.of, &limit.by) {
-        (Limited::Bytes { each: true, .. }, _) => "request".to_owned(),
-        (_, Some(key)) => text::key(key),
-        (_, None) => "all".to_owned(),
+    let by = match &limit.by {
+        LimitBy::All => "all".to_owned(),
+        LimitBy::Request => "request".to_owned(),
+        LimitBy::Key(key) => text::key(key),
     };
     out.push(format!("by={by}"));
     let action = match limit.action {

@@ -208,11 +208,10 @@ fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
                 rate: count,
                 burst,
                 way,
-                each,
             } => {
                 let per = Duration::from_secs(1);
                 let table = RateTable::new(Rate { count, per }, burst, entries);
-                LimitTable::Bytes(table, way, each)
+                LimitTable::Bytes(table, way)
             }
         };
         let policy = match limit.of {

@@ -11,8 +11,8 @@ use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Overload, Priority, RequestLimits,
-    Retry, ServerTimeouts, Way,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, LimitBy, Overload, Priority,
+    RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -200,8 +200,8 @@ pub enum Action {
 pub struct Limiter {
     /// What is counted.
     pub(crate) table: LimitTable,
-    /// Whose it is; nothing means that all share it.
-    pub(crate) by: Option<HashKey>,
+    /// Who has one for himself.
+    pub(crate) by: LimitBy,
     /// What becomes of a request above it.
     pub(crate) action: Excess,
     /// What a client is told of it: `RateLimit-Policy`.
@@ -217,8 +217,8 @@ pub(crate) enum LimitTable {
     Rate(RateTable),
     /// Requests under way.
     Concurrent(Arc<ConcurrencyTable>),
-    /// Bytes of bodies in a time; whether each request has the rate for itself.
-    Bytes(RateTable, Way, bool),
+    /// Bytes of bodies in a time.
+    Bytes(RateTable, Way),
 }
 
 /// Servers that can stand in for each other.

@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::pool::hash_key;
 use crate::draft::Scope;
-use crate::model::{Excess, HashKey, Limit, Limited, Way};
+use crate::model::{Excess, HashKey, Limit, LimitBy, Limited, Way};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -45,7 +45,7 @@ fn limit(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     };
     let mut limit = Limit {
         of,
-        by: Some(HashKey::ClientIp),
+        by: LimitBy::Key(HashKey::ClientIp),
         action: Excess::Refuse,
         entries: ENTRIES,
     };
@@ -74,9 +74,13 @@ fn option(reader: &mut Reader<'_>, name: &str, value: Value<'_>, limit: &mut Lim
         ("burst", _, Limited::Rate { burst, .. }) => {
             *burst = reader.number(value, 1, 100_000_000).unwrap_or(*burst);
         }
-        ("by", "request", Limited::Bytes { each, .. }) => *each = true,
-        ("by", "all", _) => limit.by = None,
-        ("by", ..) => limit.by = hash_key(reader, value).or_else(|| limit.by.take()),
+        ("by", "request", Limited::Bytes { .. }) => limit.by = LimitBy::Request,
+        ("by", "all", _) => limit.by = LimitBy::All,
+        ("by", ..) => {
+            if let Some(key) = hash_key(reader, value) {
+                limit.by = LimitBy::Key(key);
+            }
+        }
         ("entries", ..) => limit.entries = reader.number(value, 64, 1 << 26).unwrap_or(ENTRIES),
         ("action", "refuse", _) => limit.action = Excess::Refuse,
         ("action", "drop", _) => limit.action = Excess::Drop,
@@ -126,6 +130,5 @@ fn bytes(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Limited> {
         rate,
         burst: rate,
         way: Way::Down,
-        each: false,
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plimsoll_balance::key_of_ip;
 use plimsoll_balance::rate::Verdict;
-use plimsoll_config::model::{Excess, HashKey};
+use plimsoll_config::model::{Excess, HashKey, LimitBy};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
 
@@ -32,13 +32,11 @@ pub(crate) fn count<'a>(
 ) -> Result<(), Above<'a>> {
     for rule in rules {
         let key = match &rule.by {
-            _ if matches!(rule.table, LimitTable::Bytes(_, _, true)) => {
-                exchange.plane.worker.random()
-            }
-            None => rule.seed,
+            LimitBy::All => rule.seed,
+            LimitBy::Request => exchange.plane.worker.random(),
             // A client has a whole network of IPv6 addresses, and counts as one.
-            Some(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
-            Some(by) => key::hash_of(exchange, by, rule.seed),
+            LimitBy::Key(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
+            LimitBy::Key(by) => key::hash_of(exchange, by, rule.seed),
         };
         let above = |retry_after| Above { rule, retry_after };
         match &rule.table {
@@ -54,7 +52,7 @@ pub(crate) fn count<'a>(
                     .ok_or_else(|| above(Duration::from_secs(1)))?;
                 exchange.held.push(hold);
             }
-            LimitTable::Bytes(table, way, _) => {
+            LimitTable::Bytes(table, way) => {
                 let way = *way;
                 exchange.paces.push(Pace { table, key, way });
             }
