@@ -3,9 +3,9 @@
 
 use plimsoll_e2e::names::{NameServer, Say};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
-use plimsoll_e2e::raw::get;
+use plimsoll_e2e::raw::{Raw, get};
 use plimsoll_e2e::recorder::Recorder;
-use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::wait;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -53,6 +53,34 @@ fn a_server_is_where_its_name_leads_and_moves_with_it() {
     assert_eq!(here.completed(), before, "kept connections lead elsewhere");
     wait::expect("idle connections closed", SOON, || here.open() == 0);
     assert!(there.completed() > 10);
+}
+
+#[test]
+fn a_connection_that_was_busy_when_the_server_moved_is_not_kept() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let here = Recorder::start(move |request| match &*request.head.target {
+        "/wait" => Answer::ok("here").after(Step::Await(held.clone())),
+        _ => Answer::ok("here"),
+    });
+    let port = here.address().port();
+    let there = SocketAddr::from((THERE, port));
+    let _there = Recorder::start_at(there, |_| Answer::ok("there"));
+    let names = NameServer::start(at(HERE));
+    let plimsoll = start(&names, "", &format!("server app.example:{port}"));
+    let mut busy = Raw::connect(plimsoll.address());
+    busy.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    wait::expect("the request", SOON, || here.requests().len() == 1);
+    names.say(at(THERE));
+    wait::expect("the move", SOON, || {
+        get(plimsoll.address(), "/").text() == "there"
+    });
+    gate.open();
+    assert_eq!(busy.response("GET").text(), "here");
+    for _ in 0..10 {
+        busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(busy.response("GET").text(), "there");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::socket::Socket;
 use crate::stream;
@@ -17,6 +17,8 @@ use crate::stream;
 #[derive(Debug)]
 pub struct Board {
     workers: Box<[Box<[AtomicU32]>]>,
+    /// By server: how often its connections were to be forgotten.
+    epochs: Box<[AtomicU32]>,
 }
 
 impl Board {
@@ -25,6 +27,7 @@ impl Board {
         let row = || (0..servers).map(|_| AtomicU32::new(0)).collect();
         Self {
             workers: (0..workers).map(|_| row()).collect(),
+            epochs: row(),
         }
     }
 
@@ -38,6 +41,18 @@ impl Board {
         })
     }
 
+    /// Has no connection to `server` kept that was opened or taken before.
+    pub(crate) fn forget(&self, server: usize) {
+        if let Some(epoch) = self.epochs.get(server) {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn epoch(&self, server: usize) -> u32 {
+        let epoch = self.epochs.get(server);
+        epoch.map_or(0, |epoch| epoch.load(Ordering::SeqCst))
+    }
+
     fn note(&self, worker: usize, server: usize, count: usize) {
         if let Some(place) = self.workers.get(worker).and_then(|row| row.get(server)) {
             place.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
@@ -49,6 +64,7 @@ impl Board {
 struct Idle {
     socket: Socket,
     until: Instant,
+    epoch: u32,
 }
 
 /// The idle connections of one worker, by server.
@@ -71,13 +87,18 @@ impl IdlePool {
         }
     }
 
+    /// What a connection to `server` is put back with; asked before it is opened or taken.
+    pub fn epoch(&self, server: usize) -> u32 {
+        self.board.epoch(server)
+    }
+
     /// Takes the connection to `server` that was used last and is still open and silent.
     pub fn take(&self, server: usize, now: Instant) -> Option<Socket> {
         let mut servers = self.servers.borrow_mut();
         let list = servers.get_mut(server)?;
-        let mut found = None;
+        let (mut found, epoch) = (None, self.board.epoch(server));
         while let Some(idle) = list.pop_back() {
-            if now < idle.until && stream::is_quiet(&idle.socket) {
+            if idle.epoch == epoch && now < idle.until && stream::is_quiet(&idle.socket) {
                 found = Some(idle.socket);
                 break;
             }
@@ -86,15 +107,20 @@ impl IdlePool {
         found
     }
 
-    /// Keeps a connection to `server` for at most `idle`; of more than `max` the oldest goes.
-    pub fn put(&self, server: usize, socket: Socket, now: Instant, idle: Duration, max: usize) {
+    /// Keeps a connection to `server` for at most `idle`, unless those of its `epoch` were to be
+    /// forgotten; of more than `max` the oldest goes.
+    pub fn put(&self, server: usize, (socket, epoch): (Socket, u32), until: Instant, max: usize) {
+        if epoch != self.board.epoch(server) {
+            return;
+        }
         let mut servers = self.servers.borrow_mut();
         let Some(list) = servers.get_mut(server) else {
             return;
         };
         list.push_back(Idle {
             socket,
-            until: now + idle,
+            until,
+            epoch,
         });
         if list.len() > max {
             list.pop_front();

@@ -61,6 +61,7 @@ pub enum Mail {
 pub struct Peers {
     mail: Box<[mpsc::Sender<Mail>]>,
     load: Box<[AtomicUsize]>,
+    board: Arc<Board>,
 }
 
 impl Peers {
@@ -77,8 +78,9 @@ impl Peers {
         })
     }
 
-    /// Has every worker close its idle connections to `server`.
+    /// Has every worker close its idle connections to `server`, and keep none that is busy.
     pub async fn forget(&self, server: usize) {
+        self.board.forget(server);
         for mailbox in &self.mail {
             let _ = mailbox.send(Mail::Forget { server }).await; // or it is gone
         }
@@ -249,11 +251,12 @@ where
 {
     let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
     let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
+    let board = Arc::new(Board::new(count, servers));
     let peers = Arc::new(Peers {
         mail: mail.into(),
         load,
+        board: Arc::clone(&board),
     });
-    let board = Arc::new(Board::new(count, servers));
     let mut threads = Vec::with_capacity(count);
     for (index, mailbox) in boxes.into_iter().enumerate() {
         let (peers, board, main) = (Arc::clone(&peers), Arc::clone(&board), main.clone());

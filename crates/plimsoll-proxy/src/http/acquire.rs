@@ -20,6 +20,8 @@ pub(crate) struct Upstream {
     pub(crate) socket: Socket,
     /// Whether it has carried a request before.
     pub(crate) is_reused: bool,
+    /// What it is put back with.
+    pub(crate) epoch: u32,
 }
 
 /// Whether a kept connection will do.
@@ -38,6 +40,7 @@ pub(crate) async fn acquire(
 ) -> Result<Upstream, Failure> {
     let plane = exchange.plane;
     let metrics = plane.metrics.pools.get(pool.index);
+    let epoch = plane.worker.idle.epoch(server.id);
     if kept == Kept::Welcome && pool.keep_max > 0 {
         let idempotent = exchange.scratch.head.method.is_idempotent();
         while let Some(socket) = take_kept(exchange, server).await {
@@ -49,6 +52,7 @@ pub(crate) async fn acquire(
                 return Ok(Upstream {
                     socket,
                     is_reused: true,
+                    epoch,
                 });
             }
         }
@@ -72,6 +76,7 @@ pub(crate) async fn acquire(
     Ok(Upstream {
         socket,
         is_reused: false,
+        epoch,
     })
 }
 

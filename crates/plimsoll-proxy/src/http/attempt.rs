@@ -400,9 +400,8 @@ async fn on_server<'a>(
                     let idle = &exchange.plane.worker.idle;
                     idle.put(
                         asked.server.id,
-                        upstream.socket,
-                        clock::now(),
-                        pool.keep_for,
+                        (upstream.socket, upstream.epoch),
+                        clock::now() + pool.keep_for,
                         pool.keep_max,
                     );
                 }
