@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use regex::bytes::RegexBuilder;
+
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Host, PathPattern, ServerAddress};
@@ -11,6 +13,9 @@ use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
 use crate::units::{self, BadUnit};
+
+/// What a compiled expression may take, so that no file can take all memory.
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// A value of an option, or a whole word, and its place.
 #[derive(Clone, Copy, Debug)]
@@ -376,6 +381,25 @@ impl Reader<'_> {
         };
         self.problem(problem);
         None
+    }
+
+    /// A regular expression that compiles. Its syntax has no backtracking, so that no request can make
+    /// it slow.
+    pub(crate) fn expression(&mut self, value: Value<'_>) -> Option<Box<str>> {
+        match RegexBuilder::new(value.text)
+            .size_limit(REGEX_BYTES_MAX)
+            .build()
+        {
+            Ok(_) => Some(value.text.into()),
+            Err(error) => {
+                let error = error.to_string();
+                let why = error.lines().last().unwrap_or_default();
+                let why = why.trim_start_matches("error: ");
+                let message = format!("`{}` is not a regular expression: {why}", value.text);
+                self.problem(Diagnostic::new(&codes::VALUE, value.span, message));
+                None
+            }
+        }
     }
 
     /// Refuses a setting that was made already.

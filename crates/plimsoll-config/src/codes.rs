@@ -189,6 +189,14 @@ is interim and never ends a request. For example:
 
     respond 204
 ";
+RUN_TIME_VARIABLE = "E0216":
+"A variable with a dot in its name, like `${client.ip}`, is filled in for each request. It stands only in
+texts that are made for a request: values of `request-header` and `response-header`, the target of `redirect`,
+the text of `respond`. Some are known only when there is a server (`${server.name}`) or an answer
+(`${response.status}`). The reference lists them all. A `${` that is text is written `$${`:
+
+    request-header set X-Client ${client.ip}
+";
 INCLUDE_CYCLE = "E0301":
 "A file includes itself, directly or through others. The message shows the chain. Move what both need into
 a third file.

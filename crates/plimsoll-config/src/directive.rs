@@ -1,8 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    check, limit, max_requests, overload, policy, pool, priority, resolver, root, route, settings,
-    site, sticky,
+    check, header, limit, max_requests, overload, policy, pool, priority, resolver, rewrite, root,
+    route, settings, site, sticky,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -44,6 +44,8 @@ pub(crate) struct Directive {
     pub(crate) doc: &'static str,
     /// How many words it takes.
     pub(crate) words: (usize, usize),
+    /// Whether its words may hold variables that are filled in for each request.
+    pub(crate) variables: bool,
     /// What its block holds, if it has one.
     pub(crate) block: Option<Context>,
     /// Reads it into the draft.
@@ -58,6 +60,8 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     resolver::ROWS,
     site::ROWS,
     route::ROWS,
+    rewrite::ROWS,
+    header::ROWS,
     limit::ROWS,
     priority::ROWS,
     pool::ROWS,
@@ -108,15 +112,9 @@ pub(crate) static NOT_YET: &[&str] = &[
     "otel",
     "basic-auth",
     "proxy-protocol",
-    "redirect",
     "redis",
-    "request-header",
-    "response-header",
-    "rewrite",
     "sni",
     "source",
-    "split",
-    "strip-prefix",
     "tcp",
     "tls",
     "tracing",

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod condition;
+pub(crate) mod header;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
 pub(crate) mod overload;
@@ -9,6 +10,7 @@ pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod priority;
 pub(crate) mod resolver;
+pub(crate) mod rewrite;
 pub(crate) mod root;
 pub(crate) mod route;
 pub(crate) mod settings;

@@ -6,8 +6,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, Hedge, Host, Limit, OnDown,
-    Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Sticky,
+    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, HashKey, Hedge, Host, OnDown,
+    Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Step, Sticky,
+    Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -68,7 +69,7 @@ pub(crate) struct SiteDraft {
     pub(crate) hosts: Vec<(Host, Span)>,
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
-    pub(crate) rules: Vec<Limit>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
@@ -82,7 +83,7 @@ pub(crate) struct RouteDraft {
     pub(crate) conditions: Vec<Condition>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,
-    pub(crate) rules: Vec<Limit>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) action: Option<(ActionDraft, Span)>,
     pub(crate) span: Span,
@@ -94,7 +95,16 @@ pub(crate) enum ActionDraft {
     Proxy(Word),
     Respond {
         status: u16,
-        body: Box<str>,
+        body: Template,
+    },
+    Redirect {
+        status: u16,
+        to: Template,
+    },
+    /// Shares, and the pools that get them.
+    Split {
+        shares: Vec<(u32, Word)>,
+        sticky: Option<HashKey>,
     },
 }
 
@@ -143,11 +153,11 @@ impl Scope<'_> {
         }
     }
 
-    /// What the block's requests must keep to.
-    pub(crate) fn rules(&mut self) -> Option<&mut Vec<Limit>> {
+    /// What is done with the block's requests, in written order.
+    pub(crate) fn steps(&mut self) -> Option<&mut Vec<Step>> {
         match self {
-            Self::Site(site) => Some(&mut site.rules),
-            Self::Route(route) => Some(&mut route.rules),
+            Self::Site(site) => Some(&mut site.steps),
+            Self::Route(route) => Some(&mut route.steps),
             Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => None,
         }
     }

@@ -105,7 +105,7 @@ struct JsonLog {
     format: String,
 }
 
-/// One route: exactly one of `proxy` and `respond`.
+/// One route: exactly one of `proxy`, `respond`, or another action among its statements.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JsonRoute {
@@ -285,9 +285,10 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
             None,
             Some(JsonRespond {
                 status: *status,
-                body: body.to_string(),
+                body: body.text.to_string(),
             }),
         ),
+        Action::Redirect { .. } | Action::Split(_) => (None, None),
     };
     JsonRoute {
         path: match &route.path {
@@ -301,7 +302,7 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
             .iter()
             .map(|condition| condition.text.to_string())
             .collect(),
-        statements: statements::route(route),
+        statements: statements::route(config, route),
         proxy,
         respond,
     }

@@ -24,6 +24,7 @@ mod source;
 mod statements;
 mod suggest;
 mod syntax;
+mod template;
 mod text;
 mod token;
 mod units;

@@ -4,10 +4,12 @@
 //! exists. Names point at pools by index, so a reference that does not resolve cannot be expressed.
 
 mod pool;
+mod step;
+mod template;
 
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
-    Queue, Retry, SameSite, Server, ServerAddress, ServerTimeouts, Step, Sticky, StickyBy,
+    Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, Sticky, StickyBy,
     StickyCookie,
 };
 use std::net::SocketAddr;
@@ -15,6 +17,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use step::{Change, CookieEdit, HeaderEdit, QueryEdit, Rewrite, Step};
+pub use template::{Piece, Stage, Template, Variable};
+pub(crate) use template::{VARIABLES, VariableRow};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -68,8 +73,8 @@ pub struct Site {
     pub log: Vec<AccessLog>,
     /// How many requests may be under way; `None` means no limit.
     pub max_requests: Option<NonZeroU32>,
-    /// What its requests must keep to, in written order.
-    pub rules: Vec<Limit>,
+    /// What is done with its requests before what their routes do, in written order.
+    pub steps: Vec<Step>,
     /// Routes in written order; the first match wins.
     pub routes: Vec<Route>,
     /// Where it is written.
@@ -174,8 +179,8 @@ pub struct Route {
     pub methods: Vec<Box<str>>,
     /// What else its requests must have, all of it.
     pub conditions: Vec<Condition>,
-    /// What its requests must keep to, in written order, after those of the site.
-    pub rules: Vec<Limit>,
+    /// What is done with its requests, in written order, after what the site does.
+    pub steps: Vec<Step>,
     /// Which of its requests go first. Default normal.
     pub priority: Priority,
     /// What it does.
@@ -251,8 +256,26 @@ pub enum Action {
         /// Status code, 200 to 599.
         status: u16,
         /// The body, `text/plain; charset=utf-8`.
-        body: Box<str>,
+        body: Template,
     },
+    /// Sends the client elsewhere.
+    Redirect {
+        /// Status code: 301, 302, 303, 307 or 308.
+        status: u16,
+        /// Where to: a path or a whole URI.
+        to: Template,
+    },
+    /// Sends shares of the requests to several pools.
+    Split(Split),
+}
+
+/// Shares of requests, for several pools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// How large the share of each pool is, by index into [`Config::pools`], in written order.
+    pub shares: Vec<(u32, usize)>,
+    /// What keeps a client with its pool; nothing draws lots for each request.
+    pub sticky: Option<HashKey>,
 }
 
 /// How much may be asked for.

@@ -11,7 +11,7 @@ use crate::problems::Problems;
 use crate::source::{LoadError, Loader, Sources, Span};
 use crate::suggest::nearest;
 use crate::syntax::{self, Stmt, Word};
-use crate::token;
+use crate::{template, token};
 
 /// Files that include files.
 const INCLUDE_DEPTH_MAX: usize = 16;
@@ -346,6 +346,9 @@ impl<'a> Reader<'a> {
             self.usage(stmt, row.usage);
             return false;
         }
+        if !row.variables && !self.are_fixed(stmt) {
+            return false;
+        }
         match (&stmt.block, row.block) {
             (Some(_), None) => {
                 let problem = Diagnostic::new(
@@ -367,6 +370,21 @@ impl<'a> Reader<'a> {
             }
             _ => true,
         }
+    }
+
+    /// Checks that no word holds a variable that is filled in for each request.
+    fn are_fixed(&mut self, stmt: &Stmt) -> bool {
+        let has_variables = |word: &&Word| !word.raw && template::has_variables(&word.text);
+        let Some(word) = stmt.words.iter().find(has_variables) else {
+            return true;
+        };
+        let message = format!(
+            "`{}` takes no variables of requests: it is read once",
+            stmt.name.text
+        );
+        let problem = Diagnostic::new(&codes::RUN_TIME_VARIABLE, word.span, message);
+        self.problem(problem.help("put the word in backquotes if the text is meant"));
+        false
     }
 
     pub(crate) fn usage(&mut self, stmt: &Stmt, usage: &str) {
@@ -406,6 +424,13 @@ impl<'a> Reader<'a> {
                 ));
                 break;
             };
+            if template::is_variable(inner) {
+                out.push_str("${");
+                out.push_str(inner);
+                out.push('}');
+                rest = after;
+                continue;
+            }
             match self.value(inner, word.span) {
                 Ok(value) => self.put_in(&value, word.span, &mut out),
                 Err(problem) => self.problem(problem),

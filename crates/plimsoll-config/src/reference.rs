@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::directive::{Context, Directive, NOT_YET, rows};
+use crate::model::{VARIABLES, VariableRow};
 
 const CONTEXTS: &[(Context, &str)] = &[
     (Context::Root, "Top level"),
@@ -31,6 +32,7 @@ pub fn reference() -> String {
             }
         }
     }
+    variables(&mut out);
     let mut later = NOT_YET.to_vec();
     later.sort_unstable();
     let _ = write!(
@@ -39,6 +41,21 @@ pub fn reference() -> String {
         later.join("`, `")
     );
     out
+}
+
+fn variables(out: &mut String) {
+    out.push_str(
+        "\n## Variables\n\nWhere a directive says that a text may hold variables, these are filled in for each request. \
+         They speak of the request as it came. `$${` is a `${` that is text.\n\n| variable | is |\n|---|---|\n",
+    );
+    for VariableRow { name, doc, .. } in VARIABLES {
+        let what = match *name {
+            "match." => "N",
+            name if name.ends_with('.') => "NAME",
+            _ => "",
+        };
+        let _ = writeln!(out, "| `${{{name}{what}}}` | {doc} |");
+    }
 }
 
 fn describe(row: &Directive, out: &mut String) {

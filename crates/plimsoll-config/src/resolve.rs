@@ -12,7 +12,7 @@ use crate::directives::policy;
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Overload, Place, Pool, Priority,
-    RequestLimits, Route, Server, ServerTimeouts, Site,
+    RequestLimits, Route, Server, ServerTimeouts, Site, Split, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -240,7 +240,7 @@ fn resolve_site(
             .or_else(|| up.log.clone())
             .unwrap_or_default(),
         max_requests: site.max_requests.map(|(most, _)| most),
-        rules: site.rules.clone(),
+        steps: site.steps.clone(),
         routes: site
             .routes
             .iter()
@@ -262,16 +262,27 @@ fn resolve_route(
             status: *status,
             body: body.clone(),
         },
+        Some((ActionDraft::Redirect { status, to }, _)) => Action::Redirect {
+            status: *status,
+            to: to.clone(),
+        },
+        Some((ActionDraft::Split { shares, sticky }, _)) => Action::Split(Split {
+            shares: shares
+                .iter()
+                .map(|(share, pool)| (*share, pools.find(reader, pool)))
+                .collect(),
+            sticky: sticky.clone(),
+        }),
         None => Action::Respond {
             status: 404,
-            body: "".into(),
+            body: Template::default(),
         },
     };
     Route {
         path: route.path.clone(),
         methods: route.methods.clone(),
         conditions: route.conditions.clone(),
-        rules: route.rules.clone(),
+        steps: route.steps.clone(),
         priority: route
             .priority
             .or(site.priority)

@@ -1,12 +1,14 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
+mod steps;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, LimitBy,
     Limited, OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route,
-    SameSite, Site, Step, Sticky, StickyBy, Way,
+    SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -192,22 +194,23 @@ fn max_requests(most: NonZeroU32) -> Words {
     words(["max-requests", &most.to_string()])
 }
 
-/// What the requests of a site must keep to.
+/// What is done with the requests of a site.
 pub(crate) fn site(site: &Site) -> Vec<Words> {
     let most = site.max_requests.map(max_requests);
     most.into_iter()
-        .chain(site.rules.iter().map(limit))
+        .chain(site.steps.iter().map(steps::step))
         .collect()
 }
 
-/// What requests must keep to.
-pub(crate) fn route(route: &Route) -> Vec<Words> {
+/// What is done with requests, but for actions that the forms write in a way of their own.
+pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
     let name = Priority::NAMES.iter().find(|(_, p)| *p == route.priority);
     let priority = name.map(|(name, _)| words(["priority", name]));
     priority
         .into_iter()
         .filter(|_| route.priority != Priority::default())
-        .chain(route.rules.iter().map(limit))
+        .chain(route.steps.iter().map(steps::step))
+        .chain(steps::action(config, &route.action))
         .collect()
 }
 
@@ -275,8 +278,8 @@ fn check(check: &Check) -> Words {
         Probe::Script(steps) => {
             out.push("script".into());
             out.extend(steps.iter().map(|step| match step {
-                Step::Send(text) => format!("send={text}"),
-                Step::Expect(text) => format!("expect={text}"),
+                ScriptStep::Send(text) => format!("send={text}"),
+                ScriptStep::Expect(text) => format!("expect={text}"),
             }));
         }
         Probe::Exec(words) => {

@@ -59,7 +59,7 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 /// A word, in quotes when it needs them.
 pub(crate) fn word(text: &str) -> String {
-    let is_bare = |c: char| !c.is_whitespace() && !c.is_control() && !"{};\"`#$".contains(c);
+    let is_bare = |c: char| !c.is_whitespace() && !c.is_control() && !"{};\"`#".contains(c);
     if !text.is_empty() && text.chars().all(is_bare) {
         return text.to_owned();
     }
@@ -159,21 +159,23 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
         put(out, format_args!(" {}", word(&condition.text)));
     }
     out.push_str(" { ");
-    for statement in statements::route(route) {
-        put(out, format_args!("{} ; ", statements::line(&statement)));
-    }
-    match &route.action {
+    let statements = statements::route(config, route);
+    let mut statements: Vec<String> = statements.iter().map(statements::line).collect();
+    statements.extend(action(config, route));
+    put(out, format_args!("{} }}\n", statements.join(" ; ")));
+}
+
+/// What a route does, where the statements do not say it.
+fn action(config: &Config, route: &Route) -> Option<String> {
+    Some(match &route.action {
         Action::Proxy(pool) => {
             let name = config.pools.get(*pool).map_or("", |pool| &*pool.name);
-            put(out, format_args!("proxy {} }}\n", word(name)));
+            format!("proxy {}", word(name))
         }
-        Action::Respond { status, body } if body.is_empty() => {
-            put(out, format_args!("respond {status} }}\n"))
-        }
-        Action::Respond { status, body } => {
-            put(out, format_args!("respond {status} {} }}\n", word(body)))
-        }
-    }
+        Action::Respond { status, body } if body.text.is_empty() => format!("respond {status}"),
+        Action::Respond { status, body } => format!("respond {status} {}", word(&body.text)),
+        Action::Redirect { .. } | Action::Split(_) => return None,
+    })
 }
 
 fn write_pool(pool: &Pool, out: &mut String) {

@@ -259,9 +259,9 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
         model::Probe::Redis => Probe::Redis,
         model::Probe::Smtp => Probe::Smtp,
         model::Probe::Script(steps) => {
-            let step = |step: &model::Step| match step {
-                model::Step::Send(text) => Step::Send(text.as_bytes().to_vec()),
-                model::Step::Expect(text) => Step::Expect(text.as_bytes().to_vec()),
+            let step = |step: &model::ScriptStep| match step {
+                model::ScriptStep::Send(text) => Step::Send(text.as_bytes().to_vec()),
+                model::ScriptStep::Expect(text) => Step::Expect(text.as_bytes().to_vec()),
             };
             Probe::Script(steps.iter().map(step).collect())
         }

@@ -134,6 +134,23 @@ impl Target {
     }
 }
 
+/// Writes the canonical form of `path` into `out`, whose contents go.
+///
+/// # Errors
+/// It has none.
+pub(crate) fn canonical(path: &[u8], out: &mut Vec<u8>) -> Result<(), BadTarget> {
+    out.clear();
+    match path.first() {
+        None => out.push(b'/'),
+        Some(b'/') => {
+            decode(path, out)?;
+            remove_dot_segments(out)?;
+        }
+        Some(_) => return Err(BadTarget::Form),
+    }
+    Ok(())
+}
+
 /// Bytes that stand in a path as they are: RFC 3986's `pchar` and the slash.
 const fn is_plain(b: u8) -> bool {
     b.is_ascii_alphanumeric()
@@ -203,7 +220,8 @@ fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<(), BadTarget> {
     Ok(())
 }
 
-fn encode(b: u8, out: &mut Vec<u8>) {
+/// Appends a byte in its percent-encoding.
+pub(crate) fn encode(b: u8, out: &mut Vec<u8>) {
     let digit = |n: u8| if n < 10 { b'0' + n } else { b'A' + n - 10 };
     out.extend_from_slice(&[b'%', digit(b >> 4), digit(b & 15)]);
 }

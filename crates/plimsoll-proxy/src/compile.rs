@@ -19,13 +19,17 @@ use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Known};
 use crate::condition::Condition;
+use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
+    Split,
 };
 use crate::http::line::Board;
+use crate::steps::{self, Step};
 use crate::sticky::Sticky;
 use crate::strain::Memory;
+use crate::template::Template;
 
 /// What a generation depends on besides its configuration.
 #[derive(Clone, Debug)]
@@ -182,11 +186,12 @@ fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>, seed: u64) 
         index,
         logs: numbers.collect(),
         log_targets: site.log.clone(),
-        routes: site.routes.iter().map(|r| route(r, seed)).collect(),
+        routes: site.routes.iter().map(|r| route(r, site, seed)).collect(),
         timeouts: site.timeouts,
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
-        rules: limiters(&site.rules, seed),
+        steps: compile_steps(&site.steps, seed),
+        response: edits(&[&site.steps], Of::Response),
     }
 }
 
@@ -194,45 +199,80 @@ fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
     most.map(|most| Ceiling::new(most.get()))
 }
 
-fn limiters(limits: &[model::Limit], seed: u64) -> Vec<Limiter> {
-    let limiter = |limit: &model::Limit| {
-        let entries = limit.entries as usize;
-        let table = match limit.of {
-            Limited::Rate { count, per, burst } => {
-                LimitTable::Rate(RateTable::new(Rate { count, per }, burst, entries))
-            }
-            Limited::Concurrent(most) => {
-                LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
-            }
-            Limited::Bytes {
-                rate: count,
-                burst,
-                way,
-            } => {
-                let per = Duration::from_secs(1);
-                let table = RateTable::new(Rate { count, per }, burst, entries);
-                LimitTable::Bytes(table, way)
-            }
-        };
-        let policy = match limit.of {
-            Limited::Rate { count, per, .. } => {
-                format!("\"limit\";q={count};w={}", per.as_secs())
-            }
-            Limited::Concurrent(most) => format!("\"limit\";q={most};qu=\"concurrent-requests\""),
-            Limited::Bytes { .. } => String::new(), // nobody is refused
-        };
-        Limiter {
-            table,
-            policy: policy.into(),
-            by: limit.by.clone(),
-            action: limit.action,
-            seed,
-        }
-    };
-    limits.iter().map(limiter).collect()
+fn compile_steps(steps: &[model::Step], seed: u64) -> Vec<Step> {
+    steps::compile(steps, |limit| limiter(limit, seed))
 }
 
-fn route(route: &model::Route, seed: u64) -> Route {
+/// Whose fields are edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Request,
+    Response,
+}
+
+/// Folds what steps do to the fields of requests or answers.
+fn edits(steps: &[&[model::Step]], of: Of) -> Edits {
+    let mut edits = Edits::default();
+    for step in steps.iter().copied().flatten() {
+        match step {
+            model::Step::RequestHeader(edit) if of == Of::Request => edits.push(edit),
+            model::Step::ResponseHeader(edit) if of == Of::Response => edits.push(edit),
+            model::Step::Cookie(edit) if of == Of::Response => edits.push_cookie(edit),
+            _ => {}
+        }
+    }
+    edits
+}
+
+fn split(split: &model::Split) -> Split {
+    let mut end = 0;
+    let ends = split.shares.iter().map(|(share, pool)| {
+        end += u64::from(*share);
+        (end, *pool)
+    });
+    Split {
+        ends: ends.collect(),
+        sticky: split.sticky.clone(),
+    }
+}
+
+fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
+    let entries = limit.entries as usize;
+    let table = match limit.of {
+        Limited::Rate { count, per, burst } => {
+            LimitTable::Rate(RateTable::new(Rate { count, per }, burst, entries))
+        }
+        Limited::Concurrent(most) => {
+            LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
+        }
+        Limited::Bytes {
+            rate: count,
+            burst,
+            way,
+        } => {
+            let per = Duration::from_secs(1);
+            let table = RateTable::new(Rate { count, per }, burst, entries);
+            LimitTable::Bytes(table, way)
+        }
+    };
+    let policy = match limit.of {
+        Limited::Rate { count, per, .. } => {
+            format!("\"limit\";q={count};w={}", per.as_secs())
+        }
+        Limited::Concurrent(most) => format!("\"limit\";q={most};qu=\"concurrent-requests\""),
+        Limited::Bytes { .. } => String::new(), // nobody is refused
+    };
+    Limiter {
+        table,
+        policy: policy.into(),
+        by: limit.by.clone(),
+        action: limit.action,
+        seed,
+    }
+}
+
+fn route(route: &model::Route, site: &model::Site, seed: u64) -> Route {
+    let steps = [&*site.steps, &*route.steps];
     Route {
         path: match &route.path {
             PathPattern::Any => PathMatch::Any,
@@ -245,14 +285,21 @@ fn route(route: &model::Route, seed: u64) -> Route {
             .map(|method| method.as_bytes().into())
             .collect(),
         conditions: route.conditions.iter().map(Condition::new).collect(),
-        rules: limiters(&route.rules, seed),
+        steps: compile_steps(&route.steps, seed),
+        request: edits(&steps, Of::Request),
+        response: edits(&steps, Of::Response),
         priority: route.priority,
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),
             model::Action::Respond { status, body } => Action::Respond {
                 status: *status,
-                body: body.clone(),
+                body: Template::new(body),
             },
+            model::Action::Redirect { status, to } => Action::Redirect {
+                status: *status,
+                to: Template::new(to),
+            },
+            model::Action::Split(shares) => Action::Split(split(shares)),
         },
         place: format!("{}:{}", route.place.file, route.place.line).into(),
     }

@@ -1,29 +1,11 @@
 //! Conditions of routes, compiled: what a request must have beside its path.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use plimsoll_config::model;
-use plimsoll_http::head::RequestHead;
 use plimsoll_http::request;
 use regex::bytes::Regex;
 
-/// What routes see of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
-    /// Its head, and the bytes that it is in.
-    pub head: &'a RequestHead,
-    /// The bytes.
-    pub bytes: &'a [u8],
-    /// Its path in canonical form.
-    pub path: &'a [u8],
-    /// Its query, if it has one.
-    pub query: Option<&'a [u8]>,
-    /// Who sent it.
-    pub client: IpAddr,
-    /// The port that it came on.
-    pub port: u16,
-}
+use crate::seen::Seen;
 
 /// Something that a request has or has not.
 #[derive(Debug)]
@@ -71,24 +53,35 @@ impl Condition {
         }
     }
 
+    /// What the expression for the path found, if this is one that must hold and it did.
+    pub(crate) fn path_group<'a>(&self, seen: &Seen<'a>, group: usize) -> Option<&'a [u8]> {
+        match &self.asked {
+            Asked::Path(Test::Matches(expression)) if !self.negated => {
+                let found = expression.captures(seen.path())?;
+                found.get(group).map(|found| found.as_bytes())
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn holds(&self, seen: &Seen<'_>) -> bool {
         let Seen { head, bytes, .. } = *seen;
         let found = match &self.asked {
-            Asked::Path(test) => test.holds(seen.path),
+            Asked::Path(test) => test.holds(seen.path()),
             Asked::Header(name, test) => {
                 let lines = head.fields.all_by_text(bytes, name);
                 test.any(lines.map(|line| line.value.of(bytes)))
             }
             Asked::Query(name, test) => {
-                let values = request::query_parameters(seen.query.unwrap_or_default(), name);
+                let values = request::query_parameters(seen.query().unwrap_or_default(), name);
                 test.any_escaped(values)
             }
             Asked::Cookie(name, test) => test.any(request::cookies(head, bytes, name)),
             Asked::Client(nets) => {
-                let client = seen.client.to_canonical();
+                let client = seen.origin.client.to_canonical();
                 nets.iter().any(|net| net.contains(&client))
             }
-            Asked::Port(ports) => ports.contains(&seen.port),
+            Asked::Port(ports) => ports.contains(&seen.origin.port),
         };
         found != self.negated
     }

@@ -19,11 +19,15 @@ use plimsoll_observe::metrics::Labels;
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
-use crate::condition::{Condition, Seen};
+use crate::condition::Condition;
+use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::http::line::Board;
+use crate::seen::Seen;
+use crate::steps::Step;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
+use crate::template::Template;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -113,8 +117,10 @@ pub struct Site {
     pub limits: RequestLimits,
     /// How many requests may be under way; nothing means no limit.
     pub(crate) ceiling: Option<Ceiling>,
-    /// What its requests must keep to, in written order.
-    pub rules: Vec<Limiter>,
+    /// What is done with its requests before what their routes do, in written order.
+    pub(crate) steps: Vec<Step>,
+    /// What is done to the fields of answers that no route gives.
+    pub(crate) response: Edits,
     /// Its access logs, by number in the worker's list.
     pub logs: Vec<usize>,
     /// Its access logs as configured, for whoever opens them.
@@ -137,19 +143,30 @@ pub struct Route {
     pub methods: Vec<Box<[u8]>>,
     /// What else its requests must have, all of it.
     pub(crate) conditions: Vec<Condition>,
-    /// What its requests must keep to, in written order.
-    pub rules: Vec<Limiter>,
+    /// What is done with its requests, in written order.
+    pub(crate) steps: Vec<Step>,
+    /// What is done to the fields of its requests, by the site and by itself.
+    pub(crate) request: Edits,
+    /// What is done to the fields of its answers, by the site and by itself.
+    pub(crate) response: Edits,
     /// Which of its requests go first.
     pub priority: Priority,
     /// What it does.
-    pub action: Action,
+    pub(crate) action: Action,
     /// `file:line`, for the access log.
     pub place: Box<str>,
 }
 
 impl Route {
+    /// A group of the expression for its path.
+    pub(crate) fn path_group<'a>(&self, seen: &Seen<'a>, group: usize) -> Option<&'a [u8]> {
+        self.conditions
+            .iter()
+            .find_map(|condition| condition.path_group(seen, group))
+    }
+
     fn matches(&self, seen: &Seen<'_>) -> bool {
-        let path = seen.path;
+        let path = seen.path();
         let on_path = match &self.path {
             PathMatch::Any => true,
             PathMatch::Exact(exact) => path == &**exact,
@@ -183,7 +200,7 @@ pub enum PathMatch {
 
 /// What a route does.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Sends the request to a pool, by number.
     Proxy(usize),
     /// Answers it.
@@ -191,8 +208,38 @@ pub enum Action {
         /// Status code.
         status: u16,
         /// Plain text.
-        body: Box<str>,
+        body: Template,
     },
+    /// Sends the client elsewhere.
+    Redirect {
+        /// Status code.
+        status: u16,
+        /// Where to.
+        to: Template,
+    },
+    /// Sends shares of the requests to several pools.
+    Split(Split),
+}
+
+/// Shares of requests, for several pools.
+#[derive(Debug)]
+pub(crate) struct Split {
+    /// Where the share of each pool ends, and the pool's number.
+    pub(crate) ends: Vec<(u64, usize)>,
+    /// What keeps a client with its pool; nothing draws lots for each request.
+    pub(crate) sticky: Option<HashKey>,
+}
+
+impl Split {
+    /// The pool for a point from the whole range of numbers.
+    pub(crate) fn pool(&self, point: u64) -> Option<usize> {
+        let whole = self.ends.last()?.0;
+        let at = u64::try_from((u128::from(point) * u128::from(whole)) >> 64).ok()?;
+        self.ends
+            .iter()
+            .find(|(end, _)| at < *end)
+            .map(|(_, pool)| *pool)
+    }
 }
 
 /// How much clients may ask for, and how much they have.

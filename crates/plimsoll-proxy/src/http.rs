@@ -13,6 +13,7 @@ pub(crate) mod limit;
 pub mod line;
 pub(crate) mod pace;
 pub(crate) mod respond;
+pub(crate) mod rewrite;
 pub(crate) mod select;
 pub(crate) mod server_h1;
 pub(crate) mod throttle;

@@ -7,7 +7,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::Scope;
-use crate::model::{Check, Probe, Step};
+use crate::model::{Check, Probe, ScriptStep};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
@@ -27,6 +27,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           `fast` while the state changes, and `down` apart while the server is down (as `every` when not said), each give or take a \
           tenth. `port` is another port than the server's. With several `check` lines all must pass.",
     words: (1, 32),
+    variables: false,
     block: None,
     set: check,
 }];
@@ -242,8 +243,10 @@ fn script(reader: &mut Reader<'_>, stmt: &Stmt, own: &[Word]) -> Option<Probe> {
     let mut steps = Vec::new();
     for word in own {
         match word.text.split_once('=') {
-            Some(("send", text)) => steps.push(Step::Send(text.into())),
-            Some(("expect", text)) if !text.is_empty() => steps.push(Step::Expect(text.into())),
+            Some(("send", text)) => steps.push(ScriptStep::Send(text.into())),
+            Some(("expect", text)) if !text.is_empty() => {
+                steps.push(ScriptStep::Expect(text.into()))
+            }
             _ => {
                 let message = format!("`{}` is not a step of a script", word.text);
                 let problem = Diagnostic::new(&codes::OPTION, word.span, message);

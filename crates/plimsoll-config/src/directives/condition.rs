@@ -1,8 +1,5 @@
 //! Conditions of a route: what a request must have beside its path.
 
-use ipnet::IpNet;
-use regex::bytes::RegexBuilder;
-
 use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -10,9 +7,7 @@ use crate::model::{Asked, Condition, Part, Test};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-
-/// What a compiled expression may take, so that no file can take all memory.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+use ipnet::IpNet;
 
 const KINDS: [&str; 6] = ["path", "header", "query", "cookie", "client", "port"];
 
@@ -32,7 +27,7 @@ pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Conditio
         span: word.span,
     };
     let asked = match (kind, rest.chars().next()) {
-        ("path", Some('~')) => Asked::Path(expression(reader, value)?),
+        ("path", Some('~')) => Asked::Path(reader.expression(value)?),
         ("header", Some(':')) => of_part(reader, value, Part::Header)?,
         ("query", Some(':')) => of_part(reader, value, Part::Query)?,
         ("cookie", Some(':')) => of_part(reader, value, Part::Cookie)?,
@@ -62,7 +57,7 @@ fn of_part(
     let text = rest.get(1..).unwrap_or_default();
     let test = match rest.chars().next() {
         None => Test::Present,
-        Some('~') => Test::Matches(expression(reader, Value { text, ..value })?),
+        Some('~') => Test::Matches(reader.expression(Value { text, ..value })?),
         Some(_) => Test::OneOf(text.split(',').map(Into::into).collect()),
     };
     Some(Asked::Part(part(name.into()), test))
@@ -86,25 +81,6 @@ fn network(reader: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
         return None;
     }
     reader.ip(value).map(IpNet::from)
-}
-
-/// A regular expression that compiles. Its syntax has no backtracking, so that no request can make
-/// it slow.
-fn expression(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Box<str>> {
-    match RegexBuilder::new(value.text)
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-    {
-        Ok(_) => Some(value.text.into()),
-        Err(error) => {
-            let error = error.to_string();
-            let why = error.lines().last().unwrap_or_default();
-            let why = why.trim_start_matches("error: ");
-            let message = format!("`{}` is not a regular expression: {why}", value.text);
-            reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
-            None
-        }
-    }
 }
 
 fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition> {

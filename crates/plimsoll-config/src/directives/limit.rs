@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::pool::hash_key;
 use crate::draft::Scope;
-use crate::model::{Excess, HashKey, Limit, LimitBy, Limited, Way};
+use crate::model::{Excess, HashKey, Limit, LimitBy, Limited, Step, Way};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -26,6 +26,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           the count. The table holds `entries` keys and no more: with more active ones than that, the ones furthest from their \
           limit are forgotten.",
     words: (1, 6),
+    variables: false,
     block: None,
     set: limit,
 }];
@@ -57,8 +58,8 @@ fn limit(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     reader.options(options, known, |reader, name, value| {
         option(reader, name, value, &mut limit);
     });
-    if let Some(rules) = scope.rules() {
-        rules.push(limit);
+    if let Some(steps) = scope.steps() {
+        steps.push(Step::Limit(limit));
     }
 }
 

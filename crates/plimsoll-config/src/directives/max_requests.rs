@@ -16,6 +16,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           pool beside what its servers say. What comes on top is refused with 503 and `Retry-After`; at a pool it waits in \
           the `queue`, if there is one.",
     words: (1, 1),
+    variables: false,
     block: None,
     set: max_requests,
 }];

@@ -16,6 +16,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           left; from 90 % on also normal ones; from 95 % on high ones, too, and no connection is accepted. When a worker comes to \
           its work later than `lag`, the share of refused requests grows in the same order until it does not.",
     words: (1, 2),
+    variables: false,
     block: None,
     set: overload,
 }];

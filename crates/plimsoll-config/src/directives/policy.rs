@@ -27,6 +27,7 @@ pub(crate) static ROWS: &[Directive] = &[
               `eject-max` at most. After it the server gets one request at a time until it has served one. At most \
               `max-ejected` of the pool rests at once, one server of several always may.",
         words: (1, 10),
+        variables: false,
         block: None,
         set: outlier,
     },
@@ -39,6 +40,7 @@ pub(crate) static ROWS: &[Directive] = &[
               answer, but not as a check expects, and servers that were ejected are used as well. `0%` does so only when no \
               server is well, `off` never. Servers that cannot be reached are not used.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: fail_open,
     },
@@ -51,6 +53,7 @@ pub(crate) static ROWS: &[Directive] = &[
               compilers are not met by everyone at once. Its `max-connections` grows with its share; without one, it takes all that \
               other servers have no room for.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: slow_start,
     },
@@ -63,6 +66,7 @@ pub(crate) static ROWS: &[Directive] = &[
               that was ejected; or all connections to it are closed, and what may be tried again is tried elsewhere at once: \
               for servers that would only hold their clients up.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: on_down,
     },
@@ -77,6 +81,7 @@ pub(crate) static ROWS: &[Directive] = &[
               `timeout` (no answer in time, or within `per-try`) and status codes. The `budget` bounds retries to a share \
               of the requests of the last ten seconds, and never below `reserve`.",
         words: (1, 5),
+        variables: false,
         block: None,
         set: retry,
     },
@@ -90,6 +95,7 @@ pub(crate) static ROWS: &[Directive] = &[
               requests that are still whole are sent twice, only to a server with room, never in a pool with `sticky`, and \
               at most for `budget` of the requests of the last ten seconds.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: hedge,
     },
@@ -103,6 +109,7 @@ pub(crate) static ROWS: &[Directive] = &[
               64 at each worker, refuses others at once, and serves the newest first when the oldest has waited for a \
               hundredth of `timeout`. So those who are served are served quickly. A client that leaves leaves the queue.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: queue,
     },
@@ -115,6 +122,7 @@ pub(crate) static ROWS: &[Directive] = &[
               grows while they do not. Above it requests wait in the `queue`, or are refused with 503. Choose `min` so that the \
               servers surely take it: what is usual is measured there. Each worker has its part of the limit.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: adaptive,
     },

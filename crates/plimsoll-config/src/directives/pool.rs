@@ -26,6 +26,7 @@ pub(crate) static ROWS: &[Directive] = &[
               checks go to `check-address`, where that is another one. A host name is resolved when the \
               configuration is loaded.",
         words: (1, 6),
+        variables: false,
         block: None,
         set: server,
     },
@@ -42,6 +43,7 @@ pub(crate) static ROWS: &[Directive] = &[
               on every node alike, and move few keys when a server leaves; `hash` bounds the load of each server. \
               KEY is one of `client-ip`, `host`, `path`, `uri`, `query:NAME`, `header:NAME`, `cookie:NAME`.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: balance,
     },
@@ -54,6 +56,7 @@ pub(crate) static ROWS: &[Directive] = &[
               and not from all. Which they are follows from the name of this machine and those of the servers; when one leaves, \
               the others stay. The rest are used when none of them may be picked.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: subset,
     },
@@ -65,6 +68,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "Idle connections to servers. `max` is how many each worker keeps for each server, `idle` how long one \
               may stay idle: keep it below what the servers allow. `off` closes each connection after its response.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: keep_alive,
     },

@@ -16,6 +16,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     doc: "Which requests go first where not all can go: those of higher priority leave a `queue` first, and are refused \
           last when Plimsoll itself runs out of memory or time (`overload`).",
     words: (1, 1),
+    variables: false,
     block: None,
     set: priority,
 }];

@@ -21,6 +21,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           empty, or says that there is no such name, the addresses of the last good one are used, for as long as `hold`; \
           a server without any address is passed over. `timeout` is for one question, which is asked twice.",
     words: (1, 8),
+    variables: false,
     block: None,
     set: resolver,
 }];

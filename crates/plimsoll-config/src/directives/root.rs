@@ -21,6 +21,7 @@ pub(crate) static ROWS: &[Directive] = &[
               (`*.example.com`), an address, or `*` for every host that no other site of the listener names. A name \
               wins over a wildcard, a longer wildcard over a shorter one.",
         words: (1, usize::MAX),
+        variables: false,
         block: Some(Context::Site),
         set: site,
     },
@@ -32,6 +33,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "Servers that can stand in for each other, and how one of them is picked. Pools have a name space of \
               their own and may be written before or after the routes that use them.",
         words: (1, 1),
+        variables: false,
         block: Some(Context::Pool),
         set: pool,
     },
@@ -43,6 +45,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "What all sites and pools inherit, wherever they are written. A site or a pool that says something itself \
               overrides that one value and keeps the others.",
         words: (0, 0),
+        variables: false,
         block: Some(Context::Defaults),
         set: defaults,
     },
@@ -54,6 +57,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "How many worker threads serve traffic. `auto` is one for each core that the process may use. Workers \
               share nothing on the path of a request, so more of them than cores gain nothing.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: workers,
     },
@@ -65,6 +69,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "Where the metrics are shown, at `/metrics`, in Prometheus' text format. An address that is not a \
               loopback address is a warning: there is no password in this version.",
         words: (1, 8),
+        variables: false,
         block: None,
         set: admin,
     },
@@ -76,6 +81,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "Where this node is: a rack, a data centre, a region. Of servers of one tier, those with the same `zone` are used \
               first, and those of other zones when none of them may be picked.",
         words: (1, 1),
+        variables: false,
         block: None,
         set: zone,
     },
@@ -89,6 +95,7 @@ pub(crate) static ROWS: &[Directive] = &[
               as many), is closed at once. An IPv6 client counts by its /64. Put `max` below the limit of descriptors: each \
               client may need one more, to a server.",
         words: (1, 3),
+        variables: false,
         block: None,
         set: connection_limit,
     },
@@ -138,7 +145,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         hosts,
         listen: Vec::new(),
         settings: Settings::default(),
-        rules: Vec::new(),
+        steps: Vec::new(),
         max_requests: None,
         priority: None,
         routes: Vec::new(),

@@ -20,6 +20,7 @@ pub(crate) static ROWS: &[Directive] = &[
               a body, either way. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
               to the end of the response's head. `defaults` takes all of them.",
         words: (1, 5),
+        variables: false,
         block: None,
         set: timeout,
     },
@@ -31,6 +32,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "What a request may measure. What is larger is refused: 431 for `head` and `fields`, 414 for `uri`, 413 for \
               `body`. `min-rate` is the least speed of a request's body once it is 5 seconds old.",
         words: (1, 5),
+        variables: false,
         block: None,
         set: request_limits,
     },
@@ -44,6 +46,7 @@ pub(crate) static ROWS: &[Directive] = &[
               of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
               Values of query parameters that look like secrets are replaced.",
         words: (1, 2),
+        variables: false,
         block: None,
         set: log,
     },

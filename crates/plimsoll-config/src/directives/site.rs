@@ -21,6 +21,7 @@ pub(crate) static ROWS: &[Directive] = &[
         doc: "Where the site listens: `:8080` is every address of the machine, IPv4 and IPv6; `127.0.0.1:8080` and \
               `[::1]:8080` are one address. Sites may share a listener; the host of a request decides between them.",
         words: (1, LISTEN_MAX),
+        variables: false,
         block: None,
         set: listen,
     },
@@ -38,6 +39,7 @@ pub(crate) static ROWS: &[Directive] = &[
               line must hold; values of the query are compared without their escapes. Expressions are searched for, in linear time: `^` and \
               `$` tie them to the ends.",
         words: (0, 32),
+        variables: false,
         block: Some(Context::Route),
         set: route,
     },
@@ -77,7 +79,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         methods: Vec::new(),
         conditions: Vec::new(),
         is_narrow: !options.is_empty(),
-        rules: Vec::new(),
+        steps: Vec::new(),
         priority: None,
         action: None,
         span: stmt.span,

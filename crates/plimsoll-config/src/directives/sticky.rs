@@ -31,6 +31,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           back within `idle`. A client of a server that drains stays there; one whose server is down gets another one, and \
           keeps that, unless `force` says to stay. A client whose server is full waits in the `queue`, if there is one.",
     words: (1, 14),
+    variables: false,
     block: None,
     set: sticky,
 }];

@@ -206,7 +206,7 @@ pub enum Probe {
     /// SMTP's greeting.
     Smtp,
     /// Texts to send and texts to wait for.
-    Script(Vec<Step>),
+    Script(Vec<ScriptStep>),
     /// A program.
     Exec(Vec<Box<str>>),
     /// What an agent beside the server says of it.
@@ -215,7 +215,7 @@ pub enum Probe {
 
 /// A step of a scripted check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
+pub enum ScriptStep {
     /// Sends a text.
     Send(Box<str>),
     /// Waits for a text.

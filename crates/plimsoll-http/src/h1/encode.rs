@@ -1,18 +1,24 @@
 //! Heads to bytes. What is written here is canonical: one form of line end, one length.
 
 use crate::cookie::{self, Hide, Mark};
+use crate::edit::FieldEdits;
 use crate::field::{self, Name};
 use crate::forwarded::{self, AddressText, REQUEST_ID_BYTES};
 use crate::framing::{self, Length};
 use crate::head::{Field, Fields, RequestHead, ResponseHead, Version};
 use crate::request;
-use crate::target::Target;
 
 /// What a forwarded request says besides the client's own fields.
 #[derive(Debug)]
 pub struct Forward<'a> {
-    /// The authority that rules.
+    /// The path, in canonical form.
+    pub path: &'a [u8],
+    /// The query, without its question mark.
+    pub query: Option<&'a [u8]>,
+    /// What `Host` says.
     pub host: &'a [u8],
+    /// The authority that the client asked for.
+    pub asked_host: &'a [u8],
     /// The client's address.
     pub client: &'a AddressText,
     /// How the client came: `http` or `https`.
@@ -25,27 +31,16 @@ pub struct Forward<'a> {
     pub max_forwards: Option<u32>,
     /// What servers do not see of its cookies.
     pub hide: Option<Hide<'a>>,
+    /// What rules do to its fields.
+    pub edits: Option<&'a FieldEdits>,
+    /// Lines that rules add, whole.
+    pub added: &'a [u8],
 }
 
 /// Appends the head of a forwarded request to `out`; returns how many fields it left out because
 /// their names could be taken for others.
-pub fn request(
-    head: &RequestHead,
-    bytes: &[u8],
-    target: &Target,
-    forward: &Forward<'_>,
-    out: &mut Vec<u8>,
-) -> u32 {
-    out.extend_from_slice(head.method_span.of(bytes));
-    out.push(b' ');
-    out.extend_from_slice(target.path(bytes));
-    if let Some(query) = target.query {
-        out.push(b'?');
-        out.extend_from_slice(query.of(bytes));
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    out.extend_from_slice(forward.host);
-    out.extend_from_slice(b"\r\n");
+pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut Vec<u8>) -> u32 {
+    request_line(head, bytes, forward, out);
     let nominates = framing::nominates(&head.fields, bytes);
     let mut aliases = 0;
     for line in head.fields.iter() {
@@ -66,9 +61,32 @@ pub fn request(
             Some(hide) if line.name == Name::Cookie => {
                 cookie::request_field(line.value.of(bytes), hide, out);
             }
-            _ => field_line(line, bytes, out),
+            _ => edited_line(line, bytes, forward.edits, out),
         }
     }
+    own_lines(head, forward, out);
+    out.extend_from_slice(forward.added);
+    length(forward.length, out);
+    out.extend_from_slice(b"\r\n");
+    aliases
+}
+
+fn request_line(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method_span.of(bytes));
+    out.push(b' ');
+    out.extend_from_slice(forward.path);
+    if let Some(query) = forward.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(forward.host);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What this proxy says of a request, unless rules say something else.
+fn own_lines(head: &RequestHead, forward: &Forward<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
     if let Some(hops) = forward.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
         decimal(u64::from(hops), out);
@@ -80,13 +98,13 @@ pub fn request(
     } else {
         b"Via: 1.1 plimsoll\r\n"
     });
-    forwarded::write(forward.client, forward.host, forward.scheme, out);
+    forwarded::write(forward.client, forward.asked_host, forward.scheme, out);
     out.extend_from_slice(b"X-Request-ID: ");
     out.extend_from_slice(forward.request_id);
     out.extend_from_slice(b"\r\n");
-    length(forward.length, out);
-    out.extend_from_slice(b"\r\n");
-    aliases
+    if let Some(edits) = forward.edits {
+        edits.change_lines(start, out);
+    }
 }
 
 /// How a response is sent on.
@@ -101,6 +119,10 @@ pub struct Reply<'a> {
     pub date: &'a [u8],
     /// What says which server the client belongs to.
     pub mark: Option<Mark<'a>>,
+    /// What rules do to its fields.
+    pub edits: Option<&'a FieldEdits>,
+    /// Lines that rules add, whole.
+    pub added: &'a [u8],
 }
 
 /// Appends the head of a forwarded final response to `out`.
@@ -108,7 +130,7 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
     status_line(head, bytes, out);
     let keep_length = reply.length == Length::Empty && head.status != 204;
     let mut dated = false;
-    response_fields(&head.fields, bytes, out, |line, out| {
+    response_fields(&head.fields, bytes, reply.edits, out, |line, out| {
         dated |= line.name == Name::Date;
         match (reply.mark, line.name) {
             (_, Name::ContentLength) => keep_length,
@@ -122,11 +144,13 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
         cookie.write(out);
         out.extend_from_slice(b"Cache-Control: private\r\n");
     }
+    let dated = dated || reply.edits.is_some_and(|edits| edits.drops(b"date"));
     if !dated {
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(reply.date);
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(reply.added);
     if reply.length != Length::Empty {
         length(reply.length, out);
     }
@@ -141,7 +165,7 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
 /// Appends an interim (1xx) response to `out`.
 pub fn interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
     status_line(head, bytes, out);
-    response_fields(&head.fields, bytes, out, |line, _| {
+    response_fields(&head.fields, bytes, None, out, |line, _| {
         line.name != Name::ContentLength
     });
     out.extend_from_slice(b"\r\n");
@@ -175,6 +199,7 @@ fn status_line(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
 fn response_fields(
     fields: &Fields,
     bytes: &[u8],
+    edits: Option<&FieldEdits>,
     out: &mut Vec<u8>,
     mut keep: impl FnMut(&Field, &mut Vec<u8>) -> bool,
 ) {
@@ -189,8 +214,15 @@ fn response_fields(
             continue;
         }
         if keep(line, out) {
-            field_line(line, bytes, out);
+            edited_line(line, bytes, edits, out);
         }
+    }
+}
+
+fn edited_line(line: &Field, bytes: &[u8], edits: Option<&FieldEdits>, out: &mut Vec<u8>) {
+    let (name, value) = (line.name_span.of(bytes), line.value.of(bytes));
+    if !edits.is_some_and(|edits| edits.write(name, value, out)) {
+        field_line(line, bytes, out);
     }
 }
 
@@ -218,6 +250,7 @@ mod tests {
     use super::*;
     use crate::h1::parse::{self, HeadLimits};
     use crate::method::Method;
+    use crate::target::Target;
 
     fn forwarded_head(text: &str) -> String {
         let bytes = text.as_bytes();
@@ -226,6 +259,9 @@ mod tests {
         let sound = request::check(&head, bytes, &mut target).unwrap();
         let mut out = Vec::new();
         let forward = Forward {
+            path: target.path(bytes),
+            query: target.query.map(|query| query.of(bytes)),
+            asked_host: sound.authority.of(bytes),
             host: sound.authority.of(bytes),
             client: &AddressText::new("192.0.2.1".parse().unwrap()),
             scheme: "http",
@@ -233,8 +269,10 @@ mod tests {
             length: sound.framing.length(),
             max_forwards: None,
             hide: None,
+            edits: None,
+            added: b"",
         };
-        request(&head, bytes, &target, &forward, &mut out);
+        request(&head, bytes, &forward, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -276,6 +314,8 @@ mod tests {
             connection: Some("close"),
             date: b"D",
             mark: None,
+            edits: None,
+            added: b"",
         };
         response(&head, bytes, &reply, &mut out);
         assert_eq!(

@@ -11,7 +11,7 @@ use plimsoll_http::chunked::Decoded;
 use plimsoll_http::framing::{Framing, Length, Reuse};
 use plimsoll_http::h1::encode::{self, Reply};
 use plimsoll_http::h1::parse::{self, Attempts, BadHead, Parsed};
-use plimsoll_http::head::{RequestHead, ResponseHead, Version};
+use plimsoll_http::head::{ResponseHead, Version};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
@@ -19,12 +19,14 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 
+use crate::edits::Edits;
 use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
+use crate::seen::{Seen, Values};
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 32;
@@ -57,9 +59,12 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) client: &'a Socket,
     pub(crate) server: &'a Socket,
     pub(crate) timer: &'a Timer,
-    pub(crate) head: &'a RequestHead,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) out: &'a mut Vec<u8>,
+    /// Lines that rules add to its head.
+    pub(crate) added: &'a mut Vec<u8>,
+    /// The request as rules see it.
+    pub(crate) seen: Seen<'a>,
     pub(crate) facts: &'a mut Facts<'x>,
     pub(crate) patience: Duration,
     pub(crate) terms: &'a Terms<'a>,
@@ -141,7 +146,7 @@ impl<'a> Answer<'a, '_> {
     /// The framing of the answer, and what of its body came with the head.
     fn framing(&self, buffer: &mut Buffer) -> Result<(Framing, Decoded), Failure> {
         let bad = |detail| Failure::upstream(Reason::HttpProtocolError, detail, Sent::Answered);
-        let framing = Framing::of_response(self.response, buffer.filled(), self.head.method);
+        let framing = Framing::of_response(self.response, buffer.filled(), self.seen.head.method);
         let mut framing = framing.map_err(|_| bad("ambiguous length"))?;
         let body = buffer
             .filled_mut()
@@ -156,17 +161,29 @@ impl<'a> Answer<'a, '_> {
     /// Writes the head for the client.
     fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
         let date = self.plane.http_date(self.facts.at);
-        let connection = match (persists, self.head.version) {
+        let connection = match (persists, self.seen.head.version) {
             (false, _) => Some("close"),
             (true, Version::Http10) => Some("keep-alive"),
             (true, Version::Http11) => None,
         };
+        let edits = self.facts.response_edits();
+        self.added.clear();
+        if let Some(edits) = edits {
+            let values = Values {
+                seen: self.seen,
+                facts: self.facts,
+                answer: Some((self.response, bytes)),
+            };
+            edits.write(&values, self.added);
+        }
         self.out.clear();
         let reply = Reply {
             length,
             connection,
             date: &date,
             mark: self.terms.bond.and_then(|bond| bond.mark),
+            edits: edits.and_then(Edits::fields),
+            added: self.added,
         };
         encode::response(self.response, bytes, &reply, self.out);
     }
@@ -227,7 +244,7 @@ impl<'a> Answer<'a, '_> {
                     Sent::Answered,
                 ));
             }
-            if self.head.version == Version::Http11 {
+            if self.seen.head.version == Version::Http11 {
                 self.out.clear();
                 encode::interim(self.response, buffer.filled(), self.out);
                 let writer = self.writer(Then::Open);
@@ -303,7 +320,7 @@ impl<'a> Answer<'a, '_> {
 
     /// How the client finds the end of the answer.
     fn client_length(&self, length: Length) -> (Length, Coding) {
-        match (length, self.head.version) {
+        match (length, self.seen.head.version) {
             (Length::Empty | Length::Exactly(_), _) => (length, Coding::Plain),
             (Length::Chunked | Length::UntilClose, Version::Http11) => {
                 (Length::Chunked, Coding::Chunked)

@@ -7,19 +7,22 @@ use std::time::{Duration, Instant};
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::chunked::Decoded;
-use plimsoll_http::forwarded::{AddressText, REQUEST_ID_BYTES, request_id};
+use plimsoll_http::forwarded::{REQUEST_ID_BYTES, request_id};
 use plimsoll_http::framing::{Framing, Reuse};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
+use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::Target;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
+use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::pace::Pace;
 use crate::plane::Plane;
+use crate::seen::{Origin, Seen, Values};
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
 #[derive(Debug, Default)]
@@ -27,6 +30,14 @@ pub(crate) struct Scratch {
     pub(crate) head: RequestHead,
     pub(crate) target: Target,
     pub(crate) response: ResponseHead,
+    /// The target that a server receives, where rules have changed it.
+    pub(crate) rewritten: Rewritten,
+    /// Lines that rules add to a head.
+    pub(crate) added: Vec<u8>,
+    /// Lines of an answer of our own beside those that each has.
+    pub(crate) fields: Vec<u8>,
+    /// A text that was filled in.
+    pub(crate) text: Vec<u8>,
     /// What is sent to the server.
     pub(crate) request_out: Vec<u8>,
     /// What is sent to the client.
@@ -76,7 +87,13 @@ pub(crate) struct Facts<'a> {
     pub(crate) ended: Option<Instant>,
 }
 
-impl Facts<'_> {
+impl<'a> Facts<'a> {
+    /// What rules do to the fields of the answer.
+    pub(crate) fn response_edits(&self) -> Option<&'a Edits> {
+        let of_site = || self.site.map(|site| &site.response);
+        self.route.map(|route| &route.response).or_else(of_site)
+    }
+
     fn new(plane: &Plane, started: Instant) -> Self {
         let at = plane.unix_time(started);
         let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
@@ -120,8 +137,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) listener: &'a Listener,
     pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
-    pub(crate) peer: SocketAddr,
-    pub(crate) peer_text: AddressText,
+    pub(crate) origin: Origin,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
     pub(crate) inbound: &'a mut Buffer,
@@ -133,6 +149,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) behind: Option<Buffer>,
     /// The authority that rules.
     pub(crate) authority: Span,
+    /// Whether rules have changed the target that a server receives.
+    pub(crate) is_rewritten: bool,
     /// When the client stops waiting, as far as it said so.
     pub(crate) deadline: Option<Instant>,
     pub(crate) facts: Facts<'a>,
@@ -160,19 +178,20 @@ impl<'a> Exchange<'a> {
         started: Instant,
     ) -> Self {
         scratch.target.clear();
+        scratch.fields.clear();
         Self {
             plane,
             listener,
             client,
             timer,
-            peer,
-            peer_text: AddressText::new(peer.ip()),
+            origin: Origin::new(peer, listener.address.port()),
             scratch,
             inbound,
             framing: None,
             first: Decoded::default(),
             behind: None,
             authority: Span::default(),
+            is_rewritten: false,
             deadline: None,
             facts: Facts::new(plane, started),
             held: Vec::new(),
@@ -184,6 +203,21 @@ impl<'a> Exchange<'a> {
     /// The bytes of the head, and what follows them.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.inbound.filled()
+    }
+
+    /// What rules see of the request.
+    pub(crate) fn seen(&self) -> Seen<'_> {
+        let head = (&self.scratch.head, &self.scratch.target, self.authority);
+        Seen::new(head, self.bytes(), &self.origin)
+    }
+
+    /// What variables stand for, before there is an answer.
+    pub(crate) fn values(&self) -> Values<'_> {
+        Values {
+            seen: self.seen(),
+            facts: &self.facts,
+            answer: None,
+        }
     }
 
     /// Leaves only what belongs to the next request in `inbound`. The head is gone then.

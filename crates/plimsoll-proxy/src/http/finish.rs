@@ -52,8 +52,8 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
     let record = Record {
         at: facts.at,
         id: &facts.id,
-        client: exchange.peer_text.as_bytes(),
-        client_port: exchange.peer.port(),
+        client: exchange.origin.client_text.as_bytes(),
+        client_port: exchange.origin.client_port,
         site,
         route: facts.route.map_or("", |route| &route.place),
         method: if facts.has_head {
@@ -61,7 +61,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
         } else {
             &[]
         },
-        scheme: "http",
+        scheme: exchange.origin.scheme,
         host: if exchange.authority.is_empty() {
             field(Name::Host)
         } else {

@@ -16,7 +16,7 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
     let (head, target) = (&exchange.scratch.head, &exchange.scratch.target);
     let query = || target.query.map(|query| query.of(bytes));
     match key {
-        HashKey::ClientIp => match exchange.peer.ip().to_canonical() {
+        HashKey::ClientIp => match exchange.origin.client.to_canonical() {
             IpAddr::V4(v4) => of(&v4.octets()),
             IpAddr::V6(v6) => of(&v6.octets()),
         },

@@ -25,37 +25,32 @@ pub(crate) struct Above<'a> {
     retry_after: Duration,
 }
 
-/// Counts the request against `rules`.
-pub(crate) fn count<'a>(
-    exchange: &mut Exchange<'a>,
-    rules: &'a [Limiter],
-) -> Result<(), Above<'a>> {
-    for rule in rules {
-        let key = match &rule.by {
-            LimitBy::All => rule.seed,
-            LimitBy::Request => exchange.plane.worker.random(),
-            // A client has a whole network of IPv6 addresses, and counts as one.
-            LimitBy::Key(HashKey::ClientIp) => key_of_ip(exchange.peer.ip(), rule.seed),
-            LimitBy::Key(by) => key::hash_of(exchange, by, rule.seed),
-        };
-        let above = |retry_after| Above { rule, retry_after };
-        match &rule.table {
-            LimitTable::Rate(table) => {
-                let now = exchange.plane.since_start(exchange.facts.started);
-                if let Verdict::Limited { retry_after } = table.check(key, now) {
-                    return Err(above(retry_after));
-                }
+/// Counts the request against a limit.
+pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rule: &'a Limiter) -> Result<(), Above<'a>> {
+    let key = match &rule.by {
+        LimitBy::All => rule.seed,
+        LimitBy::Request => exchange.plane.worker.random(),
+        // A client has a whole network of IPv6 addresses, and counts as one.
+        LimitBy::Key(HashKey::ClientIp) => key_of_ip(exchange.origin.client, rule.seed),
+        LimitBy::Key(by) => key::hash_of(exchange, by, rule.seed),
+    };
+    let above = |retry_after| Above { rule, retry_after };
+    match &rule.table {
+        LimitTable::Rate(table) => {
+            let now = exchange.plane.since_start(exchange.facts.started);
+            if let Verdict::Limited { retry_after } = table.check(key, now) {
+                return Err(above(retry_after));
             }
-            LimitTable::Concurrent(table) => {
-                let hold = table
-                    .acquire(key)
-                    .ok_or_else(|| above(Duration::from_secs(1)))?;
-                exchange.held.push(hold);
-            }
-            LimitTable::Bytes(table, way) => {
-                let way = *way;
-                exchange.paces.push(Pace { table, key, way });
-            }
+        }
+        LimitTable::Concurrent(table) => {
+            let hold = table
+                .acquire(key)
+                .ok_or_else(|| above(Duration::from_secs(1)))?;
+            exchange.held.push(hold);
+        }
+        LimitTable::Bytes(table, way) => {
+            let way = *way;
+            exchange.paces.push(Pace { table, key, way });
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ pub(crate) struct Answer<'a> {
     /// What to say to people; never bytes of the client's.
     pub(crate) detail: &'static str,
     /// The body; nothing means the page for the status.
-    pub(crate) body: Option<&'a str>,
+    pub(crate) body: Option<&'a [u8]>,
     /// After how many seconds to come back.
     pub(crate) retry_after: Option<u64>,
     /// The limit that the request is above.
@@ -93,7 +93,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     let page = &mut exchange.scratch.request_out;
     page.clear();
     match answer.body {
-        Some(body) => page.extend_from_slice(body.as_bytes()),
+        Some(body) => page.extend_from_slice(body),
         None => errors::page(
             media,
             answer.status,
@@ -108,7 +108,9 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     encode::decimal(u64::from(answer.status), out);
     out.push(b' ');
     out.extend_from_slice(errors::phrase(answer.status).as_bytes());
-    out.extend_from_slice(b"\r\nServer: plimsoll\r\nDate: ");
+    out.extend_from_slice(b"\r\n");
+    let fields = out.len();
+    out.extend_from_slice(b"Server: plimsoll\r\nDate: ");
     out.extend_from_slice(&date);
     if !matches!(answer.status, 204 | 304) {
         out.extend_from_slice(b"\r\nContent-Type: ");
@@ -116,6 +118,49 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         out.extend_from_slice(b"\r\nContent-Length: ");
         encode::decimal(page.len() as u64, out);
     }
+    advice(answer, out);
+    if answer.reason != Reason::ProxyInternalResponse {
+        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");
+        out.extend_from_slice(answer.reason.token().as_bytes());
+    }
+    out.extend_from_slice(b"\r\nX-Request-ID: ");
+    out.extend_from_slice(&exchange.facts.id);
+    match (reuse, head.version) {
+        (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
+        (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
+        (Reuse::Keep, Version::Http11) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&exchange.scratch.fields);
+    exchange.edit_answer(fields);
+    let out = &mut exchange.scratch.response_out;
+    let page = &exchange.scratch.request_out;
+    out.extend_from_slice(b"\r\n");
+    let bodiless = (has_head && exchange.scratch.head.method == Method::Head)
+        || matches!(answer.status, 204 | 304);
+    if !bodiless {
+        out.extend_from_slice(page);
+        exchange.facts.response_bytes.set(page.len() as u64);
+    }
+}
+
+impl Exchange<'_> {
+    /// Does to the fields of our own answer, which stand in its head from `start` on, what rules say.
+    fn edit_answer(&mut self, start: usize) {
+        let Some(edits) = self.facts.response_edits() else {
+            return;
+        };
+        let mut out = std::mem::take(&mut self.scratch.response_out);
+        if let Some(fields) = edits.fields() {
+            fields.change_lines(start, &mut out);
+        }
+        edits.write(&self.values(), &mut out);
+        self.scratch.response_out = out;
+    }
+}
+
+/// What the client may do better, and when.
+fn advice(answer: &Answer<'_>, out: &mut Vec<u8>) {
     if answer.status == 405 {
         out.extend_from_slice(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
@@ -129,22 +174,5 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
             out.extend_from_slice(b"\r\nRateLimit: \"limit\";r=0;t=");
             encode::decimal(seconds, out);
         }
-    }
-    if answer.reason != Reason::ProxyInternalResponse {
-        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");
-        out.extend_from_slice(answer.reason.token().as_bytes());
-    }
-    out.extend_from_slice(b"\r\nX-Request-ID: ");
-    out.extend_from_slice(&exchange.facts.id);
-    match (reuse, head.version) {
-        (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
-        (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
-        (Reuse::Keep, Version::Http11) => {}
-    }
-    out.extend_from_slice(b"\r\n\r\n");
-    let bodiless = (has_head && head.method == Method::Head) || matches!(answer.status, 204 | 304);
-    if !bodiless {
-        out.extend_from_slice(page);
-        exchange.facts.response_bytes.set(page.len() as u64);
     }
 }

@@ -9,12 +9,13 @@ use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use plimsoll_config::model::Way;
-use plimsoll_http::framing::Reuse;
+use plimsoll_http::framing::{Framing, Length, Reuse};
 use plimsoll_http::h1::encode::{self, Forward};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request;
 use plimsoll_net::stream::Then;
 
+use crate::edits::Edits;
 use crate::generation::Server;
 use crate::http::acquire::Upstream;
 use crate::http::answer::{Answer, Keep};
@@ -23,6 +24,7 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload};
+use crate::seen::Seen;
 
 /// Passes the answer on that comes on `upstream` to what was sent there at `sent`, and what is
 /// left of the request.
@@ -37,6 +39,9 @@ pub(crate) async fn receive(
 ) -> Result<(Ending, Keep), Failure> {
     let Exchange {
         plane,
+        inbound,
+        origin,
+        authority,
         client,
         timer,
         scratch,
@@ -50,12 +55,14 @@ pub(crate) async fn receive(
     let Some(request) = framing.as_mut() else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
+    let request_head = (&scratch.head, &scratch.target, *authority);
+    let seen = Seen::new(request_head, inbound.filled(), origin);
     let (site, toll) = (facts.site, |way| Toll { plane, paces, way });
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(first.data as u64);
     let persists = request.peer_allows() == Reuse::Keep;
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
-    let progress = Cell::new(Progress::at_first(rest.is_some()));
+    let progress = &Cell::new(Progress::at_first(rest.is_some()));
     let outcome = {
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
@@ -72,16 +79,17 @@ pub(crate) async fn receive(
             toll: toll(Way::Up),
         });
         let mut flow = pin!(flow.map(Flow::run));
-        let flow = flow.as_mut().as_pin_mut();
-        let flow = flow.map(|flow| flow as Pin<&mut dyn Future<Output = _>>);
+        let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
+        let flow = flow.as_mut().as_pin_mut().map(as_dyn);
         let answer = Answer {
             plane,
             client,
             server: &upstream.socket,
             timer,
-            head: &scratch.head,
             response: &mut scratch.response,
             out: &mut scratch.response_out,
+            added: &mut scratch.added,
+            seen,
             facts,
             patience,
             terms,
@@ -89,21 +97,23 @@ pub(crate) async fn receive(
             sent,
             toll: toll(Way::Down),
         };
-        let progress = &progress;
         answer.pass_on(&mut Upload { flow, progress }).await
     };
     facts.request_bytes.set(uploaded.get());
     let (ending, keep) = outcome?;
     *behind = rest;
-    if request.is_complete() {
-        return Ok((ending, keep));
-    }
-    // The client was told that this is the last answer; what it still sends is not looked at.
-    let ending = match ending {
+    Ok(match request.is_complete() {
+        true => (ending, keep),
+        false => (cut_short(ending), Keep::No),
+    })
+}
+
+/// The client was told that this is the last answer; what it still sends is not looked at.
+fn cut_short(ending: Ending) -> Ending {
+    match ending {
         Ending::Keep | Ending::Close => Ending::Linger,
         cut => cut,
-    };
-    Ok((ending, Keep::No))
+    }
 }
 
 /// Writes the head on `upstream`, and what came of the body with it.
@@ -113,31 +123,11 @@ pub(crate) async fn send(
     upstream: &Upstream,
     terms: &Terms<'_>,
 ) -> Result<(), Failure> {
-    let bytes = exchange.inbound.filled();
-    let scratch = &mut *exchange.scratch;
+    encode_head(exchange, server, terms);
+    let (bytes, scratch) = (exchange.inbound.filled(), &mut *exchange.scratch);
     let Some(framing) = &exchange.framing else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
-    let host = exchange.authority.of(bytes);
-    let forward = Forward {
-        // Only HTTP/1.0 comes without a host, and HTTP/1.1 must not go without one.
-        host: if host.is_empty() {
-            server.name.as_bytes()
-        } else {
-            host
-        },
-        client: &exchange.peer_text,
-        scheme: "http",
-        request_id: &exchange.facts.id,
-        length: framing.length(),
-        max_forwards: request::max_forwards(&scratch.head, bytes)
-            .map(|hops| hops.saturating_sub(1)),
-        hide: terms.bond.and_then(|bond| bond.sticky.hide()),
-    };
-    let out = &mut scratch.request_out;
-    out.clear();
-    let aliases = encode::request(&scratch.head, bytes, &scratch.target, &forward, out);
-    exchange.facts.aliases_dropped = aliases;
     let data = bytes
         .get(scratch.head.len..scratch.head.len + exchange.first.data)
         .unwrap_or_default();
@@ -154,7 +144,12 @@ pub(crate) async fn send(
         then: Then::Open,
     };
     let written = writer
-        .write_message(out, data, framing, Coding::of(framing.length()))
+        .write_message(
+            &mut scratch.request_out,
+            data,
+            framing,
+            Coding::of(framing.length()),
+        )
         .await;
     written.map_err(|fault| match fault {
         Fault::SinkLate => Failure::upstream(Reason::ConnectionWriteTimeout, "", Sent::Unanswered),
@@ -163,4 +158,56 @@ pub(crate) async fn send(
         }
         _ => Failure::upstream(Reason::ConnectionTerminated, "", Sent::Unanswered),
     })
+}
+
+/// Writes the head of the request as the server receives it.
+fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) {
+    let (mut added, mut text) = (
+        std::mem::take(&mut exchange.scratch.added),
+        std::mem::take(&mut exchange.scratch.text),
+    );
+    let edits = exchange.facts.route.map(|route| &route.request);
+    added.clear();
+    text.clear();
+    if let Some(edits) = edits {
+        edits.write(&exchange.values(), &mut added);
+        edits.write_host(&exchange.values(), &mut text);
+    }
+    let bytes = exchange.inbound.filled();
+    let scratch = &mut *exchange.scratch;
+    let asked_host = exchange.authority.of(bytes);
+    // Only HTTP/1.0 comes without a host, and HTTP/1.1 must not go without one.
+    let host = [&*text, asked_host]
+        .into_iter()
+        .find(|host| !host.is_empty());
+    let (path, query) = match exchange.is_rewritten {
+        true => (scratch.rewritten.path(), scratch.rewritten.query()),
+        false => {
+            let query = scratch.target.query.map(|query| query.of(bytes));
+            (scratch.target.path(bytes), query)
+        }
+    };
+    let forward = Forward {
+        path,
+        query,
+        host: host.unwrap_or(server.name.as_bytes()),
+        asked_host,
+        client: &exchange.origin.client_text,
+        scheme: exchange.origin.scheme,
+        request_id: &exchange.facts.id,
+        length: exchange
+            .framing
+            .as_ref()
+            .map_or(Length::Empty, Framing::length),
+        max_forwards: request::max_forwards(&scratch.head, bytes)
+            .map(|hops| hops.saturating_sub(1)),
+        hide: terms.bond.and_then(|bond| bond.sticky.hide()),
+        edits: edits.and_then(Edits::fields),
+        added: &added,
+    };
+    let out = &mut scratch.request_out;
+    out.clear();
+    let aliases = encode::request(&scratch.head, bytes, &forward, out);
+    (scratch.added, scratch.text) = (added, text);
+    exchange.facts.aliases_dropped = aliases;
 }

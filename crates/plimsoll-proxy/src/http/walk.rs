@@ -5,13 +5,15 @@ use plimsoll_http::host::Authority;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
-use crate::condition::Seen;
 use crate::generation::{Action, Route, Site};
 use crate::http::attempt;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::finish::finish;
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, respond};
+use crate::http::{key, rewrite};
+use crate::steps::Step;
+use crate::template::Template;
 
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
@@ -19,25 +21,16 @@ pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
         Err(Stop::Answer(answer)) => respond(exchange, answer).await,
         Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
         Ok(action) => match action {
-            Action::Proxy(pool) => match exchange.plane.generation.pools.get(*pool) {
-                Some(pool) => attempt::with_retries(exchange, pool).await,
-                None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
-            },
-            Action::Respond { status, body } => {
-                let reason = Reason::ProxyInternalResponse;
-                respond(
-                    exchange,
-                    Answer {
-                        status: *status,
-                        reason,
-                        detail: "",
-                        body: Some(body),
-                        retry_after: None,
-                        policy: None,
-                    },
-                )
-                .await
+            Action::Proxy(pool) => proxy(exchange, Some(*pool)).await,
+            Action::Split(split) => {
+                let point = match &split.sticky {
+                    Some(key) => key::hash_of(exchange, key, 0),
+                    None => exchange.plane.worker.random(),
+                };
+                proxy(exchange, split.pool(point)).await
             }
+            Action::Respond { status, body } => respond_text(exchange, *status, body).await,
+            Action::Redirect { status, to } => redirect(exchange, *status, to).await,
         },
     };
     finish(exchange);
@@ -87,10 +80,62 @@ fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
     }
     take_seats(exchange)?;
     if let Some(site) = exchange.facts.site {
-        limit::count(exchange, &site.rules)?;
+        carry_out(exchange, &site.steps)?;
     }
-    limit::count(exchange, &route.rules)?;
+    carry_out(exchange, &route.steps)?;
     Ok(&route.action)
+}
+
+/// Does what the site or the route says, in written order.
+fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result<(), Stop<'a>> {
+    for step in steps {
+        match step {
+            Step::Limit(limiter) => limit::count(exchange, limiter)?,
+            Step::Target(change) => rewrite::change(exchange, change)?,
+        }
+    }
+    Ok(())
+}
+
+/// Has a server of the pool with this number answer.
+async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
+    match pool.and_then(|pool| exchange.plane.generation.pools.get(pool)) {
+        Some(pool) => attempt::with_retries(exchange, pool).await,
+        None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
+    }
+}
+
+/// Answers with a text.
+async fn respond_text(exchange: &mut Exchange<'_>, status: u16, body: &Template) -> Ending {
+    let mut text = std::mem::take(&mut exchange.scratch.text);
+    text.clear();
+    body.write(&exchange.values(), &mut text);
+    let answer = Answer {
+        status,
+        body: Some(&text),
+        ..Answer::to(Reason::ProxyInternalResponse, "")
+    };
+    let ending = respond(exchange, answer).await;
+    exchange.scratch.text = text;
+    ending
+}
+
+/// Sends the client elsewhere.
+async fn redirect(exchange: &mut Exchange<'_>, status: u16, to: &Template) -> Ending {
+    let mut text = std::mem::take(&mut exchange.scratch.text);
+    text.clear();
+    to.write(&exchange.values(), &mut text);
+    let fields = &mut exchange.scratch.fields;
+    fields.extend_from_slice(b"Location: ");
+    rewrite::location(&text, fields);
+    fields.extend_from_slice(b"\r\n");
+    exchange.scratch.text = text;
+    let answer = Answer {
+        status,
+        body: Some(b""),
+        ..Answer::to(Reason::ProxyInternalResponse, "")
+    };
+    respond(exchange, answer).await
 }
 
 /// Counts the request among those under way, where there may be only so many.
@@ -152,16 +197,7 @@ fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'sta
             ..Answer::to(Reason::ProxyInternalResponse, "")
         });
     }
-    let (bytes, target) = (exchange.inbound.filled(), &exchange.scratch.target);
-    let seen = Seen {
-        head: &exchange.scratch.head,
-        bytes,
-        path: target.path(bytes),
-        query: target.query.map(|query| query.of(bytes)),
-        client: exchange.peer.ip(),
-        port: exchange.listener.address.port(),
-    };
-    let route = site.route(&seen);
+    let route = site.route(&exchange.seen());
     let route =
         route.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no route for this path"))?;
     exchange.facts.route = Some(route);
