@@ -102,17 +102,16 @@ pub(crate) async fn receive(
     facts.request_bytes.set(uploaded.get());
     let (ending, keep) = outcome?;
     *behind = rest;
-    Ok(match request.is_complete() {
-        true => (ending, keep),
-        false => (cut_short(ending), Keep::No),
-    })
+    Ok(end(request, ending, keep))
 }
 
-/// The client was told that this is the last answer; what it still sends is not looked at.
-fn cut_short(ending: Ending) -> Ending {
+/// Where the request was not read to its end, the client was told that this is the last answer; what
+/// it still sends is not looked at.
+fn end(request: &Framing, ending: Ending, keep: Keep) -> (Ending, Keep) {
     match ending {
-        Ending::Keep | Ending::Close => Ending::Linger,
-        cut => cut,
+        _ if request.is_complete() => (ending, keep),
+        Ending::Keep | Ending::Close => (Ending::Linger, Keep::No),
+        cut => (cut, Keep::No),
     }
 }
 
