@@ -115,3 +115,107 @@ fn all_conditions_of_a_route_must_hold_and_the_first_route_wins() {
     assert_eq!(taken(&plimsoll, "/a", ""), "3");
     assert_eq!(taken(&plimsoll, "/b?y=2", "X: 1\r\n"), "none");
 }
+
+#[test]
+fn hosts_are_matched_by_name_pattern_and_expression() {
+    let text = "admin off\n\
+        site a.example { listen 127.0.0.1:{port} ; route { respond 200 exact } }\n\
+        site *.example { listen 127.0.0.1:{port} ; route { respond 200 wildcard } }\n\
+        site `~^api[0-9]+[.]` `~other` { listen 127.0.0.1:{port} ; route host=api1.x,*.y { respond 200 listed } ; \
+        route host~2 { respond 200 two } ; route { respond 200 expression } }\n\
+        site * { listen 127.0.0.1:{port} ; route { respond 200 any } }\n";
+    let plimsoll = Start::run(text).start();
+    let mut client = Raw::connect(plimsoll.address());
+    for (host, site) in [
+        ("A.Example:8080", "exact"),
+        ("b.example", "wildcard"),
+        ("api1.example", "wildcard"),
+        ("API1.x", "listed"),
+        ("api2.x", "two"),
+        ("api3.a.Y", "listed"),
+        ("api33.test", "expression"),
+        ("another.test", "expression"),
+        ("api.test", "any"),
+    ] {
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .unwrap();
+        assert_eq!(client.response("GET").text(), site, "{host}");
+    }
+}
+
+#[test]
+fn patterns_of_paths_stay_within_their_segments() {
+    let plimsoll = routes(&["/users/*/photo.*", "/a/**/z", "/img*/*", "/x*y"]);
+    for (target, route) in [
+        ("/users/1/photo.jpg", "0"),
+        ("/users//1/./photo.", "0"),
+        ("/users/1/2/photo.jpg", "none"),
+        ("/users/1/photo.jpg/x", "none"),
+        ("/a/b/c/z", "1"),
+        ("/a//z", "none"),
+        ("/imgs/a/b", "2"),
+        ("/img", "2"),
+        ("/im", "none"),
+        ("/xy", "3"),
+        ("/x/y", "none"),
+        ("/x%0Ay", "3"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, ""), route, "{target}");
+    }
+}
+
+#[test]
+fn named_matches_are_or_of_and() {
+    let text = "admin off\n\
+        match staff header:x-staff=yes not:is:robots\n\
+        match staff cookie:sso method=GET\n\
+        match robots header:user-agent~bot\n\
+        site * { listen 127.0.0.1:{port}\n\
+        route is:staff /ignored { respond 500 }\n}\n";
+    let mut wrong = Start::run(text).spawn();
+    let status = wrong.wait_exit(std::time::Duration::from_secs(10));
+    assert_eq!(status.code(), Some(78));
+    let text = text.replace(
+        "is:staff /ignored { respond 500 }",
+        "is:staff { respond 200 staff }\nroute not:is:robots { respond 200 people }\nroute { respond 200 robots }",
+    );
+    let plimsoll = Start::run(&text).start();
+    for (fields, route) in [
+        ("X-Staff: yes\r\n", "staff"),
+        ("X-Staff: yes\r\nUser-Agent: a bot\r\n", "robots"),
+        ("Cookie: sso=1\r\nUser-Agent: a bot\r\n", "staff"),
+        ("X-Staff: no\r\n", "people"),
+        ("", "people"),
+    ] {
+        assert_eq!(taken(&plimsoll, "/", fields), route, "{fields}");
+    }
+}
+
+#[test]
+fn grpc_calls_and_times_are_told_apart() {
+    let plimsoll = routes(&[
+        "grpc=app.v1.Users/Get,app.v1.Groups",
+        "/never time=1999-01-01",
+        "/always time=00:00-24:00,2000-01-01 time=mon-sun",
+        "/night time=23:59-00:00 time=00:00-23:59",
+    ]);
+    let grpc = "Content-Type: application/grpc+proto\r\n";
+    for (target, fields, route) in [
+        ("/app.v1.Users/Get", grpc, "0"),
+        ("/app.v1.Users/List", grpc, "none"),
+        ("/app.v1.Groups/List", grpc, "0"),
+        ("/app.v1.Groups", grpc, "none"),
+        ("/app.v1.Groups/List", "", "none"),
+        (
+            "/app.v1.Groups/List",
+            "Content-Type: application/grpc-web\r\n",
+            "none",
+        ),
+        ("/never", "", "none"),
+        ("/always", "", "2"),
+        ("/night", "", "none"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, fields), route, "{target} {fields}");
+    }
+}

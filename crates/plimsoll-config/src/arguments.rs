@@ -312,6 +312,10 @@ impl Reader<'_> {
 
     /// A host that a site answers for.
     pub(crate) fn host(&mut self, value: Value<'_>) -> Option<Host> {
+        if let Some(text) = value.text.strip_prefix('~') {
+            let expression = self.expression(Value { text, ..value })?;
+            return Some(Host::Expression(expression));
+        }
         let text = value
             .text
             .strip_suffix('.')
@@ -331,7 +335,9 @@ impl Reader<'_> {
                 text if text.contains("://") => "leave the scheme out",
                 text if text.contains('/') => "leave the path out: that is what `route` is for",
                 text if text.contains(':') => "leave the port out: that is what `listen` is for",
-                _ => "write it like `example.com`, `*.example.com` or `*`",
+                _ => {
+                    "write it like `example.com`, `*.example.com`, `*`, or an expression `~^www[0-9]`"
+                }
             };
             self.problem(problem.help(help));
         }
@@ -344,17 +350,15 @@ impl Reader<'_> {
         if text == "*" {
             return Some(PathPattern::Any);
         }
-        let (path, is_prefix) = match text.strip_suffix('*') {
-            Some(path) => (path, true),
-            None => (text, false),
-        };
+        let prefix = text
+            .strip_suffix('*')
+            .filter(|path| path.ends_with('/') && !path.contains('*'));
+        let path = prefix.unwrap_or(text);
+        let is_prefix = prefix.is_some();
         let problem = |message: String| Diagnostic::new(&codes::PATH, value.span, message);
         let problem = if !text.starts_with('/') {
             problem(format!("`{text}` is not a path"))
                 .help(format!("a path begins with a slash: `/{text}`"))
-        } else if path.contains('*') || (is_prefix && !path.ends_with('/')) {
-            let help = "a `*` stands only at the end, behind a slash: `/static/*`";
-            problem(format!("`{text}` has a `*` where none can be")).help(help)
         } else if path.contains(['?', '#']) {
             problem(format!("`{text}` is more than a path"))
                 .help("a route takes paths; leave out what follows `?` or `#`")
@@ -362,10 +366,10 @@ impl Reader<'_> {
             match canonical(path) {
                 Some(canonical) if canonical == path => {
                     let path = path.into();
-                    return Some(if is_prefix {
-                        PathPattern::Prefix(path)
-                    } else {
-                        PathPattern::Exact(path)
+                    return Some(match is_prefix {
+                        true => PathPattern::Prefix(path),
+                        false if text.contains('*') => PathPattern::Glob(path),
+                        false => PathPattern::Exact(path),
                     });
                 }
                 Some(canonical) => {

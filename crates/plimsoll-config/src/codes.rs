@@ -274,6 +274,19 @@ TOO_MANY = "E0319":
 is missing near the top makes everything after it stand in the wrong block. Mend the first few and run the
 check again.
 ";
+MATCH_UNKNOWN = "E0320":
+"A condition `is:NAME` refers to a `match` that is not written. Matches stand at the top level, before or
+after what refers to them. Spelling counts; the message names the nearest one:
+
+    match staff client=10.0.0.0/8
+    site example.com {
+        route /admin/* is:staff { proxy app }
+    }
+";
+MATCH_CYCLE = "E0321":
+"A match refers to itself, directly or through others, so that nothing could ever tell whether it holds.
+Take the condition `is:NAME` out that closes the circle.
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
@@ -310,6 +323,10 @@ NO_ROUTE = "W0606":
 TOO_MANY_WARNINGS = "W0607":
 "There were so many warnings that only the first hundred problems are shown. The configuration can be used. A
 generated file often repeats one mistake: mend it where the file is made and run the check again.
+";
+MATCH_UNUSED = "W0608":
+"No condition refers to this match. It changes nothing; often the name in `is:NAME` is misspelt, or the route
+that used it has gone. Use it or remove it.
 ";
 }
 

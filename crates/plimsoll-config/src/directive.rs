@@ -1,8 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    check, header, limit, max_requests, overload, policy, pool, priority, resolver, rewrite, root,
-    route, settings, site, sticky,
+    buffer, check, header, limit, max_requests, named_match, overload, policy, pool, priority,
+    resolver, rewrite, root, route, settings, site, sticky,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -58,10 +58,12 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     max_requests::ROWS,
     overload::ROWS,
     resolver::ROWS,
+    named_match::ROWS,
     site::ROWS,
     route::ROWS,
     rewrite::ROWS,
     header::ROWS,
+    buffer::ROWS,
     limit::ROWS,
     priority::ROWS,
     pool::ROWS,
@@ -104,7 +106,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "internal",
     "jwt",
     "maintenance",
-    "match",
     "memory",
     "mirror",
     "mode",
@@ -127,7 +128,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "vrrp",
     "websocket",
     "acme",
-    "buffer",
     "api-key",
     "default",
 ];

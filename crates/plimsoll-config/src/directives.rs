@@ -1,10 +1,12 @@
 //! The rows of the table, by block.
 
+pub(crate) mod buffer;
 pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod header;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
+pub(crate) mod named_match;
 pub(crate) mod overload;
 pub(crate) mod policy;
 pub(crate) mod pool;

@@ -81,6 +81,7 @@ pub(crate) struct RouteDraft {
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) conditions: Vec<Condition>,
+    pub(crate) buffer: Option<(u32, Span)>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,
     pub(crate) steps: Vec<Step>,
@@ -106,6 +107,16 @@ pub(crate) enum ActionDraft {
         shares: Vec<(u32, Word)>,
         sticky: Option<HashKey>,
     },
+}
+
+impl ActionDraft {
+    /// The text in it that is filled in for each request.
+    pub(crate) fn templates(&self) -> Option<&Template> {
+        match self {
+            Self::Respond { body: text, .. } | Self::Redirect { to: text, .. } => Some(text),
+            Self::Proxy(_) | Self::Split { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -293,7 +293,7 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
     JsonRoute {
         path: match &route.path {
             PathPattern::Any => None,
-            PathPattern::Exact(path) => Some(path.to_string()),
+            PathPattern::Exact(path) | PathPattern::Glob(path) => Some(path.to_string()),
             PathPattern::Prefix(path) => Some(format!("{path}*")),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),

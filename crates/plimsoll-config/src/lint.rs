@@ -16,7 +16,8 @@ pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
     let mut any: Option<Span> = None;
     for route in &site.routes {
         let (node, above) = match &route.path {
-            PathPattern::Any => (0, None),
+            // What a pattern takes is not compared with what others take.
+            PathPattern::Any | PathPattern::Glob(_) => (0, None),
             PathPattern::Exact(path) | PathPattern::Prefix(path) => paths.walk(path),
         };
         let same = match &route.path {
@@ -37,6 +38,7 @@ pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
         }
         match &route.path {
             PathPattern::Any => any = any.or(Some(route.span)),
+            PathPattern::Glob(_) => {}
             PathPattern::Exact(_) => drop(paths.exact.entry(node).or_insert(route.span)),
             PathPattern::Prefix(_) => drop(paths.below.entry(node).or_insert(route.span)),
         }

@@ -3,10 +3,12 @@
 //! Nothing here is a string that still has to be parsed, and nothing is optional where a default
 //! exists. Names point at pools by index, so a reference that does not resolve cannot be expressed.
 
+mod condition;
 mod pool;
 mod step;
 mod template;
 
+pub use condition::{Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan};
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
     Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, Sticky, StickyBy,
@@ -21,7 +23,6 @@ pub use step::{Change, CookieEdit, HeaderEdit, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A whole configuration.
@@ -41,6 +42,8 @@ pub struct Config {
     pub overload: Option<Overload>,
     /// Who says where the names of servers are.
     pub resolver: Resolver,
+    /// Matches that conditions refer to, in the order in which they are named first.
+    pub matches: Vec<NamedMatch>,
     /// Sites in written order.
     pub sites: Vec<Site>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
@@ -90,6 +93,8 @@ pub enum Host {
     Exact(Box<str>),
     /// `*.example.com`, kept as `.example.com`: one or more labels in front.
     Suffix(Box<str>),
+    /// `~EXPRESSION`: every host in which it finds something; it compiles.
+    Expression(Box<str>),
 }
 
 /// Deadlines that a client cannot refresh by trickling bytes.
@@ -179,6 +184,9 @@ pub struct Route {
     pub methods: Vec<Box<str>>,
     /// What else its requests must have, all of it.
     pub conditions: Vec<Condition>,
+    /// How much of a body is read before a server is asked, or the route is found where it asks for
+    /// the body; 0 is nothing.
+    pub buffer: u32,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Which of its requests go first. Default normal.
@@ -187,52 +195,6 @@ pub struct Route {
     pub action: Action,
     /// Where it is written.
     pub place: Place,
-}
-
-/// Something that a request has or has not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    /// As written.
-    pub text: Box<str>,
-    /// Whether it must not hold.
-    pub negated: bool,
-    /// What is asked.
-    pub asked: Asked,
-}
-
-/// What a condition asks of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Asked {
-    /// Whether this regular expression is found in its path; it compiles.
-    Path(Box<str>),
-    /// For a part of it.
-    Part(Part, Test),
-    /// Whether its client is in one of these networks.
-    Client(Vec<IpNet>),
-    /// Whether it came on one of these ports.
-    Port(Vec<u16>),
-}
-
-/// A part of a request that has a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Part {
-    /// A field of the head.
-    Header(Box<str>),
-    /// A parameter of the query.
-    Query(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-}
-
-/// What a part must be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Test {
-    /// There.
-    Present,
-    /// One of these.
-    OneOf(Vec<Box<str>>),
-    /// Something that this regular expression is found in; it compiles.
-    Matches(Box<str>),
 }
 
 /// A path pattern, in canonical form.
@@ -244,6 +206,9 @@ pub enum PathPattern {
     Exact(Box<str>),
     /// `/static/*`, kept as `/static/`: this path and everything below.
     Prefix(Box<str>),
+    /// `/users/*/photo.*`: a `*` is any part of a segment, `**` any part of the path, and `/*` at
+    /// the end everything below.
+    Glob(Box<str>),
 }
 
 /// What a route does with a request.

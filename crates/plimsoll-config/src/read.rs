@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Label, point};
 use crate::directive::{self, Context, Directive, NOT_YET};
+use crate::directives::named_match::Matches;
 use crate::draft::{Draft, Scope};
 use crate::problems::Problems;
 use crate::source::{LoadError, Loader, Sources, Span};
@@ -41,6 +42,8 @@ pub(crate) struct Reader<'a> {
     uses: Vec<(String, Span)>,
     /// The files that led to the one being read.
     files: Vec<String>,
+    /// The matches that were written or referred to.
+    pub(crate) matches: Matches,
     /// Bytes that snippets have put in their places.
     expanded: usize,
     /// Bytes that substitutions have put in their places.
@@ -56,6 +59,7 @@ impl<'a> Reader<'a> {
             snippets: BTreeMap::new(),
             uses: Vec::new(),
             files: Vec::new(),
+            matches: Matches::default(),
             expanded: 0,
             substituted: 0,
         }

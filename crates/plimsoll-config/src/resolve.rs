@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::directives::policy;
+use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Overload, Place, Pool, Priority,
@@ -42,6 +42,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         );
     }
     check_hosts(reader, &draft.sites);
+    let matches = named_match::finish(reader);
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
     for site in &draft.sites {
@@ -76,6 +77,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         overload: draft
             .overload
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
+        matches,
         sites,
         pools,
     }
@@ -282,6 +284,7 @@ fn resolve_route(
         path: route.path.clone(),
         methods: route.methods.clone(),
         conditions: route.conditions.clone(),
+        buffer: route.buffer.map_or(0, |(size, _)| size),
         steps: route.steps.clone(),
         priority: route
             .priority

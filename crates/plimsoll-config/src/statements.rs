@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, LimitBy,
-    Limited, OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry, Route,
-    SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
+    Limited, NamedMatch, OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry,
+    Route, SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -141,7 +141,19 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
         .chain(resolver(&config.resolver))
+        .chain(config.matches.iter().flat_map(named_match))
         .collect()
+}
+
+/// A line for each of the alternatives of a match.
+fn named_match(named: &NamedMatch) -> impl Iterator<Item = Words> {
+    named.alternatives.iter().map(|conditions| {
+        let name = words(["match", &named.name]);
+        let conditions = conditions.iter();
+        name.into_iter()
+            .chain(conditions.map(|condition| condition.text.to_string()))
+            .collect()
+    })
 }
 
 /// How many connections clients may have; nothing when that is the default.
@@ -206,9 +218,11 @@ pub(crate) fn site(site: &Site) -> Vec<Words> {
 pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
     let name = Priority::NAMES.iter().find(|(_, p)| *p == route.priority);
     let priority = name.map(|(name, _)| words(["priority", name]));
+    let buffer = (route.buffer > 0).then(|| words(["buffer", &size_text(route.buffer.into())]));
     priority
         .into_iter()
         .filter(|_| route.priority != Priority::default())
+        .chain(buffer)
         .chain(route.steps.iter().map(steps::step))
         .chain(steps::action(config, &route.action))
         .collect()

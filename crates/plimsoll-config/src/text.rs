@@ -83,7 +83,7 @@ pub(crate) fn word(text: &str) -> String {
 }
 
 fn write_site(config: &Config, site: &Site, out: &mut String) {
-    let hosts: Vec<String> = site.hosts.iter().map(host).collect();
+    let hosts: Vec<String> = site.hosts.iter().map(|h| word(&host(h))).collect();
     put(out, format_args!("\nsite {} {{\n", hosts.join(" ")));
     let listen: Vec<String> = site.listen.iter().map(ToString::to_string).collect();
     put(out, format_args!("    listen {}\n", listen.join(" ")));
@@ -142,6 +142,7 @@ pub(crate) fn host(host: &Host) -> String {
         Host::Any => "*".to_owned(),
         Host::Exact(name) => name.to_string(),
         Host::Suffix(suffix) => format!("*{suffix}"),
+        Host::Expression(expression) => format!("~{expression}"),
     }
 }
 
@@ -149,7 +150,9 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
     out.push_str("    route");
     match &route.path {
         PathPattern::Any => {}
-        PathPattern::Exact(path) => put(out, format_args!(" {}", word(path))),
+        PathPattern::Exact(path) | PathPattern::Glob(path) => {
+            put(out, format_args!(" {}", word(path)));
+        }
         PathPattern::Prefix(path) => put(out, format_args!(" {}", word(&format!("{path}*")))),
     }
     if !route.methods.is_empty() {

@@ -15,10 +15,11 @@ use plimsoll_config::model::{
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
+use regex::bytes::Regex;
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Known};
-use crate::condition::Condition;
+use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::generation::{
@@ -26,6 +27,7 @@ use crate::generation::{
     Split,
 };
 use crate::http::line::Board;
+use crate::routes::Routes;
 use crate::steps::{self, Step};
 use crate::sticky::Sticky;
 use crate::strain::Memory;
@@ -61,11 +63,12 @@ pub fn compile(
 ) -> (Generation, Vec<AccessLog>) {
     let &Machine { seed, workers, .. } = &machine;
     let mut logs = Vec::new();
+    let mut matches = Matches::new(&config.matches);
     let sites: Vec<Site> = config
         .sites
         .iter()
         .enumerate()
-        .map(|(index, s)| site(index, s, &mut logs, seed))
+        .map(|(index, s)| site(index, s, &mut logs, &mut matches, seed))
         .collect();
     let mut servers = 0;
     let node = Node {
@@ -163,6 +166,11 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
         Host::Exact(name) => {
             hosts.exact.entry(name.as_bytes().into()).or_insert(site);
         }
+        Host::Expression(text) => {
+            hosts
+                .expressions
+                .extend(Regex::new(text).map(|expression| (expression, site)));
+        }
         Host::Suffix(suffix) => {
             hosts
                 .suffixes
@@ -172,7 +180,13 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
     }
 }
 
-fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>, seed: u64) -> Site {
+fn site(
+    index: usize,
+    site: &model::Site,
+    logs: &mut Vec<AccessLog>,
+    matches: &mut Matches<'_>,
+    seed: u64,
+) -> Site {
     let numbers = site.log.iter().map(|log| {
         logs.iter()
             .position(|known| known == log)
@@ -186,13 +200,37 @@ fn site(index: usize, site: &model::Site, logs: &mut Vec<AccessLog>, seed: u64) 
         index,
         logs: numbers.collect(),
         log_targets: site.log.clone(),
-        routes: site.routes.iter().map(|r| route(r, site, seed)).collect(),
+        routes: Routes::new(
+            site.routes
+                .iter()
+                .map(|r| route(r, site, matches, seed))
+                .collect(),
+        ),
         timeouts: site.timeouts,
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: compile_steps(&site.steps, seed),
         response: edits(&[&site.steps], Of::Response),
     }
+}
+
+/// `*` is any part of a segment, `**` any part of the path, and `/*` at the end everything below.
+fn glob(pattern: &str) -> PathMatch {
+    let (start, end) = match pattern.strip_suffix("/*") {
+        Some(start) => (start, "(?:/.*)?"),
+        None => (pattern, ""),
+    };
+    let whole = start.split("**").map(|part| {
+        let parts: Vec<String> = part.split('*').map(regex::escape).collect();
+        parts.join("[^/]*")
+    });
+    let whole: Vec<String> = whole.collect();
+    let expression = Regex::new(&format!("(?s)^{}{end}$", whole.join(".*")));
+    // What is made of escaped text and these pieces compiles.
+    expression.map_or(
+        PathMatch::Exact(pattern.as_bytes().into()),
+        PathMatch::Pattern,
+    )
 }
 
 fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
@@ -271,20 +309,26 @@ fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
     }
 }
 
-fn route(route: &model::Route, site: &model::Site, seed: u64) -> Route {
+fn route(route: &model::Route, site: &model::Site, matches: &mut Matches<'_>, seed: u64) -> Route {
     let steps = [&*site.steps, &*route.steps];
     Route {
         path: match &route.path {
             PathPattern::Any => PathMatch::Any,
             PathPattern::Exact(path) => PathMatch::Exact(path.as_bytes().into()),
             PathPattern::Prefix(path) => PathMatch::Prefix(path.as_bytes().into()),
+            PathPattern::Glob(pattern) => glob(pattern),
         },
+        buffer: route.buffer as usize,
         methods: route
             .methods
             .iter()
             .map(|method| method.as_bytes().into())
             .collect(),
-        conditions: route.conditions.iter().map(Condition::new).collect(),
+        conditions: route
+            .conditions
+            .iter()
+            .map(|c| Condition::new(c, matches))
+            .collect(),
         steps: compile_steps(&route.steps, seed),
         request: edits(&steps, Of::Request),
         response: edits(&steps, Of::Response),

@@ -16,13 +16,15 @@ use plimsoll_config::model::{
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
+use regex::bytes::Regex;
 use tokio::sync::Notify;
 
 use crate::addresses::Addresses;
-use crate::condition::Condition;
+use crate::condition::{Body, Condition, Verdict};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::http::line::Board;
+use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::steps::Step;
 use crate::sticky::Sticky;
@@ -74,12 +76,14 @@ pub(crate) struct Hosts {
     pub(crate) exact: HashMap<Box<[u8]>, usize>,
     /// `.example.com` for `*.example.com`.
     pub(crate) suffixes: HashMap<Box<[u8]>, usize>,
+    /// Expressions, in written order.
+    pub(crate) expressions: Vec<(Regex, usize)>,
     pub(crate) any: Option<usize>,
 }
 
 impl Hosts {
     /// The number of the site for `host`, in lower case: an exact name first, then the longest
-    /// wildcard, then `*`.
+    /// wildcard, then the first expression in written order, then `*`.
     pub(crate) fn find(&self, host: &[u8]) -> Option<usize> {
         if let Some(&site) = self.exact.get(host) {
             return Some(site);
@@ -98,7 +102,9 @@ impl Hosts {
                 return Some(site);
             }
         }
-        self.any
+        let mut expressions = self.expressions.iter();
+        let found = expressions.find(|(expression, _)| expression.is_match(host));
+        found.map(|(_, site)| *site).or(self.any)
     }
 }
 
@@ -110,7 +116,7 @@ pub struct Site {
     /// Its number.
     pub index: usize,
     /// Its routes in written order; the first match wins.
-    pub routes: Vec<Route>,
+    pub routes: Routes,
     /// Deadlines of its client connections.
     pub timeouts: ClientTimeouts,
     /// What a request may measure.
@@ -127,13 +133,6 @@ pub struct Site {
     pub log_targets: Vec<AccessLog>,
 }
 
-impl Site {
-    /// The first route that takes the request.
-    pub fn route(&self, seen: &Seen<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matches(seen))
-    }
-}
-
 /// Which requests go where.
 #[derive(Debug)]
 pub struct Route {
@@ -143,6 +142,8 @@ pub struct Route {
     pub methods: Vec<Box<[u8]>>,
     /// What else its requests must have, all of it.
     pub(crate) conditions: Vec<Condition>,
+    /// How much of a body is read before a server is asked; 0 is nothing.
+    pub buffer: usize,
     /// What is done with its requests, in written order.
     pub(crate) steps: Vec<Step>,
     /// What is done to the fields of its requests, by the site and by itself.
@@ -165,17 +166,9 @@ impl Route {
             .find_map(|condition| condition.path_group(seen, group))
     }
 
-    fn matches(&self, seen: &Seen<'_>) -> bool {
-        let path = seen.path();
-        let on_path = match &self.path {
-            PathMatch::Any => true,
-            PathMatch::Exact(exact) => path == &**exact,
-            PathMatch::Prefix(prefix) => {
-                // `/static/*` takes `/static` too: a trailing slash carries no meaning.
-                path.starts_with(prefix) || prefix.strip_suffix(b"/") == Some(path)
-            }
-        };
-        on_path
+    /// Tells whether it takes a request, of whose body this is known.
+    pub fn judge(&self, seen: &Seen<'_>, body: Body<'_>) -> Verdict {
+        let takes = self.path.takes(seen.path())
             && (self.methods.is_empty() || {
                 let method = seen.head.method_span.of(seen.bytes);
                 self.methods.iter().any(|allowed| **allowed == *method)
@@ -183,7 +176,16 @@ impl Route {
             && self
                 .conditions
                 .iter()
-                .all(|condition| condition.holds(seen))
+                .all(|condition| condition.holds(seen));
+        if !takes {
+            return Verdict::Passes;
+        }
+        // Bodies last: they are read only for routes that could take the request.
+        let of_body = self.conditions.iter().filter(|c| c.asks_for_body());
+        of_body
+            .map(|condition| condition.judge_body(seen, body, self.buffer))
+            .find(|verdict| *verdict != Verdict::Takes)
+            .unwrap_or(Verdict::Takes)
     }
 }
 
@@ -196,6 +198,23 @@ pub enum PathMatch {
     Exact(Box<[u8]>),
     /// Everything below; ends in a slash.
     Prefix(Box<[u8]>),
+    /// Every path that this expression, made of a pattern, matches.
+    Pattern(Regex),
+}
+
+impl PathMatch {
+    /// Tells whether it takes a path.
+    pub fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => path == &**exact,
+            // `/static/*` takes `/static` too: a trailing slash carries no meaning.
+            Self::Prefix(prefix) => {
+                path.starts_with(prefix) || prefix.strip_suffix(b"/") == Some(path)
+            }
+            Self::Pattern(expression) => expression.is_match(path),
+        }
+    }
 }
 
 /// What a route does.

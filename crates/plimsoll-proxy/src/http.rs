@@ -8,6 +8,7 @@ pub(crate) mod exchange;
 pub(crate) mod finish;
 pub(crate) mod flow;
 pub(crate) mod hedge;
+pub(crate) mod hold;
 pub(crate) mod key;
 pub(crate) mod limit;
 pub mod line;

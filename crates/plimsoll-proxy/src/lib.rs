@@ -13,6 +13,7 @@ pub mod gate;
 pub mod generation;
 pub mod http;
 pub mod plane;
+pub mod routes;
 pub mod seen;
 pub(crate) mod steps;
 pub(crate) mod sticky;

@@ -24,7 +24,7 @@ pub struct Seen<'a> {
     pub origin: &'a Origin,
 }
 
-/// Where a request came from, and how.
+/// Where a request came from, how and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The client's address.
@@ -37,17 +37,20 @@ pub struct Origin {
     pub port: u16,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// When it came, in seconds since 1970.
+    pub unix: u64,
 }
 
 impl Origin {
     /// A request that came from `peer` to `port`.
-    pub fn new(peer: SocketAddr, port: u16) -> Self {
+    pub fn new(peer: SocketAddr, port: u16, unix: u64) -> Self {
         Self {
             client: peer.ip(),
             client_text: AddressText::new(peer.ip()),
             client_port: peer.port(),
             port,
             scheme: "http",
+            unix,
         }
     }
 }

@@ -1,16 +1,21 @@
 //! What stands in a site.
 
+use regex::bytes::Regex;
+
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::condition;
 use crate::draft::{RouteDraft, Scope};
-use crate::model::PathPattern;
+use crate::model::{Asked, Condition, PathPattern, Step, Template};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
 /// Addresses of one site, on one line or on many.
 const LISTEN_MAX: usize = 64;
+
+/// How much of a body is looked at unless the route says.
+const BODY_BYTES: u32 = 64 * 1024;
 
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
@@ -31,12 +36,17 @@ pub(crate) static ROWS: &[Directive] = &[
         usage: "route [PATH] [method=METHOD,...] [[not:]CONDITION...] { ... }",
         default: "404 for what no route takes",
         doc: "What is done with the requests that match. Routes are tried in written order and the first match wins. \
-              A path is exact (`/about`) or takes everything below (`/static/*`, which takes `/static` too); without \
+              A path is exact (`/about`), takes everything below (`/static/*`, which takes `/static` too) or is a pattern \
+              (`/users/*/photo.*`), in which `*` is any part of a segment and `**` any part of the path; without \
               one, or with `*`, a route takes every path. Paths are compared in canonical form: `..`, `//` and \
-              needless escapes are resolved before, and the server receives the same form. A CONDITION is `path~REGEX`; `header:NAME`, `query:NAME` or \
+              needless escapes are resolved before, and the server receives the same form. A CONDITION is `host=NAME,...` or \
+              `host~REGEX`; `path~REGEX`; `header:NAME`, `query:NAME` or \
               `cookie:NAME`, which the request must have, with `=VALUE,...` to be one of these values or `~REGEX` to match an \
-              expression; `client=NETWORK,...`; or `port=N,...`, on which it came. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \
-              line must hold; values of the query are compared without their escapes. Expressions are searched for, in linear time: `^` and \
+              expression; `client=NETWORK,...`; `port=N,...`, on which it came; `time=SPAN,...`, which are `08:00-18:00`, `mon-fri` or \
+              `2026-12-24..2026-12-26`, all in UTC; `grpc=SERVICE[/METHOD],...`; `is:NAME`, a `match`. Of a body ask `body:NAME` for a \
+              field of a form, `body:$.a.b[0]` or `body:$.a[*].b` for a value of a JSON text, and `body~REGEX` for all of it as text; see \
+              `buffer`. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \
+              line must hold; values of the query and of forms are compared without their escapes. Expressions are searched for, in linear time: `^` and \
               `$` tie them to the ends.",
         words: (0, 32),
         variables: false,
@@ -79,15 +89,22 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         methods: Vec::new(),
         conditions: Vec::new(),
         is_narrow: !options.is_empty(),
+        buffer: None,
         steps: Vec::new(),
         priority: None,
         action: None,
         span: stmt.span,
     };
     for word in options {
-        match word.text.split_once('=') {
-            Some(("method", list)) => methods(reader, &mut route, list, word.span),
-            _ => route.conditions.extend(condition::condition(reader, word)),
+        match condition::condition(reader, word) {
+            Some(Condition {
+                asked: Asked::Method(methods),
+                negated: false,
+                ..
+            }) => {
+                route.methods.extend(methods);
+            }
+            condition => route.conditions.extend(condition),
         }
     }
     reader.apply(
@@ -95,6 +112,14 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         Context::Route,
         &mut Scope::Route(&mut route),
     );
+    if route
+        .conditions
+        .iter()
+        .any(|condition| matches!(condition.asked, Asked::Body(..)))
+    {
+        route.buffer.get_or_insert((BODY_BYTES, stmt.span));
+    }
+    check_groups(reader, &route);
     if route.action.is_none() {
         let problem = Diagnostic::new(
             &codes::NO_ACTION,
@@ -106,25 +131,29 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     site.routes.push(route);
 }
 
-fn methods(reader: &mut Reader<'_>, route: &mut RouteDraft, list: &str, span: crate::source::Span) {
-    for method in list.split(',') {
-        let known_shape = !method.is_empty()
-            && method
-                .chars()
-                .all(|c| c.is_ascii_uppercase() || "-_".contains(c));
-        if known_shape && !matches!(method, "CONNECT" | "TRACE") {
-            route.methods.push(method.into());
-            continue;
-        }
-        let problem = Diagnostic::new(
-            &codes::METHOD,
-            span,
-            format!("`{method}` is not a method that can be matched"),
-        );
-        let upper = method.to_ascii_uppercase();
-        reader.problem(match upper != method && !upper.is_empty() {
-            true => problem.help(format!("methods are written in capitals: `{upper}`")),
-            false => problem.help("write it like `method=GET,HEAD`"),
+/// Checks that groups of the path's expression exist where texts speak of them.
+fn check_groups(reader: &mut Reader<'_>, route: &RouteDraft) {
+    let expression = route
+        .conditions
+        .iter()
+        .find_map(|condition| match &condition.asked {
+            Asked::Path(expression) if !condition.negated => Regex::new(expression).ok(),
+            _ => None,
         });
-    }
+    let groups = expression.map_or(0, |expression| expression.captures_len());
+    let action = route
+        .action
+        .iter()
+        .flat_map(|(action, _)| action.templates());
+    let all = action.chain(route.steps.iter().flat_map(Step::templates));
+    let highest = all.filter_map(Template::highest_group).max();
+    let Some(group) = highest.filter(|group| usize::from(*group) >= groups) else {
+        return;
+    };
+    let message = format!("the route has no group {group} for `${{match.{group}}}`");
+    let problem = Diagnostic::new(&codes::RUN_TIME_VARIABLE, route.span, message);
+    reader.problem(problem.help(match groups {
+        0 => "groups are those of the condition `path~REGEX`; this route has none".to_owned(),
+        groups => format!("its expression has {}", groups - 1),
+    }));
 }

@@ -23,6 +23,20 @@ pub enum Step {
     Cookie(CookieEdit),
 }
 
+impl Step {
+    /// The texts in it that are filled in for each request.
+    pub(crate) fn templates(&self) -> Option<&Template> {
+        match self {
+            Self::RequestHeader(edit) | Self::ResponseHeader(edit) => match &edit.change {
+                Change::Set(text) | Change::Add(text) => Some(text),
+                Change::Remove | Change::Replace(_) => None,
+            },
+            Self::Query(QueryEdit::Set(_, text) | QueryEdit::Add(_, text)) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// A change of a field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderEdit {

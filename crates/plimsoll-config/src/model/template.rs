@@ -133,4 +133,13 @@ impl Template {
             .iter()
             .all(|piece| matches!(piece, Piece::Text(_)))
     }
+
+    /// The highest group of the path's expression that it speaks of.
+    pub(crate) fn highest_group(&self) -> Option<u8> {
+        let groups = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Variable(Variable::Match(group)) => Some(*group),
+            _ => None,
+        });
+        groups.max()
+    }
 }

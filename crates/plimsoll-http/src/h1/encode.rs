@@ -29,6 +29,8 @@ pub struct Forward<'a> {
     pub length: Length,
     /// The new value of `Max-Forwards`, when it counts.
     pub max_forwards: Option<u32>,
+    /// Whether the client needs no longer be told to send the body.
+    pub is_body_here: bool,
     /// What servers do not see of its cookies.
     pub hide: Option<Hide<'a>>,
     /// What rules do to its fields.
@@ -50,7 +52,7 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
         }
         let replaced = match line.name {
             Name::Host | Name::ContentLength | Name::XRequestId => true,
-            Name::Expect => head.version == Version::Http10,
+            Name::Expect => head.version == Version::Http10 || forward.is_body_here,
             Name::MaxForwards => forward.max_forwards.is_some(),
             name => name.is_hop_by_hop() || name.is_forwarding(),
         };
@@ -268,6 +270,7 @@ mod tests {
             request_id: &forwarded::request_id(0, 0),
             length: sound.framing.length(),
             max_forwards: None,
+            is_body_here: false,
             hide: None,
             edits: None,
             added: b"",

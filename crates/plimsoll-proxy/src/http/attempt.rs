@@ -199,7 +199,7 @@ async fn turn_away(
 }
 
 /// Answers for a server that failed, or leaves when there is no one to answer.
-async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> Ending {
+pub(crate) async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> Ending {
     if failure.reason == Reason::ClientAborted {
         exchange.facts.blame(failure.reason, failure.detail);
         exchange.facts.status = failure.status; // nobody is told; it is for the log

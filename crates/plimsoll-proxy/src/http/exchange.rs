@@ -20,6 +20,7 @@ use plimsoll_net::socket::Socket;
 
 use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
+use crate::http::hold::Held;
 use crate::http::pace::Pace;
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
@@ -145,6 +146,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) framing: Option<Framing>,
     /// What of the body came with the head.
     pub(crate) first: Decoded,
+    /// What of the body was read before its turn, where that was asked for.
+    pub(crate) body: Option<Held>,
+    /// Whether the client waits to be told to send the body.
+    pub(crate) expects_continue: bool,
     /// Holds what followed a body whose last piece came after the head.
     pub(crate) behind: Option<Buffer>,
     /// The authority that rules.
@@ -179,21 +184,24 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         scratch.target.clear();
         scratch.fields.clear();
+        let facts = Facts::new(plane, started);
         Self {
             plane,
             listener,
             client,
             timer,
-            origin: Origin::new(peer, listener.address.port()),
+            origin: Origin::new(peer, listener.address.port(), facts.at.as_secs()),
             scratch,
             inbound,
             framing: None,
             first: Decoded::default(),
+            body: None,
+            expects_continue: false,
             behind: None,
             authority: Span::default(),
             is_rewritten: false,
             deadline: None,
-            facts: Facts::new(plane, started),
+            facts,
             held: Vec::new(),
             seats: [None, None],
             paces: Vec::new(),

@@ -25,7 +25,7 @@ const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// A body is not judged by its speed before it is this old.
-const RATE_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// One direction of an exchange.
 #[derive(Debug)]

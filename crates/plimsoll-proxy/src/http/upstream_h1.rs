@@ -47,7 +47,6 @@ pub(crate) async fn receive(
         scratch,
         behind,
         framing,
-        first,
         facts,
         paces,
         ..
@@ -59,7 +58,7 @@ pub(crate) async fn receive(
     let seen = Seen::new(request_head, inbound.filled(), origin);
     let (site, toll) = (facts.site, |way| Toll { plane, paces, way });
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
-    let uploaded = Cell::new(first.data as u64);
+    let uploaded = Cell::new(facts.request_bytes.get());
     let persists = request.peer_allows() == Reuse::Keep;
     let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
     let progress = &Cell::new(Progress::at_first(rest.is_some()));
@@ -101,7 +100,7 @@ pub(crate) async fn receive(
     };
     facts.request_bytes.set(uploaded.get());
     let (ending, keep) = outcome?;
-    *behind = rest;
+    *behind = rest.or_else(|| behind.take());
     Ok(end(request, ending, keep))
 }
 
@@ -123,13 +122,11 @@ pub(crate) async fn send(
     terms: &Terms<'_>,
 ) -> Result<(), Failure> {
     encode_head(exchange, server, terms);
-    let (bytes, scratch) = (exchange.inbound.filled(), &mut *exchange.scratch);
+    let mut out = std::mem::take(&mut exchange.scratch.request_out);
     let Some(framing) = &exchange.framing else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
-    let data = bytes
-        .get(scratch.head.len..scratch.head.len + exchange.first.data)
-        .unwrap_or_default();
+    let data = exchange.body_so_far();
     let toll = Toll {
         plane: exchange.plane,
         paces: &exchange.paces,
@@ -143,13 +140,9 @@ pub(crate) async fn send(
         then: Then::Open,
     };
     let written = writer
-        .write_message(
-            &mut scratch.request_out,
-            data,
-            framing,
-            Coding::of(framing.length()),
-        )
+        .write_message(&mut out, data, framing, Coding::of(framing.length()))
         .await;
+    exchange.scratch.request_out = out;
     written.map_err(|fault| match fault {
         Fault::SinkLate => Failure::upstream(Reason::ConnectionWriteTimeout, "", Sent::Unanswered),
         Fault::SinkGone { written: 0 } => {
@@ -200,6 +193,7 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
             .map_or(Length::Empty, Framing::length),
         max_forwards: request::max_forwards(&scratch.head, bytes)
             .map(|hops| hops.saturating_sub(1)),
+        is_body_here: exchange.body.is_some(),
         hide: terms.bond.and_then(|bond| bond.sticky.hide()),
         edits: edits.and_then(Edits::fields),
         added: &added,

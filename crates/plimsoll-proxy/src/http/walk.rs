@@ -6,19 +6,22 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
 use crate::generation::{Action, Route, Site};
-use crate::http::attempt;
+use crate::http::attempt::{self, Failure};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::finish::finish;
+use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, respond};
 use crate::http::{key, rewrite};
+use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
 
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
-    let ending = match admit(exchange) {
+    let ending = match admit(exchange).await {
         Err(Stop::Answer(answer)) => respond(exchange, answer).await,
+        Err(Stop::Failed(failure)) => attempt::give_up(exchange, failure).await,
         Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
         Ok(action) => match action {
             Action::Proxy(pool) => proxy(exchange, Some(*pool)).await,
@@ -58,11 +61,19 @@ enum Stop<'a> {
     Answer(Answer<'static>),
     /// It is above a limit.
     Above(Above<'a>),
+    /// Its client failed it.
+    Failed(Failure),
 }
 
 impl From<Answer<'static>> for Stop<'_> {
     fn from(answer: Answer<'static>) -> Self {
         Self::Answer(answer)
+    }
+}
+
+impl From<Failure> for Stop<'_> {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -73,21 +84,23 @@ impl<'a> From<Above<'a>> for Stop<'a> {
 }
 
 /// Checks the request and finds what is to be done with it.
-fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
-    let route = match_route(exchange)?;
+async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
+    let site = find_site(exchange)?;
+    let route = find_route(exchange, site).await?;
     if exchange.plane.refuses(route.priority) {
         return Err(Stop::Answer(rejected(OVERLOADED)));
     }
     take_seats(exchange)?;
-    if let Some(site) = exchange.facts.site {
-        carry_out(exchange, &site.steps)?;
+    carry_out(exchange, &site.steps).await?;
+    carry_out(exchange, &route.steps).await?;
+    if route.buffer > 0 {
+        hold(exchange, route.buffer).await?;
     }
-    carry_out(exchange, &route.steps)?;
     Ok(&route.action)
 }
 
 /// Does what the site or the route says, in written order.
-fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result<(), Stop<'a>> {
+async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result<(), Stop<'a>> {
     for step in steps {
         match step {
             Step::Limit(limiter) => limit::count(exchange, limiter)?,
@@ -153,8 +166,8 @@ fn take_seats(exchange: &mut Exchange<'_>) -> Result<(), Answer<'static>> {
     Ok(())
 }
 
-/// Checks the request and finds its route.
-fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'static>> {
+/// Checks the request and finds its site.
+fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static>> {
     exchange.facts.has_head = true;
     let scratch = &mut *exchange.scratch;
     let sound = request::check(
@@ -167,6 +180,7 @@ fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'sta
         rejected(rejection)
     })?;
     exchange.authority = sound.authority;
+    exchange.expects_continue = sound.expects_continue;
     let framing = exchange.framing.insert(sound.framing);
     let declared = framing.length();
     let body = exchange
@@ -197,11 +211,27 @@ fn match_route<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Route, Answer<'sta
             ..Answer::to(Reason::ProxyInternalResponse, "")
         });
     }
-    let route = site.route(&exchange.seen());
-    let route =
-        route.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no route for this path"))?;
-    exchange.facts.route = Some(route);
-    Ok(route)
+    Ok(site)
+}
+
+/// Finds the route, for which a part of the body may have to be read.
+async fn find_route<'a>(
+    exchange: &mut Exchange<'a>,
+    site: &'a Site,
+) -> Result<&'a Route, Stop<'a>> {
+    loop {
+        match site.routes.find(&exchange.seen(), exchange.body_seen()) {
+            Found::Route(route) => {
+                exchange.facts.route = Some(route);
+                return Ok(route);
+            }
+            Found::Depends(most) => hold(exchange, most).await?,
+            Found::Nothing => {
+                let detail = "no route for this path";
+                return Err(Answer::to(Reason::DestinationNotFound, detail).into());
+            }
+        }
+    }
 }
 
 /// The limits of the site, where they are narrower than those of its listener.
