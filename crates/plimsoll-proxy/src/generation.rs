@@ -70,6 +70,18 @@ pub struct Listener {
     pub(crate) hosts: Hosts,
 }
 
+impl Listener {
+    /// The number of the site for a host.
+    pub fn site(&self, host: &[u8]) -> Option<usize> {
+        // A checked authority has a host of at most 255 bytes; HTTP/1.0 may come without one.
+        let mut lower = [0; 260];
+        let lower = lower.get_mut(..host.len())?;
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        self.hosts.find(lower)
+    }
+}
+
 /// Finds the site for a host.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {

@@ -1,7 +1,6 @@
 //! The life of a request, in order. Each step is a call; each early end is an answer.
 
 use plimsoll_http::framing::Length;
-use plimsoll_http::host::Authority;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
@@ -262,17 +261,8 @@ fn limits(exchange: &Exchange<'_>, site: &Site, declared: Length) -> Result<(), 
 
 /// The site for the request's host.
 fn site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
-    let hosts = &exchange.listener.hosts;
-    // A checked authority has a host of at most 255 bytes; HTTP/1.0 may come without one.
-    let mut lower = [0; 260];
-    let authority = Authority::parse(exchange.authority.of(exchange.bytes()));
-    let host = authority
-        .map(|authority| authority.host)
-        .unwrap_or_default();
-    let lower = lower.get_mut(..host.len())?;
-    lower.copy_from_slice(host);
-    lower.make_ascii_lowercase();
-    exchange.plane.generation.sites.get(hosts.find(lower)?)
+    let site = exchange.listener.site(exchange.seen().host())?;
+    exchange.plane.generation.sites.get(site)
 }
 
 /// The site that requests without a usable host are counted for: the one that takes every host,
