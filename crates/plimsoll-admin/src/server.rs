@@ -1,4 +1,4 @@
-//! The admin listener. In this version it serves the metrics.
+//! The admin listener. It serves the metrics, and explains requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_control::launch::Running;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::prometheus;
+use plimsoll_proxy::trace;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{process, servers};
@@ -48,8 +49,8 @@ pub async fn serve(listener: TcpListener, running: Arc<Running>, more: MoreMetri
 
 async fn connection(stream: TcpStream, running: Arc<Running>, more: MoreMetrics) {
     let service = service_fn(|request| {
-        let response = answer(&request, &running, more);
-        async { Ok::<_, Infallible>(response) }
+        let running = &running;
+        async move { Ok::<_, Infallible>(answer(request, running, more).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -61,8 +62,8 @@ async fn connection(stream: TcpStream, running: Arc<Running>, more: MoreMetrics)
     }
 }
 
-fn answer(
-    request: &Request<Incoming>,
+async fn answer(
+    request: Request<Incoming>,
     running: &Running,
     more: MoreMetrics,
 ) -> Response<Full<Bytes>> {
@@ -78,6 +79,7 @@ fn answer(
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)
         }
+        (&Method::POST, "/v1/trace") => trace(request, running).await,
         (&Method::GET, "/") => {
             text_response(StatusCode::OK, PLAIN, "plimsoll: see /metrics\n".into())
         }
@@ -96,6 +98,34 @@ fn answer(
         }
     }
 }
+
+/// Says what becomes of the request that the body describes.
+async fn trace(request: Request<Incoming>, running: &Running) -> Response<Full<Bytes>> {
+    let bad = |why: String| text_response(StatusCode::BAD_REQUEST, PLAIN, why);
+    // A page of another origin cannot send this type without asking first.
+    let media = request.headers().get(CONTENT_TYPE);
+    if media.is_none_or(|media| media != JSON) {
+        return bad(format!("the body must be {JSON}\n"));
+    }
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
+    let body = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return bad(format!("cannot read the body: {error}\n")),
+    };
+    match serde_json::from_slice(&body) {
+        Ok(question) => {
+            let trace = trace::explain(&running.generation, &running.config, &question);
+            let text = serde_json::to_string(&trace).unwrap_or_default();
+            text_response(StatusCode::OK, JSON, text)
+        }
+        Err(error) => bad(format!("not a request to be explained: {error}\n")),
+    }
+}
+
+const JSON: &str = "application/json";
+
+/// The longest body that is read.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 

@@ -70,6 +70,8 @@ pub(crate) struct SiteDraft {
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
     pub(crate) steps: Vec<Step>,
+    /// Where each step is written.
+    pub(crate) step_spans: Vec<Span>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
@@ -85,6 +87,8 @@ pub(crate) struct RouteDraft {
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,
     pub(crate) steps: Vec<Step>,
+    /// Where each step is written.
+    pub(crate) step_spans: Vec<Span>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) action: Option<(ActionDraft, Span)>,
     pub(crate) span: Span,
@@ -171,6 +175,16 @@ impl Scope<'_> {
             Self::Route(route) => Some(&mut route.steps),
             Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => None,
         }
+    }
+
+    /// Notes that the steps that were added last are written at `span`.
+    pub(crate) fn note_steps(&mut self, span: Span) {
+        let (steps, spans) = match self {
+            Self::Site(site) => (&site.steps, &mut site.step_spans),
+            Self::Route(route) => (&route.steps, &mut route.step_spans),
+            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => return,
+        };
+        spans.resize(steps.len(), span);
     }
 
     /// What the block inherits or hands down.

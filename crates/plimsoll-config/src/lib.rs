@@ -25,7 +25,7 @@ mod statements;
 mod suggest;
 mod syntax;
 mod template;
-mod text;
+pub mod text;
 mod token;
 mod units;
 

@@ -78,6 +78,8 @@ pub struct Site {
     pub max_requests: Option<NonZeroU32>,
     /// What is done with its requests before what their routes do, in written order.
     pub steps: Vec<Step>,
+    /// Where each of them is written.
+    pub step_places: Vec<Place>,
     /// Routes in written order; the first match wins.
     pub routes: Vec<Route>,
     /// Where it is written.
@@ -189,6 +191,8 @@ pub struct Route {
     pub buffer: u32,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
+    /// Where each of them is written.
+    pub step_places: Vec<Place>,
     /// Which of its requests go first. Default normal.
     pub priority: Priority,
     /// What it does.

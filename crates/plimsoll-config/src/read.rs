@@ -286,7 +286,10 @@ impl<'a> Reader<'a> {
                 continue;
             }
             match directive::find(&stmt.name.text, context) {
-                Some(row) if self.fits(stmt, row) => (row.set)(self, stmt, scope.again()),
+                Some(row) if self.fits(stmt, row) => {
+                    (row.set)(self, stmt, scope.again());
+                    scope.note_steps(stmt.span);
+                }
                 Some(_) => {}
                 None => self.error(|_| unknown(&stmt.name, context)),
             }

@@ -212,6 +212,10 @@ fn place(reader: &Reader<'_>, span: Span) -> Place {
     }
 }
 
+fn places(reader: &Reader<'_>, spans: &[Span]) -> Vec<Place> {
+    spans.iter().map(|span| place(reader, *span)).collect()
+}
+
 fn resolve_site(
     reader: &mut Reader<'_>,
     site: &SiteDraft,
@@ -243,6 +247,7 @@ fn resolve_site(
             .unwrap_or_default(),
         max_requests: site.max_requests.map(|(most, _)| most),
         steps: site.steps.clone(),
+        step_places: places(reader, &site.step_spans),
         routes: site
             .routes
             .iter()
@@ -286,6 +291,7 @@ fn resolve_route(
         conditions: route.conditions.clone(),
         buffer: route.buffer.map_or(0, |(size, _)| size),
         steps: route.steps.clone(),
+        step_places: places(reader, &route.step_spans),
         priority: route
             .priority
             .or(site.priority)

@@ -2,6 +2,8 @@
 
 mod steps;
 
+pub(crate) use steps::step;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -210,7 +212,7 @@ fn max_requests(most: NonZeroU32) -> Words {
 pub(crate) fn site(site: &Site) -> Vec<Words> {
     let most = site.max_requests.map(max_requests);
     most.into_iter()
-        .chain(site.steps.iter().map(steps::step))
+        .chain(site.steps.iter().map(step))
         .collect()
 }
 
@@ -223,7 +225,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .into_iter()
         .filter(|_| route.priority != Priority::default())
         .chain(buffer)
-        .chain(route.steps.iter().map(steps::step))
+        .chain(route.steps.iter().map(step))
         .chain(steps::action(config, &route.action))
         .collect()
 }

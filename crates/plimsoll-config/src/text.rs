@@ -1,10 +1,11 @@
-//! A model written in the language: what `plimsoll proxy --print-config` prints.
+//! A model written in the language: what `plimsoll proxy --print-config` prints, and parts of it for
+//! whoever explains what a configuration does.
 
 use std::fmt::Write;
 
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, HashKey, Host, LogFormat, LogTarget, PathPattern,
-    Pool, RequestLimits, Route, Server, ServerTimeouts, Site,
+    Pool, RequestLimits, Route, Server, ServerTimeouts, Site, Step,
 };
 use crate::statements;
 use crate::units::{duration_text, size_text};
@@ -137,7 +138,8 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     out.push_str("}\n");
 }
 
-pub(crate) fn host(host: &Host) -> String {
+/// A host.
+pub fn host(host: &Host) -> String {
     match host {
         Host::Any => "*".to_owned(),
         Host::Exact(name) => name.to_string(),
@@ -147,25 +149,38 @@ pub(crate) fn host(host: &Host) -> String {
 }
 
 fn write_route(config: &Config, route: &Route, out: &mut String) {
-    out.push_str("    route");
-    match &route.path {
-        PathPattern::Any => {}
-        PathPattern::Exact(path) | PathPattern::Glob(path) => {
-            put(out, format_args!(" {}", word(path)));
-        }
-        PathPattern::Prefix(path) => put(out, format_args!(" {}", word(&format!("{path}*")))),
-    }
-    if !route.methods.is_empty() {
-        put(out, format_args!(" method={}", route.methods.join(",")));
-    }
-    for condition in &route.conditions {
-        put(out, format_args!(" {}", word(&condition.text)));
-    }
-    out.push_str(" { ");
+    put(out, format_args!("    {} {{ ", self::route(route)));
     let statements = statements::route(config, route);
     let mut statements: Vec<String> = statements.iter().map(statements::line).collect();
     statements.extend(action(config, route));
     put(out, format_args!("{} }}\n", statements.join(" ; ")));
+}
+
+/// A route without its block.
+pub fn route(route: &Route) -> String {
+    let mut out = String::from("route");
+    match &route.path {
+        PathPattern::Any => {}
+        PathPattern::Exact(path) | PathPattern::Glob(path) => {
+            put(&mut out, format_args!(" {}", word(path)));
+        }
+        PathPattern::Prefix(path) => put(&mut out, format_args!(" {}", word(&format!("{path}*")))),
+    }
+    if !route.methods.is_empty() {
+        put(
+            &mut out,
+            format_args!(" method={}", route.methods.join(",")),
+        );
+    }
+    for condition in &route.conditions {
+        put(&mut out, format_args!(" {}", word(&condition.text)));
+    }
+    out
+}
+
+/// A step of a site or a route.
+pub fn step(step: &Step) -> String {
+    statements::line(&statements::step(step))
 }
 
 /// What a route does, where the statements do not say it.
@@ -235,7 +250,8 @@ fn write_server(server: &Server, out: &mut String) {
     out.push('\n');
 }
 
-pub(crate) fn balance(balance: &Balance) -> String {
+/// How servers are picked.
+pub fn balance(balance: &Balance) -> String {
     match balance {
         Balance::RoundRobin => "round-robin".to_owned(),
         Balance::Random => "random".to_owned(),

@@ -91,14 +91,16 @@ impl Rewritten {
         self.has_query &= !self.query.is_empty();
     }
 
-    /// Adds a parameter to the query; `value` is plain text.
-    pub fn add_parameter(&mut self, name: &[u8], value: &[u8]) {
+    /// Adds a parameter to the query; `write` appends its value as plain text.
+    pub fn add_parameter(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.spare.clear();
+        write(&mut self.spare);
         if !self.query.is_empty() {
             self.query.push(b'&');
         }
         escape(name, &mut self.query);
         self.query.push(b'=');
-        escape(value, &mut self.query);
+        escape(&self.spare, &mut self.query);
         self.has_query = true;
     }
 }
@@ -213,13 +215,13 @@ mod tests {
         rewritten.begin(b"/", Some(b"a=1&b&%61=2&c=3"));
         rewritten.remove_parameter(b"a");
         assert_eq!(text(&rewritten), "/?b&c=3");
-        rewritten.add_parameter(b"a b", b"x&y=\xc3\xa9");
+        rewritten.add_parameter(b"a b", |out| out.extend_from_slice(b"x&y=\xc3\xa9"));
         assert_eq!(text(&rewritten), "/?b&c=3&a%20b=x%26y%3D%C3%A9");
         for name in ["b", "c", "a b"] {
             rewritten.remove_parameter(name.as_bytes());
         }
         assert_eq!(text(&rewritten), "/");
-        rewritten.add_parameter(b"n", b"");
+        rewritten.add_parameter(b"n", |_| {});
         assert_eq!(text(&rewritten), "/?n=");
     }
 

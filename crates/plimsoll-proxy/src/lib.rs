@@ -19,3 +19,4 @@ pub(crate) mod steps;
 pub(crate) mod sticky;
 pub mod strain;
 pub(crate) mod template;
+pub mod trace;

@@ -2,6 +2,8 @@
 
 use plimsoll_config::model;
 use plimsoll_http::edit::Replacement;
+use plimsoll_http::rewrite::Rewritten;
+use plimsoll_http::target::BadTarget;
 
 use crate::edits;
 use crate::generation::Limiter;
@@ -24,6 +26,41 @@ pub(crate) enum TargetStep {
     RemoveParameter(Box<[u8]>),
     SetParameter(Box<[u8]>, Template),
     AddParameter(Box<[u8]>, Template),
+}
+
+impl Step {
+    /// Tells whether a statement is carried out in its turn, and not folded with others.
+    pub(crate) fn is_for(step: &model::Step) -> bool {
+        !matches!(
+            step,
+            model::Step::RequestHeader(_) | model::Step::ResponseHeader(_) | model::Step::Cookie(_)
+        )
+    }
+}
+
+impl TargetStep {
+    /// Changes a target; `write` fills a text in.
+    ///
+    /// # Errors
+    /// What comes out has no canonical form.
+    pub(crate) fn apply(
+        &self,
+        rewritten: &mut Rewritten,
+        write: impl FnOnce(&Template, &mut Vec<u8>),
+    ) -> Result<(), BadTarget> {
+        match self {
+            Self::StripPrefix(prefix) => rewritten.strip_prefix(prefix),
+            Self::Rewrite(replacement) => return rewritten.replace(replacement),
+            Self::RemoveParameter(name) => rewritten.remove_parameter(name),
+            Self::SetParameter(name, value) | Self::AddParameter(name, value) => {
+                if matches!(self, Self::SetParameter(..)) {
+                    rewritten.remove_parameter(name);
+                }
+                rewritten.add_parameter(name, |out| write(value, out));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Compiles the steps that are carried out one by one; edits of fields are folded apart.

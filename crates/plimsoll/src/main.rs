@@ -29,6 +29,8 @@ enum Verb {
     Demo(verbs::demo::Arguments),
     /// Show every error and warning of a configuration file
     Check(verbs::check::Arguments),
+    /// Show what becomes of a request, and why
+    Trace(verbs::trace::Arguments),
     /// Lay configuration files out
     Fmt(verbs::fmt::Arguments),
     /// Explain an error or a warning by its code
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Proxy(arguments) => verbs::proxy::run(arguments),
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
+        Verb::Trace(arguments) => verbs::trace::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),
         Verb::Schema => verbs::explain::schema(),

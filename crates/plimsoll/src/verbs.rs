@@ -6,3 +6,4 @@ pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod trace;

@@ -146,6 +146,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         listen: Vec::new(),
         settings: Settings::default(),
         steps: Vec::new(),
+        step_spans: Vec::new(),
         max_requests: None,
         priority: None,
         routes: Vec::new(),

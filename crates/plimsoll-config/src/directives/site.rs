@@ -91,6 +91,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         is_narrow: !options.is_empty(),
         buffer: None,
         steps: Vec::new(),
+        step_spans: Vec::new(),
         priority: None,
         action: None,
         span: stmt.span,

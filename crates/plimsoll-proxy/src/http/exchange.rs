@@ -95,9 +95,22 @@ impl<'a> Facts<'a> {
         self.route.map(|route| &route.response).or_else(of_site)
     }
 
+    /// Those of a request that is explained and not served.
+    pub(crate) fn of_route(site: &'a Site, route: &'a Route, at: Duration) -> Self {
+        Self {
+            site: Some(site),
+            route: Some(route),
+            ..Self::begin(clock::now(), at, 0)
+        }
+    }
+
     fn new(plane: &Plane, started: Instant) -> Self {
         let at = plane.unix_time(started);
         let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
+        Self::begin(started, at, random)
+    }
+
+    fn begin(started: Instant, at: Duration, random: u128) -> Self {
         Self {
             started,
             at,

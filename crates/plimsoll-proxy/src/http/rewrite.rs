@@ -20,22 +20,8 @@ pub(crate) fn change(
             target.query.map(|query| query.of(bytes)),
         );
     }
-    let mut outcome = Ok(());
-    match step {
-        TargetStep::StripPrefix(prefix) => rewritten.strip_prefix(prefix),
-        TargetStep::Rewrite(replacement) => outcome = rewritten.replace(replacement),
-        TargetStep::RemoveParameter(name) => rewritten.remove_parameter(name),
-        TargetStep::SetParameter(name, value) | TargetStep::AddParameter(name, value) => {
-            let mut text = std::mem::take(&mut exchange.scratch.text);
-            text.clear();
-            value.write(&exchange.values(), &mut text);
-            if matches!(step, TargetStep::SetParameter(..)) {
-                rewritten.remove_parameter(name);
-            }
-            rewritten.add_parameter(name, &text);
-            exchange.scratch.text = text;
-        }
-    }
+    let values = exchange.values();
+    let outcome = step.apply(&mut rewritten, |value, out| value.write(&values, out));
     exchange.scratch.rewritten = rewritten;
     outcome.map_err(|_| Answer {
         status: 400,

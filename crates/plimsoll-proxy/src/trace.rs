@@ -1,0 +1,410 @@
+//! What would become of a request, and why: the same rules that serve requests, asked one by one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plimsoll_balance::{Eligibility, Server, ServerIndex, Tried, eligibility};
+use plimsoll_config::model::{self, Config, Place};
+use plimsoll_config::text;
+use plimsoll_http::h1::parse::{self, Parsed};
+use plimsoll_http::head::RequestHead;
+use plimsoll_http::host::Authority;
+use plimsoll_http::request::{self, Rejection};
+use plimsoll_http::rewrite::Rewritten;
+use plimsoll_http::target::Target;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Body, Verdict};
+use crate::generation::{Action, Generation, Listener, Pool, Route, Site};
+use crate::http::exchange::Facts;
+use crate::seen::{Origin, Seen, Values};
+use crate::steps::{Step, TargetStep};
+
+/// A request to be explained.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// Its head, as it would be sent.
+    pub head: Vec<u8>,
+    /// Its body, decoded.
+    pub body: Vec<u8>,
+    /// Who sends it.
+    pub client: SocketAddr,
+    /// The port that it comes on.
+    pub port: u16,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// When it comes, in seconds since 1970.
+    pub unix: u64,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trace {
+    /// The address that it comes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+    /// The path in canonical form, with the query.
+    pub target: String,
+    /// The site that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<Line>,
+    /// The routes of the site, up to the one that takes it.
+    pub routes: Vec<Line>,
+    /// What is done with it before the action, in order.
+    pub steps: Vec<Line>,
+    /// The path that a server receives, with the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// How it ends: the action, or the refusal.
+    pub outcome: Outcome,
+    /// The pool that it goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Choice>,
+}
+
+impl Trace {
+    fn of(outcome: Outcome) -> Self {
+        Self {
+            listener: None,
+            target: String::new(),
+            site: None,
+            routes: Vec::new(),
+            steps: Vec::new(),
+            sent: None,
+            outcome,
+            pool: None,
+        }
+    }
+}
+
+/// A rule that was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// `file:line`.
+    pub place: String,
+    /// What stands there.
+    pub text: String,
+    /// What came of it.
+    pub verdict: String,
+    /// Whether it is the one that decides.
+    pub is_taken: bool,
+}
+
+/// How a request ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing listens on this port.
+    Unheard(u16),
+    /// It is answered here with this status; why, or what.
+    Answered(u16, String),
+    /// It goes to the pool of this name.
+    Pool(String),
+    /// It goes to one of these pools, in these shares.
+    Shares(Vec<(u32, String)>),
+    /// It goes where the client is sent: status and `Location`.
+    Redirected(u16, String),
+}
+
+/// The servers of a pool, as the balancer sees them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Choice {
+    /// The pool's name.
+    pub name: String,
+    /// How one of the servers is picked.
+    pub balance: String,
+    /// Its servers.
+    pub servers: Vec<Candidate>,
+}
+
+/// A server, as the balancer sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Host and port, as written.
+    pub name: String,
+    /// Whether it may be picked, or why not: `eligible`, `down`, `full`.
+    pub eligible: String,
+    /// Its standing: `ready`, `down`, `ejected` and so on.
+    pub standing: String,
+    /// Its weight.
+    pub weight: u32,
+    /// How much of its weight it takes now, in percent.
+    pub share: u8,
+    /// Servers of a higher tier come only when none of a lower one may be picked.
+    pub tier: u8,
+    /// Requests that it has now.
+    pub in_flight: u32,
+}
+
+/// Explains what `generation`, which `config` was compiled to, does with a request.
+pub fn explain(generation: &Generation, config: &Config, question: &Question) -> Trace {
+    let mut trace = Trace::of(Outcome::Unheard(question.port));
+    let (mut head, mut target) = (RequestHead::default(), Target::default());
+    let Some(listener) = listener(generation, question) else {
+        return trace;
+    };
+    trace.listener = Some(listener.address.to_string());
+    let parsed = parse::request(&question.head, &listener.limits, &mut head);
+    let sound = match parsed {
+        Ok(Parsed::Complete) => request::check(&head, &question.head, &mut target),
+        Ok(Parsed::Partial) => Err(Rejection::from(parse::BadHead::StartLine)),
+        Err(fault) => Err(fault.into()),
+    };
+    let sound = match sound {
+        Ok(sound) => sound,
+        Err(rejection) => {
+            trace.outcome = Outcome::Answered(rejection.status, rejection.detail.to_owned());
+            return trace;
+        }
+    };
+    let mut origin = Origin::new(question.client, question.port, question.unix);
+    origin.scheme = if question.scheme == "https" {
+        "https"
+    } else {
+        "http"
+    };
+    let seen = Seen::new((&head, &target, sound.authority), &question.head, &origin);
+    trace.target = uri(seen.path(), seen.query());
+    let Some(site) = site(generation, listener, &seen) else {
+        trace.outcome = Outcome::Answered(404, "no site for this host".into());
+        return trace;
+    };
+    let Some(written) = config.sites.get(site.index) else {
+        return trace;
+    };
+    trace.site = Some(site_line(written, &seen));
+    Explainer {
+        generation,
+        config,
+        seen,
+        body: Body::Whole(&question.body),
+    }
+    .explain_site(site, written, &mut trace);
+    trace
+}
+
+/// What a request is explained with.
+struct Explainer<'a> {
+    generation: &'a Generation,
+    config: &'a Config,
+    seen: Seen<'a>,
+    body: Body<'a>,
+}
+
+impl Explainer<'_> {
+    fn explain_site(&self, site: &Site, written: &model::Site, trace: &mut Trace) {
+        let mut routes = site.routes.iter().zip(&written.routes);
+        let taken = routes.find(|(route, written)| {
+            let verdict = self.refusal(route, written);
+            trace.routes.push(Line {
+                place: place(&written.place),
+                text: text::route(written),
+                is_taken: verdict.is_none(),
+                verdict: verdict.unwrap_or_else(|| "takes it".into()),
+            });
+            trace.routes.last().is_some_and(|line| line.is_taken)
+        });
+        let Some((route, of_route)) = taken else {
+            trace.outcome = Outcome::Answered(404, "no route for this path".into());
+            return;
+        };
+        let facts = Facts::of_route(site, route, Duration::from_secs(self.seen.origin.unix));
+        let values = Values {
+            seen: self.seen,
+            facts: &facts,
+            answer: None,
+        };
+        let mut rewritten = Rewritten::default();
+        rewritten.begin(self.seen.path(), self.seen.query());
+        let compiled = site.steps.iter().chain(&route.steps);
+        let steps = written.steps.iter().zip(&written.step_places);
+        let steps = steps.chain(of_route.steps.iter().zip(&of_route.step_places));
+        let mut compiled = compiled.peekable();
+        for (step, at) in steps {
+            // Edits of fields are folded apart, and have no compiled step of their own.
+            let verdict = match Step::is_for(step) {
+                true => compiled.next().map_or(Ok(String::new()), |step| {
+                    self.step(step, &values, &mut rewritten)
+                }),
+                false => Ok(edit_verdict(step)),
+            };
+            let is_end = verdict.is_err();
+            trace.steps.push(Line {
+                place: place(at),
+                text: text::step(step),
+                is_taken: is_end,
+                verdict: verdict.clone().unwrap_or_else(|outcome| outcome.1),
+            });
+            if let Err((status, why)) = verdict {
+                trace.outcome = Outcome::Answered(status, why);
+                return;
+            }
+        }
+        self.explain_action(route, &values, trace);
+        let sent = uri(rewritten.path(), rewritten.query());
+        let is_sent = matches!(trace.outcome, Outcome::Pool(_) | Outcome::Shares(_));
+        trace.sent = is_sent.then_some(sent);
+    }
+
+    /// Carries a step out, as far as it says what becomes of the request.
+    fn step(
+        &self,
+        step: &Step,
+        values: &Values<'_>,
+        rewritten: &mut Rewritten,
+    ) -> Result<String, (u16, String)> {
+        match step {
+            Step::Limit(_) => Ok("counted".into()),
+            Step::Target(change) => {
+                change_target(change, values, rewritten).map_err(|why| (400, why))?;
+                let sent = uri(rewritten.path(), rewritten.query());
+                Ok(format!("the server receives {sent}"))
+            }
+        }
+    }
+
+    /// Why a route does not take the request; nothing when it does.
+    fn refusal(&self, route: &Route, written: &model::Route) -> Option<String> {
+        let seen = &self.seen;
+        if !route.path.takes(seen.path()) {
+            return Some("not this path".into());
+        }
+        let method = seen.head.method_span.of(seen.bytes);
+        let methods = &route.methods;
+        if !methods.is_empty() && !methods.iter().any(|allowed| **allowed == *method) {
+            return Some(format!("not for {}", String::from_utf8_lossy(method)));
+        }
+        let conditions = route.conditions.iter().zip(&written.conditions);
+        for (condition, written) in conditions {
+            let holds = condition.holds(seen)
+                && condition.judge_body(seen, self.body, route.buffer) == Verdict::Takes;
+            if !holds {
+                return Some(format!("{} does not hold", written.text));
+            }
+        }
+        None
+    }
+
+    fn explain_action(&self, route: &Route, values: &Values<'_>, trace: &mut Trace) {
+        let name = |pool: usize| {
+            let pool = self.generation.pools.get(pool);
+            pool.map(|pool| pool.name.to_string()).unwrap_or_default()
+        };
+        let mut out = Vec::new();
+        trace.outcome = match &route.action {
+            Action::Proxy(pool) => {
+                trace.pool = self.choice(*pool);
+                Outcome::Pool(name(*pool))
+            }
+            Action::Split(split) => {
+                let mut begin = 0;
+                let share = |(end, pool): &(u64, usize)| {
+                    let share = end - std::mem::replace(&mut begin, *end);
+                    (u32::try_from(share).unwrap_or(u32::MAX), name(*pool))
+                };
+                Outcome::Shares(split.ends.iter().map(share).collect())
+            }
+            Action::Respond { status, body } => {
+                body.write(values, &mut out);
+                Outcome::Answered(*status, String::from_utf8_lossy(&out).into_owned())
+            }
+            Action::Redirect { status, to } => {
+                to.write(values, &mut out);
+                let mut location = Vec::new();
+                plimsoll_http::rewrite::location(&out, &mut location);
+                Outcome::Redirected(*status, String::from_utf8_lossy(&location).into_owned())
+            }
+        };
+    }
+
+    fn choice(&self, pool: usize) -> Option<Choice> {
+        let (pool, written) = (
+            self.generation.pools.get(pool)?,
+            self.config.pools.get(pool)?,
+        );
+        Some(Choice {
+            name: pool.name.to_string(),
+            balance: text::balance(&written.balance),
+            servers: candidates(pool, written),
+        })
+    }
+}
+
+fn candidates(pool: &Pool, written: &model::Pool) -> Vec<Candidate> {
+    let tried = Tried::new();
+    let servers = pool.balancer.servers().iter();
+    let servers = servers
+        .zip((0..).map(ServerIndex::new))
+        .zip(&written.servers);
+    let candidate = |((server, index), written): ((&Server, _), &model::Server)| Candidate {
+        name: server.name().to_string(),
+        eligible: match eligibility(index, server, &tried) {
+            Eligibility::Eligible => "eligible".into(),
+            Eligibility::Down => "down".into(),
+            Eligibility::Full => "full".into(),
+            Eligibility::Tried => "tried".into(),
+        },
+        standing: server.standing().word().into(),
+        weight: server.weight(),
+        share: server.share_percent(),
+        tier: written.tier,
+        in_flight: server.in_flight(),
+    };
+    servers.map(candidate).collect()
+}
+
+/// The listener for a port; where there is but one, it is the one that is meant.
+fn listener<'a>(generation: &'a Generation, question: &Question) -> Option<&'a Listener> {
+    match generation.listeners.as_slice() {
+        [only] => Some(only),
+        all => all
+            .iter()
+            .find(|listener| listener.address.port() == question.port),
+    }
+}
+
+fn site<'a>(generation: &'a Generation, listener: &Listener, seen: &Seen<'_>) -> Option<&'a Site> {
+    generation.sites.get(listener.site(seen.host())?)
+}
+
+fn site_line(site: &model::Site, seen: &Seen<'_>) -> Line {
+    let hosts: Vec<String> = site.hosts.iter().map(text::host).collect();
+    let authority = Authority::parse(seen.authority);
+    let host = authority.map(|a| a.host).unwrap_or_default();
+    Line {
+        place: place(&site.place),
+        text: format!("site {}", hosts.join(" ")),
+        verdict: format!("answers for {}", String::from_utf8_lossy(host)),
+        is_taken: true,
+    }
+}
+
+fn edit_verdict(step: &model::Step) -> String {
+    match step {
+        model::Step::RequestHeader(_) => "on the way to the server".into(),
+        _ => "on the way to the client".into(),
+    }
+}
+
+fn change_target(
+    change: &TargetStep,
+    values: &Values<'_>,
+    rewritten: &mut Rewritten,
+) -> Result<(), String> {
+    change
+        .apply(rewritten, |value, out| value.write(values, out))
+        .map_err(|fault| format!("the rewritten path has no canonical form: {fault}"))
+}
+
+fn place(place: &Place) -> String {
+    format!("{}:{}", place.file, place.line)
+}
+
+fn uri(path: &[u8], query: Option<&[u8]>) -> String {
+    let mut out = String::from_utf8_lossy(path).into_owned();
+    if let Some(query) = query {
+        out.push('?');
+        out.push_str(&String::from_utf8_lossy(query));
+    }
+    out
+}

@@ -1,0 +1,222 @@
+//! `plimsoll trace`: what becomes of a request, and why.
+
+use std::fmt::Write;
+use std::io::{Read, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use plimsoll_config::model::Config;
+use plimsoll_proxy::compile::{Machine, compile};
+use plimsoll_proxy::trace::{self, Candidate, Line, Outcome, Question, Trace};
+
+use crate::configuration::{self, Path};
+use crate::output::print;
+
+/// What `plimsoll trace` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    path: Path,
+    /// The request: `GET http://example.com/a?b=c`; without a method it is GET
+    #[arg(value_name = "REQUEST")]
+    request: String,
+    /// A field of the request: `Name: value`
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    fields: Vec<String>,
+    /// The body of the request
+    #[arg(short = 'd', long = "data", value_name = "TEXT")]
+    body: Option<String>,
+    /// Who sends it
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    client: IpAddr,
+    /// Ask the Plimsoll whose admin listener is here, and not the file
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:9900")]
+    running: Option<SocketAddr>,
+    /// Print the trace as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let question = question(arguments)?;
+    let trace = match arguments.running {
+        Some(address) => ask(address, &question)?,
+        None => {
+            let config = configuration::load(&arguments.path.config)?;
+            explain(&config, &question)
+        }
+    };
+    match arguments.json {
+        true => print(&format!("{:#}\n", serde_json::to_value(&trace)?)),
+        false => print(&text(&trace)),
+    }
+}
+
+/// The request that the arguments describe.
+fn question(arguments: &Arguments) -> anyhow::Result<Question> {
+    let (method, uri) = match arguments.request.trim().split_once(' ') {
+        Some((method, uri)) => (method, uri.trim()),
+        None => ("GET", arguments.request.trim()),
+    };
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        bail!("`{uri}` is not a whole URI: write it like `http://example.com/path`");
+    };
+    let (scheme, default_port) = match scheme {
+        "http" => ("http", 80),
+        "https" => ("https", 443),
+        other => bail!("`{other}` is not a scheme that is served: write http or https"),
+    };
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at_checked(at).unwrap_or_default();
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    let port = port.and_then(|port| port.parse().ok());
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    let mut head = format!("{method} {slash}{target} HTTP/1.1\r\n");
+    let has = |name: &str| {
+        let mut names = arguments.fields.iter().filter_map(|f| f.split_once(':'));
+        names.any(|(field, _)| field.trim().eq_ignore_ascii_case(name))
+    };
+    if !has("host") {
+        let _ = write!(head, "Host: {authority}\r\n");
+    }
+    for field in &arguments.fields {
+        let Some((name, value)) = field.split_once(':') else {
+            bail!("`{field}` is not a field: write it like `-H 'X-Name: value'`");
+        };
+        let _ = write!(head, "{}: {}\r\n", name.trim(), value.trim());
+    }
+    let body = arguments.body.clone().unwrap_or_default().into_bytes();
+    if !body.is_empty() && !has("content-length") && !has("transfer-encoding") {
+        let _ = write!(head, "Content-Length: {}\r\n", body.len());
+    }
+    head.push_str("\r\n");
+    Ok(Question {
+        head: head.into_bytes(),
+        body,
+        client: SocketAddr::new(arguments.client, 50_000),
+        port: port.unwrap_or(default_port),
+        scheme: scheme.into(),
+        unix: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    })
+}
+
+/// Asks what a configuration does, without serving it.
+pub(crate) fn explain(config: &Config, question: &Question) -> Trace {
+    let machine = Machine {
+        name: String::new(),
+        seed: 0,
+        workers: 1,
+        connections_max: 1,
+    };
+    let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
+    trace::explain(&generation, config, question)
+}
+
+/// How long a running Plimsoll may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks a running Plimsoll.
+fn ask(address: SocketAddr, question: &Question) -> anyhow::Result<Trace> {
+    let no_answer = || format!("no answer from the admin listener on {address}");
+    let body = serde_json::to_vec(question)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(no_answer)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "POST /v1/trace HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).with_context(no_answer)?;
+    stream.write_all(&body).with_context(no_answer)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).with_context(no_answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(no_answer)?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!(
+            "the admin listener on {address} says {status}: {}",
+            body.trim()
+        );
+    }
+    serde_json::from_str(body).context("the admin listener answers something else than a trace")
+}
+
+/// A trace for people.
+fn text(trace: &Trace) -> String {
+    let mut out = String::new();
+    let mut put = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:<9}{text}");
+    };
+    put("request", trace.target.clone());
+    if let Some(listener) = &trace.listener {
+        put("listener", listener.clone());
+    }
+    let lines = trace.site.iter().chain(&trace.routes).chain(&trace.steps);
+    let lines: Vec<&Line> = lines.collect();
+    let width = |of: fn(&Line) -> usize| lines.iter().map(|line| of(line)).max().unwrap_or(0);
+    let places = width(|line| line.place.len());
+    let texts = width(|line| line.text.len()).min(56);
+    let row = |line: &Line| {
+        let mark = if line.is_taken { "*" } else { " " };
+        let row = format!(
+            "{mark} {:<places$}  {:<texts$}  {}",
+            line.place, line.text, line.verdict
+        );
+        row.trim_end().to_owned()
+    };
+    let parts = [
+        ("site", trace.site.as_slice()),
+        ("routes", &trace.routes),
+        ("steps", &trace.steps),
+    ];
+    for (name, lines) in parts {
+        for (at, line) in lines.iter().enumerate() {
+            put(if at == 0 { name } else { "" }, row(line));
+        }
+    }
+    if let Some(sent) = &trace.sent {
+        put("sent", sent.clone());
+    }
+    put("outcome", outcome(&trace.outcome));
+    if let Some(pool) = &trace.pool {
+        put("pool", format!("{} ({})", pool.name, pool.balance));
+        for (at, server) in pool.servers.iter().enumerate() {
+            put(if at == 0 { "servers" } else { "" }, candidate(server));
+        }
+    }
+    out
+}
+
+fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Unheard(port) => format!("nothing listens on port {port}"),
+        Outcome::Answered(status, text) if text.is_empty() => format!("answered with {status}"),
+        Outcome::Answered(status, text) => format!("answered with {status}: {}", text.trim_end()),
+        Outcome::Pool(name) => format!("a server of `{name}` answers"),
+        Outcome::Shares(shares) => {
+            let whole: u64 = shares.iter().map(|(share, _)| u64::from(*share)).sum();
+            let share = |(share, name): &(u32, String)| format!("{share} of {whole} to `{name}`");
+            shares.iter().map(share).collect::<Vec<_>>().join(", ")
+        }
+        Outcome::Redirected(status, to) => format!("the client is sent to {to} ({status})"),
+    }
+}
+
+fn candidate(server: &Candidate) -> String {
+    let mut text = format!("{}  {}", server.name, server.eligible);
+    if server.eligible != server.standing && server.standing != "ready" {
+        let _ = write!(text, ", {}", server.standing);
+    }
+    let _ = write!(text, ", weight {}", server.weight);
+    if server.share < 100 {
+        let _ = write!(text, " at {} %", server.share);
+    }
+    if server.tier > 0 {
+        let _ = write!(text, ", tier {}", server.tier);
+    }
+    if server.in_flight > 0 {
+        let _ = write!(text, ", {} in flight", server.in_flight);
+    }
+    text
+}
