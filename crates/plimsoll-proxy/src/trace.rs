@@ -94,8 +94,6 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Nothing listens on this port.
-    Unheard(u16),
     /// It is answered here with this status; why, or what.
     Answered(u16, String),
     /// It goes to the pool of this name.
@@ -138,7 +136,7 @@ pub struct Candidate {
 
 /// Explains what `generation`, which `config` was compiled to, does with a request.
 pub fn explain(generation: &Generation, config: &Config, question: &Question) -> Trace {
-    let mut trace = Trace::of(Outcome::Unheard(question.port));
+    let mut trace = Trace::of(Outcome::Answered(404, "nothing is listened on".into()));
     let (mut head, mut target) = (RequestHead::default(), Target::default());
     let Some(listener) = listener(generation, question) else {
         return trace;
@@ -353,14 +351,13 @@ fn candidates(pool: &Pool, written: &model::Pool) -> Vec<Candidate> {
     servers.map(candidate).collect()
 }
 
-/// The listener for a port; where there is but one, it is the one that is meant.
+/// The listener for a port. Where none has it, ports are mapped somewhere, and the first one is meant.
 fn listener<'a>(generation: &'a Generation, question: &Question) -> Option<&'a Listener> {
-    match generation.listeners.as_slice() {
-        [only] => Some(only),
-        all => all
-            .iter()
-            .find(|listener| listener.address.port() == question.port),
-    }
+    let mut listeners = generation.listeners.iter();
+    let has_port = |listener: &&Listener| listener.address.port() == question.port;
+    listeners
+        .find(has_port)
+        .or_else(|| generation.listeners.first())
 }
 
 fn site<'a>(generation: &'a Generation, listener: &Listener, seen: &Seen<'_>) -> Option<&'a Site> {

@@ -1,5 +1,6 @@
 //! `plimsoll check`: every error and warning of a configuration.
 
+use anyhow::bail;
 use clap::ValueEnum;
 use plimsoll_config::{Loaded, Severity};
 use plimsoll_control::discovery::Names;
@@ -9,6 +10,7 @@ use serde_json::json;
 use crate::configuration::{self, Path};
 use crate::exit::BadConfiguration;
 use crate::output::print;
+use crate::verbs::against;
 
 /// What `plimsoll check` takes.
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,13 @@ pub(crate) struct Arguments {
     /// How the result is written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Replay the requests of this JSON access log, and list those that end in another way than by
+    /// the configuration given with --was; with --strict, any of them is a failure
+    #[arg(long, value_name = "LOG", requires = "was")]
+    against: Option<String>,
+    /// The configuration that is compared with
+    #[arg(long, value_name = "FILE", requires = "against")]
+    was: Option<String>,
 }
 
 /// How the result is written.
@@ -36,6 +45,9 @@ enum Format {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let (Some(log), Some(was)) = (&arguments.against, &arguments.was) {
+        return replay(arguments, was, log);
+    }
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
     let unresolved = unresolved(&loaded)?;
     let has_warnings = !unresolved.is_empty()
@@ -80,6 +92,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(())
     } else {
         Err(BadConfiguration.into())
+    }
+}
+
+/// Lists which recorded requests end in another way than by an older configuration.
+fn replay(arguments: &Arguments, was: &str, log: &str) -> anyhow::Result<()> {
+    let (was, is) = (
+        configuration::load(was)?,
+        configuration::load(&arguments.path.config)?,
+    );
+    let comparison = against::compare(&was, &is, log)?;
+    print(&comparison.text())?;
+    match arguments.strict && comparison.changed > 0 {
+        true => bail!("requests of `{log}` end in another way"),
+        false => Ok(()),
     }
 }
 

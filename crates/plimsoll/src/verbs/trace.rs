@@ -190,7 +190,6 @@ fn text(trace: &Trace) -> String {
 
 fn outcome(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Unheard(port) => format!("nothing listens on port {port}"),
         Outcome::Answered(status, text) if text.is_empty() => format!("answered with {status}"),
         Outcome::Answered(status, text) => format!("answered with {status}: {}", text.trim_end()),
         Outcome::Pool(name) => format!("a server of `{name}` answers"),
