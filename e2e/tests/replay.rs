@@ -31,7 +31,7 @@ fn recorded(requests: &[&str]) -> Plimsoll {
         let method = request.split(' ').next().unwrap();
         assert_eq!(client.response(method).status(), 200);
     }
-    plimsoll.wait_log("access.log", requests.len(), SOON);
+    let _ = plimsoll.wait_log("access.log", requests.len(), SOON);
     plimsoll
 }
 

@@ -328,6 +328,13 @@ MATCH_UNUSED = "W0608":
 "No condition refers to this match. It changes nothing; often the name in `is:NAME` is misspelt, or the route
 that used it has gone. Use it or remove it.
 ";
+TRUST_ALL = "W0609":
+"The network takes in every address, so that whoever connects can claim to be any client: limits, access
+rules and logs by client then mean nothing. Name the networks of the proxies that stand in front. When nobody
+else can reach the listener, the network it can be reached from is the one to write:
+
+    trust-proxy 10.0.0.0/8
+";
 }
 
 /// What `plimsoll explain` says of a code, in any case.

@@ -2,7 +2,7 @@
 
 use crate::directives::{
     buffer, check, header, limit, max_requests, named_match, overload, policy, pool, priority,
-    resolver, rewrite, root, route, settings, site, sticky,
+    resolver, rewrite, root, route, settings, site, sticky, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -71,6 +71,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     policy::ROWS,
     sticky::ROWS,
     settings::ROWS,
+    trust::ROWS,
 ];
 
 /// All rows.
@@ -119,7 +120,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "tcp",
     "tls",
     "tracing",
-    "trust-proxy",
     "try",
     "udp",
     "user",

@@ -18,3 +18,4 @@ pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod sticky;
+pub(crate) mod trust;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::model::{
     AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, HashKey, Hedge, Host, OnDown,
     Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Step, Sticky,
@@ -40,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) connect: Option<Duration>,
     pub(crate) response: Option<Duration>,
     pub(crate) log: Option<Vec<AccessLog>>,
+    /// An empty list is `off`.
+    pub(crate) trust: Option<Vec<IpNet>>,
     pub(crate) head_bytes: Option<u32>,
     pub(crate) fields: Option<u16>,
     pub(crate) uri_bytes: Option<u32>,

@@ -23,6 +23,7 @@ pub use step::{Change, CookieEdit, HeaderEdit, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A whole configuration.
@@ -68,6 +69,8 @@ pub struct Site {
     pub hosts: Vec<Host>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Whose `X-Forwarded-*` and `Forwarded` count. Default nobody's.
+    pub trust: Vec<IpNet>,
     /// Deadlines of its client connections.
     pub timeouts: ClientTimeouts,
     /// What a request may measure.

@@ -228,6 +228,11 @@ fn resolve_site(
         name: site.name.as_str().into(),
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site),
+        trust: own
+            .trust
+            .clone()
+            .or_else(|| up.trust.clone())
+            .unwrap_or_default(),
         timeouts: ClientTimeouts {
             header: own.header.or(up.header).unwrap_or_else(|| seconds(10)),
             idle: own.idle.or(up.idle).unwrap_or_else(|| seconds(60)),

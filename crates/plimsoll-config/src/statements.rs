@@ -211,7 +211,15 @@ fn max_requests(most: NonZeroU32) -> Words {
 /// What is done with the requests of a site.
 pub(crate) fn site(site: &Site) -> Vec<Words> {
     let most = site.max_requests.map(max_requests);
-    most.into_iter()
+    let trust = (!site.trust.is_empty()).then(|| {
+        let networks = site.trust.iter().map(ToString::to_string);
+        std::iter::once("trust-proxy".to_owned())
+            .chain(networks)
+            .collect()
+    });
+    trust
+        .into_iter()
+        .chain(most)
         .chain(site.steps.iter().map(step))
         .collect()
 }

@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::field::Name;
+use crate::head::RequestHead;
+use crate::trust::REQUEST_ID_BYTES_MAX;
+
 /// Room for any address as text.
 pub const ADDRESS_BYTES_MAX: usize = 45;
 
@@ -66,11 +70,41 @@ impl std::fmt::Write for AddressText {
     }
 }
 
-/// Appends the forwarding fields for a request that came from `client` for `host` by `scheme`.
-pub fn write(client: &AddressText, host: &[u8], scheme: &str, out: &mut Vec<u8>) {
-    let address = client.as_bytes();
+/// What a server is told about who sent a request, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The other end of the connection that it came on.
+    pub peer: &'a AddressText,
+    /// What it was sent for.
+    pub host: &'a [u8],
+    /// How it came here: `http` or `https`.
+    pub scheme: &'a str,
+    /// What the peer says, where it is trusted.
+    pub trusted: Option<Trusted<'a>>,
+}
+
+/// What a trusted peer says, to be passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Trusted<'a> {
+    /// How the client came.
+    pub scheme: &'a str,
+    /// What the client asked for.
+    pub host: &'a [u8],
+}
+
+/// Appends the forwarding fields of a request with this head. What a trusted peer says is continued;
+/// what any other says is not there.
+pub fn write(head: &RequestHead, bytes: &[u8], told: &Told<'_>, out: &mut Vec<u8>) {
+    let address = told.peer.as_bytes();
     let is_v6 = address.contains(&b':');
+    let (scheme, host) = match told.trusted {
+        Some(trusted) => (trusted.scheme, trusted.host),
+        None => (told.scheme, told.host),
+    };
     out.extend_from_slice(b"X-Forwarded-For: ");
+    if told.trusted.is_some() {
+        continue_list(head, bytes, Name::XForwardedFor, out);
+    }
     out.extend_from_slice(address);
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(scheme.as_bytes());
@@ -78,22 +112,64 @@ pub fn write(client: &AddressText, host: &[u8], scheme: &str, out: &mut Vec<u8>)
         out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
         out.extend_from_slice(host);
     }
+    out.extend_from_slice(b"\r\nForwarded: ");
+    if told.trusted.is_some() {
+        continue_list(head, bytes, Name::Forwarded, out);
+    }
     // RFC 7239 §6: an IPv6 address is bracketed, and therefore quoted.
-    out.extend_from_slice(if is_v6 {
-        b"\r\nForwarded: for=\"["
-    } else {
-        b"\r\nForwarded: for="
-    });
+    out.extend_from_slice(if is_v6 { b"for=\"[" } else { b"for=" });
     out.extend_from_slice(address);
     out.extend_from_slice(if is_v6 { b"]\";proto=" } else { b";proto=" });
-    out.extend_from_slice(scheme.as_bytes());
-    if !host.is_empty() {
+    out.extend_from_slice(told.scheme.as_bytes());
+    if !told.host.is_empty() {
         // The host was checked: it holds nothing that needs escaping. A colon needs the quotes.
         out.extend_from_slice(b";host=\"");
-        out.extend_from_slice(host);
+        out.extend_from_slice(told.host);
         out.extend_from_slice(b"\"");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends what earlier proxies said, to be continued.
+fn continue_list(head: &RequestHead, bytes: &[u8], name: Name, out: &mut Vec<u8>) {
+    for line in head.fields.all(name) {
+        let value = line.value.of(bytes);
+        if !value.is_empty() {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+}
+
+/// The id of a request: one of ours, or one that it had already.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestId {
+    bytes: [u8; REQUEST_ID_BYTES_MAX],
+    len: u8,
+}
+
+impl RequestId {
+    /// A new one.
+    pub fn new(unix_ms: u64, random: u128) -> Self {
+        Self::from_bytes(&request_id(unix_ms, random))
+    }
+
+    /// One that came with the request; what is too long is cut.
+    pub fn from_bytes(id: &[u8]) -> Self {
+        let len = id.len().min(REQUEST_ID_BYTES_MAX);
+        let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+        if let (Some(place), Some(id)) = (bytes.get_mut(..len), id.get(..len)) {
+            place.copy_from_slice(id);
+        }
+        // invariant: the longest has 64 bytes
+        let len = u8::try_from(len).unwrap_or_default();
+        Self { bytes, len }
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
 }
 
 /// Length of a request id.
@@ -124,16 +200,43 @@ pub fn request_id(unix_ms: u64, random: u128) -> [u8; REQUEST_ID_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::parse::{self, HeadLimits};
 
     fn fields(client: &str, host: &str) -> String {
+        let told = Told {
+            peer: &AddressText::new(client.parse().unwrap()),
+            host: host.as_bytes(),
+            scheme: "http",
+            trusted: None,
+        };
         let mut out = Vec::new();
-        write(
-            &AddressText::new(client.parse().unwrap()),
-            host.as_bytes(),
-            "http",
-            &mut out,
-        );
+        write(&RequestHead::default(), b"", &told, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_trusted_peer_says_is_continued() {
+        let text =
+            b"GET / HTTP/1.1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nx-forwarded-for: 3.3.3.3\r\n\
+                     Forwarded: for=1.1.1.1\r\nX-Forwarded-Proto: https\r\n\r\n";
+        let mut head = RequestHead::default();
+        parse::request(text, &HeadLimits::default(), &mut head).unwrap();
+        let told = Told {
+            peer: &AddressText::new("10.0.0.1".parse().unwrap()),
+            host: b"internal",
+            scheme: "http",
+            trusted: Some(Trusted {
+                scheme: "https",
+                host: b"example.com",
+            }),
+        };
+        let mut out = Vec::new();
+        write(&head, text, &told, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: example.com\r\nForwarded: for=1.1.1.1, for=10.0.0.1;proto=http;host=\"internal\"\r\n"
+        );
     }
 
     #[test]

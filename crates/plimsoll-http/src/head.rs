@@ -106,6 +106,14 @@ impl Fields {
         self.lines.iter().filter(move |line| line.name == name)
     }
 
+    /// Iterates over the lines of one name, the last one first.
+    pub fn all_back(&self, name: Name) -> impl Iterator<Item = &Field> {
+        self.lines
+            .iter()
+            .rev()
+            .filter(move |line| line.name == name)
+    }
+
     /// The first line of one name.
     pub fn first(&self, name: Name) -> Option<&Field> {
         self.lines.iter().find(|line| line.name == name)

@@ -22,3 +22,4 @@ pub mod reason;
 pub mod request;
 pub mod rewrite;
 pub mod target;
+pub mod trust;

@@ -206,6 +206,7 @@ fn site(
                 .map(|r| route(r, site, matches, seed))
                 .collect(),
         ),
+        trust: site.trust.clone(),
         timeouts: site.timeouts,
         limits: site.limits,
         ceiling: ceiling(site.max_requests),

@@ -66,6 +66,7 @@ enum Asked {
     Body(BodyPart, Test),
     Client(Vec<IpNet>),
     Port(Vec<u16>),
+    Scheme(&'static str),
     Time(Vec<TimeSpan>),
     Grpc(Vec<Box<str>>),
     Is(Arc<Named>),
@@ -152,6 +153,7 @@ impl Condition {
             model::Asked::Host(hosts) => Asked::Host(hosts.iter().map(Host::new).collect()),
             model::Asked::Body(part, test) => Asked::Body(part.clone(), Test::new(test)),
             model::Asked::Client(nets) => Asked::Client(nets.clone()),
+            model::Asked::Https(is_it) => Asked::Scheme(if *is_it { "https" } else { "http" }),
             model::Asked::Port(ports) => Asked::Port(ports.clone()),
             model::Asked::Time(spans) => Asked::Time(spans.clone()),
             model::Asked::Grpc(methods) => Asked::Grpc(methods.clone()),
@@ -226,6 +228,7 @@ impl Condition {
                 let client = seen.origin.client.to_canonical();
                 nets.iter().any(|net| net.contains(&client))
             }
+            Asked::Scheme(scheme) => seen.origin.scheme == *scheme,
             Asked::Port(ports) => ports.contains(&seen.origin.port),
             Asked::Time(spans) => spans.iter().any(|span| span.contains(seen.origin.unix)),
             Asked::Grpc(methods) => is_grpc(seen) && methods.iter().any(|m| calls(seen.path(), m)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use ipnet::IpNet;
 use plimsoll_balance::Pool as Balancer;
 use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
@@ -129,6 +130,8 @@ pub struct Site {
     pub index: usize,
     /// Its routes in written order; the first match wins.
     pub routes: Routes,
+    /// Whose word on clients counts.
+    pub trust: Vec<IpNet>,
     /// Deadlines of its client connections.
     pub timeouts: ClientTimeouts,
     /// What a request may measure.

@@ -18,6 +18,7 @@ pub(crate) mod rewrite;
 pub(crate) mod select;
 pub(crate) mod server_h1;
 pub(crate) mod throttle;
+pub(crate) mod trust;
 pub(crate) mod upload;
 pub(crate) mod upstream_h1;
 pub mod walk;

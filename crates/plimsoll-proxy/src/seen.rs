@@ -6,6 +6,7 @@ use plimsoll_http::forwarded::AddressText;
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::host::Authority;
 use plimsoll_http::target::Target;
+use plimsoll_http::trust::Told;
 
 use crate::http::exchange::Facts;
 
@@ -39,19 +40,37 @@ pub struct Origin {
     pub scheme: &'static str,
     /// When it came, in seconds since 1970.
     pub unix: u64,
+    /// The other end of its connection: the client, or a proxy that is trusted to name it.
+    pub peer_text: AddressText,
+    /// Whether the peer is trusted.
+    pub is_trusted: bool,
 }
 
 impl Origin {
     /// A request that came from `peer` to `port`.
     pub fn new(peer: SocketAddr, port: u16, unix: u64) -> Self {
+        let text = AddressText::new(peer.ip());
         Self {
             client: peer.ip(),
-            client_text: AddressText::new(peer.ip()),
+            client_text: text,
             client_port: peer.port(),
             port,
             scheme: "http",
             unix,
+            peer_text: text,
+            is_trusted: false,
         }
+    }
+
+    /// Takes over what a trusted peer says of the client.
+    pub(crate) fn trust(&mut self, told: &Told<'_>) {
+        self.is_trusted = true;
+        if told.client != self.client.to_canonical() {
+            self.client = told.client;
+            self.client_text = AddressText::new(told.client);
+            self.client_port = told.port.unwrap_or_default();
+        }
+        self.scheme = told.scheme.unwrap_or(self.scheme);
     }
 }
 

@@ -40,7 +40,7 @@ fn write_variable(variable: &Variable, values: &Values<'_>, out: &mut Vec<u8>) {
     let text: &[u8] = match variable {
         Variable::ClientIp => seen.origin.client_text.as_bytes(),
         Variable::ClientPort => return port(seen.origin.client_port, out),
-        Variable::RequestId => &facts.id,
+        Variable::RequestId => facts.id.as_bytes(),
         Variable::Method => seen.head.method_span.of(seen.bytes),
         Variable::Scheme => seen.origin.scheme.as_bytes(),
         Variable::Host => seen.host(),

@@ -9,12 +9,10 @@ use crate::suggest::nearest;
 use crate::syntax::Word;
 use ipnet::IpNet;
 
-const KINDS: [&str; 11] = [
-    "path", "host", "header", "query", "cookie", "body", "client", "port", "time", "grpc", "is",
+const KINDS: [&str; 12] = [
+    "path", "host", "header", "query", "cookie", "body", "client", "port", "scheme", "time",
+    "grpc", "is",
 ];
-
-/// Words of the language that this version does not have.
-const LATER: [&str; 1] = ["scheme"];
 
 /// Reads `header:NAME=VALUE`, `not:client=10.0.0.0/8` and the like.
 pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Condition> {
@@ -42,6 +40,8 @@ pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Conditio
         }
         ("client", Some('=')) => Asked::Client(list(value, |net| network(reader, net))?),
         ("port", Some('=')) => Asked::Port(list(value, |port| reader.number(port, 1, 65_535))?),
+        ("scheme", Some('=')) if value.text == "http" => Asked::Https(false),
+        ("scheme", Some('=')) if value.text == "https" => Asked::Https(true),
         ("time", Some('=')) => Asked::Time(list(value, |span| time_span(reader, span))?),
         ("grpc", Some('=')) => Asked::Grpc(list(value, |method| grpc(reader, method))?),
         ("is", Some(':')) if !value.text.is_empty() => Asked::Is(reader.matches.refer(value)),
@@ -246,7 +246,7 @@ fn list<T>(value: Value<'_>, mut read: impl FnMut(Value<'_>) -> Option<T>) -> Op
     parts.into_iter().collect()
 }
 
-fn network(reader: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
+pub(crate) fn network(reader: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
     if let Ok(net) = value.text.parse::<IpNet>() {
         return Some(net.trunc());
     }
@@ -267,21 +267,16 @@ fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition
         reader.problem(problem.help("write the path first; a route has one path"));
         return None;
     }
-    let problem = if LATER.contains(&kind) && text.contains([':', '=', '~']) {
-        let message = format!("matching by `{kind}` is not in this version");
-        Diagnostic::new(&codes::NOT_YET, word.span, message)
-    } else {
-        let message = format!("`{text}` is neither a path nor a condition");
-        let problem = Diagnostic::new(&codes::OPTION, word.span, message);
-        match nearest(kind, KINDS.into_iter().chain(["method"])) {
-            Some(near) if text.contains([':', '=', '~']) => {
-                problem.label(format!("did you mean `{near}`?"))
-            }
-            _ => problem,
-        }
-    };
+    let message = format!("`{text}` is neither a path nor a condition");
+    let mut problem = Diagnostic::new(&codes::OPTION, word.span, message);
+    if let Some(near) = nearest(kind, KINDS.into_iter().chain(["method"]))
+        && near != kind
+        && text.contains([':', '=', '~'])
+    {
+        problem = problem.label(format!("did you mean `{near}`?"));
+    }
     reader.problem(problem.help(
-        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, client=, port=, time=, grpc= and is:NAME",
+        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, client=, port=, scheme=http|https, time=, grpc= and is:NAME",
     ));
     None
 }

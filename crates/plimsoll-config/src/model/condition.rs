@@ -33,6 +33,8 @@ pub enum Asked {
     Client(Vec<IpNet>),
     /// Whether it came on one of these ports.
     Port(Vec<u16>),
+    /// Whether its client came over https, or not.
+    Https(bool),
     /// Whether it came at one of these times.
     Time(Vec<TimeSpan>),
     /// Whether it calls one of these gRPC services (`app.v1.Users`) or methods (`app.v1.Users/Get`).

@@ -3,7 +3,7 @@
 use crate::cookie::{self, Hide, Mark};
 use crate::edit::FieldEdits;
 use crate::field::{self, Name};
-use crate::forwarded::{self, AddressText, REQUEST_ID_BYTES};
+use crate::forwarded::{self, Told};
 use crate::framing::{self, Length};
 use crate::head::{Field, Fields, RequestHead, ResponseHead, Version};
 use crate::request;
@@ -17,14 +17,10 @@ pub struct Forward<'a> {
     pub query: Option<&'a [u8]>,
     /// What `Host` says.
     pub host: &'a [u8],
-    /// The authority that the client asked for.
-    pub asked_host: &'a [u8],
-    /// The client's address.
-    pub client: &'a AddressText,
-    /// How the client came: `http` or `https`.
-    pub scheme: &'a str,
+    /// Who sent it, and how.
+    pub told: Told<'a>,
     /// The id of the request.
-    pub request_id: &'a [u8; REQUEST_ID_BYTES],
+    pub request_id: &'a [u8],
     /// How the body is sent on.
     pub length: Length,
     /// The new value of `Max-Forwards`, when it counts.
@@ -66,7 +62,7 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
             _ => edited_line(line, bytes, forward.edits, out),
         }
     }
-    own_lines(head, forward, out);
+    own_lines(head, bytes, forward, out);
     out.extend_from_slice(forward.added);
     length(forward.length, out);
     out.extend_from_slice(b"\r\n");
@@ -87,7 +83,7 @@ fn request_line(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &m
 }
 
 /// What this proxy says of a request, unless rules say something else.
-fn own_lines(head: &RequestHead, forward: &Forward<'_>, out: &mut Vec<u8>) {
+fn own_lines(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     if let Some(hops) = forward.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
@@ -100,7 +96,7 @@ fn own_lines(head: &RequestHead, forward: &Forward<'_>, out: &mut Vec<u8>) {
     } else {
         b"Via: 1.1 plimsoll\r\n"
     });
-    forwarded::write(forward.client, forward.asked_host, forward.scheme, out);
+    forwarded::write(head, bytes, &forward.told, out);
     out.extend_from_slice(b"X-Request-ID: ");
     out.extend_from_slice(forward.request_id);
     out.extend_from_slice(b"\r\n");
@@ -250,6 +246,7 @@ fn length(length: Length, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarded::AddressText;
     use crate::h1::parse::{self, HeadLimits};
     use crate::method::Method;
     use crate::target::Target;
@@ -263,10 +260,13 @@ mod tests {
         let forward = Forward {
             path: target.path(bytes),
             query: target.query.map(|query| query.of(bytes)),
-            asked_host: sound.authority.of(bytes),
             host: sound.authority.of(bytes),
-            client: &AddressText::new("192.0.2.1".parse().unwrap()),
-            scheme: "http",
+            told: Told {
+                peer: &AddressText::new("192.0.2.1".parse().unwrap()),
+                host: sound.authority.of(bytes),
+                scheme: "http",
+                trusted: None,
+            },
             request_id: &forwarded::request_id(0, 0),
             length: sound.framing.length(),
             max_forwards: None,

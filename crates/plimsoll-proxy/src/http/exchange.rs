@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::chunked::Decoded;
-use plimsoll_http::forwarded::{REQUEST_ID_BYTES, request_id};
+use plimsoll_http::forwarded::RequestId;
 use plimsoll_http::framing::{Framing, Reuse};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
@@ -64,7 +64,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) started: Instant,
     /// When it started, since 1970.
     pub(crate) at: Duration,
-    pub(crate) id: [u8; REQUEST_ID_BYTES],
+    pub(crate) id: RequestId,
     pub(crate) site: Option<&'a Site>,
     pub(crate) route: Option<&'a Route>,
     /// Whether the head was read, so that method and path mean something.
@@ -114,7 +114,7 @@ impl<'a> Facts<'a> {
         Self {
             started,
             at,
-            id: request_id(u64::try_from(at.as_millis()).unwrap_or_default(), random),
+            id: RequestId::new(u64::try_from(at.as_millis()).unwrap_or_default(), random),
             site: None,
             route: None,
             has_head: false,

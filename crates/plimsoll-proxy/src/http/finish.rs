@@ -51,7 +51,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
     };
     let record = Record {
         at: facts.at,
-        id: &facts.id,
+        id: facts.id.as_bytes(),
         client: exchange.origin.client_text.as_bytes(),
         client_port: exchange.origin.client_port,
         site,

@@ -98,7 +98,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
             media,
             answer.status,
             answer.detail,
-            &exchange.facts.id,
+            exchange.facts.id.as_bytes(),
             page,
         ),
     }
@@ -124,7 +124,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         out.extend_from_slice(answer.reason.token().as_bytes());
     }
     out.extend_from_slice(b"\r\nX-Request-ID: ");
-    out.extend_from_slice(&exchange.facts.id);
+    out.extend_from_slice(exchange.facts.id.as_bytes());
     match (reuse, head.version) {
         (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
         (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),

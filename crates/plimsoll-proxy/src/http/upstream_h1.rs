@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use plimsoll_config::model::Way;
+use plimsoll_http::forwarded::Told;
 use plimsoll_http::framing::{Framing, Length, Reuse};
 use plimsoll_http::h1::encode::{self, Forward};
 use plimsoll_http::reason::Reason;
@@ -23,6 +24,7 @@ use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::pace::Toll;
+use crate::http::trust;
 use crate::http::upload::{Progress, Upload};
 use crate::seen::Seen;
 
@@ -154,10 +156,9 @@ pub(crate) async fn send(
 
 /// Writes the head of the request as the server receives it.
 fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) {
-    let (mut added, mut text) = (
-        std::mem::take(&mut exchange.scratch.added),
-        std::mem::take(&mut exchange.scratch.text),
-    );
+    let mut out = std::mem::take(&mut exchange.scratch.request_out);
+    let mut added = std::mem::take(&mut exchange.scratch.added);
+    let mut text = std::mem::take(&mut exchange.scratch.text);
     let edits = exchange.facts.route.map(|route| &route.request);
     added.clear();
     text.clear();
@@ -166,7 +167,7 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
         edits.write_host(&exchange.values(), &mut text);
     }
     let bytes = exchange.inbound.filled();
-    let scratch = &mut *exchange.scratch;
+    let scratch = &*exchange.scratch;
     let asked_host = exchange.authority.of(bytes);
     // Only HTTP/1.0 comes without a host, and HTTP/1.1 must not go without one.
     let host = [&*text, asked_host]
@@ -179,14 +180,18 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
             (scratch.target.path(bytes), query)
         }
     };
+    let told = Told {
+        peer: &exchange.origin.peer_text,
+        host: asked_host,
+        scheme: "http",
+        trusted: trust::passed_on(exchange),
+    };
     let forward = Forward {
         path,
         query,
         host: host.unwrap_or(server.name.as_bytes()),
-        asked_host,
-        client: &exchange.origin.client_text,
-        scheme: exchange.origin.scheme,
-        request_id: &exchange.facts.id,
+        told,
+        request_id: exchange.facts.id.as_bytes(),
         length: exchange
             .framing
             .as_ref()
@@ -198,9 +203,9 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
         edits: edits.and_then(Edits::fields),
         added: &added,
     };
-    let out = &mut scratch.request_out;
     out.clear();
-    let aliases = encode::request(&scratch.head, bytes, &forward, out);
-    (scratch.added, scratch.text) = (added, text);
+    let aliases = encode::request(&scratch.head, bytes, &forward, &mut out);
+    let scratch = &mut *exchange.scratch;
+    (scratch.added, scratch.text, scratch.request_out) = (added, text, out);
     exchange.facts.aliases_dropped = aliases;
 }

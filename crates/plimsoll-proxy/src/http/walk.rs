@@ -11,7 +11,7 @@ use crate::http::finish::finish;
 use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, respond};
-use crate::http::{key, rewrite};
+use crate::http::{key, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
@@ -112,6 +112,9 @@ async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result
 /// Has a server of the pool with this number answer.
 async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
     match pool.and_then(|pool| exchange.plane.generation.pools.get(pool)) {
+        Some(_) if trust::comes_round(exchange) => {
+            respond(exchange, Answer::to(Reason::ProxyLoopDetected, "")).await
+        }
         Some(pool) => attempt::with_retries(exchange, pool).await,
         None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
     }
@@ -203,6 +206,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
     let site = site(exchange)
         .ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no site for this host"))?;
     exchange.facts.site = Some(site);
+    trust::take_over(exchange, site);
     limits(exchange, site, declared)?;
     if request::max_forwards(&exchange.scratch.head, exchange.bytes()) == Some(0) {
         return Err(Answer {

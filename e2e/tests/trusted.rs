@@ -1,0 +1,138 @@
+//! Who a client is when a proxy stands between, and requests that come round again.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::plimsoll::Start;
+use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::recorder::Request;
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::{Stand, assert_canonical};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn stand(statements: &str) -> Stand {
+    let text = format!(
+        "admin off\nsite * {{\nlisten 127.0.0.1:{{port}}\nlog access.log json\n{statements}\nroute {{ proxy {{server}} }}\n}}\n"
+    );
+    Stand::run(&text, |_| Answer::ok("ok"))
+}
+
+fn ask(stand: &Stand, fields: &str) -> Request {
+    let request = format!("GET / HTTP/1.1\r\nHost: internal\r\n{fields}\r\n");
+    assert_eq!(stand.ask("GET", request).status(), 200);
+    let request = stand.upstream.requests().pop().unwrap();
+    assert_canonical(&request);
+    request
+}
+
+fn all(request: &Request, name: &str) -> Vec<String> {
+    request.head.fields.all(name).map(str::to_owned).collect()
+}
+
+const SAID: &str = "X-Forwarded-For: 6.6.6.6, 192.0.2.1\r\nx-forwarded-for: 10.1.1.1\r\nX-Forwarded-Proto: https\r\n\
+    X-Forwarded-Host: example.com\r\nX-Forwarded-Port: 1\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
+    X-Request-ID: abc-123\r\n";
+
+#[test]
+fn a_trusted_peer_names_the_client() {
+    let stand = stand(
+        "trust-proxy 127.0.0.0/8 10.0.0.0/8\nrequest-header set X-Client \"${client.ip} ${client.port} ${request.scheme}\"",
+    );
+    let request = ask(&stand, SAID);
+    let is = |name: &str, values: &[&str]| assert_eq!(all(&request, name), values, "{name}");
+    is(
+        "x-forwarded-for",
+        &["6.6.6.6, 192.0.2.1, 10.1.1.1, 127.0.0.1"],
+    );
+    is("x-forwarded-proto", &["https"]);
+    is("x-forwarded-host", &["example.com"]);
+    is(
+        "forwarded",
+        &["for=6.6.6.6, for=127.0.0.1;proto=http;host=\"internal\""],
+    );
+    is("x-request-id", &["abc-123"]);
+    is("x-client", &["192.0.2.1 0 https"]);
+    is("host", &["internal"]);
+    is("x-real-ip", &[]);
+    is("x-forwarded-port", &[]);
+    let line = stand.plimsoll.wait_log("access.log", 1, SOON).remove(0);
+    assert!(
+        line.contains("\"id\":\"abc-123\",\"client\":\"192.0.2.1\",\"client_port\":0,"),
+        "{line}"
+    );
+    assert!(line.contains("\"scheme\":\"https\""), "{line}");
+    // It may also say nothing.
+    let request = ask(&stand, "");
+    assert_eq!(all(&request, "x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(
+        all(&request, "x-client")[0].split(' ').next(),
+        Some("127.0.0.1")
+    );
+}
+
+#[test]
+fn nobody_else_names_anyone() {
+    for trust in ["", "trust-proxy 10.0.0.0/8", "trust-proxy off"] {
+        let stand = stand(trust);
+        let request = ask(&stand, SAID);
+        assert_eq!(all(&request, "x-forwarded-for"), ["127.0.0.1"]);
+        assert_eq!(all(&request, "x-forwarded-proto"), ["http"]);
+        assert_eq!(all(&request, "x-forwarded-host"), ["internal"]);
+        assert_eq!(
+            all(&request, "forwarded"),
+            ["for=127.0.0.1;proto=http;host=\"internal\""]
+        );
+        assert_ne!(all(&request, "x-request-id"), ["abc-123"]);
+    }
+}
+
+#[test]
+fn rules_speak_of_the_client_that_was_found() {
+    let text = "admin off\ndefaults { trust-proxy 127.0.0.1 }\nsite * {\nlisten 127.0.0.1:{port}\n\
+        route /limited { limit 1/h ; respond 200 ok }\n\
+        route client=192.0.2.0/24 { respond 200 near }\n\
+        route scheme=https { respond 200 secure }\n\
+        route { respond 200 far }\n}\n";
+    let plimsoll = Start::run(text).start();
+    let mut client = Raw::connect(plimsoll.address());
+    let mut asked = |target: &str, fields: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        client.send(request).unwrap();
+        client.response("GET")
+    };
+    assert_eq!(asked("/", "X-Forwarded-For: 192.0.2.7\r\n").text(), "near");
+    assert_eq!(
+        asked("/", "X-Forwarded-For: 198.51.100.1\r\n").text(),
+        "far"
+    );
+    assert_eq!(asked("/", "X-Forwarded-Proto: https\r\n").text(), "secure");
+    let mut limited =
+        |who: &str| asked("/limited", &format!("X-Forwarded-For: {who}\r\n")).status();
+    assert_eq!([limited("1.1.1.1"), limited("1.1.1.1")], [200, 429]);
+    assert_eq!(
+        [limited("2.2.2.2"), limited("1.1.1.1, 2.2.2.2")],
+        [200, 429]
+    );
+}
+
+#[test]
+fn a_request_that_comes_round_again_is_found_out() {
+    let text = "admin off\nsite * {\nlisten 127.0.0.1:{port}\nlog access.log json\nroute { proxy 127.0.0.1:{port} }\n}\n";
+    let plimsoll = Start::run(text).start();
+    let mut client = Raw::connect(plimsoll.address());
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let response = client.response("GET");
+    assert_eq!(response.status(), 502);
+    let lines = plimsoll.wait_log("access.log", 10, SOON);
+    assert_eq!(lines.len(), 10);
+    let found: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("\"reason\":\"proxy_loop_detected\""))
+        .collect();
+    assert_eq!(found.len(), 1, "{lines:?}");
+    // Other proxies, and a few of ours, are no circle.
+    let stand = stand("");
+    let via = "Via: 1.1 other, 1.0 plimsoll.example, 1.1 plimsoll\r\nVia: 1.1 plimsoll\r\n";
+    let request = ask(&stand, via);
+    assert_eq!(all(&request, "via").len(), 3);
+}
