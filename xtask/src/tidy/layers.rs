@@ -53,6 +53,7 @@ const ROOMS: &[Room] = &[
     pure("plimsoll-config"),
     pure("plimsoll-http"),
     pure("plimsoll-balance"),
+    pure("plimsoll-access"),
     pure("plimsoll-vrrp"),
     room("plimsoll-check", &[]),
     room("plimsoll-observe", &["plimsoll-http"]),
@@ -91,6 +92,7 @@ const PURE: &[&str] = &[
     "plimsoll-http",
     "plimsoll-balance",
     "plimsoll-vrrp",
+    "plimsoll-access",
 ];
 
 const MECHANISMS: &[&str] = &[
