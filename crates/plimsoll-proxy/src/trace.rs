@@ -282,6 +282,15 @@ impl Explainer<'_> {
                 Ok("asks for what the trace does not know; taken for granted".into())
             }
             Step::Forward(_) => Ok("asks a server; taken for granted".into()),
+            Step::Mirror(mirror) => {
+                let pool = self.generation.pools.get(mirror.pool);
+                let name = pool.map(|pool| pool.name.to_string()).unwrap_or_default();
+                Ok(format!(
+                    "{} % of requests go to `{name}` as well",
+                    mirror.percent
+                ))
+            }
+            Step::Fault(fault) => Ok(format!("{} % of requests fail on purpose", fault.percent)),
             Step::Cors(_) => Ok("answers browsers that ask first".into()),
             Step::Target(change) => {
                 change_target(change, values, rewritten).map_err(|why| (400, why))?;

@@ -1,6 +1,6 @@
 //! The answer of a server, on its way down to the client.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::pin;
@@ -23,6 +23,7 @@ use crate::edits::Edits;
 use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
@@ -61,6 +62,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) timer: &'a Timer,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) out: &'a mut Vec<u8>,
+    /// What sees all of it, where that is wanted.
+    pub(crate) digest: Option<&'a RefCell<Digest>>,
     /// Lines that rules add to its head.
     pub(crate) added: &'a mut Vec<u8>,
     /// Lines that go with whatever answer.
@@ -123,6 +126,15 @@ impl<'a> Answer<'a, '_> {
         let data = body
             .and_then(|body| body.get(..first.data))
             .unwrap_or_default();
+        if let Some(digest) = self.digest {
+            let mut digest = digest.borrow_mut();
+            digest.head(
+                self.response,
+                buffer.filled(),
+                clock::now().duration_since(sent),
+            );
+            digest.body(data);
+        }
         let is_last = !persists && framing.is_complete();
         let writer = self.writer(if is_last { Then::End } else { Then::Open });
         let (toll, out) = (self.toll, &mut *self.out);
@@ -137,6 +149,9 @@ impl<'a> Answer<'a, '_> {
         if !framing.is_complete() && matches!(ending, Ending::Keep | Ending::Close) {
             let flowed = self.rest(&mut framing, &mut buffer, coding, upload).await;
             ending = self.judge(flowed, persists);
+        }
+        if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
+            digest.borrow_mut().complete();
         }
         // Bytes behind the end belong to no answer (RFC 9112 §6.3).
         let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
@@ -220,6 +235,7 @@ impl<'a> Answer<'a, '_> {
             min_rate: 0,
             pipes: &self.plane.worker.pipes,
             toll: self.toll,
+            digest: self.digest,
         };
         upload.alongside(flow.run()).await
     }

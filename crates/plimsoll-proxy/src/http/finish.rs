@@ -8,8 +8,11 @@ use crate::http::exchange::Exchange;
 
 /// Counts the exchange and writes its access log lines.
 pub(crate) fn finish(exchange: &mut Exchange<'_>) {
-    let facts = &mut exchange.facts;
     let plane = exchange.plane;
+    if let Some(pair) = exchange.pair.take() {
+        pair.finish(plane);
+    }
+    let facts = &mut exchange.facts;
     if let Some(reason) = facts.reason.filter(|_| !facts.is_quiet) {
         plane.metrics.count_reason(reason);
     }

@@ -17,6 +17,7 @@ use plimsoll_net::{clock, connect, stream};
 
 use crate::generation::{Pool, Server};
 use crate::http::flow::Writer;
+use crate::http::mirror::Digest;
 use crate::plane::Plane;
 
 /// What a server answered.
@@ -34,17 +35,18 @@ pub(crate) struct Reply {
 }
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     /// The message, whole.
     pub(crate) message: &'a [u8],
     /// How much of the answer's body is kept.
     pub(crate) body_max: usize,
+    /// What sees all of the body; without it, what is longer than is kept is left.
+    pub(crate) digest: Option<&'a mut Digest>,
 }
 
 /// Has a server of `pool` answer; nothing when none does.
-pub(crate) async fn ask(plane: &Plane, pool: &Pool, call: Call<'_>) -> Option<Reply> {
+pub(crate) async fn ask(plane: &Plane, pool: &Pool, mut call: Call<'_>) -> Option<Reply> {
     let began = clock::now();
     let slot = pick(plane, pool, began)?;
     let server = pool.servers.get(slot.index().position())?;
@@ -59,7 +61,7 @@ pub(crate) async fn ask(plane: &Plane, pool: &Pool, call: Call<'_>) -> Option<Re
             None => dial(pool, server, &timer).await,
         };
         let Some(socket) = socket else { break };
-        reply = converse(plane, pool, server, (socket, &timer), call).await;
+        reply = converse(plane, pool, server, (socket, &timer), &mut call).await;
         if reply.is_some() || call.method != Method::Get {
             break;
         }
@@ -98,7 +100,7 @@ async fn converse(
     pool: &Pool,
     server: &Server,
     (socket, timer): (Socket, &Timer),
-    call: Call<'_>,
+    call: &mut Call<'_>,
 ) -> Option<Reply> {
     let epoch = plane.worker.idle.epoch(server.id);
     let sent = clock::now();
@@ -121,7 +123,7 @@ async fn converse(
     let mut framing = Framing::of_response(&head, buffer.filled(), call.method).ok()?;
     buffer.take(head.len);
     let mut body = Vec::new();
-    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call.body_max);
+    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call);
     let is_whole = timer.limit(reading).await.ok()??;
     if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() && pool.keep_max > 0 {
         let until = clock::now() + pool.keep_for;
@@ -158,21 +160,24 @@ async fn final_head(socket: &Socket, buffer: &mut Buffer, head: &mut ResponseHea
     }
 }
 
-/// Reads a body, `most` bytes of it; tells whether it came to its end.
+/// Reads a body; tells whether it came to its end.
 async fn read_body(
     socket: &Socket,
     buffer: &mut Buffer,
     framing: &mut Framing,
     body: &mut Vec<u8>,
-    most: usize,
+    call: &mut Call<'_>,
 ) -> Option<bool> {
     loop {
         let decoded = framing.decode(buffer.filled_mut()).ok()?;
         let data = buffer.filled().get(..decoded.data)?;
-        let room = most.saturating_sub(body.len());
+        if let Some(digest) = &mut call.digest {
+            digest.body(data);
+        }
+        let room = call.body_max.saturating_sub(body.len());
         let kept = data.get(..room.min(data.len()))?;
         body.extend_from_slice(kept);
-        if kept.len() < data.len() {
+        if kept.len() < data.len() && call.digest.is_none() {
             return Some(false);
         }
         buffer.take(decoded.consumed);

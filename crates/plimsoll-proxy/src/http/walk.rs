@@ -12,7 +12,7 @@ use crate::http::finish::finish;
 use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, Said, respond};
-use crate::http::{access, forward_auth, key, rewrite, trust};
+use crate::http::{access, fault, forward_auth, key, mirror, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
@@ -21,6 +21,11 @@ use crate::template::Template;
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
     let ending = match admit(exchange).await {
         Err(Stop::Answer(answer)) => respond(exchange, answer).await,
+        Err(Stop::Reset) => {
+            let reason = Reason::ProxyInternalResponse;
+            exchange.facts.blame(reason, "reset on purpose");
+            Ending::Reset
+        }
         Err(Stop::Failed(failure)) => attempt::give_up(exchange, failure).await,
         Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
         Ok(action) => match action {
@@ -63,11 +68,23 @@ enum Stop<'a> {
     Above(Above<'a>),
     /// Its client failed it.
     Failed(Failure),
+    /// Its connection is reset, on purpose.
+    Reset,
 }
 
 impl From<Answer<'static>> for Stop<'_> {
     fn from(answer: Answer<'static>) -> Self {
         Self::Answer(answer)
+    }
+}
+
+impl From<fault::Failed> for Stop<'_> {
+    fn from(failed: fault::Failed) -> Self {
+        match failed {
+            fault::Failed::Answer(answer) => Self::Answer(answer),
+            fault::Failed::Left(failure) => Self::Failed(failure),
+            fault::Failed::Reset => Self::Reset,
+        }
     }
 }
 
@@ -143,6 +160,8 @@ async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result
             Step::Signature(rule) => access::signature(exchange, rule)?,
             Step::Forward(rule) => forward_auth::ask(exchange, rule).await?,
             Step::Cors(rule) => access::cors(exchange, rule)?,
+            Step::Mirror(mirror) => mirror::note(exchange, mirror),
+            Step::Fault(rule) => fault::inject(exchange, rule).await?,
         }
     }
     Ok(())
@@ -154,7 +173,12 @@ async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
         Some(_) if trust::comes_round(exchange) => {
             respond(exchange, Answer::to(Reason::ProxyLoopDetected, "")).await
         }
-        Some(pool) => attempt::with_retries(exchange, pool).await,
+        Some(pool) => {
+            if !exchange.mirrors.is_empty() {
+                mirror::send(exchange);
+            }
+            attempt::with_retries(exchange, pool).await
+        }
         None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
     }
 }
