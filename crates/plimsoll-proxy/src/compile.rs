@@ -98,6 +98,8 @@ pub fn compile(
     let labels = labels(config, &listeners, rules);
     (
         Generation {
+            number: 1,
+            config: Arc::new(config.clone()),
             listeners,
             sites,
             pools,

@@ -28,6 +28,7 @@ use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
 use crate::seen::{Seen, Values};
+use crate::trace;
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 32;
@@ -193,6 +194,14 @@ impl<'a> Answer<'a, '_> {
         let edits = self.facts.response_edits();
         self.added.clear();
         self.added.extend_from_slice(self.fields);
+        if self.facts.is_traced {
+            let server = self.facts.server.unwrap_or_default();
+            let attempts = self.facts.attempts;
+            trace::told(
+                &format!("answered by {server}, attempt {attempts}"),
+                self.added,
+            );
+        }
         if let Some(edits) = edits {
             let values = Values {
                 seen: self.seen,

@@ -86,6 +86,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) failed: Option<(&'a str, Reason)>,
     /// Request fields that were not passed on because their names could be taken for others.
     pub(crate) aliases_dropped: u32,
+    /// Whether the client is told what is done with it.
+    pub(crate) is_traced: bool,
     /// Whether nobody wants to know of it.
     pub(crate) is_quiet: bool,
     /// Who came in, where that was asked.
@@ -144,6 +146,7 @@ impl<'a> Facts<'a> {
             attempts: 0,
             failed: None,
             aliases_dropped: 0,
+            is_traced: false,
             is_quiet: false,
             auth: None,
             reason: None,

@@ -16,6 +16,7 @@ use crate::http::{access, fault, forward_auth, key, mirror, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
+use crate::trace;
 
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
@@ -106,7 +107,11 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
     if let Some(monitor) = &site.monitor {
         monitored(exchange, monitor)?;
     }
-    let route = find_route(exchange, site).await?;
+    let found = find_route(exchange, site).await;
+    if trust::may_trace(exchange) {
+        tell(exchange, site);
+    }
+    let route = found?;
     if exchange.plane.refuses(route.priority) {
         return Err(Stop::Answer(rejected(OVERLOADED)));
     }
@@ -117,6 +122,16 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
         hold(exchange, route.buffer).await?;
     }
     Ok(&route.action)
+}
+
+/// Tells a client that may know what is done with its request, and why.
+fn tell(exchange: &mut Exchange<'_>, site: &Site) {
+    let mut fields = std::mem::take(&mut exchange.scratch.fields);
+    let generation = &exchange.plane.generation;
+    let (seen, body) = (exchange.seen(), exchange.body_seen());
+    trace::tell(generation, site, seen, body, &mut fields);
+    exchange.scratch.fields = fields;
+    exchange.facts.is_traced = true;
 }
 
 /// Tells an outer balancer whether to come here, if that is what is asked.

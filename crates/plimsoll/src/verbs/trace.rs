@@ -110,7 +110,7 @@ pub(crate) fn explain(config: &Config, question: &Question) -> Trace {
         connections_max: 1,
     };
     let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
-    trace::explain(&generation, config, question)
+    trace::explain(&generation, question)
 }
 
 /// How long a running Plimsoll may take to answer.
