@@ -287,6 +287,12 @@ MATCH_CYCLE = "E0321":
 "A match refers to itself, directly or through others, so that nothing could ever tell whether it holds.
 Take the condition `is:NAME` out that closes the circle.
 ";
+NO_GEO = "E0322":
+"A rule asks for a country, and there is no file that tells where addresses are. Such files come from MaxMind
+(GeoLite2 Country) and others, in the same format; they are renewed every week or so. Say where yours is:
+
+    geo /var/lib/GeoIP/GeoLite2-Country.mmdb
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

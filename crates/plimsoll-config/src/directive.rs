@@ -1,8 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    buffer, check, header, limit, max_requests, named_match, overload, policy, pool, priority,
-    resolver, rewrite, root, route, settings, site, sticky, trust,
+    access, auth, buffer, check, cors, header, limit, max_requests, named_match, overload, policy,
+    pool, priority, resolver, rewrite, root, route, settings, site, sticky, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -64,6 +64,9 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     rewrite::ROWS,
     header::ROWS,
     buffer::ROWS,
+    access::ROWS,
+    auth::ROWS,
+    cors::ROWS,
     limit::ROWS,
     priority::ROWS,
     pool::ROWS,
@@ -86,18 +89,14 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "allow",
     "cache",
     "cluster",
     "compress",
-    "cors",
-    "deny",
     "disk",
     "error",
     "etcd",
     "files",
     "forward",
-    "forward-auth",
     "hash-key",
     "header",
     "hide",
@@ -105,14 +104,11 @@ pub(crate) static NOT_YET: &[&str] = &[
     "http",
     "http2",
     "internal",
-    "jwt",
-    "maintenance",
     "memory",
     "mirror",
     "mode",
     "monitor",
     "otel",
-    "basic-auth",
     "proxy-protocol",
     "redis",
     "sni",
@@ -128,7 +124,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "vrrp",
     "websocket",
     "acme",
-    "api-key",
     "default",
 ];
 

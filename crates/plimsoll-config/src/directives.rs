@@ -1,8 +1,11 @@
 //! The rows of the table, by block.
 
+pub(crate) mod access;
+pub(crate) mod auth;
 pub(crate) mod buffer;
 pub(crate) mod check;
 pub(crate) mod condition;
+pub(crate) mod cors;
 pub(crate) mod header;
 pub(crate) mod limit;
 pub(crate) mod max_requests;

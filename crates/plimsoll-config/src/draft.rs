@@ -21,6 +21,7 @@ pub(crate) struct Draft {
     pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
+    pub(crate) geo: Option<(Box<str>, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     /// The inner `None` is `off`.
     pub(crate) overload: Option<(Option<Overload>, Span)>,
@@ -76,6 +77,8 @@ pub(crate) struct SiteDraft {
     pub(crate) steps: Vec<Step>,
     /// Where each step is written.
     pub(crate) step_spans: Vec<Span>,
+    /// The pools that steps refer to, by the number of the step.
+    pub(crate) step_pools: Vec<(usize, Word)>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
@@ -93,6 +96,8 @@ pub(crate) struct RouteDraft {
     pub(crate) steps: Vec<Step>,
     /// Where each step is written.
     pub(crate) step_spans: Vec<Span>,
+    /// The pools that steps refer to, by the number of the step.
+    pub(crate) step_pools: Vec<(usize, Word)>,
     pub(crate) priority: Option<(Priority, Span)>,
     pub(crate) action: Option<(ActionDraft, Span)>,
     pub(crate) span: Span,
@@ -178,6 +183,15 @@ impl Scope<'_> {
             Self::Site(site) => Some(&mut site.steps),
             Self::Route(route) => Some(&mut route.steps),
             Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => None,
+        }
+    }
+
+    /// Notes that the next step refers to a pool.
+    pub(crate) fn refer(&mut self, pool: &Word) {
+        match self {
+            Self::Site(site) => site.step_pools.push((site.steps.len(), pool.clone())),
+            Self::Route(route) => route.step_pools.push((route.steps.len(), pool.clone())),
+            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => {}
         }
     }
 

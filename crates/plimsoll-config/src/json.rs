@@ -266,7 +266,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
                 },
             })
             .collect(),
-        statements: statements::site(site),
+        statements: statements::site(config, site),
         routes: site
             .routes
             .iter()

@@ -3,11 +3,15 @@
 //! Nothing here is a string that still has to be parsed, and nothing is optional where a default
 //! exists. Names point at pools by index, so a reference that does not resolve cannot be expressed.
 
+mod access;
 mod condition;
 mod pool;
 mod step;
 mod template;
 
+pub use access::{
+    Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, Maintenance, SignedUrl, Whom,
+};
 pub use condition::{Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan};
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
@@ -43,6 +47,8 @@ pub struct Config {
     pub overload: Option<Overload>,
     /// Who says where the names of servers are.
     pub resolver: Resolver,
+    /// A MaxMind file that tells where clients are.
+    pub geo: Option<Box<str>>,
     /// Matches that conditions refer to, in the order in which they are named first.
     pub matches: Vec<NamedMatch>,
     /// Sites in written order.

@@ -42,6 +42,8 @@ pub(crate) struct Reader<'a> {
     uses: Vec<(String, Span)>,
     /// The files that led to the one being read.
     files: Vec<String>,
+    /// Where a country is asked for first.
+    pub(crate) geo_asked: Option<Span>,
     /// The matches that were written or referred to.
     pub(crate) matches: Matches,
     /// Bytes that snippets have put in their places.
@@ -59,6 +61,7 @@ impl<'a> Reader<'a> {
             snippets: BTreeMap::new(),
             uses: Vec::new(),
             files: Vec::new(),
+            geo_asked: None,
             matches: Matches::default(),
             expanded: 0,
             substituted: 0,

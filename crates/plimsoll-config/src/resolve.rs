@@ -12,7 +12,7 @@ use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Overload, Place, Pool, Priority,
-    RequestLimits, Route, Server, ServerTimeouts, Site, Split, Template,
+    RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -43,6 +43,14 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     }
     check_hosts(reader, &draft.sites);
     let matches = named_match::finish(reader);
+    let geo = draft.geo.map(|(geo, _)| geo);
+    if let (Some(asked), None) = (reader.geo_asked, &geo) {
+        let message = "nothing tells where clients are";
+        let problem = Diagnostic::new(&codes::NO_GEO, asked, message);
+        reader.problem(
+            problem.help("write `geo FILE` at the top level, with a MaxMind country file"),
+        );
+    }
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
     for site in &draft.sites {
@@ -77,6 +85,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         overload: draft
             .overload
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
+        geo,
         matches,
         sites,
         pools,
@@ -212,6 +221,23 @@ fn place(reader: &Reader<'_>, span: Span) -> Place {
     }
 }
 
+/// Steps with the numbers of the pools that they refer to.
+fn steps(
+    reader: &mut Reader<'_>,
+    steps: &[Step],
+    referred: &[(usize, Word)],
+    pools: &mut Pools,
+) -> Vec<Step> {
+    let mut steps = steps.to_vec();
+    for (number, word) in referred {
+        let found = pools.find(reader, word);
+        if let Some(pool) = steps.get_mut(*number).and_then(Step::pool_mut) {
+            *pool = found;
+        }
+    }
+    steps
+}
+
 fn places(reader: &Reader<'_>, spans: &[Span]) -> Vec<Place> {
     spans.iter().map(|span| place(reader, *span)).collect()
 }
@@ -251,7 +277,7 @@ fn resolve_site(
             .or_else(|| up.log.clone())
             .unwrap_or_default(),
         max_requests: site.max_requests.map(|(most, _)| most),
-        steps: site.steps.clone(),
+        steps: steps(reader, &site.steps, &site.step_pools, pools),
         step_places: places(reader, &site.step_spans),
         routes: site
             .routes
@@ -295,7 +321,7 @@ fn resolve_route(
         methods: route.methods.clone(),
         conditions: route.conditions.clone(),
         buffer: route.buffer.map_or(0, |(size, _)| size),
-        steps: route.steps.clone(),
+        steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         priority: route
             .priority

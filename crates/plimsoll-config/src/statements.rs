@@ -138,7 +138,9 @@ fn remembered(name: &str, key: &HashKey, idle: Duration, entries: u32, out: &mut
 /// What the top level says besides workers and admin.
 pub(crate) fn root(config: &Config) -> Vec<Words> {
     let zone = config.zone.as_deref().map(|zone| words(["zone", zone]));
+    let geo = config.geo.as_deref().map(|geo| words(["geo", geo]));
     zone.into_iter()
+        .chain(geo)
         .chain(connections(&config.connections))
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
@@ -209,7 +211,7 @@ fn max_requests(most: NonZeroU32) -> Words {
 }
 
 /// What is done with the requests of a site.
-pub(crate) fn site(site: &Site) -> Vec<Words> {
+pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
     let most = site.max_requests.map(max_requests);
     let trust = (!site.trust.is_empty()).then(|| {
         let networks = site.trust.iter().map(ToString::to_string);
@@ -220,7 +222,7 @@ pub(crate) fn site(site: &Site) -> Vec<Words> {
     trust
         .into_iter()
         .chain(most)
-        .chain(site.steps.iter().map(step))
+        .chain(site.steps.iter().map(|of| step(config, of)))
         .collect()
 }
 
@@ -233,7 +235,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .into_iter()
         .filter(|_| route.priority != Priority::default())
         .chain(buffer)
-        .chain(route.steps.iter().map(step))
+        .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))
         .collect()
 }

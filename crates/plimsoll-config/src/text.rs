@@ -129,7 +129,7 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     if site.log.is_empty() {
         out.push_str("    log off\n");
     }
-    for statement in statements::site(site) {
+    for statement in statements::site(config, site) {
         put(out, format_args!("    {}\n", statements::line(&statement)));
     }
     for route in &site.routes {
@@ -179,8 +179,8 @@ pub fn route(route: &Route) -> String {
 }
 
 /// A step of a site or a route.
-pub fn step(step: &Step) -> String {
-    statements::line(&statements::step(step))
+pub fn step(config: &Config, step: &Step) -> String {
+    statements::line(&statements::step(config, step))
 }
 
 /// What a route does, where the statements do not say it.

@@ -7,4 +7,5 @@ pub mod discovery;
 pub mod files;
 pub mod launch;
 pub mod log_file;
+pub mod materials;
 pub mod memory;

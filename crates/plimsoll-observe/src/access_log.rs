@@ -19,6 +19,8 @@ pub struct Record<'a> {
     pub site: &'a str,
     /// The route as `file:line`, or nothing.
     pub route: &'a str,
+    /// Who came in, where that was asked, or nothing.
+    pub user: &'a str,
     /// The method; empty when the request could not be read.
     pub method: &'a [u8],
     /// `http` or `https`.

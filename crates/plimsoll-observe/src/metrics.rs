@@ -17,6 +17,8 @@ pub struct Labels {
     pub pools: Vec<PoolLabels>,
     /// Addresses of listeners.
     pub listeners: Vec<String>,
+    /// Where rules are written that refuse clients.
+    pub rules: Vec<String>,
 }
 
 /// A pool and its servers.
@@ -37,6 +39,8 @@ pub struct WorkerMetrics {
     pub pools: Box<[PoolMetrics]>,
     /// By listener.
     pub listeners: Box<[ListenerMetrics]>,
+    /// Requests that were refused, by rule.
+    pub denied: Box<[Counter]>,
     /// Exchanges that did not end with the server's own answer, by reason.
     pub reasons: Box<[Counter]>,
     /// Fields that were dropped because their name holds an underscore.
@@ -135,6 +139,7 @@ impl WorkerMetrics {
                 .iter()
                 .map(|_| ListenerMetrics::default())
                 .collect(),
+            denied: labels.rules.iter().map(|_| Counter::default()).collect(),
             reasons: reasons(),
             aliases_dropped: Counter::default(),
             log_dropped: Counter::default(),

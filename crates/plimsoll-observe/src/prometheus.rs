@@ -135,6 +135,12 @@ impl<'a> Page<'a> {
             let count = self.sum(|w| Some(&w.sites.get(at)?.limited));
             self.sample(name, &format!("site=\"{}\"", escape(site)), count);
         }
+        let name = "plimsoll_denied_total";
+        self.family(name, "counter", "Requests that a `deny` refused.");
+        for (at, rule) in labels.rules.iter().enumerate() {
+            let count = self.sum(|w| w.denied.get(at));
+            self.sample(name, &format!("rule=\"{}\"", escape(rule)), count);
+        }
         let name = "plimsoll_request_errors_total";
         self.family(
             name,
@@ -378,6 +384,7 @@ mod tests {
                 name: "app".into(),
                 servers: vec!["s:1".into()],
             }],
+            rules: vec!["a.conf:1".into()],
             listeners: vec!["[::]:80".into()],
         };
         let workers = [WorkerMetrics::new(&labels), WorkerMetrics::new(&labels)];

@@ -27,8 +27,9 @@ use crate::generation::{
     Split,
 };
 use crate::http::line::Board;
+use crate::material::Materials;
 use crate::routes::Routes;
-use crate::steps::{self, Step};
+use crate::steps::Builder;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
 use crate::template::Template;
@@ -63,12 +64,23 @@ pub fn compile(
 ) -> (Generation, Vec<AccessLog>) {
     let &Machine { seed, workers, .. } = &machine;
     let mut logs = Vec::new();
-    let mut matches = Matches::new(&config.matches);
+    let mut materials = Materials::default();
+    let mut rules = Vec::new();
+    let limiter = |limit: &model::Limit| limiter(limit, seed);
+    let mut parts = Parts {
+        matches: Matches::new(&config.matches),
+        steps: Builder {
+            materials: &mut materials,
+            rules: &mut rules,
+            geo: config.geo.as_deref(),
+            limiter: &limiter,
+        },
+    };
     let sites: Vec<Site> = config
         .sites
         .iter()
         .enumerate()
-        .map(|(index, s)| site(index, s, &mut logs, &mut matches, seed))
+        .map(|(index, s)| site(index, s, &mut logs, &mut parts))
         .collect();
     let mut servers = 0;
     let node = Node {
@@ -82,7 +94,28 @@ pub fn compile(
         .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
         .collect();
     let listeners = listeners(config);
-    let labels = Labels {
+    let labels = labels(config, &listeners, rules);
+    (
+        Generation {
+            listeners,
+            sites,
+            pools,
+            servers,
+            workers: config.workers,
+            gate: Gate::new(&config.connections, machine.connections_max, seed),
+            ceiling: ceiling(config.max_requests),
+            overload: config.overload,
+            memory: Memory::default(),
+            materials: materials.finish(),
+            labels,
+        },
+        logs,
+    )
+}
+
+/// The names of all that is counted.
+fn labels(config: &Config, listeners: &[Listener], rules: Vec<String>) -> Labels {
+    Labels {
         sites: config
             .sites
             .iter()
@@ -104,22 +137,8 @@ pub fn compile(
             .iter()
             .map(|listener| listener.address.to_string())
             .collect(),
-    };
-    (
-        Generation {
-            listeners,
-            sites,
-            pools,
-            servers,
-            workers: config.workers,
-            gate: Gate::new(&config.connections, machine.connections_max, seed),
-            ceiling: ceiling(config.max_requests),
-            overload: config.overload,
-            memory: Memory::default(),
-            labels,
-        },
-        logs,
-    )
+        rules,
+    }
 }
 
 fn listeners(config: &Config) -> Vec<Listener> {
@@ -184,8 +203,7 @@ fn site(
     index: usize,
     site: &model::Site,
     logs: &mut Vec<AccessLog>,
-    matches: &mut Matches<'_>,
-    seed: u64,
+    parts: &mut Parts<'_>,
 ) -> Site {
     let numbers = site.log.iter().map(|log| {
         logs.iter()
@@ -200,17 +218,12 @@ fn site(
         index,
         logs: numbers.collect(),
         log_targets: site.log.clone(),
-        routes: Routes::new(
-            site.routes
-                .iter()
-                .map(|r| route(r, site, matches, seed))
-                .collect(),
-        ),
+        routes: Routes::new(site.routes.iter().map(|r| route(r, site, parts)).collect()),
         trust: site.trust.clone(),
         timeouts: site.timeouts,
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
-        steps: compile_steps(&site.steps, seed),
+        steps: parts.steps.steps(&site.steps, &site.step_places),
         response: edits(&[&site.steps], Of::Response),
     }
 }
@@ -238,8 +251,10 @@ fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
     most.map(|most| Ceiling::new(most.get()))
 }
 
-fn compile_steps(steps: &[model::Step], seed: u64) -> Vec<Step> {
-    steps::compile(steps, |limit| limiter(limit, seed))
+/// What sites and routes are compiled with.
+struct Parts<'a> {
+    matches: Matches<'a>,
+    steps: Builder<'a>,
 }
 
 /// Whose fields are edited.
@@ -257,11 +272,33 @@ fn edits(steps: &[&[model::Step]], of: Of) -> Edits {
             model::Step::RequestHeader(edit) if of == Of::Request => edits.push(edit),
             model::Step::ResponseHeader(edit) if of == Of::Response => edits.push(edit),
             model::Step::Cookie(edit) if of == Of::Response => edits.push_cookie(edit),
+            model::Step::BasicAuth(auth) if of == Of::Request && !auth.pass => {
+                edits.remove("Authorization");
+            }
+            model::Step::ForwardAuth(auth) if of == Of::Request => {
+                auth.copy.iter().for_each(|name| edits.remove(name));
+            }
+            model::Step::Cors(_) if of == Of::Response => {
+                CORS_FIELDS.iter().for_each(|name| edits.remove(name));
+            }
+            model::Step::SecurityHeaders { strict } if of == Of::Response => {
+                edits.secure(*strict);
+            }
             _ => {}
         }
     }
     edits
 }
+
+/// What servers say of CORS, where Plimsoll says it.
+const CORS_FIELDS: [&str; 6] = [
+    "Access-Control-Allow-Origin",
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Headers",
+    "Access-Control-Expose-Headers",
+    "Access-Control-Max-Age",
+];
 
 fn split(split: &model::Split) -> Split {
     let mut end = 0;
@@ -310,7 +347,7 @@ fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
     }
 }
 
-fn route(route: &model::Route, site: &model::Site, matches: &mut Matches<'_>, seed: u64) -> Route {
+fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Route {
     let steps = [&*site.steps, &*route.steps];
     Route {
         path: match &route.path {
@@ -328,9 +365,9 @@ fn route(route: &model::Route, site: &model::Site, matches: &mut Matches<'_>, se
         conditions: route
             .conditions
             .iter()
-            .map(|c| Condition::new(c, matches))
+            .map(|c| Condition::new(c, &mut parts.matches))
             .collect(),
-        steps: compile_steps(&route.steps, seed),
+        steps: parts.steps.steps(&route.steps, &route.step_places),
         request: edits(&steps, Of::Request),
         response: edits(&steps, Of::Response),
         priority: route.priority,

@@ -21,6 +21,8 @@ pub(crate) struct Edits {
 #[derive(Debug)]
 struct Added {
     name: Box<str>,
+    /// Whether it is for clients alone that came over https.
+    is_secure: bool,
     value: Template,
     replacements: Vec<Replacement>,
 }
@@ -59,12 +61,42 @@ impl Edits {
     fn add(&mut self, name: &str, value: &model::Template) {
         self.added.push(Added {
             name: name.into(),
+            is_secure: false,
             value: Template::new(value),
             replacements: Vec::new(),
         });
     }
 
-    fn remove(&mut self, name: &str) {
+    /// Has browsers be careful.
+    pub(crate) fn secure(&mut self, strict: bool) {
+        let usual = [
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", "SAMEORIGIN"),
+            ("Referrer-Policy", "strict-origin-when-cross-origin"),
+            ("Strict-Transport-Security", "max-age=31536000"),
+        ];
+        let strictly = [
+            ("X-Frame-Options", "DENY"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cross-Origin-Opener-Policy", "same-origin"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            (
+                "Strict-Transport-Security",
+                "max-age=31536000; includeSubDomains",
+            ),
+        ];
+        let more = strictly.iter().filter(|_| strict);
+        for (name, value) in usual.iter().chain(more) {
+            self.remove(name);
+            self.add(name, &model::Template::from(*value));
+            if let Some(added) = self.added.last_mut() {
+                added.is_secure = name.starts_with("Strict");
+            }
+        }
+    }
+
+    /// Takes every line of this name out.
+    pub(crate) fn remove(&mut self, name: &str) {
         self.fields.remove(name.as_bytes());
         self.added
             .retain(|added| !added.name.eq_ignore_ascii_case(name));
@@ -92,7 +124,9 @@ impl Edits {
 
     /// Appends the lines that are added. A value that comes out empty leaves its line out.
     pub(crate) fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) {
-        for added in &self.added {
+        let is_secure = values.seen.origin.scheme == "https";
+        let due = |added: &&Added| is_secure || !added.is_secure;
+        for added in self.added.iter().filter(due) {
             let line = out.len();
             out.extend_from_slice(added.name.as_bytes());
             out.extend_from_slice(b": ");

@@ -25,6 +25,7 @@ use crate::condition::{Body, Condition, Verdict};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::http::line::Board;
+use crate::material::Material;
 use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::steps::Step;
@@ -53,6 +54,8 @@ pub struct Generation {
     pub overload: Option<Overload>,
     /// How short memory is.
     pub memory: Memory,
+    /// Files that rules read.
+    pub materials: Vec<Material>,
     /// The names of all that is counted.
     pub labels: Labels,
 }

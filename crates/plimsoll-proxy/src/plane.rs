@@ -19,6 +19,7 @@ use plimsoll_observe::sink::Tap;
 use tokio::time::MissedTickBehavior;
 
 use crate::generation::{Generation, Pool};
+use crate::hashing::Hashing;
 use crate::http::exchange::Scratch;
 use crate::http::hedge::Hedger;
 use crate::http::line::{self, Line};
@@ -66,6 +67,8 @@ pub struct Plane {
     pub(crate) hedgers: Vec<Option<Hedger>>,
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
+    /// Who waits for a password to be hashed.
+    pub(crate) hashing: Hashing,
     pub(crate) draining: Cell<bool>,
     /// How late this worker comes to what it has to do.
     lag: Lag,
@@ -118,7 +121,6 @@ impl Plane {
             .collect();
         Rc::new(Self {
             lag: Lag::new(generation.overload),
-            worker,
             generation,
             metrics,
             pickers: RefCell::new(pickers),
@@ -126,6 +128,7 @@ impl Plane {
             throttles,
             hedgers,
             lines,
+            hashing: Hashing::new(|| worker.random()),
             draining: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
@@ -136,6 +139,7 @@ impl Plane {
             dates: RefCell::default(),
             date: Cell::new((0, http_date(0))),
             wall: Cell::new((start, clock::unix_time())),
+            worker,
         })
     }
 

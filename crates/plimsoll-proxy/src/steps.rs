@@ -1,12 +1,24 @@
 //! Steps, compiled: what is done with a request between its route and its action.
 
-use plimsoll_config::model;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ipnet::IpNet;
+use plimsoll_access::api_key::ApiKeys;
+use plimsoll_access::cors;
+use plimsoll_access::geo::Geo;
+use plimsoll_access::password::Passwords;
+use plimsoll_access::prefixes::Prefixes;
+use plimsoll_access::token::{self, Keys};
+use plimsoll_config::model::{self, Bearer, Place, Whom};
 use plimsoll_http::edit::Replacement;
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::BadTarget;
 
 use crate::edits;
 use crate::generation::Limiter;
+use crate::material::Materials;
 use crate::template::Template;
 
 /// A statement that is carried out in its turn.
@@ -16,6 +28,22 @@ pub(crate) enum Step {
     Limit(Limiter),
     /// Changes where the request goes.
     Target(TargetStep),
+    /// Lets clients in or refuses them.
+    Access(Access),
+    /// Answers that nobody is served now.
+    Maintenance(Maintenance),
+    /// Asks for a password.
+    Password(PasswordAuth),
+    /// Asks for a token.
+    Token(TokenAuth),
+    /// Asks for a key.
+    Key(KeyAuth),
+    /// Asks for a signature.
+    Signature(Signature),
+    /// Asks a server.
+    Forward(ForwardAuth),
+    /// Answers browsers that ask first.
+    Cors(cors::Rule),
 }
 
 /// A change of the target that a server receives.
@@ -28,12 +56,69 @@ pub(crate) enum TargetStep {
     AddParameter(Box<[u8]>, Template),
 }
 
+/// Whom a rule lets in, or refuses.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) allows: bool,
+    /// The number of the rule, for its counter.
+    pub(crate) rule: usize,
+    pub(crate) all: bool,
+    pub(crate) networks: Prefixes,
+    pub(crate) files: Vec<Arc<ArcSwap<Prefixes>>>,
+    pub(crate) countries: Vec<[u8; 2]>,
+    pub(crate) geo: Option<Arc<ArcSwapOption<Geo>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    /// Whether it is on; nothing means that it always is.
+    pub(crate) switch: Option<Arc<AtomicBool>>,
+    pub(crate) except: Vec<IpNet>,
+    pub(crate) retry_after: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct PasswordAuth {
+    pub(crate) users: Arc<ArcSwapOption<Passwords>>,
+    /// The line of the answer that asks.
+    pub(crate) challenge: Box<str>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TokenAuth {
+    pub(crate) keys: Arc<ArcSwapOption<Keys>>,
+    pub(crate) rule: token::Rule,
+    pub(crate) from: Bearer,
+}
+
+#[derive(Debug)]
+pub(crate) struct KeyAuth {
+    pub(crate) keys: Arc<ArcSwap<ApiKeys>>,
+    pub(crate) from: Bearer,
+}
+
+#[derive(Debug)]
+pub(crate) struct Signature {
+    pub(crate) secrets: Vec<Box<[u8]>>,
+    pub(crate) by_client: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ForwardAuth {
+    pub(crate) pool: usize,
+    pub(crate) path: Box<str>,
+    pub(crate) copy: Vec<Box<str>>,
+}
+
 impl Step {
     /// Tells whether a statement is carried out in its turn, and not folded with others.
     pub(crate) fn is_for(step: &model::Step) -> bool {
         !matches!(
             step,
-            model::Step::RequestHeader(_) | model::Step::ResponseHeader(_) | model::Step::Cookie(_)
+            model::Step::RequestHeader(_)
+                | model::Step::ResponseHeader(_)
+                | model::Step::Cookie(_)
+                | model::Step::SecurityHeaders { .. }
         )
     }
 }
@@ -63,31 +148,153 @@ impl TargetStep {
     }
 }
 
-/// Compiles the steps that are carried out one by one; edits of fields are folded apart.
-pub(crate) fn compile(
-    steps: &[model::Step],
-    mut limiter: impl FnMut(&model::Limit) -> Limiter,
-) -> Vec<Step> {
-    let name = |name: &str| name.as_bytes().into();
-    let compile = |step: &model::Step| {
-        let target = match step {
-            model::Step::Limit(limit) => return Some(Step::Limit(limiter(limit))),
-            model::Step::StripPrefix(prefix) => TargetStep::StripPrefix(name(prefix)),
-            model::Step::Rewrite(rewrite) => TargetStep::Rewrite(edits::replacement(rewrite)?),
-            model::Step::Query(edit) => match edit {
-                model::QueryEdit::Set(parameter, value) => {
-                    TargetStep::SetParameter(name(parameter), Template::new(value))
-                }
-                model::QueryEdit::Add(parameter, value) => {
-                    TargetStep::AddParameter(name(parameter), Template::new(value))
-                }
-                model::QueryEdit::Remove(parameter) => TargetStep::RemoveParameter(name(parameter)),
-            },
+/// What steps are compiled with.
+pub(crate) struct Builder<'a> {
+    pub(crate) materials: &'a mut Materials,
+    /// Where rules that refuse are written, by number.
+    pub(crate) rules: &'a mut Vec<String>,
+    pub(crate) geo: Option<&'a str>,
+    pub(crate) limiter: &'a dyn Fn(&model::Limit) -> Limiter,
+}
+
+impl Builder<'_> {
+    /// Compiles the steps that are carried out one by one; edits of fields are folded apart.
+    pub(crate) fn steps(&mut self, steps: &[model::Step], places: &[Place]) -> Vec<Step> {
+        let placed = steps.iter().zip(places);
+        placed
+            .filter_map(|(step, place)| self.step(step, place))
+            .collect()
+    }
+
+    fn step(&mut self, step: &model::Step, place: &Place) -> Option<Step> {
+        Some(match step {
+            model::Step::Limit(limit) => Step::Limit((self.limiter)(limit)),
+            model::Step::StripPrefix(prefix) => {
+                Step::Target(TargetStep::StripPrefix(bytes(prefix)))
+            }
+            model::Step::Rewrite(rewrite) => {
+                Step::Target(TargetStep::Rewrite(edits::replacement(rewrite)?))
+            }
+            model::Step::Query(edit) => Step::Target(query(edit)),
+            model::Step::Access(access) => Step::Access(self.access(access, place)),
+            model::Step::Maintenance(maintenance) => Step::Maintenance(Maintenance {
+                switch: maintenance
+                    .file
+                    .as_ref()
+                    .map(|file| self.materials.switch(file)),
+                except: maintenance.except.clone(),
+                retry_after: maintenance.retry_after.as_secs(),
+            }),
+            model::Step::BasicAuth(auth) => Step::Password(PasswordAuth {
+                users: self.materials.passwords(&auth.file),
+                challenge: format!(
+                    "WWW-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n",
+                    auth.realm
+                )
+                .into(),
+            }),
+            model::Step::Jwt(jwt) => Step::Token(self.token(jwt)),
+            model::Step::ApiKey(key) => Step::Key(KeyAuth {
+                keys: self.materials.api_keys(&key.file),
+                from: key.from.clone(),
+            }),
+            model::Step::SignedUrl(signed) => Step::Signature(Signature {
+                secrets: signed.secrets.iter().map(|secret| bytes(secret)).collect(),
+                by_client: signed.by_client,
+            }),
+            model::Step::ForwardAuth(auth) => Step::Forward(ForwardAuth {
+                pool: auth.pool,
+                path: auth.path.clone(),
+                copy: auth.copy.clone(),
+            }),
+            model::Step::Cors(rule) => Step::Cors(cors::Rule {
+                origins: rule.origins.clone(),
+                methods: rule.methods.clone(),
+                headers: rule.headers.clone(),
+                expose: rule.expose.clone(),
+                credentials: rule.credentials,
+                max_age: rule
+                    .max_age
+                    .and_then(|age| u32::try_from(age.as_secs()).ok()),
+            }),
             model::Step::RequestHeader(_)
             | model::Step::ResponseHeader(_)
-            | model::Step::Cookie(_) => return None,
+            | model::Step::Cookie(_)
+            | model::Step::SecurityHeaders { .. } => return None,
+        })
+    }
+
+    fn access(&mut self, access: &model::Access, place: &Place) -> Access {
+        let place = format!("{}:{}", place.file, place.line);
+        let known = self.rules.iter().position(|known| *known == place);
+        let rule = known.unwrap_or(self.rules.len());
+        if known.is_none() && !access.allows {
+            self.rules.push(place);
+        }
+        let whom = || access.whom.iter();
+        let networks = whom().filter_map(|whom| match whom {
+            Whom::Network(network) => Some(*network),
+            _ => None,
+        });
+        let files = whom().filter_map(|whom| match whom {
+            Whom::File(file) => Some(self.materials.networks(file)),
+            _ => None,
+        });
+        let files = files.collect();
+        let countries: Vec<[u8; 2]> = whom()
+            .filter_map(|whom| match whom {
+                Whom::Country(code) => code.as_bytes().try_into().ok(),
+                _ => None,
+            })
+            .collect();
+        let geo = self.geo.filter(|_| !countries.is_empty());
+        Access {
+            allows: access.allows,
+            rule,
+            all: access.whom.contains(&Whom::All),
+            networks: networks.collect(),
+            files,
+            geo: geo.map(|geo| self.materials.geo(geo)),
+            countries,
+        }
+    }
+
+    fn token(&mut self, jwt: &model::Jwt) -> TokenAuth {
+        let known = |name: &str| {
+            let mut all = token::ALGORITHMS.iter();
+            all.find(|(known, _)| *known == name)
+                .map(|(_, algorithm)| *algorithm)
         };
-        Some(Step::Target(target))
-    };
-    steps.iter().filter_map(compile).collect()
+        TokenAuth {
+            keys: self.materials.keys(&jwt.keys),
+            rule: token::Rule {
+                algorithms: jwt
+                    .algorithms
+                    .iter()
+                    .filter_map(|name| known(name))
+                    .collect(),
+                issuer: jwt.issuer.clone(),
+                audience: jwt.audience.clone(),
+                leeway: jwt.leeway.as_secs(),
+                claims: jwt.claims.clone(),
+            },
+            from: jwt.from.clone(),
+        }
+    }
+}
+
+fn query(edit: &model::QueryEdit) -> TargetStep {
+    match edit {
+        model::QueryEdit::Set(name, value) => {
+            TargetStep::SetParameter(bytes(name), Template::new(value))
+        }
+        model::QueryEdit::Add(name, value) => {
+            TargetStep::AddParameter(bytes(name), Template::new(value))
+        }
+        model::QueryEdit::Remove(name) => TargetStep::RemoveParameter(bytes(name)),
+    }
+}
+
+fn bytes(text: &str) -> Box<[u8]> {
+    text.as_bytes().into()
 }

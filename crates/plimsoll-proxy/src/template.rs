@@ -31,67 +31,68 @@ impl Template {
 }
 
 fn write_variable(variable: &Variable, values: &Values<'_>, out: &mut Vec<u8>) {
+    let origin = values.seen.origin;
+    let number = |number: u16, out: &mut Vec<u8>| encode::decimal(u64::from(number), out);
+    match variable {
+        Variable::ClientPort => number(origin.client_port, out),
+        Variable::Port => number(origin.port, out),
+        Variable::ResponseStatus => {
+            let status = values.answer.map(|(head, _)| head.status);
+            number(status.unwrap_or(values.facts.status), out);
+        }
+        Variable::Uri => {
+            out.extend_from_slice(values.seen.path());
+            if let Some(query) = values.seen.query() {
+                out.push(b'?');
+                out.extend_from_slice(query);
+            }
+        }
+        Variable::AuthClaim(name) => {
+            let auth = values.facts.auth.as_ref();
+            let claim = auth.map(|auth| auth.claims.text(name));
+            out.extend_from_slice(claim.unwrap_or_default().as_bytes());
+        }
+        variable => out.extend_from_slice(text(variable, values).unwrap_or_default()),
+    }
+}
+
+/// The value of a variable that is a text; nothing where there is none.
+fn text<'a>(variable: &Variable, values: &'a Values<'_>) -> Option<&'a [u8]> {
     let Values {
         seen,
         facts,
         answer,
     } = values;
-    let port = |port: u16, out: &mut Vec<u8>| encode::decimal(u64::from(port), out);
-    let text: &[u8] = match variable {
-        Variable::ClientIp => seen.origin.client_text.as_bytes(),
-        Variable::ClientPort => return port(seen.origin.client_port, out),
-        Variable::RequestId => facts.id.as_bytes(),
-        Variable::Method => seen.head.method_span.of(seen.bytes),
-        Variable::Scheme => seen.origin.scheme.as_bytes(),
-        Variable::Host => seen.host(),
-        Variable::Authority => seen.authority,
-        Variable::Port => return port(seen.origin.port, out),
-        Variable::Path => seen.path(),
-        Variable::Query => seen.query().unwrap_or_default(),
-        Variable::Uri => {
-            out.extend_from_slice(seen.path());
-            let Some(query) = seen.query() else { return };
-            out.push(b'?');
-            query
-        }
+    match variable {
+        Variable::ClientIp => Some(seen.origin.client_text.as_bytes()),
+        Variable::RequestId => Some(facts.id.as_bytes()),
+        Variable::Method => Some(seen.head.method_span.of(seen.bytes)),
+        Variable::Scheme => Some(seen.origin.scheme.as_bytes()),
+        Variable::Host => Some(seen.host()),
+        Variable::Authority => Some(seen.authority),
+        Variable::Path => Some(seen.path()),
+        Variable::Query => seen.query(),
         Variable::Header(name) => {
-            let field = seen.head.fields.by_text(seen.bytes, name.as_bytes());
-            field
-                .map(|field| field.value.of(seen.bytes))
-                .unwrap_or_default()
+            let field = seen.head.fields.by_text(seen.bytes, name.as_bytes())?;
+            Some(field.value.of(seen.bytes))
         }
-        Variable::Cookie(name) => {
-            request::cookie(seen.head, seen.bytes, name.as_bytes()).unwrap_or_default()
-        }
-        Variable::QueryParameter(name) => {
-            let query = seen.query().unwrap_or_default();
-            request::query_parameter(query, name.as_bytes()).unwrap_or_default()
-        }
-        Variable::Match(group) => {
-            let route = facts.route;
-            let found = route.and_then(|route| route.path_group(seen, usize::from(*group)));
-            found.unwrap_or_default()
-        }
-        Variable::SiteName => facts
-            .site
-            .map(|site| site.name.as_bytes())
-            .unwrap_or_default(),
-        Variable::RoutePlace => facts
-            .route
-            .map(|route| route.place.as_bytes())
-            .unwrap_or_default(),
-        Variable::PoolName => facts.pool.unwrap_or_default().as_bytes(),
-        Variable::ServerName => facts.server.unwrap_or_default().as_bytes(),
-        Variable::ResponseStatus => {
-            return port(answer.map_or(facts.status, |(head, _)| head.status), out);
-        }
+        Variable::Cookie(name) => request::cookie(seen.head, seen.bytes, name.as_bytes()),
+        Variable::QueryParameter(name) => request::query_parameter(seen.query()?, name.as_bytes()),
+        Variable::Match(group) => facts.route?.path_group(seen, usize::from(*group)),
+        Variable::SiteName => Some(facts.site?.name.as_bytes()),
+        Variable::RoutePlace => Some(facts.route?.place.as_bytes()),
+        Variable::PoolName => facts.pool.map(str::as_bytes),
+        Variable::ServerName => facts.server.map(str::as_bytes),
+        Variable::AuthUser => Some(facts.auth.as_ref()?.user.as_bytes()),
         Variable::ResponseHeader(name) => {
-            let field = answer.and_then(|(head, bytes)| {
-                let field = head.fields.by_text(bytes, name.as_bytes())?;
-                Some(field.value.of(bytes))
-            });
-            field.unwrap_or_default()
+            let (head, bytes) = answer.as_ref()?;
+            let field = head.fields.by_text(bytes, name.as_bytes())?;
+            Some(field.value.of(bytes))
         }
-    };
-    out.extend_from_slice(text);
+        Variable::ClientPort
+        | Variable::Port
+        | Variable::ResponseStatus
+        | Variable::Uri
+        | Variable::AuthClaim(_) => None,
+    }
 }

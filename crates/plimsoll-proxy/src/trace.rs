@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::{Body, Verdict};
 use crate::generation::{Action, Generation, Listener, Pool, Route, Site};
+use crate::http::access;
 use crate::http::exchange::Facts;
 use crate::seen::{Origin, Seen, Values};
 use crate::steps::{Step, TargetStep};
@@ -218,18 +219,33 @@ impl Explainer<'_> {
         let steps = written.steps.iter().zip(&written.step_places);
         let steps = steps.chain(of_route.steps.iter().zip(&of_route.step_places));
         let mut compiled = compiled.peekable();
-        for (step, at) in steps {
+        let is_access = |step: &model::Step| matches!(step, model::Step::Access(_));
+        // Of the rules for addresses in a block, the first that the client fits decides.
+        let mut let_in_until = 0;
+        let of_site = written.steps.len();
+        for (number, (step, at)) in steps.enumerate() {
             // Edits of fields are folded apart, and have no compiled step of their own.
             let verdict = match Step::is_for(step) {
+                true if is_access(step) && number < let_in_until => {
+                    compiled.next();
+                    Ok("not asked: the client is let in above".into())
+                }
                 true => compiled.next().map_or(Ok(String::new()), |step| {
                     self.step(step, &values, &mut rewritten)
                 }),
                 false => Ok(edit_verdict(step)),
             };
+            if is_access(step) && matches!(&verdict, Ok(text) if text.starts_with("lets")) {
+                let_in_until = if number < of_site {
+                    of_site
+                } else {
+                    usize::MAX
+                };
+            }
             let is_end = verdict.is_err();
             trace.steps.push(Line {
                 place: place(at),
-                text: text::step(step),
+                text: text::step(self.config, step),
                 is_taken: is_end,
                 verdict: verdict.clone().unwrap_or_else(|outcome| outcome.1),
             });
@@ -253,6 +269,20 @@ impl Explainer<'_> {
     ) -> Result<String, (u16, String)> {
         match step {
             Step::Limit(_) => Ok("counted".into()),
+            Step::Access(rule) => match access::judge(rule, &values.seen) {
+                Some(true) => Ok("lets the client in".into()),
+                Some(false) => Err((403, "refuses the client".into())),
+                None => Ok("not this client".into()),
+            },
+            Step::Maintenance(rule) => match access::is_closed(rule, &values.seen) {
+                true => Err((503, "closed for maintenance".into())),
+                false => Ok("not now, or not for this client".into()),
+            },
+            Step::Password(_) | Step::Token(_) | Step::Key(_) | Step::Signature(_) => {
+                Ok("asks for what the trace does not know; taken for granted".into())
+            }
+            Step::Forward(_) => Ok("asks a server; taken for granted".into()),
+            Step::Cors(_) => Ok("answers browsers that ask first".into()),
             Step::Target(change) => {
                 change_target(change, values, rewritten).map_err(|why| (400, why))?;
                 let sent = uri(rewritten.path(), rewritten.query());

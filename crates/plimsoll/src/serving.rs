@@ -9,7 +9,7 @@ use plimsoll_admin::server;
 use plimsoll_config::model::Config;
 use plimsoll_control::discovery::Names;
 use plimsoll_control::launch::{Running, launch};
-use plimsoll_control::{care, checks, memory};
+use plimsoll_control::{care, checks, materials, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::allocator;
@@ -79,6 +79,7 @@ pub(crate) fn serve(
         }
         tokio::spawn(care::watch(Arc::clone(&running)));
         tokio::spawn(memory::watch(Arc::clone(&running)));
+        tokio::spawn(materials::watch(Arc::clone(&running)));
         names.watch(config, &running);
         checks::start(config, &running);
         signals.wait(&running).await;

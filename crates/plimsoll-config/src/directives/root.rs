@@ -74,6 +74,18 @@ pub(crate) static ROWS: &[Directive] = &[
         set: admin,
     },
     Directive {
+        name: "geo",
+        within: &[Context::Root],
+        usage: "geo FILE",
+        default: "none",
+        doc: "A MaxMind file (`.mmdb`) with the countries of networks, for `allow country=` and `deny country=`. It is read again when it \
+              changes; one that cannot be read changes nothing. An address that it does not have is in no country.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: geo,
+    },
+    Directive {
         name: "zone",
         within: &[Context::Root],
         usage: "zone NAME",
@@ -100,6 +112,13 @@ pub(crate) static ROWS: &[Directive] = &[
         set: connection_limit,
     },
 ];
+
+fn geo(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Root(draft), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    reader.once(stmt, &mut draft.geo, word.text.as_str().into());
+}
 
 fn zone(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let (Scope::Root(draft), Some(word)) = (scope, stmt.words.first()) else {
@@ -147,6 +166,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         settings: Settings::default(),
         steps: Vec::new(),
         step_spans: Vec::new(),
+        step_pools: Vec::new(),
         max_requests: None,
         priority: None,
         routes: Vec::new(),

@@ -92,6 +92,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         buffer: None,
         steps: Vec::new(),
         step_spans: Vec::new(),
+        step_pools: Vec::new(),
         priority: None,
         action: None,
         span: stmt.span,

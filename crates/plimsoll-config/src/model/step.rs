@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Template};
+use super::{
+    Access, ApiKey, BasicAuth, Cors, ForwardAuth, Jwt, Limit, Maintenance, SignedUrl, Template,
+};
 
 /// A statement of a site or a route that is carried out in written order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +23,38 @@ pub enum Step {
     Query(QueryEdit),
     /// Attributes of cookies that servers set are changed.
     Cookie(CookieEdit),
+    /// Who may come in, by address.
+    Access(Access),
+    /// A password is asked for.
+    BasicAuth(BasicAuth),
+    /// A token is asked for.
+    Jwt(Jwt),
+    /// A key is asked for.
+    ApiKey(ApiKey),
+    /// A signature is asked for.
+    SignedUrl(SignedUrl),
+    /// A server is asked.
+    ForwardAuth(ForwardAuth),
+    /// What pages of other origins may do.
+    Cors(Cors),
+    /// Nobody is served for a while.
+    Maintenance(Maintenance),
+    /// Browsers are told to be careful.
+    SecurityHeaders {
+        /// As much as can be.
+        strict: bool,
+    },
 }
 
 impl Step {
+    /// The number of the pool that it refers to.
+    pub(crate) fn pool_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::ForwardAuth(auth) => Some(&mut auth.pool),
+            _ => None,
+        }
+    }
+
     /// The texts in it that are filled in for each request.
     pub(crate) fn templates(&self) -> Option<&Template> {
         match self {

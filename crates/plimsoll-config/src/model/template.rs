@@ -61,6 +61,10 @@ pub enum Variable {
     PoolName,
     /// The name of the server.
     ServerName,
+    /// Who came in: a user, the name of a key, or the subject of a token.
+    AuthUser,
+    /// What a token says.
+    AuthClaim(Box<str>),
     /// The status of the answer.
     ResponseStatus,
     /// The first line of a field of the answer.
@@ -119,6 +123,8 @@ variables! {
         = |number| Variable::Match(number.parse().unwrap_or(u8::MAX));
     "site.name" Request "the name of the site" = |_| Variable::SiteName;
     "route.place" Request "file and line of the route" = |_| Variable::RoutePlace;
+    "auth.user" Request "who came in: a user, the name of a key, or the subject of a token" = |_| Variable::AuthUser;
+    "auth.claim." Request "what a token says" = |name| Variable::AuthClaim(name.into());
     "pool.name" Server "the name of the pool" = |_| Variable::PoolName;
     "server.name" Server "host and port of the server, as written" = |_| Variable::ServerName;
     "response.status" Response "the status of the answer" = |_| Variable::ResponseStatus;

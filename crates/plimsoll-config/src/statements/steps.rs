@@ -2,13 +2,14 @@
 
 use super::{Words, limit, words};
 use crate::model::{
-    Action, Change, Config, CookieEdit, HeaderEdit, Piece, QueryEdit, Rewrite, Split, Step,
-    Template,
+    Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, Maintenance, Piece,
+    QueryEdit, Rewrite, Split, Step, Template, Whom,
 };
 use crate::text;
+use crate::units::duration_text;
 
 /// A step.
-pub(crate) fn step(step: &Step) -> Words {
+pub(crate) fn step(config: &Config, step: &Step) -> Words {
     match step {
         Step::Limit(of) => limit(of),
         Step::RequestHeader(edit) => header("request-header", edit),
@@ -21,6 +22,39 @@ pub(crate) fn step(step: &Step) -> Words {
             QueryEdit::Remove(name) => words(["query", "remove", name]),
         },
         Step::Cookie(edit) => cookie(edit),
+        Step::Access(access) => {
+            let verb = if access.allows { "allow" } else { "deny" };
+            let whom = access.whom.iter().map(|whom| match whom {
+                Whom::All => "all".to_owned(),
+                Whom::Network(network) => network.to_string(),
+                Whom::File(file) => format!("@{file}"),
+                Whom::Country(country) => format!("country={country}"),
+            });
+            std::iter::once(verb.to_owned()).chain(whom).collect()
+        }
+        Step::Maintenance(maintenance) => maintenance_words(maintenance),
+        Step::SecurityHeaders { strict: false } => words(["security-headers"]),
+        Step::SecurityHeaders { strict: true } => words(["security-headers", "strict"]),
+        Step::Cors(rule) => cors(rule),
+        Step::BasicAuth(auth) => {
+            let mut out = words(["basic-auth", &auth.file, &format!("realm={}", auth.realm)]);
+            out.extend(auth.pass.then(|| "pass".to_owned()));
+            out
+        }
+        Step::Jwt(rule) => jwt(rule),
+        Step::ApiKey(key) => words(["api-key", &key.file, &from(&key.from)]),
+        Step::SignedUrl(signed) => {
+            let mut out = words(["signed-url"]);
+            out.extend(signed.secrets.iter().map(ToString::to_string));
+            out.extend(signed.by_client.then(|| "by=client-ip".to_owned()));
+            out
+        }
+        Step::ForwardAuth(auth) => {
+            let name = config.pools.get(auth.pool).map_or("", |pool| &*pool.name);
+            let mut out = words(["forward-auth", name, &auth.path]);
+            out.extend((!auth.copy.is_empty()).then(|| format!("copy={}", auth.copy.join(","))));
+            out
+        }
     }
 }
 
@@ -32,6 +66,70 @@ fn header(directive: &str, edit: &HeaderEdit) -> Words {
         Change::Replace(Rewrite { pattern, with }) => {
             words([directive, "replace", &edit.name, pattern, with])
         }
+    }
+}
+
+fn maintenance_words(maintenance: &Maintenance) -> Words {
+    let mut out = words(["maintenance"]);
+    out.extend(maintenance.file.as_ref().map(|file| format!("file={file}")));
+    let except: Vec<String> = maintenance.except.iter().map(ToString::to_string).collect();
+    out.extend((!except.is_empty()).then(|| format!("except={}", except.join(","))));
+    out.push(format!(
+        "retry-after={}",
+        duration_text(maintenance.retry_after)
+    ));
+    out
+}
+
+fn cors(rule: &Cors) -> Words {
+    let list = |name: &str, values: &[Box<str>]| {
+        (!values.is_empty()).then(|| format!("{name}={}", values.join(",")))
+    };
+    let mut out = words(["cors"]);
+    out.extend(list("origin", &rule.origins));
+    out.extend(list("methods", &rule.methods));
+    out.extend(list("headers", &rule.headers));
+    out.extend(list("expose", &rule.expose));
+    out.extend(rule.credentials.then(|| "credentials".to_owned()));
+    let max_age = rule.max_age.map(duration_text);
+    out.extend(max_age.map(|age| format!("max-age={age}")));
+    out
+}
+
+fn jwt(rule: &Jwt) -> Words {
+    let algorithms = format!("algorithms={}", rule.algorithms.join(","));
+    let mut out = words(["jwt", &rule.keys, &algorithms]);
+    out.extend(
+        rule.issuer
+            .as_ref()
+            .map(|issuer| format!("issuer={issuer}")),
+    );
+    out.extend(
+        rule.audience
+            .as_ref()
+            .map(|audience| format!("audience={audience}")),
+    );
+    out.extend(
+        rule.claims
+            .iter()
+            .map(|(name, values)| match values.is_empty() {
+                true => format!("claim:{name}"),
+                false => format!("claim:{name}={}", values.join(",")),
+            }),
+    );
+    let place = Some(from(&rule.from)).filter(|place| !place.is_empty());
+    out.extend(place);
+    out.push(format!("leeway={}", duration_text(rule.leeway)));
+    out
+}
+
+/// Where a token is; nothing for the usual place.
+fn from(bearer: &Bearer) -> String {
+    match bearer {
+        Bearer::Authorization => String::new(),
+        Bearer::Header(name) => format!("from=header:{name}"),
+        Bearer::Cookie(name) => format!("from=cookie:{name}"),
+        Bearer::Query(name) => format!("from=query:{name}"),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::request;
 /// What a forwarded request says besides the client's own fields.
 #[derive(Debug)]
 pub struct Forward<'a> {
+    /// The method.
+    pub method: &'a [u8],
     /// The path, in canonical form.
     pub path: &'a [u8],
     /// The query, without its question mark.
@@ -38,7 +40,7 @@ pub struct Forward<'a> {
 /// Appends the head of a forwarded request to `out`; returns how many fields it left out because
 /// their names could be taken for others.
 pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut Vec<u8>) -> u32 {
-    request_line(head, bytes, forward, out);
+    request_line(forward, out);
     let nominates = framing::nominates(&head.fields, bytes);
     let mut aliases = 0;
     for line in head.fields.iter() {
@@ -69,8 +71,8 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
     aliases
 }
 
-fn request_line(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(head.method_span.of(bytes));
+fn request_line(forward: &Forward<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(forward.method);
     out.push(b' ');
     out.extend_from_slice(forward.path);
     if let Some(query) = forward.query {
@@ -258,6 +260,7 @@ mod tests {
         let sound = request::check(&head, bytes, &mut target).unwrap();
         let mut out = Vec::new();
         let forward = Forward {
+            method: head.method_span.of(bytes),
             path: target.path(bytes),
             query: target.query.map(|query| query.of(bytes)),
             host: sound.authority.of(bytes),

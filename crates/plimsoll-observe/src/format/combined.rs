@@ -5,7 +5,15 @@ use crate::access_log::{Dates, Record};
 
 pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     out.extend_from_slice(record.client);
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    match record.user {
+        "" => out.push(b'-'),
+        // A blank would be taken for the end of the user.
+        user => user
+            .split(' ')
+            .for_each(|part| escape_hex(part.as_bytes(), out)),
+    }
+    out.extend_from_slice(b" [");
     out.extend_from_slice(dates.common(record.at));
     out.extend_from_slice(b" +0000] \"");
     if !record.method.is_empty() {

@@ -16,6 +16,7 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     out.extend_from_slice(record.client);
     out.extend_from_slice(b"\",\"client_port\":");
     number(u64::from(record.client_port), out);
+    text(b",\"user\":\"", record.user.as_bytes(), out);
     text(b",\"site\":\"", record.site.as_bytes(), out);
     text(b",\"route\":\"", record.route.as_bytes(), out);
     text(b",\"method\":\"", record.method, out);

@@ -6,6 +6,7 @@ fn record<'a>() -> Record<'a> {
         id: b"0197",
         client: b"192.0.2.1",
         client_port: 4242,
+        user: "",
         site: "example.com",
         route: "plimsoll.conf:4",
         method: b"GET",

@@ -63,6 +63,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) out: &'a mut Vec<u8>,
     /// Lines that rules add to its head.
     pub(crate) added: &'a mut Vec<u8>,
+    /// Lines that go with whatever answer.
+    pub(crate) fields: &'a [u8],
     /// The request as rules see it.
     pub(crate) seen: Seen<'a>,
     pub(crate) facts: &'a mut Facts<'x>,
@@ -168,6 +170,7 @@ impl<'a> Answer<'a, '_> {
         };
         let edits = self.facts.response_edits();
         self.added.clear();
+        self.added.extend_from_slice(self.fields);
         if let Some(edits) = edits {
             let values = Values {
                 seen: self.seen,

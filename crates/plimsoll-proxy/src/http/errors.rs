@@ -7,6 +7,7 @@ use plimsoll_http::accept::Media;
 fn sentence(status: u16) -> &'static str {
     match status {
         400 => "The request could not be understood.",
+        401 => "You have to say who you are.",
         403 => "Access is not allowed.",
         404 => "There is nothing at this address.",
         405 => "This method is not offered here.",
@@ -34,6 +35,7 @@ pub(crate) fn phrase(status: u16) -> &'static str {
         204 => "No Content",
         301 => "Moved Permanently",
         302 => "Found",
+        303 => "See Other",
         304 => "Not Modified",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",

@@ -20,6 +20,7 @@ use plimsoll_net::socket::Socket;
 
 use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
+use crate::http::access::Auth;
 use crate::http::hold::Held;
 use crate::http::pace::Pace;
 use crate::plane::Plane;
@@ -37,6 +38,8 @@ pub(crate) struct Scratch {
     pub(crate) added: Vec<u8>,
     /// Lines of an answer of our own beside those that each has.
     pub(crate) fields: Vec<u8>,
+    /// Lines that another server had added to the request.
+    pub(crate) copied: Vec<u8>,
     /// A text that was filled in.
     pub(crate) text: Vec<u8>,
     /// What is sent to the server.
@@ -79,6 +82,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) failed: Option<(&'a str, Reason)>,
     /// Request fields that were not passed on because their names could be taken for others.
     pub(crate) aliases_dropped: u32,
+    /// Who came in, where that was asked.
+    pub(crate) auth: Option<Box<Auth>>,
     pub(crate) reason: Option<Reason>,
     pub(crate) detail: Option<&'static str>,
     pub(crate) queued: Option<Duration>,
@@ -126,6 +131,7 @@ impl<'a> Facts<'a> {
             attempts: 0,
             failed: None,
             aliases_dropped: 0,
+            auth: None,
             reason: None,
             detail: None,
             queued: None,
@@ -197,6 +203,7 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         scratch.target.clear();
         scratch.fields.clear();
+        scratch.copied.clear();
         let facts = Facts::new(plane, started);
         Self {
             plane,

@@ -99,6 +99,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
         total,
         user_agent: field(Name::UserAgent),
         referer: field(Name::Referer),
+        user: facts.auth.as_ref().map_or("", |auth| &auth.user),
         trace_id: field(Name::Traceparent).get(3..35).unwrap_or_default(),
     };
     exchange.plane.log(logs, &record);

@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::time::Duration;
 
+use plimsoll_http::reason::Reason;
+use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
 use crate::condition::Body;
@@ -12,8 +14,6 @@ use crate::http::attempt::Failure;
 use crate::http::exchange::Exchange;
 use crate::http::flow::{Fault, RATE_GRACE, Writer};
 use crate::http::upload::client_failure;
-use plimsoll_http::reason::Reason;
-use plimsoll_net::stream::Then;
 
 /// What of a body has been read before its turn.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::stream::Then;
 
+use crate::edits::Edits;
 use crate::http::errors;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::Writer;
@@ -22,12 +23,23 @@ pub(crate) struct Answer<'a> {
     pub(crate) reason: Reason,
     /// What to say to people; never bytes of the client's.
     pub(crate) detail: &'static str,
-    /// The body; nothing means the page for the status.
-    pub(crate) body: Option<&'a [u8]>,
+    /// The body.
+    pub(crate) said: Said<'a>,
     /// After how many seconds to come back.
     pub(crate) retry_after: Option<u64>,
     /// The limit that the request is above.
     pub(crate) policy: Option<&'a str>,
+}
+
+/// The body of an answer of our own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said<'a> {
+    /// The page for the status, in the form that the client likes.
+    Page,
+    /// A plain text.
+    Text(&'a [u8]),
+    /// What another server said: its text and its fields stand in the scratch memory.
+    Relayed,
 }
 
 impl Answer<'static> {
@@ -37,7 +49,7 @@ impl Answer<'static> {
             status: reason.status(),
             reason,
             detail,
-            body: None,
+            said: Said::Page,
             retry_after: (reason.status() == 503).then_some(1),
             policy: None,
         }
@@ -84,17 +96,17 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     let date = exchange.plane.http_date(exchange.facts.at);
     let has_head = exchange.facts.has_head;
     let (head, bytes) = (&exchange.scratch.head, exchange.inbound.filled());
-    let media = match answer.body {
-        Some(_) => Media::Plain,
-        None if has_head => Media::wanted(head, bytes),
-        None => Media::Plain,
+    let media = match answer.said {
+        Said::Page if has_head => Media::wanted(head, bytes),
+        _ => Media::Plain,
     };
     // The page is written behind the place of its head, and its length is known then.
     let page = &mut exchange.scratch.request_out;
     page.clear();
-    match answer.body {
-        Some(body) => page.extend_from_slice(body),
-        None => errors::page(
+    match answer.said {
+        Said::Text(text) => page.extend_from_slice(text),
+        Said::Relayed => page.extend_from_slice(&exchange.scratch.text),
+        Said::Page => errors::page(
             media,
             answer.status,
             answer.detail,
@@ -113,8 +125,10 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     out.extend_from_slice(b"Server: plimsoll\r\nDate: ");
     out.extend_from_slice(&date);
     if !matches!(answer.status, 204 | 304) {
-        out.extend_from_slice(b"\r\nContent-Type: ");
-        out.extend_from_slice(media.content_type().as_bytes());
+        if !matches!(answer.said, Said::Relayed) {
+            out.extend_from_slice(b"\r\nContent-Type: ");
+            out.extend_from_slice(media.content_type().as_bytes());
+        }
         out.extend_from_slice(b"\r\nContent-Length: ");
         encode::decimal(page.len() as u64, out);
     }
@@ -131,7 +145,6 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         (Reuse::Keep, Version::Http11) => {}
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&exchange.scratch.fields);
     exchange.edit_answer(fields);
     let out = &mut exchange.scratch.response_out;
     let page = &exchange.scratch.request_out;
@@ -147,14 +160,15 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
 impl Exchange<'_> {
     /// Does to the fields of our own answer, which stand in its head from `start` on, what rules say.
     fn edit_answer(&mut self, start: usize) {
-        let Some(edits) = self.facts.response_edits() else {
-            return;
-        };
+        let edits = self.facts.response_edits();
         let mut out = std::mem::take(&mut self.scratch.response_out);
-        if let Some(fields) = edits.fields() {
+        if let Some(fields) = edits.and_then(Edits::fields) {
             fields.change_lines(start, &mut out);
         }
-        edits.write(&self.values(), &mut out);
+        out.extend_from_slice(&self.scratch.fields);
+        if let Some(edits) = edits {
+            edits.write(&self.values(), &mut out);
+        }
         self.scratch.response_out = out;
     }
 }

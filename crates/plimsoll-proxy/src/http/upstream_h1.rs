@@ -90,6 +90,7 @@ pub(crate) async fn receive(
             response: &mut scratch.response,
             out: &mut scratch.response_out,
             added: &mut scratch.added,
+            fields: &scratch.fields,
             seen,
             facts,
             patience,
@@ -164,6 +165,7 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
     text.clear();
     if let Some(edits) = edits {
         edits.write(&exchange.values(), &mut added);
+        added.extend_from_slice(&exchange.scratch.copied);
         edits.write_host(&exchange.values(), &mut text);
     }
     let bytes = exchange.inbound.filled();
@@ -187,6 +189,7 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
         trusted: trust::passed_on(exchange),
     };
     let forward = Forward {
+        method: scratch.head.method_span.of(bytes),
         path,
         query,
         host: host.unwrap_or(server.name.as_bytes()),

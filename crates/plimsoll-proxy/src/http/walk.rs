@@ -10,8 +10,8 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::finish::finish;
 use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
-use crate::http::respond::{Answer, respond};
-use crate::http::{key, rewrite, trust};
+use crate::http::respond::{Answer, Said, respond};
+use crate::http::{access, forward_auth, key, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
@@ -100,10 +100,28 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
 
 /// Does what the site or the route says, in written order.
 async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result<(), Stop<'a>> {
+    // Of the rules for addresses, the first that a client fits decides.
+    let mut is_let_in = false;
     for step in steps {
         match step {
             Step::Limit(limiter) => limit::count(exchange, limiter)?,
             Step::Target(change) => rewrite::change(exchange, change)?,
+            Step::Access(_) if is_let_in => {}
+            Step::Access(rule) => match access::judge(rule, &exchange.seen()) {
+                Some(false) => return Err(access::deny(exchange, rule).into()),
+                verdict => is_let_in = verdict.is_some(),
+            },
+            Step::Maintenance(rule) => {
+                if access::is_closed(rule, &exchange.seen()) {
+                    return Err(access::closed(rule).into());
+                }
+            }
+            Step::Password(rule) => access::password(exchange, rule).await?,
+            Step::Token(rule) => access::token(exchange, rule)?,
+            Step::Key(rule) => access::key(exchange, rule)?,
+            Step::Signature(rule) => access::signature(exchange, rule)?,
+            Step::Forward(rule) => forward_auth::ask(exchange, rule).await?,
+            Step::Cors(rule) => access::cors(exchange, rule)?,
         }
     }
     Ok(())
@@ -127,7 +145,7 @@ async fn respond_text(exchange: &mut Exchange<'_>, status: u16, body: &Template)
     body.write(&exchange.values(), &mut text);
     let answer = Answer {
         status,
-        body: Some(&text),
+        said: Said::Text(&text),
         ..Answer::to(Reason::ProxyInternalResponse, "")
     };
     let ending = respond(exchange, answer).await;
@@ -147,7 +165,7 @@ async fn redirect(exchange: &mut Exchange<'_>, status: u16, to: &Template) -> En
     exchange.scratch.text = text;
     let answer = Answer {
         status,
-        body: Some(b""),
+        said: Said::Text(b""),
         ..Answer::to(Reason::ProxyInternalResponse, "")
     };
     respond(exchange, answer).await
@@ -287,7 +305,7 @@ fn rejected(rejection: Rejection) -> Answer<'static> {
         status,
         reason,
         detail,
-        body: None,
+        said: Said::Page,
         retry_after: (status == 503).then_some(1),
         policy: None,
     }

@@ -1,0 +1,194 @@
+//! A request of our own to a server of a pool, whose answer is small and read whole.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use plimsoll_balance::{Ask, Outcome, Slot, Tried};
+use plimsoll_http::framing::{Framing, Reuse};
+use plimsoll_http::h1::parse::{self, Attempts, Parsed};
+use plimsoll_http::head::ResponseHead;
+use plimsoll_http::method::Method;
+use plimsoll_net::buffer::Buffer;
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
+use plimsoll_net::stream::Then;
+use plimsoll_net::{clock, connect, stream};
+
+use crate::generation::{Pool, Server};
+use crate::http::flow::Writer;
+use crate::plane::Plane;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) head: ResponseHead,
+    /// The bytes of the head.
+    pub(crate) bytes: Vec<u8>,
+    /// As much of the body as was asked for.
+    pub(crate) body: Vec<u8>,
+    /// Whether that is all of it.
+    pub(crate) is_whole: bool,
+    /// How long the head took.
+    pub(crate) took: Duration,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// The message, whole.
+    pub(crate) message: &'a [u8],
+    /// How much of the answer's body is kept.
+    pub(crate) body_max: usize,
+}
+
+/// Has a server of `pool` answer; nothing when none does.
+pub(crate) async fn ask(plane: &Plane, pool: &Pool, call: Call<'_>) -> Option<Reply> {
+    let began = clock::now();
+    let slot = pick(plane, pool, began)?;
+    let server = pool.servers.get(slot.index().position())?;
+    let timer = plane.worker.deadlines.timer();
+    let mut reply = None;
+    // A kept connection may have died; then a new one is used.
+    for is_kept in [true, false] {
+        let kept = plane.worker.idle.take(server.id, began);
+        let socket = match kept.filter(|_| is_kept) {
+            Some(socket) => Some(socket),
+            None if is_kept => continue,
+            None => dial(pool, server, &timer).await,
+        };
+        let Some(socket) = socket else { break };
+        reply = converse(plane, pool, server, (socket, &timer), call).await;
+        if reply.is_some() || call.method != Method::Get {
+            break;
+        }
+    }
+    let verdict = match &reply {
+        None => Outcome::Failed,
+        Some(reply) if reply.head.status >= 500 => Outcome::ServerError,
+        Some(_) => Outcome::Served,
+    };
+    let latency = reply.as_ref().map(|reply| reply.took);
+    slot.release(verdict, latency, plane.since_start(clock::now()));
+    reply
+}
+
+fn pick<'a>(plane: &Plane, pool: &'a Pool, now: Instant) -> Option<Slot<'a>> {
+    let tried = Tried::new();
+    let ask = Ask {
+        key: 0,
+        random: plane.worker.random(),
+        now: plane.since_start(now),
+        tried: &tried,
+    };
+    let mut pickers = plane.pickers.borrow_mut();
+    pickers.get_mut(pool.index)?.pick(&pool.balancer, &ask).ok()
+}
+
+async fn dial(pool: &Pool, server: &Server, timer: &Timer) -> Option<Socket> {
+    let known = server.addresses.now();
+    let addresses = known.as_ref().as_ref().ok()?;
+    timer.set(clock::now() + pool.timeouts.connect);
+    timer.limit(connect::connect(addresses)).await.ok()?.ok()
+}
+
+async fn converse(
+    plane: &Plane,
+    pool: &Pool,
+    server: &Server,
+    (socket, timer): (Socket, &Timer),
+    call: Call<'_>,
+) -> Option<Reply> {
+    let epoch = plane.worker.idle.epoch(server.id);
+    let sent = clock::now();
+    let writer = Writer {
+        sink: &socket,
+        timer,
+        patience: pool.timeouts.response,
+        then: Then::Open,
+    };
+    writer.write(&mut [IoSlice::new(call.message)]).await.ok()?;
+    timer.set(sent + pool.timeouts.response);
+    let mut buffer = plane.worker.buffers.lend();
+    let mut head = ResponseHead::default();
+    timer
+        .limit(final_head(&socket, &mut buffer, &mut head))
+        .await
+        .ok()??;
+    let took = clock::now().duration_since(sent);
+    let bytes = buffer.filled().get(..head.len)?.to_vec();
+    let mut framing = Framing::of_response(&head, buffer.filled(), call.method).ok()?;
+    buffer.take(head.len);
+    let mut body = Vec::new();
+    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call.body_max);
+    let is_whole = timer.limit(reading).await.ok()??;
+    if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() && pool.keep_max > 0 {
+        let until = clock::now() + pool.keep_for;
+        let idle = &plane.worker.idle;
+        idle.put(server.id, (socket, epoch), until, pool.keep_max);
+    }
+    Some(Reply {
+        head,
+        bytes,
+        body,
+        is_whole,
+        took,
+    })
+}
+
+/// Reads heads until one that is final.
+async fn final_head(socket: &Socket, buffer: &mut Buffer, head: &mut ResponseHead) -> Option<()> {
+    let mut attempts = Attempts::default();
+    loop {
+        if !buffer.is_empty() && attempts.worthwhile(buffer.filled()) {
+            match parse::response(buffer.filled(), head).ok()? {
+                Parsed::Complete if head.status == 101 => return None,
+                Parsed::Complete if head.status >= 200 => return Some(()),
+                Parsed::Complete => {
+                    buffer.take(head.len);
+                    buffer.compact();
+                    attempts = Attempts::default();
+                    continue;
+                }
+                Parsed::Partial => {}
+            }
+        }
+        read(socket, buffer).await.filter(|read| *read > 0)?;
+    }
+}
+
+/// Reads a body, `most` bytes of it; tells whether it came to its end.
+async fn read_body(
+    socket: &Socket,
+    buffer: &mut Buffer,
+    framing: &mut Framing,
+    body: &mut Vec<u8>,
+    most: usize,
+) -> Option<bool> {
+    loop {
+        let decoded = framing.decode(buffer.filled_mut()).ok()?;
+        let data = buffer.filled().get(..decoded.data)?;
+        let room = most.saturating_sub(body.len());
+        let kept = data.get(..room.min(data.len()))?;
+        body.extend_from_slice(kept);
+        if kept.len() < data.len() {
+            return Some(false);
+        }
+        buffer.take(decoded.consumed);
+        buffer.compact();
+        if framing.is_complete() {
+            return Some(true);
+        }
+        if read(socket, buffer).await? == 0 {
+            framing.end_of_input().ok()?;
+            return Some(true);
+        }
+    }
+}
+
+async fn read(socket: &Socket, buffer: &mut Buffer) -> Option<usize> {
+    poll_fn(|context| stream::poll_read(socket, context, buffer))
+        .await
+        .ok()
+}

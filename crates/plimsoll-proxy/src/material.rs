@@ -1,0 +1,122 @@
+//! Files that rules read, and that may change while we serve: the control plane reads them, the data
+//! plane sees what they held last that could be used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use plimsoll_access::api_key::ApiKeys;
+use plimsoll_access::geo::Geo;
+use plimsoll_access::password::Passwords;
+use plimsoll_access::prefixes::Prefixes;
+use plimsoll_access::token::Keys;
+
+/// A file, and what it holds.
+#[derive(Debug)]
+pub struct Material {
+    /// Its path, as written.
+    pub path: Box<str>,
+    content: Content,
+}
+
+/// What a file holds. Before it is read, it lets nobody in and keeps nobody out.
+#[derive(Clone, Debug)]
+enum Content {
+    Networks(Arc<ArcSwap<Prefixes>>),
+    Passwords(Arc<ArcSwapOption<Passwords>>),
+    ApiKeys(Arc<ArcSwap<ApiKeys>>),
+    Keys(Arc<ArcSwapOption<Keys>>),
+    Geo(Arc<ArcSwapOption<Geo>>),
+    Switch(Arc<AtomicBool>),
+}
+
+impl Material {
+    /// Tells whether all that counts is that the file is there.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.content, Content::Switch(_))
+    }
+
+    /// Takes over that the file is there, or not, if that is all that counts.
+    pub fn switch(&self, is_there: bool) {
+        if let Content::Switch(switch) = &self.content {
+            switch.store(is_there, Relaxed);
+        }
+    }
+
+    /// Takes over what the file holds now.
+    ///
+    /// # Errors
+    /// What is wrong with it; then what it held before still counts.
+    pub fn take(&self, bytes: Vec<u8>) -> Result<(), String> {
+        let text = |bad: plimsoll_access::lines::BadFile| bad.to_string();
+        match &self.content {
+            Content::Networks(place) => {
+                place.store(Arc::new(Prefixes::read(&bytes).map_err(text)?))
+            }
+            Content::Passwords(place) => {
+                place.store(Some(Arc::new(Passwords::read(&bytes).map_err(text)?)));
+            }
+            Content::ApiKeys(place) => place.store(Arc::new(ApiKeys::read(&bytes).map_err(text)?)),
+            Content::Keys(place) => place.store(Some(Arc::new(Keys::read(&bytes).map_err(text)?))),
+            Content::Geo(place) => place.store(Some(Arc::new(Geo::read(bytes).map_err(text)?))),
+            Content::Switch(switch) => switch.store(true, Relaxed),
+        }
+        Ok(())
+    }
+}
+
+/// All files of a generation; one that several rules name is read once.
+#[derive(Debug, Default)]
+pub(crate) struct Materials(Vec<Material>);
+
+macro_rules! getter {
+    ($(#[doc = $doc:literal])* $name:ident -> $kind:ident($content:ty)) => {
+        $(#[doc = $doc])*
+        pub(crate) fn $name(&mut self, path: &str) -> $content {
+            let known = self.0.iter().find_map(|material| match &material.content {
+                Content::$kind(content) if &*material.path == path => Some(content.clone()),
+                _ => None,
+            });
+            known.unwrap_or_else(|| {
+                let content = <$content>::default();
+                self.0.push(Material {
+                    path: path.into(),
+                    content: Content::$kind(content.clone()),
+                });
+                content
+            })
+        }
+    };
+}
+
+impl Materials {
+    getter!(
+        /// A list of networks.
+        networks -> Networks(Arc<ArcSwap<Prefixes>>)
+    );
+    getter!(
+        /// Users and passwords.
+        passwords -> Passwords(Arc<ArcSwapOption<Passwords>>)
+    );
+    getter!(
+        /// Names and keys.
+        api_keys -> ApiKeys(Arc<ArcSwap<ApiKeys>>)
+    );
+    getter!(
+        /// Keys of tokens.
+        keys -> Keys(Arc<ArcSwapOption<Keys>>)
+    );
+    getter!(
+        /// Countries.
+        geo -> Geo(Arc<ArcSwapOption<Geo>>)
+    );
+    getter!(
+        /// Whether a file is there.
+        switch -> Switch(Arc<AtomicBool>)
+    );
+
+    /// All of them.
+    pub(crate) fn finish(self) -> Vec<Material> {
+        self.0
+    }
+}

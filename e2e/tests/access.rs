@@ -1,0 +1,385 @@
+//! Who may come in: by address, by password, by key, by signature; and who has to wait.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::{POISON, Stand};
+use plimsoll_e2e::wait;
+use plimsoll_e2e::wire::{Close, Response};
+use std::fs;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A stand whose site has these statements; clients say who they are in `X-Forwarded-For`.
+fn stand(statements: &str, files: &[(&str, &str)]) -> Stand {
+    let directory = tempfile::tempdir().unwrap().keep();
+    for (name, text) in files {
+        fs::write(directory.join(name), text).unwrap();
+    }
+    let at = directory.display().to_string();
+    let statements = statements.replace("FILES", &at);
+    let text = format!(
+        "admin 127.0.0.1:{{port:admin}}\nsite * {{\nlisten 127.0.0.1:{{port}}\nlog access.log json\ntrust-proxy 127.0.0.1\n{statements}\n}}\n"
+    );
+    Stand::run(&text, |request| {
+        let said = ["x-user", "authorization", "x-mail"]
+            .map(|name| request.head.fields.first(name).unwrap_or("-").to_owned());
+        Answer::ok(said.join(" "))
+    })
+}
+
+fn ask(stand: &Stand, target: &str, fields: &str) -> Response {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    stand.ask("GET", request)
+}
+
+fn from(stand: &Stand, target: &str, client: &str) -> u16 {
+    ask(stand, target, &format!("X-Forwarded-For: {client}\r\n")).status()
+}
+
+/// An early answer with a body under way must not let bytes of the body be read as a request.
+fn ends_with_its_body(stand: &Stand, head: &str, status: u16) {
+    let body = format!("{POISON}{}", "x".repeat(60));
+    let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+    let mut client = stand.connect();
+    client
+        .send(format!("{head}{body}GET /open HTTP/1.1\r\nHost: x\r\n\r\n"))
+        .unwrap();
+    assert_eq!(client.response("POST").status(), status, "{head}");
+    assert_eq!(client.response("GET").status(), 200, "{head}");
+    let mut client = stand.connect();
+    client.send(&head).unwrap();
+    let response = client.response("POST");
+    assert_eq!(
+        (response.status(), response.head.wants_close()),
+        (status, true),
+        "{head}"
+    );
+    let _ = client.send(&body);
+    let left = client.read_to_close(SOON);
+    assert_eq!((left.bytes.len(), left.close), (0, Close::Fin), "{head}");
+    let targets = stand
+        .upstream
+        .requests()
+        .into_iter()
+        .map(|request| request.head.target);
+    assert!(targets.into_iter().all(|target| !target.contains("poison")));
+}
+
+#[test]
+fn the_first_rule_that_a_client_fits_decides() {
+    let stand = stand(
+        "deny 198.51.100.0/24 2001:db8::/32
+         route /open { respond 200 }
+         route /inside { allow 10.0.0.0/8 ; deny 10.9.0.0/16 all ; respond 200 }
+         route /but { deny 10.9.0.0/16 ; allow 10.0.0.0/8 ::1 ; deny all ; respond 200 }
+         route { respond 200 }",
+        &[],
+    );
+    for (target, client, status) in [
+        ("/", "192.0.2.1", 200),
+        ("/", "198.51.100.7", 403),
+        ("/", "2001:db8::7", 403),
+        ("/", "::ffff:198.51.100.7", 403),
+        ("/inside", "10.9.0.1", 200),
+        ("/inside", "11.0.0.1", 403),
+        ("/inside", "198.51.100.7", 403),
+        ("/but", "10.9.0.1", 403),
+        ("/but", "10.8.0.1", 200),
+        ("/but", "::1", 200),
+        ("/but", "192.0.2.1", 403),
+    ] {
+        assert_eq!(from(&stand, target, client), status, "{target} {client}");
+    }
+    let denied = "plimsoll_denied_total{rule=\"plimsoll.conf:6\"}";
+    let metric = |line: usize| {
+        let name = denied.replace(":6", &format!(":{line}"));
+        let directory = stand.plimsoll.directory().display().to_string();
+        stand
+            .plimsoll
+            .metric(&name.replace("plimsoll.conf", &format!("{directory}/plimsoll.conf")))
+    };
+    assert_eq!(
+        (metric(6), metric(8), metric(9)),
+        (Some(4.0), Some(1.0), Some(2.0))
+    );
+    ends_with_its_body(
+        &stand,
+        "POST / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.7\r\n",
+        403,
+    );
+}
+
+#[test]
+fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
+    let stand = stand(
+        "deny @FILES/blocked ; route { respond 200 }",
+        &[("blocked", "10.0.0.1\n")],
+    );
+    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
+    let path = conf
+        .split('@')
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        (from(&stand, "/", "10.0.0.1"), from(&stand, "/", "10.0.0.2")),
+        (403, 200)
+    );
+    fs::write(&path, "# new\n10.0.0.2\n").unwrap();
+    wait::expect("the new list", SOON, || {
+        from(&stand, "/", "10.0.0.2") == 403
+    });
+    assert_eq!(from(&stand, "/", "10.0.0.1"), 200);
+    fs::write(&path, "10.0.0.3\nnonsense\n").unwrap();
+    wait::expect("a complaint", SOON, || {
+        stand
+            .plimsoll
+            .stderr()
+            .contains("line 2: `nonsense` is neither an address nor a network")
+    });
+    assert_eq!(
+        (from(&stand, "/", "10.0.0.2"), from(&stand, "/", "10.0.0.3")),
+        (403, 200)
+    );
+    fs::remove_file(&path).unwrap();
+    wait::expect("another complaint", SOON, || {
+        stand.plimsoll.stderr().contains("No such file")
+    });
+    assert_eq!(from(&stand, "/", "10.0.0.2"), 403);
+}
+
+/// `ada` with the password `secret`, as `htpasswd -nbB -C 4` writes it.
+fn users() -> String {
+    format!(
+        "ada:{}\n",
+        "$2y$04$YWJjZGVmZ2hpamtsbW5vcOnQWrCWIuF4vNZRQNV1qRmBLFZx0FzRu"
+    )
+}
+
+#[test]
+fn a_password_is_asked_for_and_does_not_reach_the_server() {
+    let hash = std::process::Command::new("python3")
+        .args(["-c", "import crypt; print(crypt.crypt('secret', crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))"])
+        .output()
+        .unwrap();
+    let hash = String::from_utf8(hash.stdout).unwrap();
+    let users = match hash.trim() {
+        hash if hash.starts_with("$2") => format!("ada:{hash}\n"),
+        _ => users(),
+    };
+    let stand = stand(
+        "route /open { respond 200 }
+         route /pass { basic-auth FILES/users pass ; proxy {server} }
+         route { basic-auth FILES/users \"realm=the shop\" ; request-header set X-User ${auth.user} ; proxy {server} }",
+        &[("users", &users)],
+    );
+    // ada:secret, ada:wrong, eve:secret
+    let (good, wrong, nobody) = ("YWRhOnNlY3JldA==", "YWRhOndyb25n", "ZXZlOnNlY3JldA==");
+    let basic =
+        |credentials: &str| format!("Authorization: Basic {credentials}\r\nX-User: root\r\n");
+    let response = ask(&stand, "/", &basic(good));
+    assert_eq!(
+        (response.status(), response.text().as_str()),
+        (200, "ada - -")
+    );
+    assert_eq!(ask(&stand, "/", &basic(good)).text(), "ada - -");
+    let passed = ask(&stand, "/pass", &basic(good)).text();
+    assert_eq!(passed, format!("root Basic {good} -"));
+    for fields in [
+        String::new(),
+        basic(wrong),
+        basic(nobody),
+        "Authorization: Bearer x\r\n".into(),
+        format!("{}{}", basic(good), basic(good)),
+    ] {
+        let response = ask(&stand, "/", &fields);
+        assert_eq!(response.status(), 401, "{fields}");
+        assert_eq!(
+            response.field("www-authenticate").unwrap(),
+            "Basic realm=\"the shop\", charset=\"UTF-8\""
+        );
+    }
+    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 401);
+    let lines = stand.plimsoll.wait_log("access.log", 3, SOON);
+    assert!(
+        lines.iter().any(|line| line.contains("\"user\":\"ada\"")),
+        "{lines:?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.contains("secret") && !line.contains(good))
+    );
+}
+
+#[test]
+fn keys_have_names() {
+    // SHA-256 of "secret".
+    let keys = "ci:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n";
+    let stand = stand(
+        "route /open { respond 200 }
+         route /query { api-key FILES/keys from=query:key ; request-header set X-User ${auth.user} ; proxy {server} }
+         route { api-key FILES/keys ; request-header set X-User ${auth.user} ; proxy {server} }",
+        &[("keys", keys)],
+    );
+    assert_eq!(ask(&stand, "/", "X-API-Key: secret\r\n").text(), "ci - -");
+    assert_eq!(ask(&stand, "/query?key=%73ecret", "").text(), "ci - -");
+    for (target, fields) in [
+        ("/", ""),
+        ("/", "X-Api-Key: Secret\r\n"),
+        ("/query", "X-Api-Key: secret\r\n"),
+    ] {
+        assert_eq!(
+            ask(&stand, target, fields).status(),
+            401,
+            "{target} {fields}"
+        );
+    }
+    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 401);
+}
+
+#[test]
+fn links_are_good_until_they_expire() {
+    let stand = stand(
+        "route /open { respond 200 } route { signed-url old-secret-of-mine 0123456789abcdef ; respond 200 }",
+        &[],
+    );
+    let sign = |path: &str, expires: u64| {
+        let script = format!(
+            "import hmac,hashlib,base64;print(base64.urlsafe_b64encode(hmac.new(b'0123456789abcdef',b'{path}\\n{expires}',hashlib.sha256).digest()).decode().rstrip('='))"
+        );
+        let output = std::process::Command::new("python3")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let signature = String::from_utf8(output.stdout).unwrap();
+        format!("{path}?expires={expires}&signature={}", signature.trim())
+    };
+    let good = sign("/video.mp4", 4_000_000_000);
+    assert_eq!(ask(&stand, &good, "").status(), 200);
+    assert_eq!(ask(&stand, &format!("/x/..{good}"), "").status(), 200);
+    for link in [
+        good.replace("video", "other"),
+        good.replace("4000000000", "4000000001"),
+        sign("/video.mp4", 1_000_000_000),
+        "/video.mp4".into(),
+    ] {
+        assert_eq!(ask(&stand, &link, "").status(), 403, "{link}");
+    }
+    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 403);
+}
+
+#[test]
+fn a_file_closes_the_site_and_opens_it_again() {
+    let stand = stand(
+        "route /open { respond 200 }
+         route /always { maintenance retry-after=1h ; respond 200 }
+         route { maintenance file=FILES/down except=10.0.0.0/8 ; respond 200 }",
+        &[],
+    );
+    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
+    let path = conf
+        .split("file=")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(from(&stand, "/", "192.0.2.1"), 200);
+    fs::write(&path, "").unwrap();
+    wait::expect("closed", SOON, || from(&stand, "/", "192.0.2.1") == 503);
+    let response = ask(&stand, "/", "X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!(response.field("retry-after").unwrap(), "300");
+    assert_eq!(from(&stand, "/", "10.1.1.1"), 200);
+    fs::remove_file(&path).unwrap();
+    wait::expect("open", SOON, || from(&stand, "/", "192.0.2.1") == 200);
+    let response = ask(&stand, "/always", "");
+    assert_eq!(
+        (response.status(), response.field("retry-after").unwrap()),
+        (503, "3600")
+    );
+    ends_with_its_body(&stand, "POST /always HTTP/1.1\r\nHost: x\r\n", 503);
+}
+
+#[test]
+fn pages_of_other_origins_are_told_what_they_may_do() {
+    let stand = Stand::run(
+        "admin off\nsite * {\nlisten 127.0.0.1:{port}\nroute /open { respond 200 }\n\
+         route { cors origin=https://a.example,https://*.b.example methods=GET,PUT max-age=10m ; proxy {server} }\n}\n",
+        |_| {
+            Answer::bytes(
+                "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 2\r\n\r\nok",
+            )
+        },
+    );
+    let options = |fields: &str| {
+        stand.ask(
+            "OPTIONS",
+            format!("OPTIONS / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+        )
+    };
+    let first = options(
+        "Origin: https://x.b.example\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-a\r\n",
+    );
+    assert_eq!(first.status(), 204);
+    assert_eq!(
+        first.field("access-control-allow-origin").unwrap(),
+        "https://x.b.example"
+    );
+    assert_eq!(
+        first.field("access-control-allow-methods").unwrap(),
+        "GET, PUT"
+    );
+    assert_eq!(first.field("access-control-allow-headers").unwrap(), "x-a");
+    assert_eq!(first.field("access-control-max-age").unwrap(), "600");
+    assert_eq!(
+        options("Origin: https://evil\r\nAccess-Control-Request-Method: PUT\r\n").status(),
+        403
+    );
+    assert_eq!(stand.upstream.requests().len(), 0);
+    let of = |fields: &str| {
+        let response = ask(&stand, "/", fields);
+        let lines: Vec<_> = response
+            .head
+            .fields
+            .all("access-control-allow-origin")
+            .map(str::to_owned)
+            .collect();
+        lines
+    };
+    assert_eq!(of("Origin: https://a.example\r\n"), ["https://a.example"]);
+    assert_eq!(of("Origin: https://evil\r\n"), [""; 0]);
+    assert_eq!(of(""), [""; 0]);
+    assert_eq!(options("").status(), 200);
+}
+
+#[test]
+fn browsers_are_told_to_be_careful() {
+    let stand = stand(
+        "security-headers ; route /strict { security-headers strict ; response-header set Referrer-Policy origin ; respond 200 } route { respond 200 }",
+        &[],
+    );
+    let of = |target: &str, fields: &str, name: &str| {
+        let response = ask(&stand, target, fields);
+        let lines: Vec<_> = response.head.fields.all(name).map(str::to_owned).collect();
+        lines.join("|")
+    };
+    let https = "X-Forwarded-Proto: https\r\n";
+    assert_eq!(of("/", "", "x-frame-options"), "SAMEORIGIN");
+    assert_eq!(of("/", "", "strict-transport-security"), "");
+    assert_eq!(
+        of("/", https, "strict-transport-security"),
+        "max-age=31536000"
+    );
+    assert_eq!(of("/strict", "", "x-frame-options"), "DENY");
+    assert_eq!(of("/strict", "", "referrer-policy"), "origin");
+    assert_eq!(
+        of("/strict", https, "strict-transport-security"),
+        "max-age=31536000; includeSubDomains"
+    );
+}
