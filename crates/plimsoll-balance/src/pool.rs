@@ -191,6 +191,18 @@ impl Pool {
         servers.any(|(index, server)| rule.admits(index, server))
     }
 
+    /// Tells whether a server is there that requests may go to, full or not.
+    #[must_use]
+    pub fn has_eligible(&self) -> bool {
+        let none = Tried::new();
+        let rule = Rule::usual(&none).barring(self.last_bars(&none));
+        let mut servers = (0..).map(ServerIndex).zip(&self.servers);
+        servers.any(|(index, server)| {
+            let verdict = rule.judge(index, server);
+            matches!(verdict, Eligibility::Eligible | Eligibility::Full)
+        })
+    }
+
     /// Tells whether a server other than the one at `index` could be picked after `tried`.
     #[must_use]
     pub fn has_another(&self, index: ServerIndex, tried: &Tried) -> bool {

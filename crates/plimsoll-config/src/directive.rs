@@ -1,8 +1,8 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, auth, buffer, check, cors, header, limit, max_requests, named_match, overload, policy,
-    pool, priority, resolver, rewrite, root, route, settings, site, sticky, trust,
+    access, answers, auth, buffer, check, cors, header, limit, max_requests, named_match, overload,
+    policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -75,6 +75,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     sticky::ROWS,
     settings::ROWS,
     trust::ROWS,
+    answers::ROWS,
 ];
 
 /// All rows.
@@ -93,13 +94,11 @@ pub(crate) static NOT_YET: &[&str] = &[
     "cluster",
     "compress",
     "disk",
-    "error",
     "etcd",
     "files",
     "forward",
     "hash-key",
     "header",
-    "hide",
     "hsts",
     "http",
     "http2",
@@ -107,7 +106,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "memory",
     "mirror",
     "mode",
-    "monitor",
     "otel",
     "proxy-protocol",
     "redis",

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, HashKey, Hedge, Host, OnDown,
-    Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry, ServerAddress, Step, Sticky,
-    Template,
+    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, ErrorPage, HashKey, Hedge,
+    Hide, Host, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry,
+    ServerAddress, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) connect: Option<Duration>,
     pub(crate) response: Option<Duration>,
     pub(crate) log: Option<Vec<AccessLog>>,
+    pub(crate) errors: Vec<ErrorPage>,
+    pub(crate) hide: Option<Hide>,
     /// An empty list is `off`.
     pub(crate) trust: Option<Vec<IpNet>>,
     pub(crate) head_bytes: Option<u32>,
@@ -81,8 +83,15 @@ pub(crate) struct SiteDraft {
     pub(crate) step_pools: Vec<(usize, Word)>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     pub(crate) priority: Option<(Priority, Span)>,
+    pub(crate) monitor: Option<(MonitorDraft, Span)>,
     pub(crate) routes: Vec<RouteDraft>,
     pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct MonitorDraft {
+    pub(crate) path: Box<str>,
+    pub(crate) pools: Vec<Word>,
 }
 
 #[derive(Debug)]
@@ -91,6 +100,7 @@ pub(crate) struct RouteDraft {
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) buffer: Option<(u32, Span)>,
+    pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,
     pub(crate) steps: Vec<Step>,

@@ -77,6 +77,12 @@ pub struct Site {
     pub listen: Vec<SocketAddr>,
     /// Whose `X-Forwarded-*` and `Forwarded` count. Default nobody's.
     pub trust: Vec<IpNet>,
+    /// What is hidden from its clients. Default nothing.
+    pub hide: Hide,
+    /// Own pages for errors; the first that has a status counts.
+    pub errors: Vec<ErrorPage>,
+    /// A path that tells an outer balancer whether to come here.
+    pub monitor: Option<Monitor>,
     /// Deadlines of its client connections.
     pub timeouts: ClientTimeouts,
     /// What a request may measure.
@@ -93,6 +99,42 @@ pub struct Site {
     pub routes: Vec<Route>,
     /// Where it is written.
     pub place: Place,
+}
+
+/// What is hidden from clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hide {
+    /// Which programs are behind.
+    pub server: bool,
+    /// What servers say of their errors.
+    pub errors: bool,
+}
+
+/// An own page for errors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorPage {
+    /// For these.
+    pub status: Vec<u16>,
+    /// What it is.
+    pub source: PageSource,
+}
+
+/// Where a page comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PageSource {
+    /// A file.
+    File(Box<str>),
+    /// This text.
+    Text(Box<str>),
+}
+
+/// A path that tells an outer balancer whether to come here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitor {
+    /// The path.
+    pub path: Box<str>,
+    /// Pools that must have a server, by index into [`Config::pools`].
+    pub pools: Vec<usize>,
 }
 
 /// A host pattern.
@@ -202,6 +244,8 @@ pub struct Route {
     pub steps: Vec<Step>,
     /// Where each of them is written.
     pub step_places: Vec<Place>,
+    /// Own pages for errors, before those of the site.
+    pub errors: Vec<ErrorPage>,
     /// Which of its requests go first. Default normal.
     pub priority: Priority,
     /// What it does.

@@ -11,8 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Overload, Place, Pool, Priority,
-    RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
+    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Monitor, Overload, Place, Pool,
+    Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -254,6 +254,16 @@ fn resolve_site(
         name: site.name.as_str().into(),
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site),
+        hide: own.hide.or(up.hide).unwrap_or_default(),
+        errors: own.errors.iter().chain(&up.errors).cloned().collect(),
+        monitor: site.monitor.as_ref().map(|(monitor, _)| Monitor {
+            path: monitor.path.clone(),
+            pools: monitor
+                .pools
+                .iter()
+                .map(|pool| pools.find(reader, pool))
+                .collect(),
+        }),
         trust: own
             .trust
             .clone()
@@ -323,6 +333,7 @@ fn resolve_route(
         buffer: route.buffer.map_or(0, |(size, _)| size),
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
+        errors: route.errors.clone(),
         priority: route
             .priority
             .or(site.priority)

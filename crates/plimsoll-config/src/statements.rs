@@ -8,9 +8,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    Adaptive, Check, Config, ConnectionLimits, Excess, HashKey, Hedge, HedgeAfter, Limit, LimitBy,
-    Limited, NamedMatch, OnDown, Outlier, Overload, Pool, Priority, Probe, Queue, Resolver, Retry,
-    Route, SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
+    Adaptive, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge, HedgeAfter,
+    Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool, Priority,
+    Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -149,6 +149,15 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
         .collect()
 }
 
+fn error_page(page: &ErrorPage) -> Words {
+    let mut out = words(["error"]);
+    out.extend(page.status.iter().map(ToString::to_string));
+    out.push(match &page.source {
+        PageSource::File(text) | PageSource::Text(text) => text.to_string(),
+    });
+    out
+}
+
 /// A line for each of the alternatives of a match.
 fn named_match(named: &NamedMatch) -> impl Iterator<Item = Words> {
     named.alternatives.iter().map(|conditions| {
@@ -219,8 +228,29 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(networks)
             .collect()
     });
+    let hide = site.hide;
+    let hidden = [(hide.server, "server"), (hide.errors, "errors")];
+    let hidden = hidden.iter().filter(|(is, _)| *is).map(|(_, what)| *what);
+    let hidden: Words = std::iter::once("hide")
+        .chain(hidden)
+        .map(str::to_owned)
+        .collect();
+    let monitor = site.monitor.as_ref().map(|monitor| {
+        let pools = monitor
+            .pools
+            .iter()
+            .filter_map(|pool| config.pools.get(*pool));
+        let pools = pools.map(|pool| pool.name.to_string());
+        ["monitor".to_owned(), monitor.path.to_string()]
+            .into_iter()
+            .chain(pools)
+            .collect()
+    });
     trust
         .into_iter()
+        .chain((hidden.len() > 1).then_some(hidden))
+        .chain(monitor)
+        .chain(site.errors.iter().map(error_page))
         .chain(most)
         .chain(site.steps.iter().map(|of| step(config, of)))
         .collect()
@@ -235,6 +265,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .into_iter()
         .filter(|_| route.priority != Priority::default())
         .chain(buffer)
+        .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))
         .collect()

@@ -42,9 +42,9 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
-    /// A file that rules read cannot be used.
-    #[error("cannot use the file {0}")]
-    Material(String),
+    /// Files that rules read cannot be used.
+    #[error("{}", .0.join("; "))]
+    Materials(Vec<String>),
     /// A thread cannot be started, or the system gives no random numbers.
     #[error("cannot start workers: {0}")]
     Workers(#[source] io::Error),
@@ -86,7 +86,7 @@ pub fn launch(
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
-    materials::load(&generation).map_err(LaunchError::Material)?;
+    materials::load(&generation).map_err(LaunchError::Materials)?;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);

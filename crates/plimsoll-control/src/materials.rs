@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_config::model::Config;
+use plimsoll_proxy::compile::{Machine, compile};
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 
@@ -40,12 +42,29 @@ impl Stamp {
 /// Reads every file of a generation, before it serves.
 ///
 /// # Errors
-/// The first that cannot be used.
-pub fn load(generation: &Generation) -> Result<(), String> {
-    for material in &generation.materials {
-        read(material).map_err(|problem| format!("`{}`: {problem}", material.path))?;
+/// Those that cannot be used, and why.
+pub fn load(generation: &Generation) -> Result<(), Vec<String>> {
+    let problem = |material: &Material| {
+        let problem = read(material).err()?;
+        Some(format!("cannot use `{}`: {problem}", material.path))
+    };
+    let problems: Vec<_> = generation.materials.iter().filter_map(problem).collect();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems),
     }
-    Ok(())
+}
+
+/// What is wrong with the files that a configuration names.
+pub fn check(config: &Config) -> Vec<String> {
+    let machine = Machine {
+        name: String::new(),
+        seed: 0,
+        workers: 1,
+        connections_max: 1,
+    };
+    let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
+    load(&generation).err().unwrap_or_default()
 }
 
 /// Looks after the files for ever.

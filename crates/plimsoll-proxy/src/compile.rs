@@ -11,7 +11,7 @@ use plimsoll_balance::rate::{Rate, RateTable};
 use plimsoll_balance::subset;
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
 use plimsoll_config::model::{
-    self, AccessLog, Balance, Config, Host, Limited, OnDown, PathPattern, ServerAddress,
+    self, AccessLog, Balance, Config, Hide, Host, Limited, OnDown, PathPattern, ServerAddress,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
@@ -28,6 +28,7 @@ use crate::generation::{
 };
 use crate::http::line::Board;
 use crate::material::Materials;
+use crate::page::OwnPage;
 use crate::routes::Routes;
 use crate::steps::Builder;
 use crate::sticky::Sticky;
@@ -224,7 +225,10 @@ fn site(
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: parts.steps.steps(&site.steps, &site.step_places),
-        response: edits(&[&site.steps], Of::Response),
+        hide: site.hide,
+        pages: pages(&[&site.errors], parts),
+        monitor: site.monitor.clone(),
+        response: edits(&[&site.steps], Of::Response, site.hide),
     }
 }
 
@@ -265,8 +269,11 @@ enum Of {
 }
 
 /// Folds what steps do to the fields of requests or answers.
-fn edits(steps: &[&[model::Step]], of: Of) -> Edits {
+fn edits(steps: &[&[model::Step]], of: Of, hide: Hide) -> Edits {
     let mut edits = Edits::default();
+    if of == Of::Response && hide.server {
+        TELLTALES.iter().for_each(|name| edits.remove(name));
+    }
     for step in steps.iter().copied().flatten() {
         match step {
             model::Step::RequestHeader(edit) if of == Of::Request => edits.push(edit),
@@ -288,6 +295,25 @@ fn edits(steps: &[&[model::Step]], of: Of) -> Edits {
         }
     }
     edits
+}
+
+/// What tells which programs are behind.
+const TELLTALES: [&str; 8] = [
+    "Server",
+    "Via",
+    "X-AspNet-Version",
+    "X-AspNetMvc-Version",
+    "X-Generator",
+    "X-Powered-By",
+    "X-Runtime",
+    "X-Version",
+];
+
+/// Own pages for errors, the ones that count first in front.
+fn pages(pages: &[&[model::ErrorPage]], parts: &mut Parts<'_>) -> Vec<OwnPage> {
+    let all = pages.iter().copied().flatten();
+    all.map(|page| OwnPage::new(page, parts.steps.materials))
+        .collect()
 }
 
 /// What servers say of CORS, where Plimsoll says it.
@@ -368,8 +394,9 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             .map(|c| Condition::new(c, &mut parts.matches))
             .collect(),
         steps: parts.steps.steps(&route.steps, &route.step_places),
-        request: edits(&steps, Of::Request),
-        response: edits(&steps, Of::Response),
+        request: edits(&steps, Of::Request, site.hide),
+        response: edits(&steps, Of::Response, site.hide),
+        pages: pages(&[&route.errors, &site.errors], parts),
         priority: route.priority,
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),

@@ -12,8 +12,8 @@ use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, LimitBy, Overload, Priority,
-    RequestLimits, Retry, ServerTimeouts, Way,
+    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Hide, LimitBy, Monitor, Overload,
+    Priority, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -26,6 +26,7 @@ use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::http::line::Board;
 use crate::material::Material;
+use crate::page::OwnPage;
 use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::steps::Step;
@@ -143,6 +144,12 @@ pub struct Site {
     pub(crate) ceiling: Option<Ceiling>,
     /// What is done with its requests before what their routes do, in written order.
     pub(crate) steps: Vec<Step>,
+    /// What is hidden from its clients.
+    pub(crate) hide: Hide,
+    /// Own pages for errors that no route answers.
+    pub(crate) pages: Vec<OwnPage>,
+    /// A path that tells an outer balancer whether to come here.
+    pub(crate) monitor: Option<Monitor>,
     /// What is done to the fields of answers that no route gives.
     pub(crate) response: Edits,
     /// Its access logs, by number in the worker's list.
@@ -168,6 +175,8 @@ pub struct Route {
     pub(crate) request: Edits,
     /// What is done to the fields of its answers, by the site and by itself.
     pub(crate) response: Edits,
+    /// Own pages for errors, its own before those of the site.
+    pub(crate) pages: Vec<OwnPage>,
     /// Which of its requests go first.
     pub priority: Priority,
     /// What it does.

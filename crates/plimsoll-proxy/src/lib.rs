@@ -14,6 +14,7 @@ pub mod generation;
 pub(crate) mod hashing;
 pub mod http;
 pub mod material;
+pub(crate) mod page;
 pub mod plane;
 pub mod routes;
 pub mod seen;

@@ -11,6 +11,8 @@ use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::Keys;
 
+use crate::page::Page;
+
 /// A file, and what it holds.
 #[derive(Debug)]
 pub struct Material {
@@ -27,6 +29,7 @@ enum Content {
     ApiKeys(Arc<ArcSwap<ApiKeys>>),
     Keys(Arc<ArcSwapOption<Keys>>),
     Geo(Arc<ArcSwapOption<Geo>>),
+    Pages(Arc<ArcSwap<Page>>),
     Switch(Arc<AtomicBool>),
 }
 
@@ -59,6 +62,7 @@ impl Material {
             Content::ApiKeys(place) => place.store(Arc::new(ApiKeys::read(&bytes).map_err(text)?)),
             Content::Keys(place) => place.store(Some(Arc::new(Keys::read(&bytes).map_err(text)?))),
             Content::Geo(place) => place.store(Some(Arc::new(Geo::read(bytes).map_err(text)?))),
+            Content::Pages(place) => place.store(Arc::new(Page::read(&bytes)?)),
             Content::Switch(switch) => switch.store(true, Relaxed),
         }
         Ok(())
@@ -109,6 +113,10 @@ impl Materials {
     getter!(
         /// Countries.
         geo -> Geo(Arc<ArcSwapOption<Geo>>)
+    );
+    getter!(
+        /// A page.
+        pages -> Pages(Arc<ArcSwap<Page>>)
     );
     getter!(
         /// Whether a file is there.

@@ -8,11 +8,12 @@ use anyhow::Context;
 use plimsoll_admin::server;
 use plimsoll_config::model::Config;
 use plimsoll_control::discovery::Names;
-use plimsoll_control::launch::{Running, launch};
+use plimsoll_control::launch::{LaunchError, Running, launch};
 use plimsoll_control::{care, checks, materials, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::allocator;
+use crate::exit::BadConfiguration;
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -67,7 +68,8 @@ pub(crate) fn serve(
             tracing::warn!(name, why, "no address for a server's name yet");
         }
         let known = (names.all(), &found);
-        let running = Arc::new(launch(config, known, allocator::give_back)?);
+        let running = launch(config, known, allocator::give_back);
+        let running = Arc::new(running.map_err(explain)?);
         announce(&running);
         for (address, listener) in admin {
             tracing::info!("metrics on http://{address}/metrics");
@@ -95,6 +97,21 @@ pub(crate) fn serve(
         }
         Ok(())
     })
+}
+
+/// A configuration that names files which cannot be used is a bad one.
+#[expect(
+    clippy::print_stderr,
+    reason = "problems are for whoever started the program"
+)]
+fn explain(error: LaunchError) -> anyhow::Error {
+    let LaunchError::Materials(problems) = error else {
+        return error.into();
+    };
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    BadConfiguration.into()
 }
 
 fn announce(running: &Running) {

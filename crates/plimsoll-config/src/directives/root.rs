@@ -167,6 +167,7 @@ fn site(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         steps: Vec::new(),
         step_spans: Vec::new(),
         step_pools: Vec::new(),
+        monitor: None,
         max_requests: None,
         priority: None,
         routes: Vec::new(),

@@ -92,6 +92,13 @@ impl<'a> Answer<'a, '_> {
             .await;
         head.map_err(|fault| client_failure(&fault))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
+        let is_hidden = self.facts.site.is_some_and(|site| site.hide.errors);
+        if is_hidden && self.response.status >= 500 {
+            return Err(Failure {
+                status: self.response.status,
+                ..Failure::upstream(Reason::HttpResponseStatus, "", Sent::Hidden)
+            });
+        }
         if (self.terms.is_passed_over)(self.response.status) {
             return Err(Failure {
                 status: self.response.status,

@@ -52,6 +52,8 @@ pub(crate) enum Sent {
     Answered,
     /// An answer came, and is to be had from another server.
     PassedOver,
+    /// An answer came that no client is to see.
+    Hidden,
 }
 
 /// Whose fault a failure is.
@@ -162,7 +164,7 @@ fn is_tried_again(
     round: &mut Round,
 ) -> bool {
     match (failed.blame, failed.sent) {
-        (Side::Downstream, _) | (_, Sent::Answered) => false,
+        (Side::Downstream, _) | (_, Sent::Answered | Sent::Hidden) => false,
         (_, Sent::Nothing) => {
             round.connects_left -= 1;
             round.connects_left > 0
@@ -312,7 +314,9 @@ fn verdict(exchange: &Exchange<'_>, outcome: &Result<Ending, Failure>) -> Outcom
     };
     match outcome {
         Err(failure) if failure.blame != Side::Upstream => Outcome::Cancelled,
-        Err(failure) if failure.sent == Sent::PassedOver => of_status(failure.status),
+        Err(failure) if matches!(failure.sent, Sent::PassedOver | Sent::Hidden) => {
+            of_status(failure.status)
+        }
         Err(_) => Outcome::Failed,
         Ok(_) => match exchange.facts.reason {
             None => of_status(exchange.scratch.response.status),
@@ -420,7 +424,7 @@ async fn on_server<'a>(
         let again = match failure.sent {
             Sent::Nothing => true,
             Sent::Unanswered => may_repeat(exchange),
-            Sent::Answered | Sent::PassedOver => false,
+            Sent::Answered | Sent::PassedOver | Sent::Hidden => false,
         };
         if !(stale && again) {
             return Err(failure);

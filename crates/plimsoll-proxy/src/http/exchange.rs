@@ -23,6 +23,7 @@ use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
 use crate::http::hold::Held;
 use crate::http::pace::Pace;
+use crate::page::{self, OwnPage};
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
 
@@ -82,6 +83,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) failed: Option<(&'a str, Reason)>,
     /// Request fields that were not passed on because their names could be taken for others.
     pub(crate) aliases_dropped: u32,
+    /// Whether nobody wants to know of it.
+    pub(crate) is_quiet: bool,
     /// Who came in, where that was asked.
     pub(crate) auth: Option<Box<Auth>>,
     pub(crate) reason: Option<Reason>,
@@ -94,6 +97,13 @@ pub(crate) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// The own page for an error, if there is one.
+    pub(crate) fn own_page(&self, status: u16) -> Option<&'a OwnPage> {
+        let of_site = || self.site.map(|site| &site.pages);
+        let pages = self.route.map(|route| &route.pages).or_else(of_site)?;
+        page::find(pages, status)
+    }
+
     /// What rules do to the fields of the answer.
     pub(crate) fn response_edits(&self) -> Option<&'a Edits> {
         let of_site = || self.site.map(|site| &site.response);
@@ -131,6 +141,7 @@ impl<'a> Facts<'a> {
             attempts: 0,
             failed: None,
             aliases_dropped: 0,
+            is_quiet: false,
             auth: None,
             reason: None,
             detail: None,

@@ -10,7 +10,7 @@ use crate::http::exchange::Exchange;
 pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     let facts = &mut exchange.facts;
     let plane = exchange.plane;
-    if let Some(reason) = facts.reason {
+    if let Some(reason) = facts.reason.filter(|_| !facts.is_quiet) {
         plane.metrics.count_reason(reason);
     }
     if facts.aliases_dropped > 0 {
@@ -20,7 +20,9 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     let ended = *facts.ended.get_or_insert_with(clock::now);
     let total = ended.duration_since(facts.started);
     let facts = &exchange.facts;
-    let Some(site) = facts.site else { return };
+    let Some(site) = facts.site.filter(|_| !facts.is_quiet) else {
+        return;
+    };
     if let Some(metrics) = plane.metrics.sites.get(site.index) {
         let method = exchange.scratch.head.method as usize;
         if let Some(codes) = metrics.requests.get(method)

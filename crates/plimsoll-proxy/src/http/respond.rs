@@ -32,7 +32,7 @@ pub(crate) struct Answer<'a> {
 }
 
 /// The body of an answer of our own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said<'a> {
     /// The page for the status, in the form that the client likes.
     Page,
@@ -100,16 +100,23 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         Said::Page if has_head => Media::wanted(head, bytes),
         _ => Media::Plain,
     };
+    let own = exchange.facts.own_page(answer.status);
+    let own = own.filter(|_| answer.said == Said::Page);
+    let is_hiding = exchange.facts.site.is_some_and(|site| site.hide.server);
     // The page is written behind the place of its head, and its length is known then.
     let page = &mut exchange.scratch.request_out;
     page.clear();
     match answer.said {
         Said::Text(text) => page.extend_from_slice(text),
         Said::Relayed => page.extend_from_slice(&exchange.scratch.text),
+        Said::Page if let Some(own) = own => {
+            let id = exchange.facts.id.as_bytes();
+            own.page.load().write(answer.status, id, page);
+        }
         Said::Page => errors::page(
             media,
             answer.status,
-            answer.detail,
+            if is_hiding { "" } else { answer.detail },
             exchange.facts.id.as_bytes(),
             page,
         ),
@@ -127,7 +134,8 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     if !matches!(answer.status, 204 | 304) {
         if !matches!(answer.said, Said::Relayed) {
             out.extend_from_slice(b"\r\nContent-Type: ");
-            out.extend_from_slice(media.content_type().as_bytes());
+            let media = own.map_or_else(|| media.content_type(), |own| own.media);
+            out.extend_from_slice(media.as_bytes());
         }
         out.extend_from_slice(b"\r\nContent-Length: ");
         encode::decimal(page.len() as u64, out);

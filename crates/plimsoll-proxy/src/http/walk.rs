@@ -1,5 +1,6 @@
 //! The life of a request, in order. Each step is a call; each early end is an answer.
 
+use plimsoll_config::model::Monitor;
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
@@ -85,6 +86,9 @@ impl<'a> From<Above<'a>> for Stop<'a> {
 /// Checks the request and finds what is to be done with it.
 async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> {
     let site = find_site(exchange)?;
+    if let Some(monitor) = &site.monitor {
+        monitored(exchange, monitor)?;
+    }
     let route = find_route(exchange, site).await?;
     if exchange.plane.refuses(route.priority) {
         return Err(Stop::Answer(rejected(OVERLOADED)));
@@ -96,6 +100,23 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
         hold(exchange, route.buffer).await?;
     }
     Ok(&route.action)
+}
+
+/// Tells an outer balancer whether to come here, if that is what is asked.
+fn monitored(exchange: &mut Exchange<'_>, monitor: &Monitor) -> Result<(), Answer<'static>> {
+    if exchange.seen().path() != monitor.path.as_bytes() {
+        return Ok(());
+    }
+    exchange.facts.is_quiet = true;
+    let plane = exchange.plane;
+    let pools = monitor.pools.iter();
+    let mut pools = pools.filter_map(|pool| plane.generation.pools.get(*pool));
+    let is_well = !plane.draining.get() && pools.all(|pool| pool.balancer.has_eligible());
+    Err(Answer {
+        status: if is_well { 200 } else { 503 },
+        said: Said::Text(if is_well { b"ok\n" } else { b"not ok\n" }),
+        ..Answer::to(Reason::ProxyInternalResponse, "")
+    })
 }
 
 /// Does what the site or the route says, in written order.

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use plimsoll_config::{Loaded, Severity};
 use plimsoll_control::discovery::Names;
 use plimsoll_control::files::Files;
+use plimsoll_control::materials;
 use serde_json::json;
 
 use crate::configuration::{self, Path};
@@ -50,12 +51,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
     let unresolved = unresolved(&loaded)?;
+    let unusable = loaded
+        .config
+        .as_ref()
+        .map(materials::check)
+        .unwrap_or_default();
     let has_warnings = !unresolved.is_empty()
         || loaded
             .diagnostics
             .iter()
             .any(|p| p.severity() == Severity::Warning);
-    let is_good = !(loaded.has_errors() || arguments.strict && has_warnings);
+    let is_broken = loaded.has_errors() || !unusable.is_empty();
+    let is_good = !(is_broken || arguments.strict && has_warnings);
     match arguments.format {
         Format::Json => {
             let problems: Vec<_> = loaded
@@ -63,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .iter()
                 .map(|p| p.to_json(&loaded.sources))
                 .collect();
-            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved });
+            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable });
             print(&format!("{result:#}\n"))?;
         }
         Format::JsonModel => {
@@ -74,10 +81,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Format::Text => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
-            let mut text: String = unresolved
-                .iter()
-                .map(|name| format!("warning: {name}\n"))
-                .collect();
+            let warnings = unresolved.iter().map(|name| format!("warning: {name}\n"));
+            let errors = unusable.iter().map(|file| format!("error: {file}\n"));
+            let mut text: String = errors.chain(warnings).collect();
             let verdict = if is_good { "ok" } else { "not ok" };
             let tally = configuration::tally(&loaded.diagnostics);
             let comma = if tally.is_empty() { "" } else { ", " };
