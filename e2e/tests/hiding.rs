@@ -50,7 +50,11 @@ fn errors_have_the_pages_that_are_written_for_them() {
             .unwrap_or_default()
             .to_owned();
         let text = response.text();
-        let text = if id.is_empty() { text } else { text.replace(&id, "ID") };
+        let text = if id.is_empty() {
+            text
+        } else {
+            text.replace(&id, "ID")
+        };
         (response.status(), media, text)
     };
     let html = "text/html; charset=utf-8".to_owned();

@@ -121,6 +121,7 @@ impl Plane {
             .collect();
         Rc::new(Self {
             lag: Lag::new(generation.overload),
+            hashing: Hashing::new(&generation.turns),
             generation,
             metrics,
             pickers: RefCell::new(pickers),
@@ -128,7 +129,6 @@ impl Plane {
             throttles,
             hedgers,
             lines,
-            hashing: Hashing::new(|| worker.random()),
             draining: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
