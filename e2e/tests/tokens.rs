@@ -205,6 +205,69 @@ fn a_server_that_is_asked_says_who_it_is() {
 }
 
 #[test]
+fn what_a_client_says_it_asks_for_does_not_reach_the_server_that_is_asked() {
+    let asked = asked(|_| Answer::ok("yes"));
+    let forged = "X-Forwarded-Uri: /open\r\nx-forwarded-method: OPTIONS\r\nX_Forwarded_Uri: /open\r\nX-Original-Url: /open\r\n\
+                  X-Original-Uri: /open\r\nX-Original-Method: OPTIONS\r\nX-Rewrite-Url: /open\r\n";
+    let partial = "If-None-Match: \"a\"\r\nIf-Match: \"a\"\r\nIf-Modified-Since: Fri, 27 Nov 2026 00:00:00 GMT\r\n\
+                   If-Unmodified-Since: Fri, 27 Nov 2026 00:00:00 GMT\r\nIf-Range: \"a\"\r\nRange: bytes=0-1\r\n";
+    assert_eq!(
+        asked
+            .ask("/secret", &format!("{forged}{partial}X-Own: 1\r\n"))
+            .status(),
+        200
+    );
+    let check = asked.auth.requests().pop().unwrap();
+    assert_canonical(&check);
+    let of = |name: &str| check.head.fields.all(name).collect::<Vec<_>>().join("|");
+    assert_eq!(
+        (of("x-forwarded-uri"), of("x-forwarded-method"), of("x-own")),
+        ("/secret".into(), "GET".into(), "1".into())
+    );
+    for name in [
+        "x_forwarded_uri",
+        "x-original-url",
+        "x-original-uri",
+        "x-original-method",
+        "x-rewrite-url",
+        "if-none-match",
+        "if-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+        "range",
+    ] {
+        assert_eq!(of(name), "", "{name}");
+    }
+    // The server that serves gets what the client asked of it.
+    let request = asked.server.requests().pop().unwrap();
+    assert_eq!(request.head.fields.first("range"), Some("bytes=0-1"));
+    assert_eq!(request.head.fields.first("if-none-match"), Some("\"a\""));
+}
+
+#[test]
+fn another_server_is_asked_when_one_cannot_be() {
+    let (auth, server) = (
+        Recorder::start(|_| Answer::ok("yes")),
+        Recorder::start(|_| Answer::ok("ok")),
+    );
+    let text = format!(
+        "admin off\nsite * {{\nlisten 127.0.0.1:{{port}}\nroute {{ forward-auth auth /check ; proxy {{server}} }}\n}}\n\
+         pool auth {{ server 127.0.0.1:{} ; server 127.0.0.1:{} ; server {{auth}} ; outlier off }}\n",
+        ports::free(),
+        ports::free()
+    );
+    let start = Start::run(&text).set("auth", auth.address());
+    let plimsoll = start.set("server", server.address()).start();
+    let mut client = Raw::connect(plimsoll.address());
+    for _ in 0..6 {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(client.response("GET").status(), 200);
+    }
+    assert_eq!(auth.requests().len(), 6);
+}
+
+#[test]
 fn a_refusal_is_passed_on_as_it_was_said() {
     let asked = asked(|target| match target {
         "/login" => Answer::bytes(
@@ -259,9 +322,19 @@ fn nobody_comes_in_when_there_is_no_good_answer() {
         "/early" => Answer(vec![Step::Send(b"HTTP/1.1 204".to_vec()), Step::Close]),
         "/silent" => Answer(vec![Step::Hold]),
         "/large" => Answer::status(403, "x".repeat(100_000)),
+        "/nothing" => Answer::status(404, "no such page"),
+        "/unchanged" => Answer::bytes("HTTP/1.1 304 Not Modified\r\n\r\n"),
         _ => Answer::bytes("nonsense\r\n\r\n"),
     });
-    for target in ["/error", "/early", "/silent", "/large", "/nonsense"] {
+    for target in [
+        "/error",
+        "/early",
+        "/silent",
+        "/large",
+        "/nonsense",
+        "/nothing",
+        "/unchanged",
+    ] {
         let response = asked.ask(target, "");
         assert_eq!(response.status(), 503, "{target}");
         assert!(response.field("retry-after").is_some());

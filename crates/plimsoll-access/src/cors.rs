@@ -91,6 +91,12 @@ pub fn decide(rule: &Rule, asked: &Asked<'_>, out: &mut Vec<u8>) -> Verdict {
 }
 
 impl Rule {
+    /// Tells whether every page could read what a client sees who is logged in: an origin may be
+    /// `*` only where requests carry no cookies.
+    pub fn gives_all_away(&self) -> bool {
+        self.credentials && self.origins.iter().any(|origin| &**origin == "*")
+    }
+
     fn allows(&self, origin: &[u8]) -> bool {
         self.origins.iter().any(|known| matches(known, origin))
     }
@@ -238,6 +244,32 @@ mod tests {
             fields.ends_with("Access-Control-Expose-Headers: X-B\r\n"),
             "{fields}"
         );
+    }
+
+    #[test]
+    fn everybody_may_not_have_cookies() {
+        let rule = |origin: &str, credentials| Rule {
+            credentials,
+            ..rule(&["https://a.example", origin])
+        };
+        assert!(rule("*", true).gives_all_away());
+        assert!(!rule("*", false).gives_all_away());
+        assert!(!rule("https://*.a.example", true).gives_all_away());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_origin_is_given_back_only_if_it_is_listed(
+            origin in "(https?://)?[a-z.*:/]{0,12}(a\\.example|evil)?(:[0-9]{1,3})?",
+            method in proptest::option::of("[A-Z]{1,6}"),
+        ) {
+            let rule = rule(&["https://a.example", "https://*.a.example"]);
+            let (_, fields) = decided(&rule, &origin, method.as_deref(), None);
+            let is_given = fields.contains("Access-Control-Allow-Origin");
+            let label = origin.strip_prefix("https://").and_then(|host| host.strip_suffix(".a.example"));
+            let is_plain = |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_lowercase() || c == '.');
+            proptest::prop_assert_eq!(is_given, origin == "https://a.example" || label.is_some_and(is_plain));
+        }
     }
 
     #[test]

@@ -32,6 +32,21 @@ impl Geo {
         let code = code("country").or_else(|| code("registered_country"))?;
         code.as_bytes().try_into().ok()
     }
+
+    /// The continent of an address, as two letters: `EU`, `NA`.
+    pub fn continent(&self, ip: IpAddr) -> Option<[u8; 2]> {
+        let found = self.0.lookup(ip.to_canonical()).ok()?;
+        let path = [PathElement::Key("continent"), PathElement::Key("code")];
+        let code: &str = found.decode_path(&path).ok().flatten()?;
+        code.as_bytes().try_into().ok()
+    }
+
+    /// The autonomous system of an address, where the file is one of these.
+    pub fn asn(&self, ip: IpAddr) -> Option<u32> {
+        let found = self.0.lookup(ip.to_canonical()).ok()?;
+        let path = [PathElement::Key("autonomous_system_number")];
+        found.decode_path(&path).ok().flatten()
+    }
 }
 
 #[cfg(test)]
@@ -47,11 +62,17 @@ mod tests {
         let number = |n: u8| vec![0xa1, n];
         let record_bits = number(24);
         let data = [
-            map(1),
+            map(3),
             text("country"),
             map(1),
             text("iso_code"),
             text("DE"),
+            text("continent"),
+            map(1),
+            text("code"),
+            text("EU"),
+            text("autonomous_system_number"),
+            vec![0xc2, 0xfd, 0xe8],
         ]
         .concat();
         // One node: left leads to the data (its pointer is the node count and 16), right to nothing.
@@ -94,6 +115,9 @@ mod tests {
         assert_eq!(geo.country("1.2.3.4".parse().unwrap()), Some(*b"DE"));
         assert_eq!(geo.country("::ffff:1.2.3.4".parse().unwrap()), Some(*b"DE"));
         assert_eq!(geo.country("200.2.3.4".parse().unwrap()), None);
+        assert_eq!(geo.continent("1.2.3.4".parse().unwrap()), Some(*b"EU"));
+        assert_eq!(geo.asn("1.2.3.4".parse().unwrap()), Some(65_000));
+        assert_eq!(geo.asn("200.2.3.4".parse().unwrap()), None);
         assert_eq!(geo.country("2001:db8::1".parse().unwrap()), None);
     }
 
@@ -105,7 +129,29 @@ mod tests {
             let mut broken = good.clone();
             broken[at] ^= 0x55;
             if let Ok(geo) = Geo::read(broken) {
-                let _ = geo.country("1.2.3.4".parse().unwrap());
+                let ip = "1.2.3.4".parse().unwrap();
+                let _ = (geo.country(ip), geo.continent(ip), geo.asn(ip));
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_breaks_it(
+            changes in proptest::collection::vec((0_usize..1000, proptest::prelude::any::<u8>()), 1..6),
+            cut in 0_usize..400,
+        ) {
+            let mut broken = file();
+            let length = broken.len();
+            for (at, byte) in changes {
+                broken[at % length] = byte;
+            }
+            broken.truncate(length - cut % 20);
+            if let Ok(geo) = Geo::read(broken) {
+                for ip in ["1.2.3.4", "200.2.3.4", "2001:db8::1"] {
+                    let ip = ip.parse().unwrap();
+                    let _ = (geo.country(ip), geo.continent(ip), geo.asn(ip));
+                }
             }
         }
     }

@@ -10,8 +10,9 @@ use crate::lines::{self, BadFile, shown};
 
 /// The most work that one hash may take: a bcrypt cost of 14 is about a second.
 const BCRYPT_COST_MAX: u32 = 14;
+/// What argon2 may fill, and how much in all its rounds: a GiB takes about a second.
 const ARGON2_KIB_MAX: u32 = 256 * 1024;
-const ARGON2_ROUNDS_MAX: u32 = 16;
+const ARGON2_WORK_MAX: u64 = 1024 * 1024;
 
 /// Users, and what their passwords hash to.
 #[derive(Debug)]
@@ -98,12 +99,12 @@ impl Hash {
             let malformed = || "the argon2 hash is malformed".to_owned();
             let hash = PasswordHash::new(text).map_err(|_| malformed())?;
             let params = Params::try_from(&hash).map_err(|_| malformed())?;
-            let is_cheap =
-                params.m_cost() <= ARGON2_KIB_MAX && params.t_cost() <= ARGON2_ROUNDS_MAX;
+            let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+            let is_cheap = params.m_cost() <= ARGON2_KIB_MAX && work <= ARGON2_WORK_MAX;
             return match is_cheap {
                 true => Ok(Self::Argon2(text.to_owned())),
                 false => Err(format!(
-                    "argon2 may take {ARGON2_KIB_MAX} KiB and {ARGON2_ROUNDS_MAX} rounds at most"
+                    "argon2 may take m={ARGON2_KIB_MAX} at most, and m times t may be {ARGON2_WORK_MAX}"
                 )),
             };
         }
@@ -172,6 +173,36 @@ mod tests {
         }
         let again = Passwords::read(format!("{text}#\n").as_bytes()).unwrap();
         assert_ne!(users.digest(), again.digest());
+    }
+
+    #[test]
+    fn the_work_of_a_hash_has_a_bound_however_it_is_shared_out() {
+        let line = |m: u32, t: u32| {
+            format!("a:$argon2id$v=19$m={m},t={t},p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo")
+        };
+        for (m, t, is_good) in [
+            (19_456, 2, true),
+            (65_536, 16, true),
+            (65_536, 17, false),
+            (262_144, 4, true),
+            (262_145, 1, false),
+            (8, u32::MAX, false),
+        ] {
+            assert_eq!(
+                Passwords::read(line(m, t).as_bytes()).is_ok(),
+                is_good,
+                "{m} {t}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_breaks_it(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = Passwords::read(&text);
+            let _ = Passwords::read(&[b"a:$argon2id$v=19$", &text[..]].concat());
+            let _ = Passwords::read(&[b"a:$2b$", &text[..]].concat());
+        }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Which algorithms are good is the rule's to say, and never the token's: a token that names another
 //! is refused before its signature is looked at (RFC 8725 §3.1).
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto, decode_header};
 use serde_json::{Map, Value};
 
 use crate::lines::BadFile;
@@ -74,6 +76,8 @@ pub struct Rule {
     pub audience: Option<Box<str>>,
     /// By how many seconds clocks may differ.
     pub leeway: u64,
+    /// Whether a token is good that says no end.
+    pub is_endless: bool,
     /// Further claims, and one of which values each must have or hold; no values mean any.
     pub claims: Vec<(Box<str>, Vec<Box<str>>)>,
 }
@@ -185,6 +189,10 @@ impl Keys {
             return Err(Refused::Malformed);
         }
         let header = decode_header(token).map_err(|_| Refused::Malformed)?;
+        // RFC 7515 §4.1.11: what must be understood is not, whatever it is.
+        if header.crit.is_some() {
+            return Err(Refused::Malformed);
+        }
         if !rule.algorithms.contains(&header.alg) {
             return Err(Refused::Algorithm);
         }
@@ -196,20 +204,34 @@ impl Keys {
             is_named && is_for && key.family == Family::of(header.alg)
         });
         let mut outcome = Err(Refused::UnknownKey);
+        let (signed, signature) = parts(token).ok_or(Refused::Malformed)?;
         for key in keys.take(KEYS_TRIED_MAX) {
-            // Times, issuer and audience are looked at below, with the time that was given.
-            let mut validation = Validation::new(header.alg);
-            validation.validate_exp = false;
-            validation.validate_nbf = false;
-            validation.validate_aud = false;
-            validation.required_spec_claims.clear();
-            match decode::<Map<String, Value>>(token, &key.key, &validation) {
-                Ok(data) => return check(Claims(data.claims), rule, now),
-                Err(_) => outcome = Err(Refused::Signature),
+            let is_good = crypto::verify(signature, signed, &key.key, header.alg);
+            if is_good.is_ok_and(|is_good| is_good) {
+                let claims = read_claims(signed).ok_or(Refused::Malformed)?;
+                return check(claims, rule, now);
             }
+            outcome = Err(Refused::Signature);
         }
         outcome
     }
+}
+
+/// What of a token is signed, and the signature.
+fn parts(token: &[u8]) -> Option<(&[u8], &str)> {
+    let dot = token.iter().rposition(|b| *b == b'.')?;
+    let (signed, signature) = token.split_at_checked(dot)?;
+    Some((signed, std::str::from_utf8(signature.get(1..)?).ok()?))
+}
+
+/// The claims of what was signed: one JSON object.
+fn read_claims(signed: &[u8]) -> Option<Claims> {
+    let mut parts = signed.split(|b| *b == b'.');
+    let (_, payload, None) = (parts.next()?, parts.next()?, parts.next()) else {
+        return None;
+    };
+    let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    serde_json::from_slice(&json).ok().map(Claims)
 }
 
 impl Key {
@@ -240,13 +262,17 @@ fn check(claims: Claims, rule: &Rule, now: u64) -> Result<Claims, Refused> {
         reason = "seconds since 1970 are below 2^53"
     )]
     let (now, leeway) = (now as f64, rule.leeway as f64);
-    if claims.seconds("exp").is_none_or(|end| end + leeway <= now) {
-        return Err(Refused::Expired);
+    // A time that is no number is no time that was kept.
+    let time = |name| match claims.0.contains_key(name) {
+        true => claims.seconds(name).map(Some).ok_or(Refused::Malformed),
+        false => Ok(None),
+    };
+    match time("exp")? {
+        Some(end) if end + leeway <= now => return Err(Refused::Expired),
+        None if !rule.is_endless => return Err(Refused::Expired),
+        _ => {}
     }
-    if claims
-        .seconds("nbf")
-        .is_some_and(|begin| begin > now + leeway)
-    {
+    if time("nbf")?.is_some_and(|begin| begin > now + leeway) {
         return Err(Refused::Early);
     }
     let has = |name, value: &Option<Box<str>>| {
@@ -269,8 +295,6 @@ fn check(claims: Claims, rule: &Rule, now: u64) -> Result<Claims, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use proptest::prelude::*;
     use serde_json::json;
@@ -302,6 +326,7 @@ mod tests {
             issuer: Some("https://id.example".into()),
             audience: Some("shop".into()),
             leeway: 60,
+            is_endless: false,
             claims: vec![
                 ("scope".into(), vec!["read".into()]),
                 ("sub".into(), Vec::new()),
@@ -336,14 +361,14 @@ mod tests {
         );
         for (claims, why) in [
             (with("exp", json!(NOW - 60)), Refused::Expired),
-            (with("exp", json!(null)), Refused::Expired),
-            (with("exp", json!("soon")), Refused::Expired),
+            (with("exp", json!(null)), Refused::Malformed),
+            (with("exp", json!("soon")), Refused::Malformed),
             (with("nbf", json!(NOW + 61)), Refused::Early),
             (with("iss", json!("https://evil.example")), Refused::Issuer),
             (with("iss", json!(null)), Refused::Issuer),
             (with("aud", json!("shops")), Refused::Audience),
             (with("scope", json!("reader")), Refused::Claim),
-            (json!([1]), Refused::Signature),
+            (json!([1]), Refused::Malformed),
         ] {
             assert_eq!(verdict(&claims), Err(why), "{claims}");
         }
@@ -387,6 +412,128 @@ mod tests {
             keys().verify(&forged, &rsa, NOW).map(|_| ()),
             Err(Refused::Algorithm)
         );
+    }
+
+    /// A pair of keys: the one that signs, and the set with the one that verifies.
+    fn pair(algorithm: Algorithm) -> (EncodingKey, Keys) {
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{
+            ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+            Ed25519KeyPair,
+        };
+        let random = SystemRandom::new();
+        let ec = |kind| EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+        let key = match algorithm {
+            Algorithm::ES256 => {
+                EncodingKey::from_ec_der(ec(&ECDSA_P256_SHA256_FIXED_SIGNING).as_ref())
+            }
+            Algorithm::ES384 => {
+                EncodingKey::from_ec_der(ec(&ECDSA_P384_SHA384_FIXED_SIGNING).as_ref())
+            }
+            _ => EncodingKey::from_ed_der(
+                Ed25519KeyPair::generate_pkcs8v1(&random).unwrap().as_ref(),
+            ),
+        };
+        let jwk = Jwk::from_encoding_key(&key, algorithm).unwrap();
+        let set = json!({"keys": [jwk]}).to_string();
+        (key, Keys::read(set.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn tokens_that_others_sign_are_verified_with_what_everybody_may_know() {
+        let all = [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+        for algorithm in all {
+            let (key, keys) = pair(algorithm);
+            let rule = Rule {
+                algorithms: all.to_vec(),
+                ..rule()
+            };
+            let made = encode(&Header::new(algorithm), &good(), &key).unwrap();
+            let said = keys.verify(made.as_bytes(), &rule, NOW).unwrap();
+            assert_eq!(said.text("sub"), "ada");
+            let (_, others) = pair(algorithm);
+            assert_eq!(
+                others.verify(made.as_bytes(), &rule, NOW),
+                Err(Refused::Signature)
+            );
+            // Every byte of what is signed counts.
+            for at in 0..made.rfind('.').unwrap() {
+                let mut forged = made.clone().into_bytes();
+                forged[at] ^= 1;
+                assert!(keys.verify(&forged, &rule, NOW).is_err(), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_everybody_knows_is_nobodys_secret() {
+        let public = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let set = json!({"keys": [{"kty": "RSA", "n": public, "e": "AQAB"}]}).to_string();
+        let keys = Keys::read(set.as_bytes()).unwrap();
+        let both = Rule {
+            algorithms: vec![Algorithm::RS256, Algorithm::HS256],
+            ..rule()
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(public).unwrap();
+        for secret in [public.as_bytes(), &bytes, set.as_bytes()] {
+            let header = Header::new(Algorithm::HS256);
+            let forged = encode(&header, &good(), &EncodingKey::from_secret(secret)).unwrap();
+            let verdict = keys.verify(forged.as_bytes(), &both, NOW);
+            assert_eq!(verdict, Err(Refused::UnknownKey));
+        }
+    }
+
+    #[test]
+    fn what_a_token_says_of_itself_is_understood_or_it_is_refused() {
+        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let signed = |head: Value| {
+            let text = format!("{}.{}", part(head), part(good()));
+            let key = EncodingKey::from_secret(b"first");
+            let mac = crypto::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
+            keys()
+                .verify(format!("{text}.{mac}").as_bytes(), &rule(), NOW)
+                .map(|_| ())
+        };
+        assert_eq!(signed(json!({"alg": "HS256", "kid": "a"})), Ok(()));
+        let critical = json!({"alg": "HS256", "kid": "a", "crit": ["b64"], "b64": false});
+        assert_eq!(signed(critical), Err(Refused::Malformed));
+        for none in ["none", "None", "NONE", ""] {
+            let head = json!({"alg": none, "kid": "a"});
+            assert_eq!(signed(head), Err(Refused::Malformed), "{none}");
+            let text = format!("{}.{}.", part(json!({"alg": none})), part(good()));
+            let verdict = keys().verify(text.as_bytes(), &rule(), NOW);
+            assert_eq!(verdict, Err(Refused::Malformed), "{none}");
+        }
+    }
+
+    #[test]
+    fn times_are_numbers_and_an_end_is_due_unless_the_rule_says_not() {
+        let verdict = |claims: &Value, rule: &Rule| {
+            let made = token(Some("a"), "first", Algorithm::HS256, claims);
+            keys().verify(&made, rule, NOW).map(|_| ())
+        };
+        let mut endless = good();
+        endless.as_object_mut().unwrap().remove("exp");
+        assert_eq!(verdict(&endless, &rule()), Err(Refused::Expired));
+        let lenient = Rule {
+            is_endless: true,
+            ..rule()
+        };
+        assert_eq!(verdict(&endless, &lenient), Ok(()));
+        assert_eq!(
+            verdict(&with("exp", json!(NOW - 61)), &lenient),
+            Err(Refused::Expired)
+        );
+        for junk in [json!("1"), json!(null), json!([NOW + 10]), json!(true)] {
+            for name in ["exp", "nbf"] {
+                let claims = with(name, junk.clone());
+                assert_eq!(
+                    verdict(&claims, &lenient),
+                    Err(Refused::Malformed),
+                    "{claims}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::generation::{
     Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
     Split,
 };
+use crate::hashing::Turns;
 use crate::http::line::Board;
 use crate::material::Materials;
 use crate::page::OwnPage;
@@ -110,6 +111,7 @@ pub fn compile(
             overload: config.overload,
             memory: Memory::default(),
             materials: materials.finish(),
+            turns: Turns::new(workers, seed),
             labels,
         },
         logs,

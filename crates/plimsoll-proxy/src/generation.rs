@@ -24,6 +24,7 @@ use crate::addresses::Addresses;
 use crate::condition::{Body, Condition, Verdict};
 use crate::edits::Edits;
 use crate::gate::Gate;
+use crate::hashing::Turns;
 use crate::http::line::Board;
 use crate::material::Material;
 use crate::page::OwnPage;
@@ -61,6 +62,8 @@ pub struct Generation {
     pub memory: Memory,
     /// Files that rules read.
     pub materials: Vec<Material>,
+    /// How many passwords may be hashed at once.
+    pub(crate) turns: Turns,
     /// The names of all that is counted.
     pub labels: Labels,
 }

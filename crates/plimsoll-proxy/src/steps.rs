@@ -12,7 +12,7 @@ use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::{self, Keys};
 use plimsoll_config::model::{self, Bearer, Place, Whom};
-use plimsoll_http::edit::Replacement;
+use plimsoll_http::edit::{FieldEdits, Replacement};
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::BadTarget;
 
@@ -112,7 +112,26 @@ pub(crate) struct ForwardAuth {
     pub(crate) pool: usize,
     pub(crate) path: Box<str>,
     pub(crate) copy: Vec<Box<str>>,
+    /// What of the request the server that is asked does not see.
+    pub(crate) hidden: FieldEdits,
 }
+
+/// What a client could claim to ask for, where servers believe it of a proxy; and what makes an
+/// answer partial or empty, which would not be one to the question.
+const HIDDEN: [&str; 12] = [
+    "X-Forwarded-Method",
+    "X-Forwarded-Uri",
+    "X-Original-Method",
+    "X-Original-Uri",
+    "X-Original-Url",
+    "X-Rewrite-Url",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+];
 
 impl Step {
     /// Tells whether a statement is carried out in its turn, and not folded with others.
@@ -212,6 +231,7 @@ impl Builder<'_> {
                 pool: auth.pool,
                 path: auth.path.clone(),
                 copy: auth.copy.clone(),
+                hidden: hidden(),
             }),
             model::Step::Cors(rule) => Step::Cors(cors::Rule {
                 origins: rule.origins.clone(),
@@ -282,11 +302,20 @@ impl Builder<'_> {
                 issuer: jwt.issuer.clone(),
                 audience: jwt.audience.clone(),
                 leeway: jwt.leeway.as_secs(),
+                is_endless: false,
                 claims: jwt.claims.clone(),
             },
             from: jwt.from.clone(),
         }
     }
+}
+
+fn hidden() -> FieldEdits {
+    let mut hidden = FieldEdits::default();
+    for name in HIDDEN {
+        hidden.remove(name.as_bytes());
+    }
+    hidden
 }
 
 fn query(edit: &model::QueryEdit) -> TargetStep {

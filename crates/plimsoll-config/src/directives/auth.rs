@@ -73,7 +73,8 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "off",
         doc: "Asks a server of the pool whether a request may come in: with GET at PATH, the request's own fields, and `X-Forwarded-Method` and \
               `X-Forwarded-Uri`. With a 2xx answer the request goes on, with the fields in `copy` from that answer; what clients say in fields of these names is \
-              taken out. Any answer below 500 is passed on to the client. When there is no good answer, nobody comes in: 503.",
+              taken out. A redirect, 401 or 403 is passed on to the client, with up to 64KiB of its body. When there is no good answer within the pool's \
+              `timeout response`, from whichever server, or any other one, nobody comes in: 503.",
         words: (2, 3),
         variables: false,
         block: None,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use plimsoll_access::basic::Credentials;
 use plimsoll_access::cors;
@@ -13,6 +14,7 @@ use plimsoll_http::field::Name;
 use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request;
+use plimsoll_net::clock;
 
 use crate::http::exchange::Exchange;
 use crate::http::respond::Answer;
@@ -29,8 +31,8 @@ pub(crate) struct Auth {
 /// How long a password that was found good is not hashed again.
 const VERIFIED_SECONDS: u64 = 300;
 
-/// Requests of a worker that wait for a password to be hashed.
-const HASHING_MAX: usize = 64;
+/// How long a client waits for its password to be hashed.
+const HASHING: Duration = Duration::from_secs(5);
 
 /// What a rule says of a client; nothing where it is about others.
 pub(crate) fn judge(access: &Access, seen: &Seen<'_>) -> Option<bool> {
@@ -131,21 +133,18 @@ pub(crate) async fn password(
     Ok(())
 }
 
-/// Hashes a password beside the worker, which serves others meanwhile; nothing when too many wait.
+/// Hashes a password beside the worker, which serves others meanwhile; nothing when too many wait, or
+/// one for too long.
 async fn hash(
     exchange: &Exchange<'_>,
     users: Arc<Passwords>,
     user: String,
     password: Vec<u8>,
 ) -> Option<bool> {
-    let hashing = &exchange.plane.hashing;
-    if hashing.waiting.get() >= HASHING_MAX {
-        return None;
-    }
-    let _waits = hashing.wait();
-    let _turn = hashing.turn.acquire().await.ok()?;
     let verify = move || users.verify(&user, &password);
-    tokio::task::spawn_blocking(verify).await.ok()
+    exchange.timer.set(clock::now() + HASHING);
+    let verified = exchange.plane.hashing.in_turn(verify);
+    exchange.timer.limit(verified).await.ok()?
 }
 
 /// Asks for a token.

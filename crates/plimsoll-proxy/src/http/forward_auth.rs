@@ -45,7 +45,8 @@ pub(crate) async fn ask(
             take_over(exchange, auth, &reply);
             Ok(())
         }
-        300..=499 if reply.is_whole => Err(pass_on(exchange, reply)),
+        // Nothing else is said of this request: a missing page is a question that was put wrongly.
+        301..=303 | 307 | 308 | 401 | 403 if reply.is_whole => Err(pass_on(exchange, reply)),
         _ => Err(closed("no good answer on whether the request may come in")),
     }
 }
@@ -87,7 +88,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
         max_forwards: None,
         is_body_here: true,
         hide: None,
-        edits: None,
+        edits: Some(&auth.hidden),
         added: &added,
     };
     let mut out = Vec::new();

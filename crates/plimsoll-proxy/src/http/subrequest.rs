@@ -15,8 +15,10 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, connect, stream};
 
+use crate::events;
 use crate::generation::{Pool, Server};
 use crate::http::flow::Writer;
+use crate::http::line;
 use crate::http::mirror::Digest;
 use crate::plane::Plane;
 
@@ -45,53 +47,83 @@ pub(crate) struct Call<'a> {
     pub(crate) digest: Option<&'a mut Digest>,
 }
 
-/// Has a server of `pool` answer; nothing when none does.
+/// Servers that are asked for one answer.
+const SERVERS_MAX: usize = 4;
+
+/// Has a server of `pool` answer: another one when the first cannot be reached, all within the time
+/// that one may take; nothing when none does.
 pub(crate) async fn ask(plane: &Plane, pool: &Pool, mut call: Call<'_>) -> Option<Reply> {
-    let began = clock::now();
-    let slot = pick(plane, pool, began)?;
-    let server = pool.servers.get(slot.index().position())?;
+    let deadline = clock::now() + pool.timeouts.response;
     let timer = plane.worker.deadlines.timer();
-    let mut reply = None;
-    // A kept connection may have died; then a new one is used.
-    for is_kept in [true, false] {
-        let kept = plane.worker.idle.take(server.id, began);
-        let socket = match kept.filter(|_| is_kept) {
-            Some(socket) => Some(socket),
-            None if is_kept => continue,
-            None => dial(pool, server, &timer).await,
-        };
-        let Some(socket) = socket else { break };
-        reply = converse(plane, pool, server, (socket, &timer), &mut call).await;
-        if reply.is_some() || call.method != Method::Get {
-            break;
+    let mut tried = Tried::new();
+    for _ in 0..SERVERS_MAX {
+        let slot = pick(plane, pool, &tried)?;
+        tried.insert(slot.index());
+        let server = pool.servers.get(slot.index().position())?;
+        let reply = ask_server(plane, pool, server, (&timer, deadline), &mut call).await;
+        account(plane, pool, slot, reply.as_ref());
+        if reply.is_some() || call.method != Method::Get || clock::now() >= deadline {
+            return reply;
         }
     }
-    let verdict = match &reply {
-        None => Outcome::Failed,
-        Some(reply) if reply.head.status >= 500 => Outcome::ServerError,
-        Some(_) => Outcome::Served,
-    };
-    let latency = reply.as_ref().map(|reply| reply.took);
-    slot.release(verdict, latency, plane.since_start(clock::now()));
-    reply
+    None
 }
 
-fn pick<'a>(plane: &Plane, pool: &'a Pool, now: Instant) -> Option<Slot<'a>> {
-    let tried = Tried::new();
+/// Counts what came of asking a server, teaches the pool, and gives its slot back.
+fn account(plane: &Plane, pool: &Pool, slot: Slot<'_>, reply: Option<&Reply>) {
+    let verdict = match reply.map(|reply| reply.head.status) {
+        None => Outcome::Failed,
+        Some(502..=504) => Outcome::GatewayError,
+        Some(500..) => Outcome::ServerError,
+        Some(_) => Outcome::Served,
+    };
+    if let (Some(reply), Some(metrics)) = (
+        reply,
+        plane.metrics.server(pool.index, slot.index().position()),
+    ) {
+        metrics.requests.count(reply.head.status);
+    }
+    let latency = reply.map(|reply| reply.took);
+    if let Some(change) = slot.release(verdict, latency, plane.since_start(clock::now())) {
+        events::tell(plane, pool, change);
+    }
+    line::call_next(plane, pool);
+}
+
+async fn ask_server(
+    plane: &Plane,
+    pool: &Pool,
+    server: &Server,
+    (timer, deadline): (&Timer, Instant),
+    call: &mut Call<'_>,
+) -> Option<Reply> {
+    // A kept connection may have died; then a new one is used.
+    let kept = plane.worker.idle.take(server.id, clock::now());
+    if let Some(socket) = kept {
+        let reply = converse(plane, pool, server, (socket, timer, deadline), call).await;
+        if reply.is_some() || call.method != Method::Get || clock::now() >= deadline {
+            return reply;
+        }
+    }
+    let socket = dial(pool, server, timer, deadline).await?;
+    converse(plane, pool, server, (socket, timer, deadline), call).await
+}
+
+fn pick<'a>(plane: &Plane, pool: &'a Pool, tried: &Tried) -> Option<Slot<'a>> {
     let ask = Ask {
         key: 0,
         random: plane.worker.random(),
-        now: plane.since_start(now),
-        tried: &tried,
+        now: plane.since_start(clock::now()),
+        tried,
     };
     let mut pickers = plane.pickers.borrow_mut();
     pickers.get_mut(pool.index)?.pick(&pool.balancer, &ask).ok()
 }
 
-async fn dial(pool: &Pool, server: &Server, timer: &Timer) -> Option<Socket> {
+async fn dial(pool: &Pool, server: &Server, timer: &Timer, deadline: Instant) -> Option<Socket> {
     let known = server.addresses.now();
     let addresses = known.as_ref().as_ref().ok()?;
-    timer.set(clock::now() + pool.timeouts.connect);
+    timer.set(deadline.min(clock::now() + pool.timeouts.connect));
     timer.limit(connect::connect(addresses)).await.ok()?.ok()
 }
 
@@ -99,7 +131,7 @@ async fn converse(
     plane: &Plane,
     pool: &Pool,
     server: &Server,
-    (socket, timer): (Socket, &Timer),
+    (socket, timer, deadline): (Socket, &Timer, Instant),
     call: &mut Call<'_>,
 ) -> Option<Reply> {
     let epoch = plane.worker.idle.epoch(server.id);
@@ -107,11 +139,11 @@ async fn converse(
     let writer = Writer {
         sink: &socket,
         timer,
-        patience: pool.timeouts.response,
+        patience: deadline.saturating_duration_since(sent),
         then: Then::Open,
     };
     writer.write(&mut [IoSlice::new(call.message)]).await.ok()?;
-    timer.set(sent + pool.timeouts.response);
+    timer.set(deadline);
     let mut buffer = plane.worker.buffers.lend();
     let mut head = ResponseHead::default();
     timer
@@ -123,6 +155,10 @@ async fn converse(
     let mut framing = Framing::of_response(&head, buffer.filled(), call.method).ok()?;
     buffer.take(head.len);
     let mut body = Vec::new();
+    // What an attempt before has seen does not count.
+    if let Some(digest) = &mut call.digest {
+        **digest = Digest::default();
+    }
     let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call);
     let is_whole = timer.limit(reading).await.ok()??;
     if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() && pool.keep_max > 0 {
