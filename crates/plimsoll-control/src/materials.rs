@@ -7,8 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::Config;
-use plimsoll_proxy::compile::{Machine, compile};
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 
@@ -53,18 +51,6 @@ pub fn load(generation: &Generation) -> Result<(), Vec<String>> {
         true => Ok(()),
         false => Err(problems),
     }
-}
-
-/// What is wrong with the files that a configuration names.
-pub fn check(config: &Config) -> Vec<String> {
-    let machine = Machine {
-        name: String::new(),
-        seed: 0,
-        workers: 1,
-        connections_max: 1,
-    };
-    let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
-    load(&generation).err().unwrap_or_default()
 }
 
 /// Looks after the files for ever.
