@@ -1,6 +1,10 @@
 //! The matching and filter tables of the Kubernetes Gateway API's HTTPRoute conformance, in our words: each
 //! table is a configuration and requests with the backend that answers, or the status.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;

@@ -4,6 +4,7 @@
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::stand::{POISON, Stand};
 use plimsoll_e2e::wait;
@@ -195,4 +196,19 @@ fn who_drains_says_so() {
     }
     gate.open();
     assert_eq!(busy.response("GET").status(), 200);
+}
+
+#[test]
+fn hidden_errors_are_tried_elsewhere_and_keep_their_connections() {
+    let other = Recorder::start(|_| Answer::status(200, "served"));
+    let text = format!(
+        "admin off\nsite * {{\nlisten 127.0.0.1:{{port}}\nhide errors\nroute {{ proxy app }}\n}}\npool app {{\n\
+         balance round-robin\noutlier off\nretry 1 on=503 budget=100%\nserver {{server}}\nserver {}\n}}\n",
+        other.address()
+    );
+    let stand = Stand::run(&text, |_| Answer::status(503, "busy"));
+    for _ in 0..6 {
+        assert_eq!(ask(&stand, "/").text(), "served");
+    }
+    assert_eq!(stand.upstream.connections().len(), 1);
 }

@@ -6,6 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod errors;
 pub(crate) mod exchange;
+pub(crate) mod failure;
 pub(crate) mod fault;
 pub(crate) mod finish;
 pub(crate) mod flow;

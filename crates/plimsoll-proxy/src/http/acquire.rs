@@ -11,8 +11,8 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, connect, stream};
 
 use crate::generation::{Pool, Server};
-use crate::http::attempt::{Failure, Sent};
 use crate::http::exchange::Exchange;
+use crate::http::failure::{Failure, Sent};
 
 /// A connection to a server.
 #[derive(Debug)]

@@ -20,8 +20,9 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 
 use crate::edits::Edits;
-use crate::http::attempt::{Failure, Sent, Terms};
+use crate::http::attempt::Terms;
 use crate::http::exchange::{Ending, Facts};
+use crate::http::failure::{Failure, Sent};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
@@ -96,17 +97,11 @@ impl<'a> Answer<'a, '_> {
             .await;
         head.map_err(|fault| client_failure(&fault))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
-        let is_hidden = self.facts.site.is_some_and(|site| site.hide.errors);
-        if is_hidden && self.response.status >= 500 {
+        if let Some(sent) = self.withheld() {
             return Err(Failure {
                 status: self.response.status,
-                ..Failure::upstream(Reason::HttpResponseStatus, "", Sent::Hidden)
-            });
-        }
-        if (self.terms.is_passed_over)(self.response.status) {
-            return Err(Failure {
-                status: self.response.status,
-                ..Failure::upstream(Reason::HttpResponseStatus, "", Sent::PassedOver)
+                keep: self.leave(&mut buffer, progress.get()),
+                ..Failure::upstream(Reason::HttpResponseStatus, "", sent)
             });
         }
         if let Some(bond) = self.terms.bond.filter(|bond| bond.sticky.learns()) {
@@ -157,6 +152,29 @@ impl<'a> Answer<'a, '_> {
         // Bytes behind the end belong to no answer (RFC 9112 §6.3).
         let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
         Ok((ending, if keep { Keep::Yes } else { Keep::No }))
+    }
+
+    /// Tells whether, and why, the client does not get this answer.
+    fn withheld(&self) -> Option<Sent> {
+        let status = self.response.status;
+        let hides = self.facts.site.is_some_and(|site| site.hide.errors);
+        if (self.terms.is_passed_over)(status) {
+            return Some(Sent::PassedOver);
+        }
+        (hides && status >= 500).then_some(Sent::Hidden)
+    }
+
+    /// Leaves an answer that the client does not get; tells whether its connection may be kept, as
+    /// it may when all of the request is there and all of the answer here.
+    fn leave(&self, buffer: &mut Buffer, progress: Progress) -> Keep {
+        let Ok((framing, first)) = self.framing(buffer) else {
+            return Keep::No;
+        };
+        buffer.take(self.response.len + first.consumed);
+        match framing.reuse() {
+            Reuse::Keep if buffer.is_empty() && progress == Progress::Sent => Keep::Yes,
+            _ => Keep::No,
+        }
     }
 
     fn writer(&self, then: Then) -> Writer<'a> {

@@ -20,6 +20,7 @@ use crate::generation::{Pool, Server};
 use crate::http::acquire::{Kept, Upstream, acquire};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
+use crate::http::failure::{Failure, Sent, Side};
 use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
 use crate::http::select::Pick;
@@ -28,79 +29,6 @@ use crate::sticky::Sticky;
 
 /// Servers that are asked for a connection on behalf of one request.
 const CONNECTS_MAX: u32 = 10;
-
-/// Why an attempt failed before any of the answer was passed on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Failure {
-    pub(crate) reason: Reason,
-    /// What the client is told.
-    pub(crate) status: u16,
-    /// More about it, for people.
-    pub(crate) detail: &'static str,
-    pub(crate) sent: Sent,
-    pub(crate) blame: Side,
-}
-
-/// How much of the request may have reached the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
-    /// Nothing did.
-    Nothing,
-    /// Something may have, and no byte of an answer came back.
-    Unanswered,
-    /// An answer began.
-    Answered,
-    /// An answer came, and is to be had from another server.
-    PassedOver,
-    /// An answer came that no client is to see.
-    Hidden,
-}
-
-/// Whose fault a failure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// The server's.
-    Upstream,
-    /// The client's: no other server would do better.
-    Downstream,
-    /// Ours: something ran out here, and the server may be as well as ever.
-    Plimsoll,
-}
-
-impl Failure {
-    pub(crate) fn upstream(reason: Reason, detail: &'static str, sent: Sent) -> Self {
-        Self {
-            reason,
-            status: reason.status(),
-            detail,
-            sent,
-            blame: Side::Upstream,
-        }
-    }
-
-    /// The client waits no longer.
-    pub(crate) fn overdue() -> Self {
-        Self::downstream(Reason::HttpResponseTimeout, line::OVERDUE)
-    }
-
-    /// No connection could be opened, for want of something on this side.
-    pub(crate) fn plimsoll(detail: &'static str) -> Self {
-        Self {
-            blame: Side::Plimsoll,
-            ..Self::upstream(Reason::DestinationUnavailable, detail, Sent::Nothing)
-        }
-    }
-
-    pub(crate) fn downstream(reason: Reason, detail: &'static str) -> Self {
-        Self {
-            reason,
-            status: reason.status(),
-            detail,
-            sent: Sent::Answered,
-            blame: Side::Downstream,
-        }
-    }
-}
 
 /// Where a request has been, and what may still be done for it.
 struct Round {
@@ -401,16 +329,12 @@ async fn on_server<'a>(
         let talk = converse(exchange, pool, asked, &mut upstream, terms, tried);
         let failure = match talk.await {
             Ok((ending, keep)) => {
-                if keep == Keep::Yes && pool.keep_max > 0 {
-                    let idle = &exchange.plane.worker.idle;
-                    idle.put(
-                        asked.server.id,
-                        (upstream.socket, upstream.epoch),
-                        clock::now() + pool.keep_for,
-                        pool.keep_max,
-                    );
-                }
+                put_back(exchange, pool, asked.server, upstream, keep);
                 return Ok(ending);
+            }
+            Err(failure) if failure.keep == Keep::Yes => {
+                put_back(exchange, pool, asked.server, upstream, failure.keep);
+                return Err(failure);
             }
             Err(failure) => failure,
         };
@@ -432,6 +356,18 @@ async fn on_server<'a>(
         }
         count_retry(exchange, pool);
         upstream = acquire(exchange, pool, asked.server, Kept::Unwelcome).await?;
+    }
+}
+
+/// Keeps a connection for the next request to its server, where it may be kept.
+fn put_back(exchange: &Exchange<'_>, pool: &Pool, server: &Server, upstream: Upstream, keep: Keep) {
+    if keep == Keep::Yes && pool.keep_max > 0 {
+        exchange.plane.worker.idle.put(
+            server.id,
+            (upstream.socket, upstream.epoch),
+            clock::now() + pool.keep_for,
+            pool.keep_max,
+        );
     }
 }
 

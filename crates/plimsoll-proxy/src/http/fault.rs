@@ -4,8 +4,8 @@ use plimsoll_config::model::{Abort, Fault};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
 
-use crate::http::attempt::Failure;
 use crate::http::exchange::Exchange;
+use crate::http::failure::Failure;
 use crate::http::respond::Answer;
 
 /// How a request ends that fails on purpose.

@@ -10,8 +10,8 @@ use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
 use crate::condition::Body;
-use crate::http::attempt::Failure;
 use crate::http::exchange::Exchange;
+use crate::http::failure::Failure;
 use crate::http::flow::{Fault, RATE_GRACE, Writer};
 use crate::http::upload::client_failure;
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use plimsoll_http::reason::Reason;
 
-use crate::http::attempt::Failure;
+use crate::http::failure::Failure;
 use crate::http::flow::Fault;
 
 /// The rest of a request's body, on its way up.

@@ -6,8 +6,9 @@ use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
 
 use crate::generation::{Action, Route, Site};
-use crate::http::attempt::{self, Failure};
+use crate::http::attempt;
 use crate::http::exchange::{Ending, Exchange};
+use crate::http::failure::Failure;
 use crate::http::finish::finish;
 use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
