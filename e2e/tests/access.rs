@@ -145,11 +145,56 @@ fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
         (from(&stand, "/", "10.0.0.2"), from(&stand, "/", "10.0.0.3")),
         (403, 200)
     );
+    let reads = |result: &str| {
+        let name = format!(
+            "plimsoll_file_reads_total{{file=\"{path}\",kind=\"networks\",result=\"{result}\"}}"
+        );
+        stand.plimsoll.metric(&name)
+    };
+    let current = format!("plimsoll_file_current{{file=\"{path}\",kind=\"networks\"}}");
+    assert_eq!((reads("taken"), reads("refused")), (Some(2.0), Some(1.0)));
+    assert_eq!(stand.plimsoll.metric(&current), Some(0.0));
+    fs::write(&path, "").unwrap();
+    wait::expect("a complaint about nothing", SOON, || {
+        stand.plimsoll.stderr().contains("the file is empty")
+    });
+    assert_eq!(from(&stand, "/", "10.0.0.2"), 403);
     fs::remove_file(&path).unwrap();
     wait::expect("another complaint", SOON, || {
         stand.plimsoll.stderr().contains("No such file")
     });
     assert_eq!(from(&stand, "/", "10.0.0.2"), 403);
+}
+
+#[test]
+fn a_million_networks_are_read_while_clients_are_served() {
+    let stand = stand(
+        "deny @FILES/blocked ; route { respond 200 }",
+        &[("blocked", "10.0.0.1\n")],
+    );
+    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
+    let path = conf.split('@').nth(1).unwrap();
+    let path = path.split(' ').next().unwrap();
+    let networks = (0..1_000_000_u32).map(|n| {
+        let [a, b, c, _] = (n << 8).to_be_bytes();
+        format!("{}.{b}.{c}.{}\n", 20 + a, 2 * (n % 100))
+    });
+    fs::write(path, networks.collect::<String>()).unwrap();
+    let mut slowest = Duration::ZERO;
+    wait::expect("the new list", Duration::from_secs(60), || {
+        let began = Instant::now();
+        let status = from(&stand, "/", "20.0.7.14");
+        slowest = slowest.max(began.elapsed());
+        status == 403
+    });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    for (client, status) in [
+        ("20.0.7.15", 200),
+        ("35.66.63.198", 403),
+        ("35.66.63.199", 200),
+    ] {
+        assert_eq!(from(&stand, "/", client), status, "{client}");
+    }
 }
 
 /// `ada` with the password `secret`, hashed with so little work that a test does not notice.

@@ -16,6 +16,8 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::trace::{self, Outcome, Question, Trace};
 use serde::Deserialize;
 
+use crate::configuration;
+
 /// Kinds of changes that are shown.
 const SHOWN_MAX: usize = 1000;
 
@@ -79,6 +81,7 @@ impl<'a> Side<'a> {
             connections_max: 1,
         };
         let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
+        configuration::read_materials(&generation);
         Self { config, generation }
     }
 

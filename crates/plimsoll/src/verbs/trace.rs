@@ -110,6 +110,7 @@ pub(crate) fn explain(config: &Config, question: &Question) -> Trace {
         connections_max: 1,
     };
     let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
+    configuration::read_materials(&generation);
     trace::explain(&generation, config, question)
 }
 
