@@ -299,12 +299,12 @@ fn routes_answer_by_path_method_and_host() {
 }
 
 /// The keys of a line about a request that a server answered.
-const KEYS: &str = "ts id client client_port site route method scheme host path query proto status \
+const KEYS: &str = "ts id client client_port site route generation method scheme host path query proto status \
     req_bytes res_bytes pool server attempts t_connect t_first_byte t_total ua \
     referer trace_id";
 
 /// The keys of a line about a request that was answered here and says little of itself.
-const OWN_KEYS: &str = "ts id client client_port site route method scheme host path proto status \
+const OWN_KEYS: &str = "ts id client client_port site route generation method scheme host path proto status \
     req_bytes res_bytes attempts reason t_total";
 
 fn keys(members: &[(String, String)]) -> String {

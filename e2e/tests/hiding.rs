@@ -1,5 +1,5 @@
 //! What clients see of errors and servers, and what an outer balancer is told.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::plimsoll::Start;

@@ -136,3 +136,40 @@ fn a_request_that_comes_round_again_is_found_out() {
     let request = ask(&stand, via);
     assert_eq!(all(&request, "via").len(), 3);
 }
+
+#[test]
+fn a_trusted_peer_can_ask_what_is_done_with_its_request() {
+    let stand = stand(
+        "trust-proxy 127.0.0.1\nroute /other { respond 200 }\nroute header:x-beta { respond 200 }\nroute /own { respond 200 }",
+    );
+    let traced = |target: &str, fields: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        let response = stand.ask("GET", request);
+        let lines = response.head.fields.all("x-plimsoll-trace");
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = traced("/a", "X-Plimsoll-Trace: 1\r\n");
+    assert!(
+        lines[1].ends_with("route /other: not this path"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[2].ends_with("route header:x-beta: header:x-beta does not hold"),
+        "{lines:#?}"
+    );
+    assert!(
+        lines[4].ends_with("plimsoll.conf:9 route: takes it"),
+        "{lines:#?}"
+    );
+    let server = stand.upstream.address();
+    assert_eq!(
+        lines[5],
+        format!("server {server}: eligible, ready, weight 1 at 100 %, 0 in flight")
+    );
+    assert_eq!(lines[6], format!("answered by {server}, attempt 1"));
+    assert_eq!(traced("/own", "X-Plimsoll-Trace: 1\r\n").len(), 4);
+    assert_eq!(traced("/a", "").len(), 0);
+    let other = crate::stand("");
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Plimsoll-Trace: 1\r\n\r\n";
+    assert_eq!(other.ask("GET", request).field("x-plimsoll-trace"), None);
+}

@@ -115,7 +115,7 @@ async fn trace(request: Request<Incoming>, running: &Running) -> Response<Full<B
     };
     match serde_json::from_slice(&body) {
         Ok(question) => {
-            let trace = trace::explain(&running.generation, &running.config, &question);
+            let trace = trace::explain(&running.generation, &question);
             let text = serde_json::to_string(&trace).unwrap_or_default();
             text_response(StatusCode::OK, JSON, text)
         }

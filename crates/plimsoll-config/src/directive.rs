@@ -2,7 +2,7 @@
 
 use crate::directives::{
     access, answers, auth, buffer, check, cors, header, limit, max_requests, named_match, overload,
-    policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, trust,
+    policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -68,6 +68,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     auth::ROWS,
     cors::ROWS,
     limit::ROWS,
+    traffic::ROWS,
     priority::ROWS,
     pool::ROWS,
     check::ROWS,
@@ -104,7 +105,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "http2",
     "internal",
     "memory",
-    "mirror",
     "mode",
     "otel",
     "proxy-protocol",

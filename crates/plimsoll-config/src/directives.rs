@@ -22,4 +22,5 @@ pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod sticky;
+pub(crate) mod traffic;
 pub(crate) mod trust;

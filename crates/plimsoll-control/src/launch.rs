@@ -55,8 +55,6 @@ pub enum LaunchError {
 pub struct Running {
     /// What it serves.
     pub generation: Arc<Generation>,
-    /// What that was compiled from.
-    pub config: Config,
     /// What each worker counts.
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The workers.
@@ -124,7 +122,6 @@ pub fn launch(
     let checks = checks::counts(generation.servers);
     Ok(Running {
         generation,
-        config: config.clone(),
         metrics,
         peers,
         checks,

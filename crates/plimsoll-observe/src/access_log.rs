@@ -21,6 +21,8 @@ pub struct Record<'a> {
     pub route: &'a str,
     /// Who came in, where that was asked, or nothing.
     pub user: &'a str,
+    /// The number of the configuration that decided.
+    pub generation: u64,
     /// The method; empty when the request could not be read.
     pub method: &'a [u8],
     /// `http` or `https`.

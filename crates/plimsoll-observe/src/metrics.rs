@@ -87,6 +87,16 @@ pub struct PoolMetrics {
     pub hedges_won: Counter,
     /// Those that did not.
     pub hedges_lost: Counter,
+    /// Copies of requests that were answered, and not compared.
+    pub mirrored: Counter,
+    /// Copies that were answered as the request was.
+    pub mirrored_same: Counter,
+    /// Copies that were not.
+    pub mirrored_different: Counter,
+    /// Copies that were not answered.
+    pub mirrored_failed: Counter,
+    /// Requests that were not copied, or whose answer never came whole.
+    pub mirrored_skipped: Counter,
     /// How many requests it may have from this worker, where that is found out.
     pub concurrency_limit: Counter,
 }

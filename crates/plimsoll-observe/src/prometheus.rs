@@ -270,6 +270,19 @@ impl<'a> Page<'a> {
             "Requests that were not sent once more because the budget was spent.",
         );
         self.pool_counters(labels, name, "", |pool| &pool.retries_refused);
+        let name = "plimsoll_mirrored_total";
+        self.family(name, "counter", "Copies of requests, by what came of them.");
+        type Count = fn(&PoolMetrics) -> &Counter;
+        let results: [(&str, Count); 5] = [
+            ("result=\"answered\"", |pool| &pool.mirrored),
+            ("result=\"same\"", |pool| &pool.mirrored_same),
+            ("result=\"different\"", |pool| &pool.mirrored_different),
+            ("result=\"failed\"", |pool| &pool.mirrored_failed),
+            ("result=\"skipped\"", |pool| &pool.mirrored_skipped),
+        ];
+        for (label, count) in results {
+            self.pool_counters(labels, name, label, count);
+        }
         let name = "plimsoll_hedges_total";
         self.family(
             name,

@@ -99,6 +99,8 @@ pub fn compile(
     let labels = labels(config, &listeners, rules);
     (
         Generation {
+            number: 1,
+            config: Arc::new(config.clone()),
             listeners,
             sites,
             pools,

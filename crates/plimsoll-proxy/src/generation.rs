@@ -12,8 +12,8 @@ use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Excess, HashKey, Hedge, Hide, LimitBy, Monitor, Overload,
-    Priority, RequestLimits, Retry, ServerTimeouts, Way,
+    AccessLog, Adaptive, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy, Monitor,
+    Overload, Priority, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -38,6 +38,10 @@ use crate::template::Template;
 /// A compiled configuration.
 #[derive(Debug)]
 pub struct Generation {
+    /// Its number: the first one of a process is 1.
+    pub number: u64,
+    /// What it was compiled from, for whoever explains it.
+    pub config: Arc<Config>,
     /// Listeners, by number.
     pub listeners: Vec<Listener>,
     /// Sites, by number.

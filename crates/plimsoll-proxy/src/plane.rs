@@ -1,7 +1,7 @@
 //! What the tasks of one worker share: the generation, the counters, the logs, the pickers.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,10 @@ pub struct Plane {
     pub(crate) lines: Vec<Line>,
     /// Who waits for a password to be hashed.
     pub(crate) hashing: Hashing,
+    /// Itself, for what goes on beside a request.
+    pub(crate) me: Weak<Self>,
+    /// How many copies of requests are under way.
+    pub(crate) copies: Cell<usize>,
     pub(crate) draining: Cell<bool>,
     /// How late this worker comes to what it has to do.
     lag: Lag,
@@ -119,7 +123,9 @@ impl Plane {
             .iter()
             .map(|pool| Line::new(pool.line.as_ref()))
             .collect();
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            copies: Cell::new(0),
             lag: Lag::new(generation.overload),
             hashing: Hashing::new(&generation.turns),
             generation,

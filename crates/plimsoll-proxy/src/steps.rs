@@ -44,6 +44,10 @@ pub(crate) enum Step {
     Forward(ForwardAuth),
     /// Answers browsers that ask first.
     Cors(cors::Rule),
+    /// Sends a copy elsewhere as well.
+    Mirror(model::Mirror),
+    /// Has requests fail on purpose.
+    Fault(model::Fault),
 }
 
 /// A change of the target that a server receives.
@@ -221,6 +225,8 @@ impl Builder<'_> {
                 secrets: signed.secrets.iter().map(|secret| bytes(secret)).collect(),
                 by_client: signed.by_client,
             }),
+            model::Step::Mirror(mirror) => Step::Mirror(*mirror),
+            model::Step::Fault(fault) => Step::Fault(*fault),
             model::Step::ForwardAuth(auth) => Step::Forward(ForwardAuth {
                 pool: auth.pool,
                 path: auth.path.clone(),

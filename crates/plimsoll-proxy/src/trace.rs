@@ -135,8 +135,8 @@ pub struct Candidate {
     pub in_flight: u32,
 }
 
-/// Explains what `generation`, which `config` was compiled to, does with a request.
-pub fn explain(generation: &Generation, config: &Config, question: &Question) -> Trace {
+/// Explains what a generation does with a request.
+pub fn explain(generation: &Generation, question: &Question) -> Trace {
     let mut trace = Trace::of(Outcome::Answered(404, "nothing is listened on".into()));
     let (mut head, mut target) = (RequestHead::default(), Target::default());
     let Some(listener) = listener(generation, question) else {
@@ -168,18 +168,71 @@ pub fn explain(generation: &Generation, config: &Config, question: &Question) ->
         trace.outcome = Outcome::Answered(404, "no site for this host".into());
         return trace;
     };
+    explain_at(
+        generation,
+        site,
+        seen,
+        Body::Whole(&question.body),
+        &mut trace,
+    );
+    trace
+}
+
+/// Explains what a site does with a request.
+fn explain_at(
+    generation: &Generation,
+    site: &Site,
+    seen: Seen<'_>,
+    body: Body<'_>,
+    trace: &mut Trace,
+) {
+    let config = &*generation.config;
     let Some(written) = config.sites.get(site.index) else {
-        return trace;
+        return;
     };
     trace.site = Some(site_line(written, &seen));
-    Explainer {
+    let explainer = Explainer {
         generation,
         config,
         seen,
-        body: Body::Whole(&question.body),
+        body,
+    };
+    explainer.explain_site(site, written, trace);
+}
+
+/// Lines that are told to a client that may know.
+const TOLD_MAX: usize = 64;
+
+/// Appends what a site does with a request as fields of its answer.
+pub(crate) fn tell(
+    generation: &Generation,
+    site: &Site,
+    seen: Seen<'_>,
+    body: Body<'_>,
+    out: &mut Vec<u8>,
+) {
+    let mut trace = Trace::of(Outcome::Answered(404, String::new()));
+    explain_at(generation, site, seen, body, &mut trace);
+    let rules = trace.site.iter().chain(&trace.routes).chain(&trace.steps);
+    let rules = rules.map(|line| format!("{} {}: {}", line.place, line.text, line.verdict));
+    let servers = trace.pool.iter().flat_map(|pool| &pool.servers);
+    let servers = servers.map(|server| {
+        let Candidate { name, eligible, standing, weight, share, in_flight, .. } = server;
+        format!("server {name}: {eligible}, {standing}, weight {weight} at {share} %, {in_flight} in flight")
+    });
+    for text in rules.chain(servers).take(TOLD_MAX) {
+        told(&text, out);
     }
-    .explain_site(site, written, &mut trace);
-    trace
+}
+
+/// Appends one line of a trace.
+pub(crate) fn told(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"X-Plimsoll-Trace: ");
+    let plain = text
+        .bytes()
+        .map(|b| if (b' '..=b'~').contains(&b) { b } else { b'?' });
+    out.extend(plain);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What a request is explained with.
@@ -282,6 +335,15 @@ impl Explainer<'_> {
                 Ok("asks for what the trace does not know; taken for granted".into())
             }
             Step::Forward(_) => Ok("asks a server; taken for granted".into()),
+            Step::Mirror(mirror) => {
+                let pool = self.generation.pools.get(mirror.pool);
+                let name = pool.map(|pool| pool.name.to_string()).unwrap_or_default();
+                Ok(format!(
+                    "{} % of requests go to `{name}` as well",
+                    mirror.percent
+                ))
+            }
+            Step::Fault(fault) => Ok(format!("{} % of requests fail on purpose", fault.percent)),
             Step::Cors(_) => Ok("answers browsers that ask first".into()),
             Step::Target(change) => {
                 change_target(change, values, rewritten).map_err(|why| (400, why))?;

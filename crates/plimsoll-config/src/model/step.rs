@@ -1,5 +1,7 @@
 //! What is done with a request between its route and its action, in written order.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -39,6 +41,10 @@ pub enum Step {
     Cors(Cors),
     /// Nobody is served for a while.
     Maintenance(Maintenance),
+    /// A copy goes elsewhere as well.
+    Mirror(Mirror),
+    /// Requests fail on purpose.
+    Fault(Fault),
     /// Browsers are told to be careful.
     SecurityHeaders {
         /// As much as can be.
@@ -51,6 +57,7 @@ impl Step {
     pub(crate) fn pool_mut(&mut self) -> Option<&mut usize> {
         match self {
             Self::ForwardAuth(auth) => Some(&mut auth.pool),
+            Self::Mirror(mirror) => Some(&mut mirror.pool),
             _ => None,
         }
     }
@@ -66,6 +73,37 @@ impl Step {
             _ => None,
         }
     }
+}
+
+/// `mirror`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Where copies go, by index into `Config::pools`.
+    pub pool: usize,
+    /// How many requests are copied, in percent.
+    pub percent: u8,
+    /// Whether answers are compared.
+    pub compare: bool,
+}
+
+/// `fault`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// How long requests are held up.
+    pub delay: Option<Duration>,
+    /// How they end.
+    pub abort: Option<Abort>,
+    /// How many of them, in percent.
+    pub percent: u8,
+}
+
+/// How a request ends that fails on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Abort {
+    /// With this status.
+    Status(u16),
+    /// With a reset of its connection.
+    Reset,
 }
 
 /// A change of a field.

@@ -2,7 +2,7 @@
 
 use super::{Words, limit, words};
 use crate::model::{
-    Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, Maintenance, Piece,
+    Abort, Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, Maintenance, Piece,
     QueryEdit, Rewrite, Split, Step, Template, Whom,
 };
 use crate::text;
@@ -47,6 +47,26 @@ pub(crate) fn step(config: &Config, step: &Step) -> Words {
             let mut out = words(["signed-url"]);
             out.extend(signed.secrets.iter().map(ToString::to_string));
             out.extend(signed.by_client.then(|| "by=client-ip".to_owned()));
+            out
+        }
+        Step::Mirror(mirror) => {
+            let name = config.pools.get(mirror.pool).map_or("", |pool| &*pool.name);
+            let mut out = words(["mirror", name, &format!("share={}%", mirror.percent)]);
+            out.extend(mirror.compare.then(|| "compare".to_owned()));
+            out
+        }
+        Step::Fault(fault) => {
+            let mut out = words(["fault"]);
+            out.extend(
+                fault
+                    .delay
+                    .map(|delay| format!("delay={}", duration_text(delay))),
+            );
+            out.extend(fault.abort.map(|abort| match abort {
+                Abort::Status(status) => format!("abort={status}"),
+                Abort::Reset => "abort=reset".to_owned(),
+            }));
+            out.push(format!("share={}%", fault.percent));
             out
         }
         Step::ForwardAuth(auth) => {

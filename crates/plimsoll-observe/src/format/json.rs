@@ -19,6 +19,8 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     text(b",\"user\":\"", record.user.as_bytes(), out);
     text(b",\"site\":\"", record.site.as_bytes(), out);
     text(b",\"route\":\"", record.route.as_bytes(), out);
+    out.extend_from_slice(b",\"generation\":");
+    number(record.generation, out);
     text(b",\"method\":\"", record.method, out);
     text(b",\"scheme\":\"", record.scheme.as_bytes(), out);
     text(b",\"host\":\"", record.host, out);

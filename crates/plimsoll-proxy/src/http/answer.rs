@@ -1,6 +1,6 @@
 //! The answer of a server, on its way down to the client.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::pin;
@@ -23,10 +23,12 @@ use crate::edits::Edits;
 use crate::http::attempt::{Failure, Sent, Terms};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
 use crate::seen::{Seen, Values};
+use crate::trace;
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 32;
@@ -61,6 +63,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) timer: &'a Timer,
     pub(crate) response: &'a mut ResponseHead,
     pub(crate) out: &'a mut Vec<u8>,
+    /// What sees all of it, where that is wanted.
+    pub(crate) digest: Option<&'a RefCell<Digest>>,
     /// Lines that rules add to its head.
     pub(crate) added: &'a mut Vec<u8>,
     /// Lines that go with whatever answer.
@@ -123,6 +127,15 @@ impl<'a> Answer<'a, '_> {
         let data = body
             .and_then(|body| body.get(..first.data))
             .unwrap_or_default();
+        if let Some(digest) = self.digest {
+            let mut digest = digest.borrow_mut();
+            digest.head(
+                self.response,
+                buffer.filled(),
+                clock::now().duration_since(sent),
+            );
+            digest.body(data);
+        }
         let is_last = !persists && framing.is_complete();
         let writer = self.writer(if is_last { Then::End } else { Then::Open });
         let (toll, out) = (self.toll, &mut *self.out);
@@ -137,6 +150,9 @@ impl<'a> Answer<'a, '_> {
         if !framing.is_complete() && matches!(ending, Ending::Keep | Ending::Close) {
             let flowed = self.rest(&mut framing, &mut buffer, coding, upload).await;
             ending = self.judge(flowed, persists);
+        }
+        if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
+            digest.borrow_mut().complete();
         }
         // Bytes behind the end belong to no answer (RFC 9112 §6.3).
         let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
@@ -178,6 +194,14 @@ impl<'a> Answer<'a, '_> {
         let edits = self.facts.response_edits();
         self.added.clear();
         self.added.extend_from_slice(self.fields);
+        if self.facts.is_traced {
+            let server = self.facts.server.unwrap_or_default();
+            let attempts = self.facts.attempts;
+            trace::told(
+                &format!("answered by {server}, attempt {attempts}"),
+                self.added,
+            );
+        }
         if let Some(edits) = edits {
             let values = Values {
                 seen: self.seen,
@@ -220,6 +244,7 @@ impl<'a> Answer<'a, '_> {
             min_rate: 0,
             pipes: &self.plane.worker.pipes,
             toll: self.toll,
+            digest: self.digest,
         };
         upload.alongside(flow.run()).await
     }

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
+use plimsoll_config::model::Mirror;
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::forwarded::RequestId;
 use plimsoll_http::framing::{Framing, Reuse};
@@ -22,6 +24,7 @@ use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
 use crate::http::hold::Held;
+use crate::http::mirror::Pair;
 use crate::http::pace::Pace;
 use crate::page::{self, OwnPage};
 use crate::plane::Plane;
@@ -83,6 +86,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) failed: Option<(&'a str, Reason)>,
     /// Request fields that were not passed on because their names could be taken for others.
     pub(crate) aliases_dropped: u32,
+    /// Whether the client is told what is done with it.
+    pub(crate) is_traced: bool,
     /// Whether nobody wants to know of it.
     pub(crate) is_quiet: bool,
     /// Who came in, where that was asked.
@@ -141,6 +146,7 @@ impl<'a> Facts<'a> {
             attempts: 0,
             failed: None,
             aliases_dropped: 0,
+            is_traced: false,
             is_quiet: false,
             auth: None,
             reason: None,
@@ -195,6 +201,10 @@ pub(crate) struct Exchange<'a> {
     pub(crate) seats: [Option<Seat<'a>>; 2],
     /// The limits of bytes that it is under; nearly always none.
     pub(crate) paces: Vec<Pace<'a>>,
+    /// Where copies of it go; nearly always nowhere.
+    pub(crate) mirrors: Vec<&'a Mirror>,
+    /// What its answer is compared with.
+    pub(crate) pair: Option<Rc<Pair>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -236,6 +246,8 @@ impl<'a> Exchange<'a> {
             held: Vec::new(),
             seats: [None, None],
             paces: Vec::new(),
+            mirrors: Vec::new(),
+            pair: None,
         }
     }
 

@@ -8,8 +8,11 @@ use crate::http::exchange::Exchange;
 
 /// Counts the exchange and writes its access log lines.
 pub(crate) fn finish(exchange: &mut Exchange<'_>) {
-    let facts = &mut exchange.facts;
     let plane = exchange.plane;
+    if let Some(pair) = exchange.pair.take() {
+        pair.finish(plane);
+    }
+    let facts = &mut exchange.facts;
     if let Some(reason) = facts.reason.filter(|_| !facts.is_quiet) {
         plane.metrics.count_reason(reason);
     }
@@ -101,6 +104,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
         total,
         user_agent: field(Name::UserAgent),
         referer: field(Name::Referer),
+        generation: exchange.plane.generation.number,
         user: facts.auth.as_ref().map_or("", |auth| &auth.user),
         trace_id: field(Name::Traceparent).get(3..35).unwrap_or_default(),
     };

@@ -1,6 +1,6 @@
 //! A body on its way from one socket to the other: the only loop that moves bodies, up or down.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
+use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
 
 /// From this many bytes on, two calls that move nothing through the process are cheaper than two
@@ -28,7 +29,6 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const RATE_GRACE: Duration = Duration::from_secs(5);
 
 /// One direction of an exchange.
-#[derive(Debug)]
 pub(crate) struct Flow<'a> {
     pub(crate) source: &'a Socket,
     pub(crate) sink: &'a Socket,
@@ -50,6 +50,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) pipes: &'a Rc<PipePool>,
     /// What limits its speed.
     pub(crate) toll: Toll<'a>,
+    /// What sees all of it, where that is wanted.
+    pub(crate) digest: Option<&'a RefCell<Digest>>,
 }
 
 /// How the receiver of a body finds its end.
@@ -102,7 +104,8 @@ impl Flow<'_> {
             if self.framing.is_complete() {
                 return Ok(());
             }
-            if self.coding == Coding::Plain
+            if self.digest.is_none()
+                && self.coding == Coding::Plain
                 && self.buffer.is_empty()
                 && self
                     .framing
@@ -135,6 +138,9 @@ impl Flow<'_> {
         self.count(decoded.data as u64)?;
         self.toll.pay(decoded.data).await;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
+        if let Some(digest) = self.digest {
+            digest.borrow_mut().body(data);
+        }
         let writer = Writer {
             sink: self.sink,
             timer: self.timer,

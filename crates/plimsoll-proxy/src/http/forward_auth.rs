@@ -35,6 +35,7 @@ pub(crate) async fn ask(
         method: Method::Get,
         message: &message,
         body_max: BODY_BYTES_MAX,
+        digest: None,
     };
     let Some(reply) = subrequest::ask(plane, pool, call).await else {
         return Err(closed("no answer on whether the request may come in"));

@@ -19,6 +19,7 @@ use crate::events;
 use crate::generation::{Pool, Server};
 use crate::http::flow::Writer;
 use crate::http::line;
+use crate::http::mirror::Digest;
 use crate::plane::Plane;
 
 /// What a server answered.
@@ -36,13 +37,14 @@ pub(crate) struct Reply {
 }
 
 /// What is asked.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     /// The message, whole.
     pub(crate) message: &'a [u8],
     /// How much of the answer's body is kept.
     pub(crate) body_max: usize,
+    /// What sees all of the body; without it, what is longer than is kept is left.
+    pub(crate) digest: Option<&'a mut Digest>,
 }
 
 /// Servers that are asked for one answer.
@@ -50,7 +52,7 @@ const SERVERS_MAX: usize = 4;
 
 /// Has a server of `pool` answer: another one when the first cannot be reached, all within the time
 /// that one may take; nothing when none does.
-pub(crate) async fn ask(plane: &Plane, pool: &Pool, call: Call<'_>) -> Option<Reply> {
+pub(crate) async fn ask(plane: &Plane, pool: &Pool, mut call: Call<'_>) -> Option<Reply> {
     let deadline = clock::now() + pool.timeouts.response;
     let timer = plane.worker.deadlines.timer();
     let mut tried = Tried::new();
@@ -58,7 +60,7 @@ pub(crate) async fn ask(plane: &Plane, pool: &Pool, call: Call<'_>) -> Option<Re
         let slot = pick(plane, pool, &tried)?;
         tried.insert(slot.index());
         let server = pool.servers.get(slot.index().position())?;
-        let reply = ask_server(plane, pool, server, (&timer, deadline), call).await;
+        let reply = ask_server(plane, pool, server, (&timer, deadline), &mut call).await;
         account(plane, pool, slot, reply.as_ref());
         if reply.is_some() || call.method != Method::Get || clock::now() >= deadline {
             return reply;
@@ -93,7 +95,7 @@ async fn ask_server(
     pool: &Pool,
     server: &Server,
     (timer, deadline): (&Timer, Instant),
-    call: Call<'_>,
+    call: &mut Call<'_>,
 ) -> Option<Reply> {
     // A kept connection may have died; then a new one is used.
     let kept = plane.worker.idle.take(server.id, clock::now());
@@ -130,7 +132,7 @@ async fn converse(
     pool: &Pool,
     server: &Server,
     (socket, timer, deadline): (Socket, &Timer, Instant),
-    call: Call<'_>,
+    call: &mut Call<'_>,
 ) -> Option<Reply> {
     let epoch = plane.worker.idle.epoch(server.id);
     let sent = clock::now();
@@ -153,7 +155,11 @@ async fn converse(
     let mut framing = Framing::of_response(&head, buffer.filled(), call.method).ok()?;
     buffer.take(head.len);
     let mut body = Vec::new();
-    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call.body_max);
+    // What an attempt before has seen does not count.
+    if let Some(digest) = &mut call.digest {
+        **digest = Digest::default();
+    }
+    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call);
     let is_whole = timer.limit(reading).await.ok()??;
     if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() && pool.keep_max > 0 {
         let until = clock::now() + pool.keep_for;
@@ -190,21 +196,24 @@ async fn final_head(socket: &Socket, buffer: &mut Buffer, head: &mut ResponseHea
     }
 }
 
-/// Reads a body, `most` bytes of it; tells whether it came to its end.
+/// Reads a body; tells whether it came to its end.
 async fn read_body(
     socket: &Socket,
     buffer: &mut Buffer,
     framing: &mut Framing,
     body: &mut Vec<u8>,
-    most: usize,
+    call: &mut Call<'_>,
 ) -> Option<bool> {
     loop {
         let decoded = framing.decode(buffer.filled_mut()).ok()?;
         let data = buffer.filled().get(..decoded.data)?;
-        let room = most.saturating_sub(body.len());
+        if let Some(digest) = &mut call.digest {
+            digest.body(data);
+        }
+        let room = call.body_max.saturating_sub(body.len());
         let kept = data.get(..room.min(data.len()))?;
         body.extend_from_slice(kept);
-        if kept.len() < data.len() {
+        if kept.len() < data.len() && call.digest.is_none() {
             return Some(false);
         }
         buffer.take(decoded.consumed);

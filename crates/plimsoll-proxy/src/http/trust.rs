@@ -44,6 +44,15 @@ pub(crate) fn passed_on<'a>(exchange: &'a Exchange<'_>) -> Option<Trusted<'a>> {
     })
 }
 
+/// Tells whether a client asks what is done with its request, and may know: its peer is trusted.
+pub(crate) fn may_trace(exchange: &Exchange<'_>) -> bool {
+    let fields = &exchange.scratch.head.fields;
+    exchange.origin.is_trusted
+        && fields
+            .by_text(exchange.bytes(), b"x-plimsoll-trace")
+            .is_some()
+}
+
 /// Tells whether a request goes round in circles.
 pub(crate) fn comes_round(exchange: &Exchange<'_>) -> bool {
     let (head, bytes) = (&exchange.scratch.head, exchange.bytes());

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use plimsoll_config::model::Way;
+use plimsoll_http::cookie::Hide;
 use plimsoll_http::forwarded::Told;
 use plimsoll_http::framing::{Framing, Length, Reuse};
 use plimsoll_http::h1::encode::{self, Forward};
@@ -51,13 +52,14 @@ pub(crate) async fn receive(
         framing,
         facts,
         paces,
+        pair,
         ..
     } = exchange;
     let Some(request) = framing.as_mut() else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
-    let request_head = (&scratch.head, &scratch.target, *authority);
-    let seen = Seen::new(request_head, inbound.filled(), origin);
+    let head = (&scratch.head, &scratch.target, *authority);
+    let seen = Seen::new(head, inbound.filled(), origin);
     let (site, toll) = (facts.site, |way| Toll { plane, paces, way });
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(facts.request_bytes.get());
@@ -78,6 +80,7 @@ pub(crate) async fn receive(
             min_rate: site.map_or(0, |site| site.limits.min_rate),
             pipes: &plane.worker.pipes,
             toll: toll(Way::Up),
+            digest: None,
         });
         let mut flow = pin!(flow.map(Flow::run));
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
@@ -89,6 +92,7 @@ pub(crate) async fn receive(
             timer,
             response: &mut scratch.response,
             out: &mut scratch.response_out,
+            digest: pair.as_ref().map(|pair| &pair.ours),
             added: &mut scratch.added,
             fields: &scratch.fields,
             seen,
@@ -102,9 +106,8 @@ pub(crate) async fn receive(
         answer.pass_on(&mut Upload { flow, progress }).await
     };
     facts.request_bytes.set(uploaded.get());
-    let (ending, keep) = outcome?;
     *behind = rest.or_else(|| behind.take());
-    Ok(end(request, ending, keep))
+    outcome.map(|(ending, keep)| end(request, ending, keep))
 }
 
 /// Where the request was not read to its end, the client was told that this is the last answer; what
@@ -124,7 +127,12 @@ pub(crate) async fn send(
     upstream: &Upstream,
     terms: &Terms<'_>,
 ) -> Result<(), Failure> {
-    encode_head(exchange, server, terms);
+    let length = exchange
+        .framing
+        .as_ref()
+        .map_or(Length::Empty, Framing::length);
+    let hide = terms.bond.and_then(|bond| bond.sticky.hide());
+    encode_head(exchange, server.name.as_bytes(), hide, length);
     let mut out = std::mem::take(&mut exchange.scratch.request_out);
     let Some(framing) = &exchange.framing else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
@@ -156,7 +164,12 @@ pub(crate) async fn send(
 }
 
 /// Writes the head of the request as the server receives it.
-fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) {
+pub(crate) fn encode_head(
+    exchange: &mut Exchange<'_>,
+    server: &[u8],
+    hide: Option<Hide<'_>>,
+    length: Length,
+) {
     let mut out = std::mem::take(&mut exchange.scratch.request_out);
     let mut added = std::mem::take(&mut exchange.scratch.added);
     let mut text = std::mem::take(&mut exchange.scratch.text);
@@ -192,17 +205,14 @@ fn encode_head(exchange: &mut Exchange<'_>, server: &Server, terms: &Terms<'_>) 
         method: scratch.head.method_span.of(bytes),
         path,
         query,
-        host: host.unwrap_or(server.name.as_bytes()),
+        host: host.unwrap_or(server),
         told,
         request_id: exchange.facts.id.as_bytes(),
-        length: exchange
-            .framing
-            .as_ref()
-            .map_or(Length::Empty, Framing::length),
+        length,
         max_forwards: request::max_forwards(&scratch.head, bytes)
             .map(|hops| hops.saturating_sub(1)),
         is_body_here: exchange.body.is_some(),
-        hide: terms.bond.and_then(|bond| bond.sticky.hide()),
+        hide,
         edits: edits.and_then(Edits::fields),
         added: &added,
     };

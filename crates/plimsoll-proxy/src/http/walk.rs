@@ -12,15 +12,21 @@ use crate::http::finish::finish;
 use crate::http::hold::hold;
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, Said, respond};
-use crate::http::{access, forward_auth, key, rewrite, trust};
+use crate::http::{access, fault, forward_auth, key, mirror, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
+use crate::trace;
 
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
     let ending = match admit(exchange).await {
         Err(Stop::Answer(answer)) => respond(exchange, answer).await,
+        Err(Stop::Reset) => {
+            let reason = Reason::ProxyInternalResponse;
+            exchange.facts.blame(reason, "reset on purpose");
+            Ending::Reset
+        }
         Err(Stop::Failed(failure)) => attempt::give_up(exchange, failure).await,
         Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
         Ok(action) => match action {
@@ -63,11 +69,23 @@ enum Stop<'a> {
     Above(Above<'a>),
     /// Its client failed it.
     Failed(Failure),
+    /// Its connection is reset, on purpose.
+    Reset,
 }
 
 impl From<Answer<'static>> for Stop<'_> {
     fn from(answer: Answer<'static>) -> Self {
         Self::Answer(answer)
+    }
+}
+
+impl From<fault::Failed> for Stop<'_> {
+    fn from(failed: fault::Failed) -> Self {
+        match failed {
+            fault::Failed::Answer(answer) => Self::Answer(answer),
+            fault::Failed::Left(failure) => Self::Failed(failure),
+            fault::Failed::Reset => Self::Reset,
+        }
     }
 }
 
@@ -89,7 +107,11 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
     if let Some(monitor) = &site.monitor {
         monitored(exchange, monitor)?;
     }
-    let route = find_route(exchange, site).await?;
+    let found = find_route(exchange, site).await;
+    if trust::may_trace(exchange) {
+        tell(exchange, site);
+    }
+    let route = found?;
     if exchange.plane.refuses(route.priority) {
         return Err(Stop::Answer(rejected(OVERLOADED)));
     }
@@ -100,6 +122,16 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
         hold(exchange, route.buffer).await?;
     }
     Ok(&route.action)
+}
+
+/// Tells a client that may know what is done with its request, and why.
+fn tell(exchange: &mut Exchange<'_>, site: &Site) {
+    let mut fields = std::mem::take(&mut exchange.scratch.fields);
+    let generation = &exchange.plane.generation;
+    let (seen, body) = (exchange.seen(), exchange.body_seen());
+    trace::tell(generation, site, seen, body, &mut fields);
+    exchange.scratch.fields = fields;
+    exchange.facts.is_traced = true;
 }
 
 /// Tells an outer balancer whether to come here, if that is what is asked.
@@ -143,6 +175,8 @@ async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result
             Step::Signature(rule) => access::signature(exchange, rule)?,
             Step::Forward(rule) => forward_auth::ask(exchange, rule).await?,
             Step::Cors(rule) => access::cors(exchange, rule)?,
+            Step::Mirror(mirror) => mirror::note(exchange, mirror),
+            Step::Fault(rule) => fault::inject(exchange, rule).await?,
         }
     }
     Ok(())
@@ -154,7 +188,12 @@ async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
         Some(_) if trust::comes_round(exchange) => {
             respond(exchange, Answer::to(Reason::ProxyLoopDetected, "")).await
         }
-        Some(pool) => attempt::with_retries(exchange, pool).await,
+        Some(pool) => {
+            if !exchange.mirrors.is_empty() {
+                mirror::send(exchange);
+            }
+            attempt::with_retries(exchange, pool).await
+        }
         None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
     }
 }

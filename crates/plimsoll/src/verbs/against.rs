@@ -86,7 +86,7 @@ impl<'a> Side<'a> {
     }
 
     fn explain(&self, question: &Question) -> Trace {
-        trace::explain(&self.generation, self.config, question)
+        trace::explain(&self.generation, question)
     }
 }
 

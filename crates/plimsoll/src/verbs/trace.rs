@@ -111,7 +111,7 @@ pub(crate) fn explain(config: &Config, question: &Question) -> Trace {
     };
     let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
     configuration::read_materials(&generation);
-    trace::explain(&generation, config, question)
+    trace::explain(&generation, question)
 }
 
 /// How long a running Plimsoll may take to answer.
