@@ -11,7 +11,7 @@ pub(crate) enum Kind {
     /// A word, without its quotes and escapes. Substitutions stand in it as they were written.
     Word {
         text: String,
-        /// Whether `${` in it is just text.
+        /// Whether `${` in it is just text: in backquotes, or where a dollar is written as `\u{24}`.
         raw: bool,
     },
     /// `{`
@@ -40,6 +40,7 @@ pub(crate) fn tokens(file: u32, text: &str, problems: &mut Problems) -> Vec<Toke
         text,
         at: text.len() - text.trim_start_matches('\u{feff}').len(),
         end: 0,
+        has_escaped_dollar: false,
         problems,
     };
     let mut tokens = Vec::new();
@@ -59,6 +60,8 @@ struct Lexer<'a> {
     /// The next `}` or end of line, once it was looked for: each `${` asks, and one answer serves
     /// all that stand before it.
     end: usize,
+    /// Whether a dollar of the word was escaped: what begins with it is text.
+    has_escaped_dollar: bool,
     problems: &'a mut Problems,
 }
 
@@ -94,12 +97,14 @@ impl Lexer<'_> {
     /// `bare`, `"quoted"`, `` `raw` ``, or `bare="quoted"`.
     fn word(&mut self) -> Kind {
         let mut text = String::new();
+        self.has_escaped_dollar = false;
         let raw = self.peek() == Some('`');
         match self.peek() {
             Some('"') => self.quoted(&mut text),
             Some('`') => self.raw(&mut text),
             _ => {
                 self.bare(&mut text);
+                let raw = self.has_escaped_dollar;
                 return Kind::Word { text, raw };
             }
         }
@@ -113,6 +118,7 @@ impl Lexer<'_> {
                 .push(problem.help("put the whole word in quotes"));
             self.bare(&mut text);
         }
+        let raw = raw || self.has_escaped_dollar;
         Kind::Word { text, raw }
     }
 
@@ -252,6 +258,7 @@ impl Lexer<'_> {
                     .and_then(char::from_u32);
                 match value {
                     Some(c) => {
+                        self.has_escaped_dollar |= c == '$';
                         text.push(c);
                         self.at += end + 1;
                     }
