@@ -453,6 +453,11 @@ fn pages_of_other_origins_are_told_what_they_may_do() {
     assert_eq!(of("Origin: https://evil\r\n"), [""; 0]);
     assert_eq!(of(""), [""; 0]);
     assert_eq!(options("").status(), 200);
+    let asking = "Access-Control-Request-Method: GET\r\n";
+    for (origin, status) in [("https://a.example", 204), ("https://evil", 403)] {
+        let head = format!("OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n{asking}");
+        ends_with_its_body(&stand, &head, status);
+    }
 }
 
 #[test]
