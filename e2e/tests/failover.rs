@@ -414,3 +414,32 @@ fn a_server_that_was_passed_over_is_named_in_the_log() {
         "{lines}"
     );
 }
+
+#[test]
+fn a_body_that_was_passed_on_in_pieces_is_not_sent_again_and_hides_no_request_behind_it() {
+    let server = Recorder::start(|request| match &*request.head.target {
+        "/dies" => Answer(vec![Step::ReadBody, Step::Close]),
+        target => Answer::ok(target),
+    });
+    let text = "admin off\nsite * { listen 127.0.0.1:{port} ; route { proxy app } }\n\
+                pool app { server {server} ; outlier off }\n";
+    let plimsoll = Start::run(text).set("server", server.address()).start();
+    let mut client = Raw::connect(plimsoll.address());
+    for method in ["POST", "PUT"] {
+        // The next request then goes out on a kept connection.
+        client
+            .send("GET /kept HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        assert_eq!(client.response("GET").text(), "/kept");
+        let dies = format!("{method} /dies HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345");
+        client.send(dies).unwrap();
+        let begun = |request: &plimsoll_e2e::recorder::Request| request.head.method == method;
+        wait::expect("its head", SOON, || server.requests().iter().any(begun));
+        client
+            .send("67890GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        assert_eq!(client.response(method).status(), 502);
+        assert_eq!(client.response("GET").text(), "/next");
+        assert_eq!(server.requests().into_iter().filter(begun).count(), 1);
+    }
+}

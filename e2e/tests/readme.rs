@@ -114,7 +114,7 @@ fn every_command_does_what_it_is_shown_for() {
         }
         shown.push(arguments[0].clone());
     }
-    assert_eq!(shown, ["demo", "proxy", "check", "run"]);
+    assert_eq!(shown, ["demo", "proxy", "check", "trace", "run"]);
 }
 
 fn demonstrates(mut arguments: Vec<String>) {

@@ -4,6 +4,7 @@
 pub mod care;
 pub mod checks;
 pub mod discovery;
+pub mod explain;
 pub mod files;
 pub mod launch;
 pub mod log_file;

@@ -7,8 +7,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::Config;
-use plimsoll_proxy::compile::{Machine, compile};
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
@@ -94,26 +92,6 @@ pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
         true => Ok(known),
         false => Err(problems),
     }
-}
-
-/// What is wrong with the files that a configuration names.
-pub fn check(config: &Config) -> Vec<String> {
-    let machine = Machine {
-        name: String::new(),
-        seed: 0,
-        workers: 1,
-        connections_max: 1,
-    };
-    let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
-    load(&generation).err().unwrap_or_default()
-}
-
-/// Reads what can be used of the files of a generation that is not served.
-///
-/// # Errors
-/// Those that cannot be used, and why.
-pub fn try_all(generation: &Generation) -> Result<(), Vec<String>> {
-    load(generation).map(drop)
 }
 
 /// Looks after the files for ever.
@@ -234,6 +212,7 @@ fn contents(file: &mut File) -> io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plimsoll_proxy::compile::{Machine, compile};
     use std::path::Path;
     use std::sync::atomic::Ordering::Relaxed;
 

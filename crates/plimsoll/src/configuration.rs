@@ -5,8 +5,6 @@ use std::io::IsTerminal;
 use plimsoll_config::model::Config;
 use plimsoll_config::{Diagnostic, Loaded, Severity, Sources};
 use plimsoll_control::files::Files;
-use plimsoll_control::materials;
-use plimsoll_proxy::generation::Generation;
 
 use crate::exit::BadConfiguration;
 
@@ -42,18 +40,6 @@ pub(crate) fn show(diagnostics: &[Diagnostic], sources: &Sources) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for problem in diagnostics {
         eprintln!("{}\n", problem.render(sources, color));
-    }
-}
-
-/// Reads the files that rules look into, for rules that are only asked. What cannot be read is told, and
-/// holds nothing.
-#[expect(
-    clippy::print_stderr,
-    reason = "problems are for whoever started the program"
-)]
-pub(crate) fn read_materials(generation: &Generation) {
-    for problem in materials::try_all(generation).err().unwrap_or_default() {
-        eprintln!("warning: {problem}");
     }
 }
 

@@ -233,7 +233,7 @@ struct Pages {
 
 /// The answers that keep the connection, or those that announce its end.
 struct Set {
-    named: [(&'static str, &'static [u8]); 4],
+    named: [(&'static str, &'static [u8]); 5],
     other: &'static [u8],
 }
 
@@ -261,6 +261,7 @@ impl Set {
         Self {
             named: [
                 ("/1k", sized(1 << 10, connection)),
+                ("/1k?fields", sized(1 << 10, connection)),
                 ("/1m", sized(1 << 20, connection)),
                 ("/chunked1k", chunked(1 << 10, 1, connection)),
                 ("/chunked256k", chunked(16 << 10, 16, connection)),

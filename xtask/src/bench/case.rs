@@ -25,6 +25,12 @@ const KEEP_ALIVE: Case = Case {
 pub(crate) const CASES: &[Case] = &[
     KEEP_ALIVE,
     Case {
+        name: "fields-1k",
+        about: "64 connections, 1 KiB responses; Plimsoll changes ten fields",
+        path: "/1k?fields",
+        ..KEEP_ALIVE
+    },
+    Case {
         name: "one-shot-1k",
         about: "one request per connection, 1 KiB responses",
         one_shot: true,

@@ -66,6 +66,7 @@ const ROOMS: &[Room] = &[
             "plimsoll-config",
             "plimsoll-http",
             "plimsoll-balance",
+            "plimsoll-access",
             "plimsoll-observe",
             "plimsoll-net",
             "plimsoll-cache",

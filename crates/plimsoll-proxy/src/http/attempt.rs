@@ -220,9 +220,10 @@ fn count_retry(exchange: &Exchange<'_>, pool: &Pool) {
     }
 }
 
-/// Tells whether the request may reach a server twice.
+/// Tells whether the request may reach a server twice: of a body that was passed on piece by piece
+/// only the first piece is still here.
 fn may_repeat(exchange: &Exchange<'_>) -> bool {
-    exchange.scratch.head.method.is_idempotent() && exchange.is_replayable()
+    exchange.scratch.head.method.is_idempotent() && exchange.came_whole
 }
 
 async fn attempt<'a>(

@@ -186,6 +186,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) body: Option<Held>,
     /// Whether the client waits to be told to send the body.
     pub(crate) expects_continue: bool,
+    /// Whether all of the request was here before a server was asked.
+    pub(crate) came_whole: bool,
     /// Holds what followed a body whose last piece came after the head.
     pub(crate) behind: Option<Buffer>,
     /// The authority that rules.
@@ -238,6 +240,7 @@ impl<'a> Exchange<'a> {
             first: Decoded::default(),
             body: None,
             expects_continue: false,
+            came_whole: false,
             behind: None,
             authority: Span::default(),
             is_rewritten: false,
@@ -301,8 +304,8 @@ impl<'a> Exchange<'a> {
             .is_some_and(|deadline| deadline <= clock::now())
     }
 
-    /// Tells whether the whole request came with its head, so that it can be sent again.
-    pub(crate) fn is_replayable(&self) -> bool {
+    /// Tells whether the client has sent all of its request.
+    pub(crate) fn has_arrived(&self) -> bool {
         self.framing.as_ref().is_some_and(Framing::is_complete)
     }
 }

@@ -35,7 +35,7 @@ impl Exchange<'_> {
 
     /// The body as routes see it.
     pub(crate) fn body_seen(&self) -> Body<'_> {
-        match self.is_replayable() {
+        match self.has_arrived() {
             true => Body::Whole(self.body_so_far()),
             false => Body::Part(self.body_so_far()),
         }
@@ -47,7 +47,7 @@ impl Exchange<'_> {
 /// # Errors
 /// The client sent no body, or none that is accepted.
 pub(crate) async fn hold(exchange: &mut Exchange<'_>, most: usize) -> Result<(), Failure> {
-    if exchange.is_replayable() {
+    if exchange.has_arrived() {
         return Ok(());
     }
     invite(exchange).await?;
@@ -56,6 +56,7 @@ pub(crate) async fn hold(exchange: &mut Exchange<'_>, most: usize) -> Result<(),
         exchange.body = Some(Held { bytes });
     }
     let outcome = read(exchange, most).await;
+    exchange.came_whole = exchange.has_arrived();
     let read = exchange.body_so_far().len() as u64;
     exchange.facts.request_bytes.set(read);
     outcome.map_err(|fault| client_failure(&fault))

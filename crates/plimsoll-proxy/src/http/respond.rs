@@ -87,7 +87,7 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
     {
         Err(_) => Ending::Close,
         Ok(()) if reuse == Reuse::Keep => Ending::Keep,
-        Ok(()) if exchange.is_replayable() && !is_refusal => Ending::Close,
+        Ok(()) if exchange.has_arrived() && !is_refusal => Ending::Close,
         Ok(()) => Ending::Linger,
     }
 }

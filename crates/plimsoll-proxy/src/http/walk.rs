@@ -271,6 +271,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
     match framing.decode(body) {
         Ok(first) => {
             exchange.first = first;
+            exchange.came_whole = framing.is_complete();
             exchange.facts.request_bytes.set(first.data as u64);
         }
         Err(_) => {

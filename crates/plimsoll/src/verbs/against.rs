@@ -11,12 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use plimsoll_config::model::{Asked, Condition, Config, NamedMatch, Part};
-use plimsoll_proxy::compile::{Machine, compile};
-use plimsoll_proxy::generation::Generation;
-use plimsoll_proxy::trace::{self, Outcome, Question, Trace};
+use plimsoll_control::explain::{Outcome, Question, Rules, Trace};
 use serde::Deserialize;
-
-use crate::configuration;
 
 /// Kinds of changes that are shown.
 const SHOWN_MAX: usize = 1000;
@@ -66,27 +62,18 @@ pub(crate) struct Comparison {
     changes: BTreeMap<String, Change>,
 }
 
-/// A configuration that requests are explained by.
+/// A configuration, and its rules.
 struct Side<'a> {
     config: &'a Config,
-    generation: Generation,
+    rules: Rules,
 }
 
 impl<'a> Side<'a> {
     fn new(config: &'a Config) -> Self {
-        let machine = Machine {
-            name: String::new(),
-            seed: 0,
-            workers: 1,
-            connections_max: 1,
-        };
-        let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
-        configuration::read_materials(&generation);
-        Self { config, generation }
-    }
-
-    fn explain(&self, question: &Question) -> Trace {
-        trace::explain(&self.generation, question)
+        let rules = Rules::new(config);
+        // A file that cannot be used is what a plain `plimsoll check` is for.
+        let _ = rules.load();
+        Self { config, rules }
     }
 }
 
@@ -117,7 +104,7 @@ impl Comparison {
     fn note(&mut self, was: &Side<'_>, is: &Side<'_>, record: &Record, line: usize) {
         self.requests += 1;
         let question = record.question();
-        let (before, after) = (was.explain(&question), is.explain(&question));
+        let (before, after) = (was.rules.explain(&question), is.rules.explain(&question));
         if decisions(&before) == decisions(&after) {
             return;
         }

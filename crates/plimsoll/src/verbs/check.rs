@@ -2,10 +2,11 @@
 
 use anyhow::bail;
 use clap::ValueEnum;
+use plimsoll_config::model::Config;
 use plimsoll_config::{Loaded, Severity};
 use plimsoll_control::discovery::Names;
+use plimsoll_control::explain::Rules;
 use plimsoll_control::files::Files;
-use plimsoll_control::materials;
 use serde_json::json;
 
 use crate::configuration::{self, Path};
@@ -51,11 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
     let unresolved = unresolved(&loaded)?;
-    let unusable = loaded
-        .config
-        .as_ref()
-        .map(materials::check)
-        .unwrap_or_default();
+    let unusable = loaded.config.as_ref().map(unusable).unwrap_or_default();
     let has_warnings = !unresolved.is_empty()
         || loaded
             .diagnostics
@@ -113,6 +110,11 @@ fn replay(arguments: &Arguments, was: &str, log: &str) -> anyhow::Result<()> {
         true => bail!("requests of `{log}` end in another way"),
         false => Ok(()),
     }
+}
+
+/// What is wrong with the files that rules read.
+fn unusable(config: &Config) -> Vec<String> {
+    Rules::new(config).load().err().unwrap_or_default()
 }
 
 /// The names of servers that have no address now: a warning, as they may have one tomorrow.

@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use plimsoll_config::model::Config;
-use plimsoll_proxy::compile::{Machine, compile};
-use plimsoll_proxy::trace::{self, Candidate, Line, Outcome, Question, Trace};
+use plimsoll_control::explain::{Candidate, Line, Outcome, Question, Rules, Trace};
 
 use crate::configuration::{self, Path};
 use crate::output::print;
@@ -44,7 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(address) => ask(address, &question)?,
         None => {
             let config = configuration::load(&arguments.path.config)?;
-            explain(&config, &question)
+            // A file that cannot be used is what `plimsoll check` is for.
+            let rules = Rules::new(&config);
+            let _ = rules.load();
+            rules.explain(&question)
         }
     };
     match arguments.json {
@@ -99,19 +100,6 @@ fn question(arguments: &Arguments) -> anyhow::Result<Question> {
         scheme: scheme.into(),
         unix: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     })
-}
-
-/// Asks what a configuration does, without serving it.
-pub(crate) fn explain(config: &Config, question: &Question) -> Trace {
-    let machine = Machine {
-        name: String::new(),
-        seed: 0,
-        workers: 1,
-        connections_max: 1,
-    };
-    let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
-    configuration::read_materials(&generation);
-    trace::explain(&generation, question)
 }
 
 /// How long a running Plimsoll may take to answer.

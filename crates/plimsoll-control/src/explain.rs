@@ -1,0 +1,40 @@
+//! What a configuration would do, without serving it: for `trace`, for replays, for checks.
+
+use plimsoll_config::model::Config;
+use plimsoll_proxy::compile::{Machine, compile};
+use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::trace;
+pub use plimsoll_proxy::trace::{Candidate, Line, Outcome, Question, Trace};
+
+use crate::materials;
+
+/// A configuration that requests are explained by.
+#[derive(Debug)]
+pub struct Rules(Generation);
+
+impl Rules {
+    /// Compiles a configuration. Servers are nowhere, and files that rules read are empty.
+    pub fn new(config: &Config) -> Self {
+        let machine = Machine {
+            name: String::new(),
+            seed: 0,
+            workers: 1,
+            connections_max: 1,
+        };
+        let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
+        Self(generation)
+    }
+
+    /// Reads the files that rules read.
+    ///
+    /// # Errors
+    /// Those that cannot be used, and why; the others are read.
+    pub fn load(&self) -> Result<(), Vec<String>> {
+        materials::load(&self.0).map(drop)
+    }
+
+    /// What becomes of a request.
+    pub fn explain(&self, question: &Question) -> Trace {
+        trace::explain(&self.0, question)
+    }
+}
