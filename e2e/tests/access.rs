@@ -145,11 +145,56 @@ fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
         (from(&stand, "/", "10.0.0.2"), from(&stand, "/", "10.0.0.3")),
         (403, 200)
     );
+    let reads = |result: &str| {
+        let name = format!(
+            "plimsoll_file_reads_total{{file=\"{path}\",kind=\"networks\",result=\"{result}\"}}"
+        );
+        stand.plimsoll.metric(&name)
+    };
+    let current = format!("plimsoll_file_current{{file=\"{path}\",kind=\"networks\"}}");
+    assert_eq!((reads("taken"), reads("refused")), (Some(2.0), Some(1.0)));
+    assert_eq!(stand.plimsoll.metric(&current), Some(0.0));
+    fs::write(&path, "").unwrap();
+    wait::expect("a complaint about nothing", SOON, || {
+        stand.plimsoll.stderr().contains("the file is empty")
+    });
+    assert_eq!(from(&stand, "/", "10.0.0.2"), 403);
     fs::remove_file(&path).unwrap();
     wait::expect("another complaint", SOON, || {
         stand.plimsoll.stderr().contains("No such file")
     });
     assert_eq!(from(&stand, "/", "10.0.0.2"), 403);
+}
+
+#[test]
+fn a_million_networks_are_read_while_clients_are_served() {
+    let stand = stand(
+        "deny @FILES/blocked ; route { respond 200 }",
+        &[("blocked", "10.0.0.1\n")],
+    );
+    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
+    let path = conf.split('@').nth(1).unwrap();
+    let path = path.split(' ').next().unwrap();
+    let networks = (0..1_000_000_u32).map(|n| {
+        let [a, b, c, _] = (n << 8).to_be_bytes();
+        format!("{}.{b}.{c}.{}\n", 20 + a, 2 * (n % 100))
+    });
+    fs::write(path, networks.collect::<String>()).unwrap();
+    let mut slowest = Duration::ZERO;
+    wait::expect("the new list", Duration::from_secs(60), || {
+        let began = Instant::now();
+        let status = from(&stand, "/", "20.0.7.14");
+        slowest = slowest.max(began.elapsed());
+        status == 403
+    });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    for (client, status) in [
+        ("20.0.7.15", 200),
+        ("35.66.63.198", 403),
+        ("35.66.63.199", 200),
+    ] {
+        assert_eq!(from(&stand, "/", client), status, "{client}");
+    }
 }
 
 /// `ada` with the password `secret`, hashed with so little work that a test does not notice.
@@ -242,12 +287,15 @@ fn keys_have_names() {
     let keys = "ci:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n";
     let stand = stand(
         "route /open { respond 200 }
-         route /query { api-key FILES/keys from=query:key ; request-header set X-User ${auth.user} ; proxy {server} }
+         route /query { api-key FILES/keys from=query:ticket ; request-header set X-User ${auth.user} ; proxy {server} }
          route { api-key FILES/keys ; request-header set X-User ${auth.user} ; proxy {server} }",
         &[("keys", keys)],
     );
     assert_eq!(ask(&stand, "/", "X-API-Key: secret\r\n").text(), "ci - -");
-    assert_eq!(ask(&stand, "/query?key=%73ecret", "").text(), "ci - -");
+    assert_eq!(
+        ask(&stand, "/query?ticket=%73ecret&a=b", "").text(),
+        "ci - -"
+    );
     for (target, fields) in [
         ("/", ""),
         ("/", "X-Api-Key: Secret\r\n"),
@@ -260,24 +308,35 @@ fn keys_have_names() {
         );
     }
     ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 401);
+    let lines = stand.plimsoll.wait_log("access.log", 5, SOON).join("\n");
+    assert!(lines.contains("\"query\":\"ticket=***&a=b\""), "{lines}");
+    assert!(!lines.contains("ecret"), "{lines}");
 }
 
 #[test]
 fn links_are_good_until_they_expire() {
     let stand = stand(
-        "route /open { respond 200 } route { signed-url old-secret-of-mine 0123456789abcdef ; respond 200 }",
+        "route /open { respond 200 }
+         route /whole { signed-url 0123456789abcdef query=signed ; respond 200 }
+         route { signed-url old-secret-of-mine 0123456789abcdef ; respond 200 }",
         &[],
     );
-    let sign = |path: &str, expires: u64| {
+    let signature = |text: &str, expires: u64| {
         let script = format!(
-            "import hmac,hashlib,base64;print(base64.urlsafe_b64encode(hmac.new(b'0123456789abcdef',b'{path}\\n{expires}',hashlib.sha256).digest()).decode().rstrip('='))"
+            "import hmac,hashlib,base64;print(base64.urlsafe_b64encode(hmac.new(b'0123456789abcdef',b'{text}\\n{expires}',hashlib.sha256).digest()).decode().rstrip('='))"
         );
         let output = std::process::Command::new("python3")
             .args(["-c", &script])
             .output()
             .unwrap();
         let signature = String::from_utf8(output.stdout).unwrap();
-        format!("{path}?expires={expires}&signature={}", signature.trim())
+        signature.trim().to_owned()
+    };
+    let sign = |path: &str, expires: u64| {
+        format!(
+            "{path}?expires={expires}&signature={}",
+            signature(path, expires)
+        )
     };
     let good = sign("/video.mp4", 4_000_000_000);
     assert_eq!(ask(&stand, &good, "").status(), 200);
@@ -289,6 +348,24 @@ fn links_are_good_until_they_expire() {
         "/video.mp4".into(),
     ] {
         assert_eq!(ask(&stand, &link, "").status(), 403, "{link}");
+    }
+    // The query is anyone's, unless it is signed too.
+    assert_eq!(ask(&stand, &format!("{good}&a=b"), "").status(), 200);
+    let good = signature("/whole?file=a&file=b", 4_000_000_000);
+    let whole = |query: &str| {
+        let link = format!("/whole?{query}&signature={good}");
+        ask(&stand, &link, "").status()
+    };
+    assert_eq!(whole("file=a&expires=4000000000&file=b"), 200);
+    for query in [
+        "file=a&expires=4000000000",
+        "file=b&file=a&expires=4000000000",
+        "file=a&file=b&file=c&expires=4000000000",
+        "file=a&file=b&fil%65=c&expires=4000000000",
+        "fil%65=a&file=b&expires=4000000000",
+        "file=a&file=b&expires=4000000000&&",
+    ] {
+        assert_eq!(whole(query), 403, "{query}");
     }
     ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 403);
 }
@@ -376,6 +453,11 @@ fn pages_of_other_origins_are_told_what_they_may_do() {
     assert_eq!(of("Origin: https://evil\r\n"), [""; 0]);
     assert_eq!(of(""), [""; 0]);
     assert_eq!(options("").status(), 200);
+    let asking = "Access-Control-Request-Method: GET\r\n";
+    for (origin, status) in [("https://a.example", 204), ("https://evil", 403)] {
+        let head = format!("OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n{asking}");
+        ends_with_its_body(&stand, &head, status);
+    }
 }
 
 #[test]

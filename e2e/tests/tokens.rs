@@ -42,16 +42,40 @@ print(text[:-8] + ('AAAAAAAA' if text[-8:] != 'AAAAAAAA' else 'BBBBBBBB'))
 print(b64(b'{"alg":"none"}') + '.' + b64(json.dumps(good).encode()) + '.')
 "#;
 
+/// Writes `keys.json` to a directory; returns the tokens, a line each.
+fn make(directory: &str) -> String {
+    let made = Command::new("python3")
+        .args(["-c", MAKE, directory])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap()
+}
+
+/// A refusal with a body under way must not let bytes of the body be read as a request.
+fn refused_with_its_body(plimsoll: &Plimsoll, fields: &str) {
+    let mut client = Raw::connect(plimsoll.address());
+    let length = POISON.len();
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {length}\r\n\r\n"
+        ))
+        .unwrap();
+    let response = client.response("POST");
+    assert_eq!(
+        (response.status(), response.head.wants_close()),
+        (401, true)
+    );
+    let _ = client.send(POISON);
+    let left = client.read_to_close(SOON);
+    assert_eq!((left.bytes.len(), left.close), (0, Close::Fin));
+}
+
 #[test]
 fn a_token_lets_in_whom_it_is_for() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().display().to_string();
-    let made = Command::new("python3")
-        .args(["-c", MAKE, &at])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let made = String::from_utf8(made.stdout).unwrap();
+    let made = make(&at);
     let tokens: Vec<&str> = made.lines().collect();
     let upstream = Recorder::start(|_| Answer::ok("ok"));
     let text = format!(
@@ -105,6 +129,8 @@ fn a_token_lets_in_whom_it_is_for() {
         ),
         (401, "Bearer")
     );
+    refused_with_its_body(&plimsoll, "");
+    refused_with_its_body(&plimsoll, &bearer(tokens[1]));
     assert_eq!(upstream.requests().len(), seen);
     // Keys are changed while we serve.
     fs::write(
@@ -297,21 +323,7 @@ fn a_refusal_is_passed_on_as_it_was_said() {
         response.head.fields.all("content-type").collect::<Vec<_>>(),
         ["application/json"]
     );
-    // With a body under way, the connection ends.
-    let mut client = Raw::connect(asked.plimsoll.address());
-    client
-        .send(format!(
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-            POISON.len()
-        ))
-        .unwrap();
-    let response = client.response("POST");
-    assert_eq!(
-        (response.status(), response.head.wants_close()),
-        (401, true)
-    );
-    let _ = client.send(POISON);
-    assert_eq!(client.read_to_close(SOON).close, Close::Fin);
+    refused_with_its_body(&asked.plimsoll, "");
     assert_eq!(asked.server.requests().len(), 0);
 }
 

@@ -200,3 +200,14 @@ fn what_is_no_request_is_refused_with_a_hint() {
         .unwrap();
     assert_eq!(client.response("POST").status(), 400);
 }
+
+#[test]
+fn rules_look_into_their_files_when_they_are_only_asked() {
+    let text = "admin off\nsite * {\nlisten 127.0.0.1:{port}\nroute /open { respond 200 }\n\
+                route { deny @{dir}/blocked ; respond 200 }\n}\n";
+    let plimsoll = Start::run(text).spawn();
+    std::fs::write(plimsoll.directory().join("blocked"), "10.0.0.1\n").unwrap();
+    let of = |client: &str| traced(&plimsoll, &["--client", client, "http://x/"]);
+    assert!(of("10.0.0.1").contains("403"), "{}", of("10.0.0.1"));
+    assert!(!of("10.0.0.2").contains("403"), "{}", of("10.0.0.2"));
+}

@@ -74,6 +74,7 @@ async fn answer(
             servers::render(&running.generation, &mut text);
             servers::render_checks(running, &mut text);
             servers::render_names(running, &mut text);
+            servers::render_materials(&running.generation, &mut text);
             servers::render_queues(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);

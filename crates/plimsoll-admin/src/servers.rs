@@ -7,6 +7,7 @@ use plimsoll_balance::{Server, Standing};
 use plimsoll_control::launch::Running;
 use plimsoll_observe::prometheus::escape;
 use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::material::Material;
 
 type Row = (&'static str, &'static str, fn(&Server) -> f64);
 
@@ -116,6 +117,37 @@ pub fn render_names(running: &Running, out: &mut String) {
             let host = escape(&host.host);
             let _ = writeln!(out, "{name}{{name=\"{host}\"}} {:.3}", age.as_secs_f64());
         }
+    }
+}
+
+/// Appends how reading the files went that rules look into.
+pub fn render_materials(generation: &Generation, out: &mut String) {
+    // A switch holds nothing that could be read.
+    let materials = || generation.materials.iter().filter(|file| !file.is_switch());
+    if materials().next().is_none() {
+        return;
+    }
+    let labels =
+        |file: &Material| format!("file=\"{}\",kind=\"{}\"", escape(&file.path), file.kind());
+    let name = "plimsoll_file_reads_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Reads of files that rules look into, by what came of them.\n# TYPE {name} counter"
+    );
+    for file in materials() {
+        for (result, count) in [("taken", &file.taken), ("refused", &file.refused)] {
+            let (labels, count) = (labels(file), count.load(Relaxed));
+            let _ = writeln!(out, "{name}{{{labels},result=\"{result}\"}} {count}");
+        }
+    }
+    let name = "plimsoll_file_current";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Whether what is in force is what stands in the file.\n# TYPE {name} gauge"
+    );
+    for file in materials() {
+        let is_current = u8::from(file.is_current.load(Relaxed));
+        let _ = writeln!(out, "{name}{{{}}} {is_current}", labels(file));
     }
 }
 

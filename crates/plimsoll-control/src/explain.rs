@@ -30,7 +30,7 @@ impl Rules {
     /// # Errors
     /// Those that cannot be used, and why; the others are read.
     pub fn load(&self) -> Result<(), Vec<String>> {
-        materials::load(&self.0)
+        materials::load(&self.0).map(drop)
     }
 
     /// What becomes of a request.

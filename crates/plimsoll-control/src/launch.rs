@@ -21,7 +21,7 @@ use plimsoll_proxy::plane::{GiveBack, Log, Plane};
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
 use crate::log_file::LogFile;
-use crate::materials;
+use crate::materials::{self, Known};
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,8 @@ pub struct Running {
     pub checks: Box<[Count]>,
     /// The names of servers.
     pub names: Vec<Arc<Name>>,
+    /// What is known of the files that rules read, until they are looked after.
+    known: Mutex<Vec<Known>>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -84,7 +86,7 @@ pub fn launch(
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
-    materials::load(&generation).map_err(LaunchError::Materials)?;
+    let known = materials::load(&generation).map_err(LaunchError::Materials)?;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);
@@ -124,6 +126,7 @@ pub fn launch(
         peers,
         checks,
         names,
+        known: Mutex::new(known),
         start: began,
         logs,
         threads: Mutex::new(threads),
@@ -183,6 +186,12 @@ impl Running {
     /// Opens every access log again, for log rotation.
     pub fn reopen_logs(&self) {
         self.logs.iter().for_each(LogFile::reopen);
+    }
+
+    /// What is known of the files that rules read, for who looks after them.
+    pub(crate) fn take_known(&self) -> Vec<Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut known)
     }
 
     /// Tells whether every worker has ended.

@@ -1,18 +1,20 @@
 //! Files that rules read: read before serving, and again when they change. What cannot be used changes
 //! nothing.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
+use rustix::fs::OFlags;
 
 use crate::launch::Running;
 
-/// How often files are looked at.
+/// How often files are looked at. One that has changed is read when it has stood still for as long:
+/// half of a list is a list too.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The largest file that is read.
@@ -37,97 +39,312 @@ impl Stamp {
     }
 }
 
-/// Reads every file of a generation, before it serves.
+/// What is known of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The state that was read last, whether it could be used or not; nothing while it is not known.
+    read: Option<Stamp>,
+    /// The state at the last look, if that was another one.
+    moving: Option<Option<Stamp>>,
+    /// What people were told is wrong with it.
+    told: Option<String>,
+}
+
+/// Why a file is not in force.
+#[derive(Debug)]
+enum Fault {
+    /// It cannot be read, which may change without the file.
+    Unreadable(String),
+    /// What stands in it cannot be used.
+    Unusable(Stamp, String),
+    /// It changed while it was read.
+    Moving,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// Reads every file of a generation, before it serves; returns what is known of each.
 ///
 /// # Errors
 /// Those that cannot be used, and why.
-pub fn load(generation: &Generation) -> Result<(), Vec<String>> {
-    let problem = |material: &Material| {
-        let problem = read(material).err()?;
-        Some(format!("cannot use `{}`: {problem}", material.path))
-    };
-    let problems: Vec<_> = generation.materials.iter().filter_map(problem).collect();
+pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
+    let (mut known, mut problems) = (Vec::new(), Vec::new());
+    for material in &generation.materials {
+        let problem = match read(material) {
+            Ok(stamp) => {
+                material.note(true);
+                known.push(Known {
+                    read: stamp,
+                    ..Known::default()
+                });
+                continue;
+            }
+            Err(Fault::Unreadable(problem) | Fault::Unusable(_, problem)) => problem,
+            Err(Fault::Moving) => "it is being written".to_owned(),
+        };
+        problems.push(format!("cannot use `{}`: {problem}", material.path));
+    }
     match problems.is_empty() {
-        true => Ok(()),
+        true => Ok(known),
         false => Err(problems),
     }
 }
 
 /// Looks after the files for ever.
 pub async fn watch(running: Arc<Running>) {
-    let count = running.generation.materials.len();
-    if count == 0 {
+    let mut known = running.take_known();
+    if known.is_empty() {
         return;
     }
-    let stamp = |material: &Material| fs::metadata(&*material.path).ok().map(|m| Stamp::of(&m));
-    let mut stamps: Vec<_> = running.generation.materials.iter().map(stamp).collect();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let running = Arc::clone(&running);
         let looked = tokio::task::spawn_blocking(move || {
-            let materials = running.generation.materials.iter();
-            for (material, seen) in materials.zip(&mut stamps) {
-                look(material, seen);
+            for (material, known) in running.generation.materials.iter().zip(&mut known) {
+                look(material, known);
             }
-            stamps
+            known
         });
         match looked.await {
-            Ok(looked) => stamps = looked,
+            Ok(looked) => known = looked,
             Err(error) => return tracing::error!(%error, "files are not looked at any more"),
         }
     }
 }
 
-/// Reads a file again if it is another than was seen.
-fn look(material: &Material, seen: &mut Option<Stamp>) {
+/// Reads a file again if it is another than was read, and has stood still since the last look.
+fn look(material: &Material, known: &mut Known) {
     let path = &*material.path;
-    let now = match fs::metadata(path) {
-        Ok(metadata) => Some(Stamp::of(&metadata)),
-        Err(_) => None,
-    };
-    if now == *seen {
-        return;
-    }
-    *seen = now;
+    let now = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
     if material.is_switch() {
-        material.switch(now.is_some());
-        return tracing::info!(
-            file = path,
-            is_there = now.is_some(),
-            "a switch has changed"
-        );
-    }
-    match read(material) {
-        Ok(()) => tracing::info!(file = path, "a file was read again"),
-        Err(problem) => {
-            tracing::error!(
+        if now.is_some() != known.read.is_some() {
+            material.switch(now.is_some());
+            tracing::info!(
                 file = path,
-                problem,
-                "a file cannot be used; what it held before still counts"
+                is_there = now.is_some(),
+                "a switch has changed"
             );
         }
+        known.read = now;
+        return;
+    }
+    if now.is_some() && now == known.read {
+        known.moving = None;
+        return;
+    }
+    if known.moving != Some(now) {
+        known.moving = Some(now);
+        return;
+    }
+    let problem = match read(material) {
+        Ok(stamp) => {
+            material.note(true);
+            tracing::info!(file = path, "a file was read again");
+            *known = Known {
+                read: stamp,
+                ..Known::default()
+            };
+            return;
+        }
+        Err(Fault::Moving) => return,
+        Err(Fault::Unusable(stamp, problem)) => {
+            known.read = Some(stamp);
+            problem
+        }
+        Err(Fault::Unreadable(problem)) => {
+            known.read = None;
+            problem
+        }
+    };
+    if known.told.as_ref() != Some(&problem) {
+        material.note(false);
+        tracing::error!(
+            file = path,
+            problem,
+            "a file cannot be used; what it held before still counts"
+        );
+        known.told = Some(problem);
     }
 }
 
-fn read(material: &Material) -> Result<(), String> {
+/// Puts what stands in a file in force, and returns which state of it that was.
+fn read(material: &Material) -> Result<Option<Stamp>, Fault> {
     let path = &*material.path;
     if material.is_switch() {
-        material.switch(fs::metadata(path).is_ok());
-        return Ok(());
+        let metadata = fs::metadata(path).ok();
+        material.switch(metadata.is_some());
+        return Ok(metadata.map(|metadata| Stamp::of(&metadata)));
     }
-    let metadata = fs::metadata(path).map_err(text)?;
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err("the file is larger than 256 MiB".to_owned());
+    // A pipe would hold us up for ever when it is opened.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
+    let before = file.metadata()?;
+    let stamp = Stamp::of(&before);
+    let bytes = match before.is_file() {
+        true => contents(&mut file)?,
+        false => return Err(Fault::Unreadable("it is not a file".to_owned())),
+    };
+    if Stamp::of(&file.metadata()?) != stamp {
+        return Err(Fault::Moving);
     }
-    material.take(fs::read(path).map_err(text)?)
+    let bytes = bytes.ok_or_else(|| "the file is larger than 256 MiB".to_owned());
+    let taken = bytes.and_then(|bytes| material.take(bytes));
+    match taken {
+        Ok(()) => Ok(Some(stamp)),
+        Err(problem) => Err(Fault::Unusable(stamp, problem)),
+    }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is what `map_err` hands over"
-)]
-fn text(error: io::Error) -> String {
-    error.to_string()
+/// All that stands in a file; nothing when that is too much.
+fn contents(file: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells a file that is too large, whatever its size says.
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= FILE_BYTES_MAX).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_proxy::compile::{Machine, compile};
+    use std::path::Path;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// A generation with one rule that looks into `path`.
+    fn generation(rule: &str, path: &Path) -> Generation {
+        let text = format!(
+            "site * {{ listen :80\n{}\nroute {{ respond 200 }} }}",
+            rule.replace("FILE", &path.display().to_string())
+        );
+        let loaded = plimsoll_config::load_text("test", &text, &crate::files::Files);
+        let machine = Machine {
+            name: String::new(),
+            seed: 0,
+            workers: 1,
+            connections_max: 1,
+        };
+        compile(&loaded.config.unwrap(), |_| Ok(Box::default()), machine).0
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_has_stood_still_for_a_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list");
+        fs::write(&path, "10.0.0.1\n").unwrap();
+        let generation = generation("deny @FILE", &path);
+        let material = &generation.materials[0];
+        let counts = || (material.taken.load(Relaxed), material.refused.load(Relaxed));
+        let mut known = load(&generation).unwrap().remove(0);
+        assert_eq!(counts(), (1, 0));
+        look(material, &mut known);
+        look(material, &mut known);
+        assert_eq!(counts(), (1, 0), "it has not changed");
+        // Between reading and looking after it, nothing is missed.
+        fs::write(&path, "10.0.0.1\n10.0").unwrap();
+        look(material, &mut known);
+        fs::write(&path, "10.0.0.1\n10.0.0.22\n").unwrap();
+        look(material, &mut known);
+        assert_eq!(counts(), (1, 0), "it is still being written");
+        look(material, &mut known);
+        assert_eq!(counts(), (2, 0));
+        look(material, &mut known);
+        assert_eq!(counts(), (2, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_once_and_what_cannot_be_read_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list");
+        fs::write(&path, "10.0.0.1\n").unwrap();
+        let generation = generation("deny @FILE", &path);
+        let material = &generation.materials[0];
+        let mut known = load(&generation).unwrap().remove(0);
+        let mut after = |change: &dyn Fn()| {
+            change();
+            for _ in 0..4 {
+                look(material, &mut known);
+            }
+            let is_current = material.is_current.load(Relaxed);
+            let counts = (material.taken.load(Relaxed), material.refused.load(Relaxed));
+            (counts, is_current, known.told.clone().unwrap_or_default())
+        };
+        let (counts, is_current, told) = after(&|| fs::write(&path, "nonsense\n").unwrap());
+        assert_eq!((counts, is_current), ((1, 1), false));
+        assert!(told.starts_with("line 1: `nonsense`"), "{told}");
+        let (counts, _, told) = after(&|| fs::write(&path, "").unwrap());
+        assert_eq!(counts, (1, 2));
+        assert!(told.starts_with("the file is empty"), "{told}");
+        let (counts, _, told) = after(&|| fs::remove_file(&path).unwrap());
+        assert_eq!(counts, (1, 3));
+        assert!(told.starts_with("No such file"), "{told}");
+        let (counts, _, told) = after(&|| fs::create_dir(&path).unwrap());
+        assert_eq!((counts, &*told), ((1, 4), "it is not a file"));
+        let (counts, is_current, told) = after(&|| {
+            fs::remove_dir(&path).unwrap();
+            fs::write(&path, "10.0.0.1\n").unwrap();
+        });
+        assert_eq!((counts, is_current, &*told), ((2, 4), true, ""));
+    }
+
+    #[test]
+    fn pipes_and_endless_files_are_no_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        for path in [&*pipe, Path::new("/dev/zero"), directory.path()] {
+            let problems = load(&generation("deny @FILE", path)).unwrap_err();
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].ends_with("it is not a file"), "{problems:?}");
+        }
+    }
+
+    /// Whatever happens to a file that rules read, it is refused or taken, and nothing panics.
+    #[test]
+    fn no_file_breaks_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let contents: [&[u8]; 6] = [
+            b"",
+            b"\0\0\0",
+            &[0xff; 1000],
+            b"{\"keys\":[",
+            b"ada:$2y$10$",
+            b"\xab\xcd\xefMaxMind.com\xe9",
+        ];
+        for rule in [
+            "deny @FILE",
+            "basic-auth FILE",
+            "jwt FILE algorithms=RS256",
+            "api-key FILE",
+            "deny country=DE\n}\ngeo FILE\nsite other { listen :80",
+        ] {
+            for content in contents {
+                fs::write(&path, content).unwrap();
+                let generation = generation(rule, &path);
+                assert_eq!(generation.materials.len(), 1, "{rule}");
+                assert!(load(&generation).is_err(), "{rule} {content:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_switch_is_whether_its_file_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("down");
+        let generation = generation("maintenance file=FILE", &path);
+        let mut known = load(&generation).unwrap().remove(0);
+        assert!(known.read.is_none());
+        fs::write(&path, "").unwrap();
+        look(&generation.materials[0], &mut known);
+        assert!(known.read.is_some());
+        fs::remove_file(&path).unwrap();
+        look(&generation.materials[0], &mut known);
+        assert!(known.read.is_none());
+    }
 }

@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub raw_path: &'a [u8],
     /// The query, if there is one.
     pub query: Option<&'a [u8]>,
+    /// Names of parameters whose values are not logged, beside those that nobody's are.
+    pub secrets: &'a [Box<[u8]>],
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub proto: &'a str,
     /// Status of the answer; 0 when the client got none.

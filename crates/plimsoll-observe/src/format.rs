@@ -74,7 +74,7 @@ fn request_line(record: &Record<'_>, out: &mut Vec<u8>) {
     escape_hex(record.raw_path, out);
     if let Some(query) = record.query {
         out.push(b'?');
-        crate::redact::query(cut(query), |part| escape_hex(part, out));
+        crate::redact::query(cut(query), record.secrets, |part| escape_hex(part, out));
     }
     out.push(b' ');
     out.extend_from_slice(record.proto.as_bytes());

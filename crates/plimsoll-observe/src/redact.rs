@@ -19,8 +19,9 @@ const SECRETS: &[&str] = &[
     "token",
 ];
 
-/// Calls `write` with the pieces of `query`, the values of secret parameters replaced.
-pub fn query(query: &[u8], mut write: impl FnMut(&[u8])) {
+/// Calls `write` with the pieces of `query`, the values of secret parameters replaced: of those that
+/// everybody knows for it, and of `more`.
+pub fn query(query: &[u8], more: &[Box<[u8]>], mut write: impl FnMut(&[u8])) {
     let mut rest = query;
     loop {
         let end = rest.iter().position(|&b| b == b'&').unwrap_or(rest.len());
@@ -30,7 +31,7 @@ pub fn query(query: &[u8], mut write: impl FnMut(&[u8])) {
             .position(|&b| b == b'=')
             .and_then(|at| pair.get(..at));
         match name {
-            Some(name) if is_secret(name) => {
+            Some(name) if is_secret(name, more) => {
                 write(name);
                 write(b"=***");
             }
@@ -46,10 +47,12 @@ pub fn query(query: &[u8], mut write: impl FnMut(&[u8])) {
     }
 }
 
-fn is_secret(name: &[u8]) -> bool {
-    SECRETS
-        .iter()
-        .any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+fn is_secret(name: &[u8], more: &[Box<[u8]>]) -> bool {
+    let known = SECRETS.iter().map(|secret| secret.as_bytes());
+    let more = more.iter().map(|secret| &**secret);
+    known
+        .chain(more)
+        .any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
 #[cfg(test)]
@@ -57,9 +60,12 @@ mod tests {
     #[test]
     fn secrets_are_replaced() {
         let mut out = Vec::new();
-        super::query(b"a=1&Token=x%20y&&b&sig=", |part| {
-            out.extend_from_slice(part)
-        });
-        assert_eq!(out, b"a=1&Token=***&&b&sig=***");
+        let more = [Box::from(*b"ticket")];
+        super::query(
+            b"a=1&Token=x%20y&&b&sig=&ticket=7&tickets=8",
+            &more,
+            |part| out.extend_from_slice(part),
+        );
+        assert_eq!(out, b"a=1&Token=***&&b&sig=***&ticket=***&tickets=8");
     }
 }

@@ -67,13 +67,14 @@ pub fn compile(
     let &Machine { seed, workers, .. } = &machine;
     let mut logs = Vec::new();
     let mut materials = Materials::default();
-    let mut rules = Vec::new();
+    let (mut rules, mut secret_parameters) = (Vec::new(), Vec::new());
     let limiter = |limit: &model::Limit| limiter(limit, seed);
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
         steps: Builder {
             materials: &mut materials,
             rules: &mut rules,
+            secret_parameters: &mut secret_parameters,
             geo: config.geo.as_deref(),
             limiter: &limiter,
         },
@@ -112,6 +113,7 @@ pub fn compile(
             memory: Memory::default(),
             materials: materials.finish(),
             turns: Turns::new(workers, seed),
+            secret_parameters,
             labels,
         },
         logs,

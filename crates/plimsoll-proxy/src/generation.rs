@@ -62,6 +62,8 @@ pub struct Generation {
     pub memory: Memory,
     /// Files that rules read.
     pub materials: Vec<Material>,
+    /// Parameters of queries that hold tokens or keys.
+    pub(crate) secret_parameters: Vec<Box<[u8]>>,
     /// How many passwords may be hashed at once.
     pub(crate) turns: Turns,
     /// The names of all that is counted.

@@ -2,7 +2,7 @@
 //! plane sees what they held last that could be used.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use plimsoll_access::api_key::ApiKeys;
@@ -18,6 +18,12 @@ use crate::page::Page;
 pub struct Material {
     /// Its path, as written.
     pub path: Box<str>,
+    /// How often it was put in force.
+    pub taken: AtomicU64,
+    /// How often it could not be used.
+    pub refused: AtomicU64,
+    /// Whether what is in force is what stands in it.
+    pub is_current: AtomicBool,
     content: Content,
 }
 
@@ -34,6 +40,26 @@ enum Content {
 }
 
 impl Material {
+    /// What it is for.
+    pub fn kind(&self) -> &'static str {
+        match self.content {
+            Content::Networks(_) => "networks",
+            Content::Passwords(_) => "passwords",
+            Content::ApiKeys(_) => "api-keys",
+            Content::Keys(_) => "jwt-keys",
+            Content::Geo(_) => "geo",
+            Content::Switch(_) => "switch",
+            Content::Pages(_) => "page",
+        }
+    }
+
+    /// Counts a look at it, and whether what stands in it could be used.
+    pub fn note(&self, is_good: bool) {
+        let count = if is_good { &self.taken } else { &self.refused };
+        count.fetch_add(1, Relaxed);
+        self.is_current.store(is_good, Relaxed);
+    }
+
     /// Tells whether all that counts is that the file is there.
     pub fn is_switch(&self) -> bool {
         matches!(self.content, Content::Switch(_))
@@ -52,6 +78,10 @@ impl Material {
     /// What is wrong with it; then what it held before still counts.
     pub fn take(&self, bytes: Vec<u8>) -> Result<(), String> {
         let text = |bad: plimsoll_access::lines::BadFile| bad.to_string();
+        // What truncates a file leaves nothing, which must not let everybody in.
+        if bytes.is_empty() && !matches!(self.content, Content::Pages(_) | Content::Switch(_)) {
+            return Err("the file is empty: if that is meant, say so in a comment".to_owned());
+        }
         match &self.content {
             Content::Networks(place) => {
                 place.store(Arc::new(Prefixes::read(&bytes).map_err(text)?))
@@ -85,6 +115,9 @@ macro_rules! getter {
                 let content = <$content>::default();
                 self.0.push(Material {
                     path: path.into(),
+                    taken: AtomicU64::new(0),
+                    refused: AtomicU64::new(0),
+                    is_current: AtomicBool::new(false),
                     content: Content::$kind(content.clone()),
                 });
                 content

@@ -105,6 +105,8 @@ pub(crate) struct KeyAuth {
 pub(crate) struct Signature {
     pub(crate) secrets: Vec<Box<[u8]>>,
     pub(crate) by_client: bool,
+    /// Whether the rest of the query is signed too.
+    pub(crate) with_query: bool,
 }
 
 #[derive(Debug)]
@@ -176,6 +178,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) materials: &'a mut Materials,
     /// Where rules that refuse are written, by number.
     pub(crate) rules: &'a mut Vec<String>,
+    /// Parameters of queries that hold tokens or keys.
+    pub(crate) secret_parameters: &'a mut Vec<Box<[u8]>>,
     pub(crate) geo: Option<&'a str>,
     pub(crate) limiter: &'a dyn Fn(&model::Limit) -> Limiter,
 }
@@ -219,11 +223,12 @@ impl Builder<'_> {
             model::Step::Jwt(jwt) => Step::Token(self.token(jwt)),
             model::Step::ApiKey(key) => Step::Key(KeyAuth {
                 keys: self.materials.api_keys(&key.file),
-                from: key.from.clone(),
+                from: self.bearer(&key.from),
             }),
             model::Step::SignedUrl(signed) => Step::Signature(Signature {
                 secrets: signed.secrets.iter().map(|secret| bytes(secret)).collect(),
                 by_client: signed.by_client,
+                with_query: signed.with_query,
             }),
             model::Step::Mirror(mirror) => Step::Mirror(*mirror),
             model::Step::Fault(fault) => Step::Fault(*fault),
@@ -285,6 +290,14 @@ impl Builder<'_> {
         }
     }
 
+    /// Where a token or key is; if that is a place that is logged, it is noted.
+    fn bearer(&mut self, from: &Bearer) -> Bearer {
+        if let Bearer::Query(name) = from {
+            self.secret_parameters.push(bytes(name));
+        }
+        from.clone()
+    }
+
     fn token(&mut self, jwt: &model::Jwt) -> TokenAuth {
         let known = |name: &str| {
             let mut all = token::ALGORITHMS.iter();
@@ -302,10 +315,10 @@ impl Builder<'_> {
                 issuer: jwt.issuer.clone(),
                 audience: jwt.audience.clone(),
                 leeway: jwt.leeway.as_secs(),
-                is_endless: false,
+                is_endless: jwt.is_endless,
                 claims: jwt.claims.clone(),
             },
-            from: jwt.from.clone(),
+            from: self.bearer(&jwt.from),
         }
     }
 }

@@ -30,11 +30,11 @@ pub(crate) static ROWS: &[Directive] = &[
         name: "jwt",
         within: &[Context::Site, Context::Route],
         usage: "jwt FILE algorithms=NAME,... [issuer=TEXT] [audience=TEXT] [claim:NAME[=VALUE,...]]... \
-                [from=header:NAME|cookie:NAME|query:NAME] [leeway=DURATION]",
+                [from=header:NAME|cookie:NAME|query:NAME] [leeway=DURATION] [expiry=optional]",
         default: "off; from `Authorization: Bearer`, leeway=60s",
         doc: "Asks for a JSON Web Token that is signed by a key of FILE (a JWK set) with one of these algorithms (RS256, RS384, RS512, PS256, \
               PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512), has not expired, and says what it must: every `claim` with one of its \
-              values, or any. What it says is `${auth.claim.NAME}`, and its `sub` is `${auth.user}`. A token that is missing or bad is answered with 401 \
+              values, or any. A token without `exp` never ends, and is good with `expiry=optional` alone. What it says is `${auth.claim.NAME}`, and its `sub` is `${auth.user}`. A token that is missing or bad is answered with 401 \
               (RFC 6750). FILE is read again when it changes.",
         words: (2, 32),
         variables: false,
@@ -56,12 +56,13 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "signed-url",
         within: &[Context::Site, Context::Route],
-        usage: "signed-url SECRET... [by=client-ip]",
+        usage: "signed-url SECRET... [by=client-ip] [query=signed]",
         default: "off",
         doc: "Lets links in that carry `expires`, in seconds since 1970, and `signature`: the HMAC-SHA256 of path, newline and `expires` (with \
               `by=client-ip`, another newline and the client's address), in base64url without padding. A link is good for its path alone until it expires. \
+              What else stands in the query anyone may change, unless it says `query=signed`: then `?` and the query without these two parameters follow the path. \
               Any of the secrets will do, so that they can be changed; read them from a file: `${file:secret}`. Others are refused with 403.",
-        words: (1, 9),
+        words: (1, 10),
         variables: false,
         block: None,
         set: signed_url,
@@ -138,6 +139,7 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         issuer: None,
         audience: None,
         leeway: Duration::from_secs(60),
+        is_endless: false,
         claims: Vec::new(),
         from: Bearer::Authorization,
     };
@@ -146,11 +148,24 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         .cloned()
         .partition(|word| word.text.starts_with("claim:"));
     jwt.claims.extend(claims.iter().map(claim));
-    let known = ["algorithms", "issuer", "audience", "from", "leeway"];
+    let known = [
+        "algorithms",
+        "issuer",
+        "audience",
+        "from",
+        "leeway",
+        "expiry",
+    ];
     reader.options(&options, &known, |reader, name, value| match name {
         "algorithms" => jwt.algorithms = algorithms(reader, value),
         "issuer" => jwt.issuer = Some(value.text.into()),
         "audience" => jwt.audience = Some(value.text.into()),
+        "expiry" if value.text == "optional" => jwt.is_endless = true,
+        "expiry" => {
+            let message = format!("`{}` is no rule for the end of tokens", value.text);
+            let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+            reader.problem(problem.help("write `expiry=optional`, or leave it out"));
+        }
         "from" => jwt.from = bearer(reader, value).unwrap_or(Bearer::Authorization),
         _ => jwt.leeway = reader.duration(value).unwrap_or(jwt.leeway),
     });
@@ -224,10 +239,12 @@ fn signed_url(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let mut signed = SignedUrl {
         secrets: Vec::new(),
         by_client: false,
+        with_query: false,
     };
     for word in &stmt.words {
         match word.text.as_str() {
             "by=client-ip" => signed.by_client = true,
+            "query=signed" => signed.with_query = true,
             secret if secret.len() < 16 => {
                 let message = "a secret has at least 16 characters";
                 let problem = Diagnostic::new(&codes::VALUE, word.span, message);
@@ -237,7 +254,7 @@ fn signed_url(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         }
     }
     if signed.secrets.is_empty() && !reader.is_broken() {
-        return reader.usage(stmt, "signed-url SECRET... [by=client-ip]");
+        return reader.usage(stmt, "signed-url SECRET... [by=client-ip] [query=signed]");
     }
     push(scope, Step::SignedUrl(signed));
 }

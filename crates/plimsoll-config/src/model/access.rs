@@ -51,6 +51,8 @@ pub struct Jwt {
     pub audience: Option<Box<str>>,
     /// By how much clocks may differ.
     pub leeway: Duration,
+    /// Whether it may say no end.
+    pub is_endless: bool,
     /// Claims that it must have, and one of which values; no values mean any.
     pub claims: Vec<(Box<str>, Vec<Box<str>>)>,
     /// Where it is.
@@ -86,6 +88,8 @@ pub struct SignedUrl {
     pub secrets: Vec<Box<str>>,
     /// Whether a link is good for one client alone.
     pub by_client: bool,
+    /// Whether the rest of the query is signed too.
+    pub with_query: bool,
 }
 
 /// `cors`.

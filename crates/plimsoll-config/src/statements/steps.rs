@@ -47,6 +47,7 @@ pub(crate) fn step(config: &Config, step: &Step) -> Words {
             let mut out = words(["signed-url"]);
             out.extend(signed.secrets.iter().map(ToString::to_string));
             out.extend(signed.by_client.then(|| "by=client-ip".to_owned()));
+            out.extend(signed.with_query.then(|| "query=signed".to_owned()));
             out
         }
         Step::Mirror(mirror) => {
@@ -140,6 +141,7 @@ fn jwt(rule: &Jwt) -> Words {
     let place = Some(from(&rule.from)).filter(|place| !place.is_empty());
     out.extend(place);
     out.push(format!("leeway={}", duration_text(rule.leeway)));
+    out.extend(rule.is_endless.then(|| "expiry=optional".to_owned()));
     out
 }
 

@@ -27,7 +27,7 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     text(b",\"path\":\"", record.path, out);
     if let Some(query) = record.query {
         out.extend_from_slice(b",\"query\":\"");
-        crate::redact::query(cut(query), |part| escape(part, out));
+        crate::redact::query(cut(query), record.secrets, |part| escape(part, out));
         out.push(b'"');
     }
     text(b",\"proto\":\"", record.proto.as_bytes(), out);

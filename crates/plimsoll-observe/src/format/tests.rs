@@ -16,6 +16,7 @@ fn record<'a>() -> Record<'a> {
         path: b"/b",
         raw_path: b"/a/../b",
         query: Some(b"q=1&token=secret"),
+        secrets: &[],
         proto: "HTTP/1.1",
         status: 200,
         req_bytes: 0,

@@ -214,7 +214,11 @@ pub(crate) fn signature(exchange: &Exchange<'_>, rule: &Signature) -> Result<(),
     let client = rule.by_client.then(|| seen.origin.client_text.as_bytes());
     let parts = (parameter(b"expires"), parameter(b"signature"));
     let now = exchange.facts.at.as_secs();
-    let verdict = signed_url::verify(&rule.secrets, seen.path(), parts, client, now);
+    let whole = rule
+        .with_query
+        .then(|| signed_url::with_query(seen.path(), query));
+    let text = whole.as_deref().unwrap_or_else(|| seen.path());
+    let verdict = signed_url::verify(&rule.secrets, text, parts, client, now);
     verdict.map_err(|refused| {
         let detail = match refused {
             signed_url::Refused::Unsigned => "the link is not signed",

@@ -86,6 +86,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
             .query
             .filter(|_| facts.has_head)
             .map(|query| query.of(bytes)),
+        secrets: &exchange.plane.generation.secret_parameters,
         proto: head.version.label(),
         status: facts.status,
         req_bytes: facts.request_bytes.get(),
