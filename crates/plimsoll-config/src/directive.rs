@@ -1,8 +1,9 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, answers, auth, buffer, check, cors, header, limit, max_requests, named_match, overload,
-    policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, traffic, trust,
+    access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
+    overload, policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky,
+    traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -64,6 +65,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     rewrite::ROWS,
     header::ROWS,
     buffer::ROWS,
+    internal::ROWS,
     access::ROWS,
     auth::ROWS,
     cors::ROWS,
@@ -103,7 +105,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "hsts",
     "http",
     "http2",
-    "internal",
     "memory",
     "mode",
     "otel",

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod cors;
 pub(crate) mod header;
+pub(crate) mod internal;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
 pub(crate) mod named_match;

@@ -100,6 +100,7 @@ pub(crate) struct RouteDraft {
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) buffer: Option<(u32, Span)>,
+    pub(crate) internal: Option<((), Span)>,
     pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::draft::{PoolDraft, SiteDraft};
+use crate::draft::{PoolDraft, RouteDraft, SiteDraft};
 use crate::model::PathPattern;
 use crate::read::Reader;
 use crate::source::Span;
@@ -12,9 +12,19 @@ use crate::source::Span;
 /// Finds routes that an earlier one shadows. Each route walks down its own path, past the routes
 /// above it, so that all of them together cost what their text does.
 pub(crate) fn unreachable_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
+    let is_internal = |route: &&RouteDraft| route.internal.is_some();
+    // No request comes to both kinds.
+    unreachable(
+        reader,
+        site.routes.iter().filter(|route| !is_internal(route)),
+    );
+    unreachable(reader, site.routes.iter().filter(is_internal));
+}
+
+fn unreachable<'a>(reader: &mut Reader<'_>, routes: impl Iterator<Item = &'a RouteDraft>) {
     let mut paths = Paths::default();
     let mut any: Option<Span> = None;
-    for route in &site.routes {
+    for route in routes {
         let (node, above) = match &route.path {
             // What a pattern takes is not compared with what others take.
             PathPattern::Any | PathPattern::Glob(_) => (0, None),

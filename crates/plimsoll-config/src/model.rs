@@ -240,6 +240,8 @@ pub struct Route {
     /// How much of a body is read before a server is asked, or the route is found where it asks for
     /// the body; 0 is nothing.
     pub buffer: u32,
+    /// Whether it takes only requests that a server sends to it.
+    pub is_internal: bool,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

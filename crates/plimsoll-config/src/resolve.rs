@@ -331,6 +331,7 @@ fn resolve_route(
         methods: route.methods.clone(),
         conditions: route.conditions.clone(),
         buffer: route.buffer.map_or(0, |(size, _)| size),
+        is_internal: route.internal.is_some(),
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         errors: route.errors.clone(),

@@ -265,6 +265,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .into_iter()
         .filter(|_| route.priority != Priority::default())
         .chain(buffer)
+        .chain(route.is_internal.then(|| words(["internal"])))
         .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))

@@ -389,6 +389,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             PathPattern::Glob(pattern) => glob(pattern),
         },
         buffer: route.buffer as usize,
+        is_internal: route.is_internal,
         methods: route
             .methods
             .iter()

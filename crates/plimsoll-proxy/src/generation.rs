@@ -178,6 +178,8 @@ pub struct Route {
     pub(crate) conditions: Vec<Condition>,
     /// How much of a body is read before a server is asked; 0 is nothing.
     pub buffer: usize,
+    /// Whether it takes only requests that a server sends to it.
+    pub is_internal: bool,
     /// What is done with its requests, in written order.
     pub(crate) steps: Vec<Step>,
     /// What is done to the fields of its requests, by the site and by itself.
@@ -204,7 +206,8 @@ impl Route {
 
     /// Tells whether it takes a request, of whose body this is known.
     pub fn judge(&self, seen: &Seen<'_>, body: Body<'_>) -> Verdict {
-        let takes = self.path.takes(seen.path())
+        let takes = self.is_internal == seen.origin.is_inside
+            && self.path.takes(seen.path())
             && (self.methods.is_empty() || {
                 let method = seen.head.method_span.of(seen.bytes);
                 self.methods.iter().any(|allowed| **allowed == *method)

@@ -13,6 +13,7 @@ pub(crate) mod flow;
 pub(crate) mod forward_auth;
 pub(crate) mod hedge;
 pub(crate) mod hold;
+pub(crate) mod internal;
 pub(crate) mod key;
 pub(crate) mod limit;
 pub mod line;

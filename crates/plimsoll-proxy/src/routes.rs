@@ -21,6 +21,7 @@ const DEPTH_MAX: usize = 16;
 pub struct Routes {
     all: Vec<Route>,
     index: Option<Index>,
+    has_internal: bool,
 }
 
 /// Which routes may take a path, by number.
@@ -50,7 +51,17 @@ impl Routes {
     /// Takes routes in written order.
     pub(crate) fn new(all: Vec<Route>) -> Self {
         let index = (all.len() > SCANNED_MAX).then(|| Index::new(&all));
-        Self { all, index }
+        let has_internal = all.iter().any(|route| route.is_internal);
+        Self {
+            all,
+            index,
+            has_internal,
+        }
+    }
+
+    /// Tells whether servers may send requests here.
+    pub(crate) fn has_internal(&self) -> bool {
+        self.has_internal
     }
 
     /// The routes in written order.

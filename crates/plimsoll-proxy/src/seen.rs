@@ -44,6 +44,8 @@ pub struct Origin {
     pub peer_text: AddressText,
     /// Whether the peer is trusted.
     pub is_trusted: bool,
+    /// Whether a server sent it here.
+    pub is_inside: bool,
 }
 
 impl Origin {
@@ -59,6 +61,7 @@ impl Origin {
             unix,
             peer_text: text,
             is_trusted: false,
+            is_inside: false,
         }
     }
 

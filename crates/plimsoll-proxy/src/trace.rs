@@ -356,6 +356,9 @@ impl Explainer<'_> {
     /// Why a route does not take the request; nothing when it does.
     fn refusal(&self, route: &Route, written: &model::Route) -> Option<String> {
         let seen = &self.seen;
+        if route.is_internal {
+            return Some("only servers send requests here".into());
+        }
         if !route.path.takes(seen.path()) {
             return Some("not this path".into());
         }

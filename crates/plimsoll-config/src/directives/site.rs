@@ -90,6 +90,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         conditions: Vec::new(),
         is_narrow: !options.is_empty(),
         buffer: None,
+        internal: None,
         errors: Vec::new(),
         steps: Vec::new(),
         step_spans: Vec::new(),

@@ -121,6 +121,8 @@ pub struct Reply<'a> {
     pub mark: Option<Mark<'a>>,
     /// What rules do to its fields.
     pub edits: Option<&'a FieldEdits>,
+    /// Lines whose names its own fields give way to; cookies do not.
+    pub over: &'a [u8],
     /// Lines that rules add, whole.
     pub added: &'a [u8],
 }
@@ -132,6 +134,10 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
     let mut dated = false;
     response_fields(&head.fields, bytes, reply.edits, out, |line, out| {
         dated |= line.name == Name::Date;
+        let gives_way = !reply.over.is_empty() && line.name != Name::SetCookie;
+        if gives_way && has_line(reply.over, line.name_span.of(bytes)) {
+            return false;
+        }
         match (reply.mark, line.name) {
             (_, Name::ContentLength) => keep_length,
             (Some(mark), Name::SetCookie) => {
@@ -217,6 +223,14 @@ fn response_fields(
             edited_line(line, bytes, edits, out);
         }
     }
+}
+
+/// Tells whether one of the lines in `lines` is called `name`.
+fn has_line(lines: &[u8], name: &[u8]) -> bool {
+    lines.split(|b| *b == b'\n').any(|line| {
+        let (start, rest) = line.split_at_checked(name.len()).unwrap_or_default();
+        rest.starts_with(b":") && start.eq_ignore_ascii_case(name)
+    })
 }
 
 fn edited_line(line: &Field, bytes: &[u8], edits: Option<&FieldEdits>, out: &mut Vec<u8>) {
@@ -321,6 +335,7 @@ mod tests {
             date: b"D",
             mark: None,
             edits: None,
+            over: b"",
             added: b"",
         };
         response(&head, bytes, &reply, &mut out);

@@ -24,6 +24,7 @@ use crate::http::attempt::Terms;
 use crate::http::exchange::{Ending, Facts};
 use crate::http::failure::{Failure, Sent};
 use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::internal::{Elsewhere, Redirects};
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
 use crate::http::upload::{Progress, Upload, client_failure};
@@ -70,6 +71,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) added: &'a mut Vec<u8>,
     /// Lines that go with whatever answer.
     pub(crate) fields: &'a [u8],
+    /// Where servers sent the request.
+    pub(crate) redirects: &'a mut Redirects,
     /// The request as rules see it.
     pub(crate) seen: Seen<'a>,
     pub(crate) facts: &'a mut Facts<'x>,
@@ -97,7 +100,7 @@ impl<'a> Answer<'a, '_> {
             .await;
         head.map_err(|fault| client_failure(&fault))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
-        if let Some(sent) = self.withheld() {
+        if let Some(sent) = self.withheld(buffer.filled()) {
             return Err(Failure {
                 status: self.response.status,
                 keep: self.leave(&mut buffer, progress.get()),
@@ -155,13 +158,19 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// Tells whether, and why, the client does not get this answer.
-    fn withheld(&self) -> Option<Sent> {
+    fn withheld(&mut self, bytes: &[u8]) -> Option<Sent> {
         let status = self.response.status;
-        let hides = self.facts.site.is_some_and(|site| site.hide.errors);
         if (self.terms.is_passed_over)(status) {
             return Some(Sent::PassedOver);
         }
-        (hides && status >= 500).then_some(Sent::Hidden)
+        let site = self.facts.site?;
+        if site.routes.has_internal() {
+            self.redirects.next = Elsewhere::of(self.response, bytes);
+            if self.redirects.next.is_some() {
+                return Some(Sent::Elsewhere);
+            }
+        }
+        (site.hide.errors && status >= 500).then_some(Sent::Hidden)
     }
 
     /// Leaves an answer that the client does not get; tells whether its connection may be kept, as
@@ -212,6 +221,14 @@ impl<'a> Answer<'a, '_> {
         let edits = self.facts.response_edits();
         self.added.clear();
         self.added.extend_from_slice(self.fields);
+        let carried: &[u8] = match self.response.status {
+            200..=299 | 304 => &self.redirects.carried,
+            _ => b"",
+        };
+        self.added.extend_from_slice(carried);
+        if let Some(edits) = edits.and_then(Edits::fields) {
+            edits.change_lines(self.fields.len(), self.added);
+        }
         if self.facts.is_traced {
             let server = self.facts.server.unwrap_or_default();
             let attempts = self.facts.attempts;
@@ -235,6 +252,7 @@ impl<'a> Answer<'a, '_> {
             date: &date,
             mark: self.terms.bond.and_then(|bond| bond.mark),
             edits: edits.and_then(Edits::fields),
+            over: carried,
             added: self.added,
         };
         encode::response(self.response, bytes, &reply, self.out);

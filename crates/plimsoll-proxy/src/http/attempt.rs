@@ -21,6 +21,7 @@ use crate::http::acquire::{Kept, Upstream, acquire};
 use crate::http::answer::Keep;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::{Failure, Sent, Side};
+use crate::http::internal::Elsewhere;
 use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
 use crate::http::select::Pick;
@@ -40,7 +41,13 @@ struct Round {
 }
 
 /// Has a server of `pool` answer, with another one when the first cannot.
-pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool) -> Ending {
+///
+/// # Errors
+/// A server answered that the request goes on elsewhere.
+pub(crate) async fn with_retries<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+) -> Result<Ending, Elsewhere> {
     exchange.facts.pool = Some(&pool.name);
     exchange
         .plane
@@ -59,18 +66,21 @@ pub(crate) async fn with_retries<'a>(exchange: &mut Exchange<'a>, pool: &'a Pool
     loop {
         let pick = match select_in_turn(exchange, pool, &round.tried).await {
             Ok(pick) => pick,
-            Err(turned) => return turn_away(exchange, turned, failure).await,
+            Err(turned) => return Ok(turn_away(exchange, turned, failure).await),
         };
         if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
             exchange.facts.failed = Some((server, failure.reason));
         }
         let failed = match attempt(exchange, pool, pick, &mut round).await {
-            Ok(ending) => return ending,
+            Ok(ending) => return Ok(ending),
             Err(failed) => failed,
         };
+        if let Some(elsewhere) = exchange.redirects.next.take() {
+            return Err(elsewhere);
+        }
         failure = Some(failed);
         if !is_tried_again(exchange, pool, failed, &mut round) {
-            return give_up(exchange, failed).await;
+            return Ok(give_up(exchange, failed).await);
         }
         count_retry(exchange, pool);
         tracing::debug!(pool = %pool.name, reason = failed.reason.token(), "trying another server");
@@ -92,7 +102,7 @@ fn is_tried_again(
     round: &mut Round,
 ) -> bool {
     match (failed.blame, failed.sent) {
-        (Side::Downstream, _) | (_, Sent::Answered | Sent::Hidden) => false,
+        (Side::Downstream, _) | (_, Sent::Answered | Sent::Hidden | Sent::Elsewhere) => false,
         (_, Sent::Nothing) => {
             round.connects_left -= 1;
             round.connects_left > 0
@@ -217,6 +227,7 @@ fn account(
     count_answer(exchange, pool, position);
     if let (Err(failed), Some(metrics)) = (outcome, plane.metrics.server(pool.index, position))
         && failed.blame != Side::Downstream
+        && failed.sent != Sent::Elsewhere
     {
         metrics.count_error(failed.reason);
     }
@@ -243,7 +254,12 @@ fn verdict(exchange: &Exchange<'_>, outcome: &Result<Ending, Failure>) -> Outcom
     };
     match outcome {
         Err(failure) if failure.blame != Side::Upstream => Outcome::Cancelled,
-        Err(failure) if matches!(failure.sent, Sent::PassedOver | Sent::Hidden) => {
+        Err(failure)
+            if matches!(
+                failure.sent,
+                Sent::PassedOver | Sent::Hidden | Sent::Elsewhere
+            ) =>
+        {
             of_status(failure.status)
         }
         Err(_) => Outcome::Failed,
@@ -349,7 +365,7 @@ async fn on_server<'a>(
         let again = match failure.sent {
             Sent::Nothing => true,
             Sent::Unanswered => may_repeat(exchange),
-            Sent::Answered | Sent::PassedOver | Sent::Hidden => false,
+            Sent::Answered | Sent::PassedOver | Sent::Hidden | Sent::Elsewhere => false,
         };
         if !(stale && again) {
             return Err(failure);

@@ -24,6 +24,7 @@ use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
 use crate::http::hold::Held;
+use crate::http::internal::Redirects;
 use crate::http::mirror::Pair;
 use crate::http::pace::Pace;
 use crate::page::{self, OwnPage};
@@ -203,6 +204,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) seats: [Option<Seat<'a>>; 2],
     /// The limits of bytes that it is under; nearly always none.
     pub(crate) paces: Vec<Pace<'a>>,
+    /// Where servers sent it; nearly always nowhere.
+    pub(crate) redirects: Redirects,
     /// Where copies of it go; nearly always nowhere.
     pub(crate) mirrors: Vec<&'a Mirror>,
     /// What its answer is compared with.
@@ -249,6 +252,7 @@ impl<'a> Exchange<'a> {
             held: Vec::new(),
             seats: [None, None],
             paces: Vec::new(),
+            redirects: Redirects::default(),
             mirrors: Vec::new(),
             pair: None,
         }

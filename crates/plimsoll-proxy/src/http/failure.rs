@@ -32,6 +32,8 @@ pub(crate) enum Sent {
     PassedOver,
     /// An answer came that no client is to see.
     Hidden,
+    /// An answer came that names who answers instead.
+    Elsewhere,
 }
 
 /// Whose fault a failure is.

@@ -41,19 +41,18 @@ pub(crate) async fn receive(
     terms: &Terms<'_>,
     sent: Instant,
 ) -> Result<(Ending, Keep), Failure> {
+    let (plane, client, timer) = (exchange.plane, exchange.client, exchange.timer);
     let Exchange {
-        plane,
         inbound,
         origin,
         authority,
-        client,
-        timer,
         scratch,
         behind,
         framing,
         facts,
         paces,
         pair,
+        redirects,
         ..
     } = exchange;
     let Some(request) = framing.as_mut() else {
@@ -96,6 +95,7 @@ pub(crate) async fn receive(
             digest: pair.as_ref().map(|pair| &pair.ours),
             added: &mut scratch.added,
             fields: &scratch.fields,
+            redirects,
             seen,
             facts,
             patience,

@@ -11,6 +11,7 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::Failure;
 use crate::http::finish::finish;
 use crate::http::hold::hold;
+use crate::http::internal::{self, Elsewhere};
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, Said, respond};
 use crate::http::{access, fault, forward_auth, key, mirror, rewrite, trust};
@@ -22,29 +23,74 @@ use crate::trace;
 /// Serves the request whose head has been read; tells how the connection goes on.
 pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
     let ending = match admit(exchange).await {
-        Err(Stop::Answer(answer)) => respond(exchange, answer).await,
-        Err(Stop::Reset) => {
+        Ok(action) => act(exchange, action).await,
+        Err(stop) => end(exchange, stop).await,
+    };
+    let ending = internal::leave(exchange, ending);
+    finish(exchange);
+    ending
+}
+
+/// Ends an exchange that goes no further.
+async fn end(exchange: &mut Exchange<'_>, stop: Stop<'_>) -> Ending {
+    match stop {
+        Stop::Answer(answer) => respond(exchange, answer).await,
+        Stop::Reset => {
             let reason = Reason::ProxyInternalResponse;
             exchange.facts.blame(reason, "reset on purpose");
             Ending::Reset
         }
-        Err(Stop::Failed(failure)) => attempt::give_up(exchange, failure).await,
-        Err(Stop::Above(above)) => limit::refuse(exchange, above).await,
-        Ok(action) => match action {
-            Action::Proxy(pool) => proxy(exchange, Some(*pool)).await,
+        Stop::Failed(failure) => attempt::give_up(exchange, failure).await,
+        Stop::Above(above) => limit::refuse(exchange, above).await,
+    }
+}
+
+/// Does what the route says, and what routes say that servers send the request to.
+async fn act<'a>(exchange: &mut Exchange<'a>, mut action: &'a Action) -> Ending {
+    loop {
+        let pool = match action {
+            Action::Proxy(pool) => Some(*pool),
             Action::Split(split) => {
                 let point = match &split.sticky {
                     Some(key) => key::hash_of(exchange, key, 0),
                     None => exchange.plane.worker.random(),
                 };
-                proxy(exchange, split.pool(point)).await
+                split.pool(point)
             }
-            Action::Respond { status, body } => respond_text(exchange, *status, body).await,
-            Action::Redirect { status, to } => redirect(exchange, *status, to).await,
-        },
+            Action::Respond { status, body } => return respond_text(exchange, *status, body).await,
+            Action::Redirect { status, to } => return redirect(exchange, *status, to).await,
+        };
+        let elsewhere = match proxy(exchange, pool).await {
+            Ok(ending) => return ending,
+            Err(elsewhere) => elsewhere,
+        };
+        action = match go_on(exchange, elsewhere).await {
+            Ok(action) => action,
+            Err(stop) => return end(exchange, stop).await,
+        };
+    }
+}
+
+/// Finds what is to be done with a request that a server has sent elsewhere.
+async fn go_on<'a>(
+    exchange: &mut Exchange<'a>,
+    elsewhere: Elsewhere,
+) -> Result<&'a Action, Stop<'a>> {
+    internal::enter(exchange, elsewhere)?;
+    let nowhere = || {
+        Answer::to(
+            Reason::DestinationNotFound,
+            "no internal route for this path",
+        )
     };
-    finish(exchange);
-    ending
+    let site = exchange.facts.site.ok_or_else(nowhere)?;
+    let route = match site.routes.find(&exchange.seen(), exchange.body_seen()) {
+        Found::Route(route) => route,
+        Found::Depends(_) | Found::Nothing => return Err(nowhere().into()),
+    };
+    exchange.facts.route = Some(route);
+    carry_out(exchange, &route.steps).await?;
+    Ok(&route.action)
 }
 
 /// Ends an exchange whose head never became a request.
@@ -184,10 +230,13 @@ async fn carry_out<'a>(exchange: &mut Exchange<'a>, steps: &'a [Step]) -> Result
 }
 
 /// Has a server of the pool with this number answer.
-async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
+///
+/// # Errors
+/// The server answered that the request goes on elsewhere.
+async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Result<Ending, Elsewhere> {
     match pool.and_then(|pool| exchange.plane.generation.pools.get(pool)) {
         Some(_) if trust::comes_round(exchange) => {
-            respond(exchange, Answer::to(Reason::ProxyLoopDetected, "")).await
+            Ok(respond(exchange, Answer::to(Reason::ProxyLoopDetected, "")).await)
         }
         Some(pool) => {
             if !exchange.mirrors.is_empty() {
@@ -195,7 +244,7 @@ async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Ending {
             }
             attempt::with_retries(exchange, pool).await
         }
-        None => respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await,
+        None => Ok(respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await),
     }
 }
 
