@@ -152,6 +152,33 @@ impl Stand {
         }
     }
 
+    /// Checks that an early answer to a `POST` ends with the request's body: behind one that came
+    /// along the connection goes on, and one that is still to come ends it and is no request.
+    /// `head` lacks its end, and how long the body is.
+    ///
+    /// # Panics
+    /// If that does not hold.
+    pub fn assert_ends_with_its_body(&self, head: &str, status: u16) {
+        let body = format!("{POISON}{:60}", "");
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        let next = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut client = self.connect();
+        let sent = client.send(format!("{head}{body}{next}"));
+        assert!(sent.is_ok(), "{head}");
+        assert_eq!(client.response("POST").status(), status, "{head}");
+        assert!(client.response("GET").status() < 500, "{head}");
+        let mut client = self.connect();
+        assert!(client.send(&head).is_ok(), "{head}");
+        let response = client.response("POST");
+        assert_eq!(response.status(), status, "{head}");
+        assert!(response.head.wants_close(), "{head}");
+        let _ = client.send(&body); // it may be closed by now
+        let left = client.read_to_close(CLOSE_MAX);
+        assert_eq!((left.bytes.len(), left.close), (0, Close::Fin), "{head}");
+        let mut seen = self.upstream.requests().into_iter();
+        assert!(seen.all(|request| !request.head.target.contains("poison")));
+    }
+
     /// Checks that each of `vectors` is refused with its status however it is cut, and that the
     /// upstream saw nothing at all.
     ///

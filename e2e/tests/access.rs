@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::stand::{POISON, Stand};
+use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
-use plimsoll_e2e::wire::{Close, Response};
+use plimsoll_e2e::wire::Response;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -35,35 +35,6 @@ fn ask(stand: &Stand, target: &str, fields: &str) -> Response {
 
 fn from(stand: &Stand, target: &str, client: &str) -> u16 {
     ask(stand, target, &format!("X-Forwarded-For: {client}\r\n")).status()
-}
-
-/// An early answer with a body under way must not let bytes of the body be read as a request.
-fn ends_with_its_body(stand: &Stand, head: &str, status: u16) {
-    let body = format!("{POISON}{}", "x".repeat(60));
-    let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = stand.connect();
-    client
-        .send(format!("{head}{body}GET /open HTTP/1.1\r\nHost: x\r\n\r\n"))
-        .unwrap();
-    assert_eq!(client.response("POST").status(), status, "{head}");
-    assert_eq!(client.response("GET").status(), 200, "{head}");
-    let mut client = stand.connect();
-    client.send(&head).unwrap();
-    let response = client.response("POST");
-    assert_eq!(
-        (response.status(), response.head.wants_close()),
-        (status, true),
-        "{head}"
-    );
-    let _ = client.send(&body);
-    let left = client.read_to_close(SOON);
-    assert_eq!((left.bytes.len(), left.close), (0, Close::Fin), "{head}");
-    let targets = stand
-        .upstream
-        .requests()
-        .into_iter()
-        .map(|request| request.head.target);
-    assert!(targets.into_iter().all(|target| !target.contains("poison")));
 }
 
 #[test]
@@ -103,8 +74,7 @@ fn the_first_rule_that_a_client_fits_decides() {
         (metric(6), metric(8), metric(9)),
         (Some(4.0), Some(1.0), Some(2.0))
     );
-    ends_with_its_body(
-        &stand,
+    stand.assert_ends_with_its_body(
         "POST / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.7\r\n",
         403,
     );
@@ -268,7 +238,7 @@ fn a_password_is_asked_for_and_does_not_reach_the_server() {
             "Basic realm=\"the shop\", charset=\"UTF-8\""
         );
     }
-    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 401);
+    stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
     let lines = stand.plimsoll.wait_log("access.log", 3, SOON);
     assert!(
         lines.iter().any(|line| line.contains("\"user\":\"ada\"")),
@@ -307,7 +277,7 @@ fn keys_have_names() {
             "{target} {fields}"
         );
     }
-    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 401);
+    stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
     let lines = stand.plimsoll.wait_log("access.log", 5, SOON).join("\n");
     assert!(lines.contains("\"query\":\"ticket=***&a=b\""), "{lines}");
     assert!(!lines.contains("ecret"), "{lines}");
@@ -367,7 +337,7 @@ fn links_are_good_until_they_expire() {
     ] {
         assert_eq!(whole(query), 403, "{query}");
     }
-    ends_with_its_body(&stand, "POST / HTTP/1.1\r\nHost: x\r\n", 403);
+    stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 403);
 }
 
 #[test]
@@ -400,7 +370,7 @@ fn a_file_closes_the_site_and_opens_it_again() {
         (response.status(), response.field("retry-after").unwrap()),
         (503, "3600")
     );
-    ends_with_its_body(&stand, "POST /always HTTP/1.1\r\nHost: x\r\n", 503);
+    stand.assert_ends_with_its_body("POST /always HTTP/1.1\r\nHost: x\r\n", 503);
 }
 
 #[test]
@@ -456,7 +426,7 @@ fn pages_of_other_origins_are_told_what_they_may_do() {
     let asking = "Access-Control-Request-Method: GET\r\n";
     for (origin, status) in [("https://a.example", 204), ("https://evil", 403)] {
         let head = format!("OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n{asking}");
-        ends_with_its_body(&stand, &head, status);
+        stand.assert_ends_with_its_body(&head, status);
     }
 }
 

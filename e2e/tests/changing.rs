@@ -4,11 +4,8 @@
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::recorder::{Recorder, Request};
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::stand::{POISON, Stand, assert_canonical};
-use plimsoll_e2e::wire::{Close, Response};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(10);
+use plimsoll_e2e::stand::{Stand, assert_canonical};
+use plimsoll_e2e::wire::Response;
 
 /// A stand whose site has these statements; `{server}` is the upstream.
 fn stand(statements: &str, answer: &'static str) -> Stand {
@@ -185,38 +182,6 @@ fn targets_are_rewritten_after_the_route_is_found() {
     assert_eq!(stand.upstream.requests().len(), seen);
 }
 
-/// An early answer with a body under way must not let bytes of the body be read as a request.
-fn ends_with_its_body(stand: &Stand, target: &str, status: u16) {
-    let body = format!("{POISON}{}", "x".repeat(60 - POISON.len().min(60)));
-    let head = format!(
-        "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    // The whole body comes with the head: the connection goes on behind it.
-    let mut client = stand.connect();
-    client
-        .send(format!("{head}{body}GET /next HTTP/1.1\r\nHost: x\r\n\r\n"))
-        .unwrap();
-    assert_eq!(client.response("POST").status(), status, "{target}");
-    let next = client.response("GET");
-    assert!(next.status() < 500, "{target}");
-    // The body is still to come: the connection ends, and what comes is not read as a request.
-    let mut client = stand.connect();
-    client.send(&head).unwrap();
-    let response = client.response("POST");
-    assert_eq!(response.status(), status, "{target}");
-    assert!(response.head.wants_close(), "{target}");
-    let _ = client.send(&body);
-    let left = client.read_to_close(SOON);
-    assert_eq!((left.bytes.len(), left.close), (0, Close::Fin), "{target}");
-    let targets = stand
-        .upstream
-        .requests()
-        .into_iter()
-        .map(|request| request.head.target);
-    assert!(targets.into_iter().all(|target| !target.contains("poison")));
-}
-
 #[test]
 fn redirects_lead_where_they_say_and_nowhere_else() {
     let stand = stand(
@@ -246,7 +211,7 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         let to: Vec<_> = response.head.fields.all("location").collect();
         assert_eq!(to, [location], "{target}");
     }
-    ends_with_its_body(&stand, "/www", 307);
+    stand.assert_ends_with_its_body("POST /www HTTP/1.1\r\nHost: x\r\n", 307);
     // A forged host cannot be more than a host.
     let request = "GET /https/x HTTP/1.1\r\nHost: a/b\r\n\r\n";
     assert_eq!(stand.ask("GET", request).status(), 400);
@@ -260,7 +225,7 @@ fn a_text_can_hold_what_is_known_of_the_request() {
     );
     let response = ask(&stand, "/who", "");
     assert_eq!(response.text(), "you are 127.0.0.1 at ${client.ip}\n");
-    ends_with_its_body(&stand, "/who", 200);
+    stand.assert_ends_with_its_body("POST /who HTTP/1.1\r\nHost: x\r\n", 200);
 }
 
 #[test]

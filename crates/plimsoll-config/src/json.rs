@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, point};
 use crate::model::{Action, Config, LogFormat, LogTarget, PathPattern, Pool, Route, Site};
-use crate::source::{LoadError, Loader, Sources};
+use crate::source::{NoFiles, Sources};
 use crate::statements::{self, Words};
 use crate::text::{balance, host, is_anonymous, word};
 use crate::units::{duration_text, size_text};
@@ -375,23 +375,6 @@ pub fn from_json(json: &str) -> Result<Config, (Vec<Diagnostic>, Sources)> {
     })?;
     let loaded = crate::load_text("json", &form.text(), &NoFiles);
     loaded.config.ok_or((loaded.diagnostics, loaded.sources))
-}
-
-/// The JSON form names no other files.
-struct NoFiles;
-
-impl Loader for NoFiles {
-    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
-        Err(LoadError::Failed("the JSON form is one file".to_owned()))
-    }
-
-    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
 }
 
 /// Appends ` name=value` for each value there is.

@@ -35,7 +35,7 @@ pub use format::format_text;
 pub use json::{from_json, to_json};
 pub use reference::reference;
 pub use schema::schema;
-pub use source::{FILE_BYTES_MAX, LoadError, Loader, Source, Sources, Span};
+pub use source::{FILE_BYTES_MAX, LoadError, Loader, NoFiles, Source, Sources, Span};
 pub use text::to_text;
 
 use draft::Draft;
@@ -96,20 +96,8 @@ fn finish(mut reader: Reader<'_>, draft: Draft) -> Loaded {
     reason = "a panic is how a fuzzer hears of a broken law"
 )]
 pub fn fuzz_load(bytes: &[u8]) {
-    struct Nothing;
-    impl Loader for Nothing {
-        fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
-            Err(LoadError::Failed("there are no files here".into()))
-        }
-        fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
-            Ok(Vec::new())
-        }
-        fn env(&self, _: &str) -> Option<String> {
-            None
-        }
-    }
     let text = String::from_utf8_lossy(bytes);
-    let loaded = load_text("fuzz", &text, &Nothing);
+    let loaded = load_text("fuzz", &text, &NoFiles);
     for problem in &loaded.diagnostics {
         assert!(
             !problem.render(&loaded.sources, false).is_empty(),
@@ -123,7 +111,7 @@ pub fn fuzz_load(bytes: &[u8]) {
         );
     }
     if let Some(config) = loaded.config {
-        let written = load_text("fuzz", &to_text(&config), &Nothing);
+        let written = load_text("fuzz", &to_text(&config), &NoFiles);
         assert!(written.config.is_some(), "what is written can be read");
     }
 }

@@ -20,6 +20,24 @@ pub trait Loader {
     fn env(&self, name: &str) -> Option<String>;
 }
 
+/// Reads nothing: for a text that stands alone.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+impl Loader for NoFiles {
+    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
+        Err(LoadError::Failed("there are no files here".to_owned()))
+    }
+
+    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
 /// The largest file that is read.
 pub const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 

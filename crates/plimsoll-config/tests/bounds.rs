@@ -3,26 +3,12 @@
 
 use std::fmt::Write;
 
-use plimsoll_config::{Diagnostic, LoadError, Loaded, Loader, Sources, format_text, load_text};
-
-struct Nothing;
-
-impl Loader for Nothing {
-    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
-        Err(LoadError::Failed("there are no files here".to_owned()))
-    }
-
-    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
+use plimsoll_config::{
+    Diagnostic, LoadError, Loaded, Loader, NoFiles, Sources, format_text, load_text,
+};
 
 fn read(text: &str) -> Loaded {
-    let loaded = load_text("bounds", text, &Nothing);
+    let loaded = load_text("bounds", text, &NoFiles);
     assert_shown_is_bounded(&loaded.diagnostics, &loaded.sources);
     if let Err((problems, sources)) = format_text("bounds", text) {
         assert_shown_is_bounded(&problems, &sources);

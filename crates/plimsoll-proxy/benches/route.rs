@@ -6,7 +6,7 @@
     reason = "a program that measures and prints"
 )]
 
-use plimsoll_config::{LoadError, Loader, load_text};
+use plimsoll_config::{NoFiles, load_text};
 use plimsoll_http::h1::parse::{self, HeadLimits};
 use plimsoll_http::head::RequestHead;
 use plimsoll_http::request;
@@ -22,20 +22,6 @@ use std::time::Instant;
 
 const ROUNDS: usize = 9;
 const LOOKUPS: usize = 100_000;
-
-struct NoFiles;
-
-impl Loader for NoFiles {
-    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
-        Err(LoadError::Failed("no files".into()))
-    }
-    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        Ok(Vec::new())
-    }
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
 
 fn text(sites: usize, routes: usize) -> String {
     let mut out = String::from("defaults { log off }\n");

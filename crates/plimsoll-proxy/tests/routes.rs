@@ -5,7 +5,7 @@
     reason = "a test that cannot go on fails"
 )]
 
-use plimsoll_config::{LoadError, Loader, load_text};
+use plimsoll_config::{NoFiles, load_text};
 use plimsoll_http::h1::parse::{self, HeadLimits};
 use plimsoll_http::head::RequestHead;
 use plimsoll_http::request;
@@ -16,20 +16,6 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::routes::Found;
 use plimsoll_proxy::seen::{Origin, Seen};
 use proptest::prelude::*;
-
-struct NoFiles;
-
-impl Loader for NoFiles {
-    fn read(&self, _: &str) -> Result<Vec<u8>, LoadError> {
-        Err(LoadError::Failed("no files".into()))
-    }
-    fn glob(&self, _: &str) -> Result<Vec<String>, LoadError> {
-        Ok(Vec::new())
-    }
-    fn env(&self, _: &str) -> Option<String> {
-        None
-    }
-}
 
 fn generation(text: &str) -> Generation {
     let loaded = load_text("test", text, &NoFiles);
