@@ -177,23 +177,21 @@ pub const REQUEST_ID_BYTES: usize = 36;
 
 /// A request id: a version 7 UUID (RFC 9562 §5.7), so that ids sort by time.
 pub fn request_id(unix_ms: u64, random: u128) -> [u8; REQUEST_ID_BYTES] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random = random & ((1 << 80) - 1);
     let mut bits = u128::from(unix_ms) << 80 | random;
     bits = bits & !(0xf << 76) | 0x7 << 76;
     bits = bits & !(0x3 << 62) | 0x2 << 62;
-    let mut out = [b'-'; REQUEST_ID_BYTES];
-    let mut shift = 128;
-    for (at, place) in out.iter_mut().enumerate() {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            continue;
-        }
-        shift -= 4;
-        *place = DIGITS
-            .get((bits >> shift) as usize & 15)
-            .copied()
-            .unwrap_or(b'0');
+    let digit = |n: u8| n + if n < 10 { b'0' } else { b'a' - 10 };
+    let mut hex = [0; 32];
+    for (pair, byte) in hex.as_chunks_mut().0.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
+    let mut out = [b'-'; REQUEST_ID_BYTES];
+    out[..8].copy_from_slice(&hex[..8]);
+    out[9..13].copy_from_slice(&hex[8..12]);
+    out[14..18].copy_from_slice(&hex[12..16]);
+    out[19..23].copy_from_slice(&hex[16..20]);
+    out[24..].copy_from_slice(&hex[20..]);
     out
 }
 

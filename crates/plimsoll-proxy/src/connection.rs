@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::concurrency::Hold;
+use plimsoll_http::forwarded::AddressText;
 use plimsoll_net::accept::{self, Accepted};
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
@@ -31,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) timer: Timer,
     pub(crate) peer: SocketAddr,
+    /// The address of the peer, as every request of its tells it.
+    pub(crate) peer_text: AddressText,
     pub(crate) listener: usize,
     /// When the next request must have begun; for the first one, when its head must be there.
     pub(crate) deadline: Instant,
@@ -189,6 +192,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             socket,
             timer: worker.deadlines.timer(),
             peer,
+            peer_text: AddressText::new(peer.ip()),
             listener,
             deadline: clock::now() + timeout,
             is_new: true,

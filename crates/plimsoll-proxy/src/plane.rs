@@ -78,7 +78,8 @@ pub struct Plane {
     lag: Lag,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
-    pub(crate) scratch: RefCell<Vec<Scratch>>,
+    #[expect(clippy::vec_box, reason = "what is lent is moved, and it is large")]
+    pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
     start: Instant,
     give_back: GiveBack,
     gave_back: Cell<Instant>,

@@ -51,7 +51,11 @@ pub struct Origin {
 impl Origin {
     /// A request that came from `peer` to `port`.
     pub fn new(peer: SocketAddr, port: u16, unix: u64) -> Self {
-        let text = AddressText::new(peer.ip());
+        Self::of(peer, AddressText::new(peer.ip()), port, unix)
+    }
+
+    /// The same, with the address as text.
+    pub(crate) fn of(peer: SocketAddr, text: AddressText, port: u16, unix: u64) -> Self {
         Self {
             client: peer.ip(),
             client_text: text,

@@ -13,7 +13,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     doc: "No client reaches the route: it takes only requests whose first answer came from a server with the field \
           `X-Accel-Redirect: /path?query`. That answer is not passed on. The request goes on from the internal routes of its site with \
           that path as a `GET` without a body (`HEAD` stays), and the client gets the answer of the route that takes it. A server so \
-          decides who may have a file, and another one sends it. Where that answer is a success, `Cache-Control`, \
+          decides who may have a file, and another one sends it. Where that is a server's, and a success, `Cache-Control`, \
           `Content-Disposition`, `Content-Language`, `Content-Type` and `Expires` of the first answer replace its own, and its cookies are set too. The \
           steps of the site are not carried out again, those of the internal route are. Such an answer may itself lead on, 10 times at \
           most. In a site without internal routes the field is dropped and means nothing.",

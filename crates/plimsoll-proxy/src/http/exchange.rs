@@ -9,7 +9,7 @@ use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_config::model::Mirror;
 use plimsoll_http::chunked::Decoded;
-use plimsoll_http::forwarded::RequestId;
+use plimsoll_http::forwarded::{AddressText, RequestId};
 use plimsoll_http::framing::{Framing, Reuse};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
@@ -222,7 +222,7 @@ impl<'a> Exchange<'a> {
         listener: &'a Listener,
         client: &'a Socket,
         timer: &'a Timer,
-        peer: SocketAddr,
+        (peer, text): (SocketAddr, AddressText),
         scratch: &'a mut Scratch,
         inbound: &'a mut Buffer,
         started: Instant,
@@ -236,7 +236,7 @@ impl<'a> Exchange<'a> {
             listener,
             client,
             timer,
-            origin: Origin::new(peer, listener.address.port(), facts.at.as_secs()),
+            origin: Origin::of(peer, text, listener.address.port(), facts.at.as_secs()),
             scratch,
             inbound,
             framing: None,

@@ -59,7 +59,7 @@ pub(crate) async fn serve(
             listener,
             client,
             timer,
-            connection.peer,
+            (connection.peer, connection.peer_text),
             scratch,
             &mut inbound,
             started,
@@ -200,25 +200,24 @@ impl Drop for Active<'_> {
 /// Lends the memory of an exchange, and gives it back.
 struct ScratchLease<'a> {
     plane: &'a Plane,
-    scratch: Scratch,
+    /// Nothing only until it is asked for, and when it has gone back.
+    scratch: Option<Box<Scratch>>,
 }
 
 impl<'a> ScratchLease<'a> {
     fn new(plane: &'a Plane) -> Self {
-        let scratch = plane.scratch.borrow_mut().pop().unwrap_or_default();
+        let scratch = plane.scratch.borrow_mut().pop();
         Self { plane, scratch }
     }
 
     fn get(&mut self) -> &mut Scratch {
-        &mut self.scratch
+        self.scratch.get_or_insert_default()
     }
 }
 
 impl Drop for ScratchLease<'_> {
     fn drop(&mut self) {
-        self.plane
-            .scratch
-            .borrow_mut()
-            .push(std::mem::take(&mut self.scratch));
+        let scratch = self.scratch.take();
+        self.plane.scratch.borrow_mut().extend(scratch);
     }
 }

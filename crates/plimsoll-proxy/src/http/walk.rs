@@ -163,8 +163,11 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
         return Err(Stop::Answer(rejected(OVERLOADED)));
     }
     take_seats(exchange)?;
-    carry_out(exchange, &site.steps).await?;
-    carry_out(exchange, &route.steps).await?;
+    for steps in [&site.steps, &route.steps] {
+        if !steps.is_empty() {
+            carry_out(exchange, steps).await?;
+        }
+    }
     if route.buffer > 0 {
         hold(exchange, route.buffer).await?;
     }
