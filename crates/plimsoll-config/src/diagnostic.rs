@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::codes::Code;
@@ -110,6 +110,11 @@ impl Diagnostic {
             .id(self.code.id)
             .elements(Vec::<Element<'_>>::new());
         for excerpt in &excerpts {
+            // Of an empty file, and of one that could not be read, there is nothing to show.
+            if excerpt.line == 1 && excerpt.text.trim().is_empty() {
+                group = group.element(Origin::path(excerpt.name));
+                continue;
+            }
             let annotations = excerpt.marks.iter().map(|(range, text, kind)| {
                 let annotation = kind.span(range.clone());
                 if text.is_empty() {

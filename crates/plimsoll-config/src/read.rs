@@ -104,7 +104,11 @@ impl<'a> Reader<'a> {
             Ok(bytes) => self.parse(path, bytes),
             Err(error) => {
                 let file = self.sources.add(path, String::new());
-                self.problem(unreadable(&codes::UNREADABLE, point(file, 0), path, &error));
+                let problem = unreadable(&codes::UNREADABLE, point(file, 0), path, &error);
+                self.problem(match error {
+                    LoadError::TooLarge => problem,
+                    LoadError::Failed(_) => problem.help("`-c FILE` names another file"),
+                });
                 Vec::new()
             }
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use plimsoll_config::{LoadError, Loader, load};
+use plimsoll_config::{LoadError, Loader, NoFiles, load};
 
 /// Files beside the case, and two variables.
 struct Beside(PathBuf);
@@ -171,6 +171,11 @@ fn files_that_are_too_many_or_too_large_are_refused() {
     assert_eq!(codes("1"), ["E0303"]);
     assert_eq!(codes("1000"), ["E0112"]);
     assert_eq!(codes("secret"), ["E0114"]);
+    let nothing = load("nothing", &NoFiles);
+    assert_eq!(
+        nothing.diagnostics[0].render(&nothing.sources, false),
+        "error[E0114]: cannot read `nothing`: there are no files here\n--> nothing\n = help: `-c FILE` names another file"
+    );
     let (problems, _) = plimsoll_config::from_json("{\"sites\": 1}").unwrap_err();
     assert_eq!(problems[0].code.id, "E0401");
 }
