@@ -4,7 +4,9 @@
 //! up once. What is found is merged with the routes that take any path, in written order, so that the
 //! index changes nothing but the time: a test holds it to trying one after the other.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use crate::condition::{Body, Verdict};
 use crate::generation::{PathMatch, Route};
@@ -24,16 +26,46 @@ pub struct Routes {
     has_internal: bool,
 }
 
-/// Which routes may take a path, by number.
-#[derive(Debug, Default)]
+/// Which routes may take a path, by number. Where sites are many, a lookup goes to cold memory: so
+/// there is one small table, and the path of an entry is that of its first route.
+#[derive(Debug)]
 struct Index {
+    hasher: DefaultHashBuilder,
     /// Those that may take any path.
-    any: Vec<u32>,
-    exact: HashMap<Box<[u8]>, Vec<u32>>,
-    /// By the path with its last slash.
-    below: HashMap<Box<[u8]>, Vec<u32>>,
-    /// The most slashes in a key of `below`.
+    any: Numbers,
+    table: HashTable<Entry>,
+    /// The most slashes in a path that all below is taken of.
     depth: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Whether it is about what is below the path, or about the path itself.
+    is_below: bool,
+    numbers: Numbers,
+}
+
+/// Numbers of routes in written order; nearly always one, which stands in place.
+#[derive(Debug)]
+enum Numbers {
+    One(u32),
+    Several(Box<[u32]>),
+}
+
+impl Numbers {
+    fn new(numbers: Vec<u32>) -> Self {
+        match *numbers {
+            [number] => Self::One(number),
+            _ => Self::Several(numbers.into()),
+        }
+    }
+
+    fn get(&self) -> &[u32] {
+        match self {
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Several(numbers) => numbers,
+        }
+    }
 }
 
 /// The route for a request.
@@ -95,23 +127,49 @@ fn first<'a>(
 
 impl Index {
     fn new(routes: &[Route]) -> Self {
-        let mut index = Self::default();
+        let (mut any, mut depth) = (Vec::new(), 0);
+        let mut paths = HashMap::<(bool, &[u8]), Vec<u32>>::new();
         for (number, route) in (0..).zip(routes) {
             match &route.path {
-                PathMatch::Exact(path) => index.exact.entry(path.clone()).or_default().push(number),
+                PathMatch::Exact(path) => paths.entry((false, path)).or_default().push(number),
                 PathMatch::Prefix(path) if slashes(path) <= DEPTH_MAX => {
-                    index.depth = index.depth.max(slashes(path));
-                    index.below.entry(path.clone()).or_default().push(number);
+                    depth = depth.max(slashes(path));
+                    paths.entry((true, path)).or_default().push(number);
                     // `/static/*` takes `/static` too.
-                    let bare = path.strip_suffix(b"/").unwrap_or_default();
-                    index.exact.entry(bare.into()).or_default().push(number);
+                    paths.entry((false, bare(path))).or_default().push(number);
                 }
-                PathMatch::Any | PathMatch::Prefix(_) | PathMatch::Pattern(_) => {
-                    index.any.push(number);
-                }
+                PathMatch::Any | PathMatch::Prefix(_) | PathMatch::Pattern(_) => any.push(number),
             }
         }
-        index
+        let hasher = DefaultHashBuilder::default();
+        let mut table = HashTable::with_capacity(paths.len());
+        for ((is_below, path), numbers) in paths {
+            let numbers = Numbers::new(numbers);
+            // There is room for all: nothing is hashed a second time.
+            table.insert_unique(hasher.hash_one(path), Entry { is_below, numbers }, |_| 0);
+        }
+        Self {
+            hasher,
+            any: Numbers::new(any),
+            table,
+            depth,
+        }
+    }
+
+    /// The numbers of the routes for `path`, or for what is below it.
+    fn get(&self, path: &[u8], is_below: bool, routes: &[Route]) -> Option<&[u32]> {
+        let found = self.table.find(self.hasher.hash_one(path), |entry| {
+            let first = entry.numbers.get().first();
+            let route = first.and_then(|first| routes.get(*first as usize));
+            entry.is_below == is_below
+                && match route.map(|route| &route.path) {
+                    Some(PathMatch::Exact(exact)) => **exact == *path,
+                    Some(PathMatch::Prefix(prefix)) if is_below => **prefix == *path,
+                    Some(PathMatch::Prefix(prefix)) => bare(prefix) == path,
+                    _ => false,
+                }
+        })?;
+        Some(found.numbers.get())
     }
 
     /// The routes that may take `path`, in written order.
@@ -122,9 +180,9 @@ impl Index {
     ) -> impl Iterator<Item = &'a Route> {
         let mut lists: [&[u32]; DEPTH_MAX + 2] = [&[]; DEPTH_MAX + 2];
         let ends = memchr::memchr_iter(b'/', path).take(self.depth);
-        let parents = ends.filter_map(|end| self.below.get(path.get(..=end)?));
-        let found = std::iter::once(&self.any)
-            .chain(self.exact.get(path))
+        let parents = ends.filter_map(|end| self.get(path.get(..=end)?, true, routes));
+        let found = std::iter::once(self.any.get())
+            .chain(self.get(path, false, routes))
             .chain(parents);
         for (place, list) in lists.iter_mut().zip(found) {
             *place = list;
@@ -138,6 +196,11 @@ impl Index {
             routes.get(*number as usize)
         })
     }
+}
+
+/// The path itself, of all that is below it.
+fn bare(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or_default()
 }
 
 fn slashes(path: &[u8]) -> usize {
