@@ -78,7 +78,7 @@ pub struct Plane {
     lag: Lag,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
-    #[expect(clippy::vec_box, reason = "what is lent is moved, and it is large")]
+    #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
     pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
     start: Instant,
     give_back: GiveBack,
