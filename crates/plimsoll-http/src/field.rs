@@ -154,6 +154,14 @@ impl Name {
     }
 }
 
+/// Appends a field line.
+pub fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Tells whether a response field is an instruction between a server and its proxy, which a client
 /// must not see.
 pub fn is_internal(name: &[u8]) -> bool {

@@ -181,10 +181,7 @@ pub fn interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
 pub fn last_chunk<'a>(trailer: impl Iterator<Item = (&'a [u8], &'a [u8])>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailer {
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
-        out.extend_from_slice(b"\r\n");
+        field::write_line(name, value, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -236,15 +233,8 @@ fn has_line(lines: &[u8], name: &[u8]) -> bool {
 fn edited_line(line: &Field, bytes: &[u8], edits: Option<&FieldEdits>, out: &mut Vec<u8>) {
     let (name, value) = (line.name_span.of(bytes), line.value.of(bytes));
     if !edits.is_some_and(|edits| edits.write(name, value, out)) {
-        field_line(line, bytes, out);
+        field::write_line(name, value, out);
     }
-}
-
-fn field_line(line: &Field, bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(line.name_span.of(bytes));
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(line.value.of(bytes));
-    out.extend_from_slice(b"\r\n");
 }
 
 fn length(length: Length, out: &mut Vec<u8>) {

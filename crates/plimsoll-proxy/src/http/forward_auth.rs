@@ -1,6 +1,6 @@
 //! Asking a server whether a request may come in.
 
-use plimsoll_http::field::Name;
+use plimsoll_http::field::{self, Name};
 use plimsoll_http::forwarded::Told;
 use plimsoll_http::framing::Length;
 use plimsoll_http::h1::encode::{self, Forward};
@@ -101,10 +101,7 @@ fn take_over(exchange: &mut Exchange<'_>, auth: &ForwardAuth, reply: &Reply) {
     let out = &mut exchange.scratch.copied;
     for name in &auth.copy {
         for line in reply.head.fields.all_by_text(&reply.bytes, name.as_bytes()) {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(line.value.of(&reply.bytes));
-            out.extend_from_slice(b"\r\n");
+            field::write_line(name.as_bytes(), line.value.of(&reply.bytes), out);
         }
     }
 }
@@ -116,12 +113,9 @@ fn pass_on(exchange: &mut Exchange<'_>, reply: Reply) -> Answer<'static> {
         let name = line.name_span.of(&reply.bytes);
         let is_ours = line.name.is_hop_by_hop()
             || matches!(line.name, Name::ContentLength | Name::Date | Name::Server)
-            || plimsoll_http::field::is_internal(name);
+            || field::is_internal(name);
         if !is_ours {
-            fields.extend_from_slice(name);
-            fields.extend_from_slice(b": ");
-            fields.extend_from_slice(line.value.of(&reply.bytes));
-            fields.extend_from_slice(b"\r\n");
+            field::write_line(name, line.value.of(&reply.bytes), fields);
         }
     }
     exchange.scratch.text = reply.body;

@@ -1,7 +1,7 @@
 //! Internal redirects: a server answers that another route of the site is to answer.
 
 use plimsoll_http::chunked::Decoded;
-use plimsoll_http::field::Name;
+use plimsoll_http::field::{Name, write_line};
 use plimsoll_http::framing::Framing;
 use plimsoll_http::h1::parse::{self, HeadLimits, Parsed};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
@@ -48,7 +48,7 @@ impl Elsewhere {
         for line in response.fields.iter() {
             let (name, value) = (line.name_span.of(bytes), line.value.of(bytes));
             if CARRIED.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-                field(name, value, &mut fields);
+                write_line(name, value, &mut fields);
             }
         }
         Some(Self {
@@ -153,22 +153,15 @@ fn head(exchange: &Exchange<'_>, target: &[u8]) -> Vec<u8> {
                 .is_some_and(|start| start.eq_ignore_ascii_case(b"content-")),
         };
         if !speaks_of_body {
-            field(name, value, &mut text);
+            write_line(name, value, &mut text);
         }
     }
     if !exchange.has_arrived() {
         // What is left of the body belongs to nobody now.
-        field(b"Connection", b"close", &mut text);
+        write_line(b"Connection", b"close", &mut text);
     }
     text.extend_from_slice(b"\r\n");
     text
-}
-
-fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Makes the request the client's own again, to be logged and left behind.
