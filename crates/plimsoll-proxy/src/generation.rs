@@ -204,18 +204,25 @@ impl Route {
             .find_map(|condition| condition.path_group(seen, group))
     }
 
+    /// What keeps a request away, before its conditions are asked.
+    pub(crate) fn misses(&self, seen: &Seen<'_>) -> Option<Miss> {
+        let method = seen.head.method_span.of(seen.bytes);
+        let mut methods = self.methods.iter();
+        if self.is_internal != seen.origin.is_inside {
+            Some(Miss::Internal)
+        } else if !self.path.takes(seen.path()) {
+            Some(Miss::Path)
+        } else if !self.methods.is_empty() && !methods.any(|allowed| **allowed == *method) {
+            Some(Miss::Method)
+        } else {
+            None
+        }
+    }
+
     /// Tells whether it takes a request, of whose body this is known.
     pub fn judge(&self, seen: &Seen<'_>, body: Body<'_>) -> Verdict {
-        let takes = self.is_internal == seen.origin.is_inside
-            && self.path.takes(seen.path())
-            && (self.methods.is_empty() || {
-                let method = seen.head.method_span.of(seen.bytes);
-                self.methods.iter().any(|allowed| **allowed == *method)
-            })
-            && self
-                .conditions
-                .iter()
-                .all(|condition| condition.holds(seen));
+        let conditions = &self.conditions;
+        let takes = self.misses(seen).is_none() && conditions.iter().all(|c| c.holds(seen));
         if !takes {
             return Verdict::Passes;
         }
@@ -226,6 +233,17 @@ impl Route {
             .find(|verdict| *verdict != Verdict::Takes)
             .unwrap_or(Verdict::Takes)
     }
+}
+
+/// Why a route does not take a request, whatever its conditions say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// Only servers send requests there, or the other way round.
+    Internal,
+    /// It is for other paths.
+    Path,
+    /// It is for other methods.
+    Method,
 }
 
 /// Which paths a route takes.

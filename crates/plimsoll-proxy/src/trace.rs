@@ -15,7 +15,7 @@ use plimsoll_http::target::Target;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Body, Verdict};
-use crate::generation::{Action, Generation, Listener, Pool, Route, Site};
+use crate::generation::{Action, Generation, Listener, Miss, Pool, Route, Site};
 use crate::http::access;
 use crate::http::exchange::Facts;
 use crate::seen::{Origin, Seen, Values};
@@ -268,27 +268,25 @@ impl Explainer<'_> {
         };
         let mut rewritten = Rewritten::default();
         rewritten.begin(self.seen.path(), self.seen.query());
-        let compiled = site.steps.iter().chain(&route.steps);
+        let mut compiled = site.steps.iter().chain(&route.steps);
         let steps = written.steps.iter().zip(&written.step_places);
         let steps = steps.chain(of_route.steps.iter().zip(&of_route.step_places));
-        let mut compiled = compiled.peekable();
-        let is_access = |step: &model::Step| matches!(step, model::Step::Access(_));
         // Of the rules for addresses in a block, the first that the client fits decides.
         let mut let_in_until = 0;
         let of_site = written.steps.len();
         for (number, (step, at)) in steps.enumerate() {
             // Edits of fields are folded apart, and have no compiled step of their own.
-            let verdict = match Step::is_for(step) {
-                true if is_access(step) && number < let_in_until => {
-                    compiled.next();
+            let in_turn = Step::is_for(step).then(|| compiled.next()).flatten();
+            let verdict = match in_turn {
+                None => Ok(edit_verdict(step)),
+                Some(Step::Access(_)) if number < let_in_until => {
                     Ok("not asked: the client is let in above".into())
                 }
-                true => compiled.next().map_or(Ok(String::new()), |step| {
-                    self.step(step, &values, &mut rewritten)
-                }),
-                false => Ok(edit_verdict(step)),
+                Some(step) => self.step(step, &values, &mut rewritten),
             };
-            if is_access(step) && matches!(&verdict, Ok(text) if text.starts_with("lets")) {
+            if let Some(Step::Access(rule)) = in_turn
+                && access::judge(rule, &values.seen) == Some(true)
+            {
                 let_in_until = if number < of_site {
                     of_site
                 } else {
@@ -356,16 +354,15 @@ impl Explainer<'_> {
     /// Why a route does not take the request; nothing when it does.
     fn refusal(&self, route: &Route, written: &model::Route) -> Option<String> {
         let seen = &self.seen;
-        if route.is_internal {
-            return Some("only servers send requests here".into());
-        }
-        if !route.path.takes(seen.path()) {
-            return Some("not this path".into());
-        }
-        let method = seen.head.method_span.of(seen.bytes);
-        let methods = &route.methods;
-        if !methods.is_empty() && !methods.iter().any(|allowed| **allowed == *method) {
-            return Some(format!("not for {}", String::from_utf8_lossy(method)));
+        if let Some(miss) = route.misses(seen) {
+            return Some(match miss {
+                Miss::Internal => "only servers send requests here".into(),
+                Miss::Path => "not this path".into(),
+                Miss::Method => {
+                    let method = seen.head.method_span.of(seen.bytes);
+                    format!("not for {}", String::from_utf8_lossy(method))
+                }
+            });
         }
         let conditions = route.conditions.iter().zip(&written.conditions);
         for (condition, written) in conditions {
