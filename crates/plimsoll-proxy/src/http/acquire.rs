@@ -13,6 +13,7 @@ use plimsoll_net::{clock, connect, stream};
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
+use crate::plane::Plane;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -22,6 +23,17 @@ pub(crate) struct Upstream {
     pub(crate) is_reused: bool,
     /// What it is put back with.
     pub(crate) epoch: u32,
+}
+
+impl Upstream {
+    /// Keeps it for the next request to its server, if the pool keeps any.
+    pub(crate) fn put_back(self, plane: &Plane, pool: &Pool, server: &Server) {
+        if pool.keep_max > 0 {
+            let until = clock::now() + pool.keep_for;
+            let idle = &plane.worker.idle;
+            idle.put(server.id, (self.socket, self.epoch), until, pool.keep_max);
+        }
+    }
 }
 
 /// Whether a kept connection will do.

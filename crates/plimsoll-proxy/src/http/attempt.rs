@@ -345,11 +345,13 @@ async fn on_server<'a>(
         let talk = converse(exchange, pool, asked, &mut upstream, terms, tried);
         let failure = match talk.await {
             Ok((ending, keep)) => {
-                put_back(exchange, pool, asked.server, upstream, keep);
+                if keep == Keep::Yes {
+                    upstream.put_back(exchange.plane, pool, asked.server);
+                }
                 return Ok(ending);
             }
             Err(failure) if failure.keep == Keep::Yes => {
-                put_back(exchange, pool, asked.server, upstream, failure.keep);
+                upstream.put_back(exchange.plane, pool, asked.server);
                 return Err(failure);
             }
             Err(failure) => failure,
@@ -372,18 +374,6 @@ async fn on_server<'a>(
         }
         count_retry(exchange, pool);
         upstream = acquire(exchange, pool, asked.server, Kept::Unwelcome).await?;
-    }
-}
-
-/// Keeps a connection for the next request to its server, where it may be kept.
-fn put_back(exchange: &Exchange<'_>, pool: &Pool, server: &Server, upstream: Upstream, keep: Keep) {
-    if keep == Keep::Yes && pool.keep_max > 0 {
-        exchange.plane.worker.idle.put(
-            server.id,
-            (upstream.socket, upstream.epoch),
-            clock::now() + pool.keep_for,
-            pool.keep_max,
-        );
     }
 }
 

@@ -17,6 +17,7 @@ use plimsoll_net::{clock, connect, stream};
 
 use crate::events;
 use crate::generation::{Pool, Server};
+use crate::http::acquire::Upstream;
 use crate::http::flow::Writer;
 use crate::http::line;
 use crate::http::mirror::Digest;
@@ -97,16 +98,23 @@ async fn ask_server(
     (timer, deadline): (&Timer, Instant),
     call: &mut Call<'_>,
 ) -> Option<Reply> {
+    let epoch = plane.worker.idle.epoch(server.id);
+    let upstream = |socket, is_reused| Upstream {
+        socket,
+        is_reused,
+        epoch,
+    };
     // A kept connection may have died; then a new one is used.
     let kept = plane.worker.idle.take(server.id, clock::now());
     if let Some(socket) = kept {
-        let reply = converse(plane, pool, server, (socket, timer, deadline), call).await;
+        let kept = upstream(socket, true);
+        let reply = converse(plane, pool, server, (kept, timer, deadline), call).await;
         if reply.is_some() || call.method != Method::Get || clock::now() >= deadline {
             return reply;
         }
     }
-    let socket = dial(pool, server, timer, deadline).await?;
-    converse(plane, pool, server, (socket, timer, deadline), call).await
+    let new = upstream(dial(pool, server, timer, deadline).await?, false);
+    converse(plane, pool, server, (new, timer, deadline), call).await
 }
 
 fn pick<'a>(plane: &Plane, pool: &'a Pool, tried: &Tried) -> Option<Slot<'a>> {
@@ -131,13 +139,13 @@ async fn converse(
     plane: &Plane,
     pool: &Pool,
     server: &Server,
-    (socket, timer, deadline): (Socket, &Timer, Instant),
+    (upstream, timer, deadline): (Upstream, &Timer, Instant),
     call: &mut Call<'_>,
 ) -> Option<Reply> {
-    let epoch = plane.worker.idle.epoch(server.id);
+    let socket = &upstream.socket;
     let sent = clock::now();
     let writer = Writer {
-        sink: &socket,
+        sink: socket,
         timer,
         patience: deadline.saturating_duration_since(sent),
         then: Then::Open,
@@ -147,7 +155,7 @@ async fn converse(
     let mut buffer = plane.worker.buffers.lend();
     let mut head = ResponseHead::default();
     timer
-        .limit(final_head(&socket, &mut buffer, &mut head))
+        .limit(final_head(socket, &mut buffer, &mut head))
         .await
         .ok()??;
     let took = clock::now().duration_since(sent);
@@ -159,12 +167,10 @@ async fn converse(
     if let Some(digest) = &mut call.digest {
         **digest = Digest::default();
     }
-    let reading = read_body(&socket, &mut buffer, &mut framing, &mut body, call);
+    let reading = read_body(socket, &mut buffer, &mut framing, &mut body, call);
     let is_whole = timer.limit(reading).await.ok()??;
-    if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() && pool.keep_max > 0 {
-        let until = clock::now() + pool.keep_for;
-        let idle = &plane.worker.idle;
-        idle.put(server.id, (socket, epoch), until, pool.keep_max);
+    if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() {
+        upstream.put_back(plane, pool, server);
     }
     Some(Reply {
         head,
