@@ -7,25 +7,28 @@ use plimsoll_e2e::wait;
 use plimsoll_e2e::wire::Response;
 use std::fs;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A stand whose site has these statements; clients say who they are in `X-Forwarded-For`.
-fn stand(statements: &str, files: &[(&str, &str)]) -> Stand {
-    let directory = tempfile::tempdir().unwrap().keep();
+/// A stand whose site has these statements, and the folder of its files; clients say who they are
+/// in `X-Forwarded-For`.
+fn stand(statements: &str, files: &[(&str, &str)]) -> (Stand, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        fs::write(directory.join(name), text).unwrap();
+        fs::write(directory.path().join(name), text).unwrap();
     }
-    let at = directory.display().to_string();
+    let at = directory.path().display().to_string();
     let statements = statements.replace("FILES", &at);
     let text = format!(
         "admin 127.0.0.1:{{port:admin}}\nsite * {{\nlisten 127.0.0.1:{{port}}\nlog access.log json\ntrust-proxy 127.0.0.1\n{statements}\n}}\n"
     );
-    Stand::run(&text, |request| {
+    let stand = Stand::run(&text, |request| {
         let said = ["x-user", "authorization", "x-mail"]
             .map(|name| request.head.fields.first(name).unwrap_or("-").to_owned());
         Answer::ok(said.join(" "))
-    })
+    });
+    (stand, directory)
 }
 
 fn ask(stand: &Stand, target: &str, fields: &str) -> Response {
@@ -39,7 +42,7 @@ fn from(stand: &Stand, target: &str, client: &str) -> u16 {
 
 #[test]
 fn the_first_rule_that_a_client_fits_decides() {
-    let stand = stand(
+    let (stand, _files) = stand(
         "deny 198.51.100.0/24 2001:db8::/32
          route /open { respond 200 }
          route /inside { allow 10.0.0.0/8 ; deny 10.9.0.0/16 all ; respond 200 }
@@ -82,19 +85,12 @@ fn the_first_rule_that_a_client_fits_decides() {
 
 #[test]
 fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
-    let stand = stand(
+    let (stand, files) = stand(
         "deny @FILES/blocked ; route { respond 200 }",
         &[("blocked", "10.0.0.1\n")],
     );
-    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
-    let path = conf
-        .split('@')
-        .nth(1)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let path = files.path().join("blocked");
+    let shown = path.display();
     assert_eq!(
         (from(&stand, "/", "10.0.0.1"), from(&stand, "/", "10.0.0.2")),
         (403, 200)
@@ -117,11 +113,11 @@ fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
     );
     let reads = |result: &str| {
         let name = format!(
-            "plimsoll_file_reads_total{{file=\"{path}\",kind=\"networks\",result=\"{result}\"}}"
+            "plimsoll_file_reads_total{{file=\"{shown}\",kind=\"networks\",result=\"{result}\"}}"
         );
         stand.plimsoll.metric(&name)
     };
-    let current = format!("plimsoll_file_current{{file=\"{path}\",kind=\"networks\"}}");
+    let current = format!("plimsoll_file_current{{file=\"{shown}\",kind=\"networks\"}}");
     assert_eq!((reads("taken"), reads("refused")), (Some(2.0), Some(1.0)));
     assert_eq!(stand.plimsoll.metric(&current), Some(0.0));
     fs::write(&path, "").unwrap();
@@ -138,18 +134,16 @@ fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
 
 #[test]
 fn a_million_networks_are_read_while_clients_are_served() {
-    let stand = stand(
+    let (stand, files) = stand(
         "deny @FILES/blocked ; route { respond 200 }",
         &[("blocked", "10.0.0.1\n")],
     );
-    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
-    let path = conf.split('@').nth(1).unwrap();
-    let path = path.split(' ').next().unwrap();
     let networks = (0..1_000_000_u32).map(|n| {
         let [a, b, c, _] = (n << 8).to_be_bytes();
         format!("{}.{b}.{c}.{}\n", 20 + a, 2 * (n % 100))
     });
-    fs::write(path, networks.collect::<String>()).unwrap();
+    let list = networks.collect::<String>();
+    fs::write(files.path().join("blocked"), list).unwrap();
     let mut slowest = Duration::ZERO;
     wait::expect("the new list", Duration::from_secs(60), || {
         let began = Instant::now();
@@ -175,7 +169,7 @@ const COSTLY: &str = "ada:$2b$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YG
 
 #[test]
 fn guessing_holds_nobody_else_up() {
-    let stand = stand(
+    let (stand, _files) = stand(
         "route /open { respond 200 } route { basic-auth FILES/users ; respond 200 }",
         &[("users", COSTLY)],
     );
@@ -206,7 +200,7 @@ fn guessing_holds_nobody_else_up() {
 
 #[test]
 fn a_password_is_asked_for_and_does_not_reach_the_server() {
-    let stand = stand(
+    let (stand, _files) = stand(
         "route /open { respond 200 }
          route /pass { basic-auth FILES/users pass ; proxy {server} }
          route { basic-auth FILES/users \"realm=the shop\" ; request-header set X-User ${auth.user} ; proxy {server} }",
@@ -255,7 +249,7 @@ fn a_password_is_asked_for_and_does_not_reach_the_server() {
 fn keys_have_names() {
     // SHA-256 of "secret".
     let keys = "ci:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n";
-    let stand = stand(
+    let (stand, _files) = stand(
         "route /open { respond 200 }
          route /query { api-key FILES/keys from=query:ticket ; request-header set X-User ${auth.user} ; proxy {server} }
          route { api-key FILES/keys ; request-header set X-User ${auth.user} ; proxy {server} }",
@@ -285,7 +279,7 @@ fn keys_have_names() {
 
 #[test]
 fn links_are_good_until_they_expire() {
-    let stand = stand(
+    let (stand, _files) = stand(
         "route /open { respond 200 }
          route /whole { signed-url 0123456789abcdef query=signed ; respond 200 }
          route { signed-url old-secret-of-mine 0123456789abcdef ; respond 200 }",
@@ -342,21 +336,13 @@ fn links_are_good_until_they_expire() {
 
 #[test]
 fn a_file_closes_the_site_and_opens_it_again() {
-    let stand = stand(
+    let (stand, files) = stand(
         "route /open { respond 200 }
          route /always { maintenance retry-after=1h ; respond 200 }
          route { maintenance file=FILES/down except=10.0.0.0/8 ; respond 200 }",
         &[],
     );
-    let conf = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
-    let path = conf
-        .split("file=")
-        .nth(1)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .to_owned();
+    let path = files.path().join("down");
     assert_eq!(from(&stand, "/", "192.0.2.1"), 200);
     fs::write(&path, "").unwrap();
     wait::expect("closed", SOON, || from(&stand, "/", "192.0.2.1") == 503);
@@ -432,7 +418,7 @@ fn pages_of_other_origins_are_told_what_they_may_do() {
 
 #[test]
 fn browsers_are_told_to_be_careful() {
-    let stand = stand(
+    let (stand, _files) = stand(
         "security-headers ; route /strict { security-headers strict ; response-header set Referrer-Policy origin ; respond 200 } route { respond 200 }",
         &[],
     );
