@@ -1,7 +1,6 @@
 //! Asking a server whether a request may come in.
 
 use plimsoll_http::field::{self, Name};
-use plimsoll_http::forwarded::Told;
 use plimsoll_http::framing::Length;
 use plimsoll_http::h1::encode::{self, Forward};
 use plimsoll_http::method::Method;
@@ -77,12 +76,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
         } else {
             seen.authority
         },
-        told: Told {
-            peer: &exchange.origin.peer_text,
-            host: seen.authority,
-            scheme: "http",
-            trusted: trust::passed_on(exchange),
-        },
+        told: trust::told(exchange),
         request_id: exchange.facts.id.as_bytes(),
         length: Length::Empty,
         max_forwards: None,

@@ -1,7 +1,7 @@
 //! Who a client is, where a proxy that is trusted stands between, and requests that come round again.
 
 use plimsoll_http::field::{self, Name};
-use plimsoll_http::forwarded::{RequestId, Trusted};
+use plimsoll_http::forwarded::{RequestId, Told, Trusted};
 use plimsoll_http::host::Authority;
 use plimsoll_http::trust;
 
@@ -30,8 +30,18 @@ pub(crate) fn take_over(exchange: &mut Exchange<'_>, site: &Site) {
     }
 }
 
-/// What servers are told that a trusted peer says.
-pub(crate) fn passed_on<'a>(exchange: &'a Exchange<'_>) -> Option<Trusted<'a>> {
+/// What servers are told of who sent a request, and how.
+pub(crate) fn told<'a>(exchange: &'a Exchange<'_>) -> Told<'a> {
+    Told {
+        peer: &exchange.origin.peer_text,
+        host: exchange.authority.of(exchange.bytes()),
+        scheme: "http",
+        trusted: passed_on(exchange),
+    }
+}
+
+/// What a trusted peer says, to be passed on.
+fn passed_on<'a>(exchange: &'a Exchange<'_>) -> Option<Trusted<'a>> {
     let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
     exchange.origin.is_trusted.then(|| {
         let mut hosts = head.fields.all(Name::XForwardedHost);

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use plimsoll_config::model::Way;
 use plimsoll_http::cookie::Hide;
-use plimsoll_http::forwarded::Told;
 use plimsoll_http::framing::{Framing, Length, Reuse};
 use plimsoll_http::h1::encode::{self, Forward};
 use plimsoll_http::reason::Reason;
@@ -196,18 +195,12 @@ pub(crate) fn encode_head(
             (scratch.target.path(bytes), query)
         }
     };
-    let told = Told {
-        peer: &exchange.origin.peer_text,
-        host: asked_host,
-        scheme: "http",
-        trusted: trust::passed_on(exchange),
-    };
     let forward = Forward {
         method: scratch.head.method_span.of(bytes),
         path,
         query,
         host: host.unwrap_or(server),
-        told,
+        told: trust::told(exchange),
         request_id: exchange.facts.id.as_bytes(),
         length,
         max_forwards: request::max_forwards(&scratch.head, bytes)
