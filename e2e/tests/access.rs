@@ -233,7 +233,7 @@ fn a_password_is_asked_for_and_does_not_reach_the_server() {
         );
     }
     stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
-    let lines = stand.plimsoll.wait_log("access.log", 3, SOON);
+    let lines = stand.plimsoll.wait_log("access.log", 11, SOON);
     assert!(
         lines.iter().any(|line| line.contains("\"user\":\"ada\"")),
         "{lines:?}"
@@ -272,7 +272,7 @@ fn keys_have_names() {
         );
     }
     stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
-    let lines = stand.plimsoll.wait_log("access.log", 5, SOON).join("\n");
+    let lines = stand.plimsoll.wait_log("access.log", 8, SOON).join("\n");
     assert!(lines.contains("\"query\":\"ticket=***&a=b\""), "{lines}");
     assert!(!lines.contains("ecret"), "{lines}");
 }
