@@ -1,14 +1,13 @@
 //! Weighted turns for many servers: earliest deadline first, in the time of a heap.
 //!
 //! Each server is due again one stride after its last turn, and a stride is shorter the more it
-//! weighs. Whoever is due first is next. A server that may not be picked when it is due waits a
-//! stride like one that was, so it does not catch up with a burst when it comes back.
+//! weighs. Whoever is due first is next. The turns of a server that may not be picked pass as if it
+//! had taken them, so it does not catch up with a burst when it comes back.
 
 use crate::eligible::Rule;
 use crate::pool::{Pool, ServerIndex, Tier};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 
 /// The stride of a server of weight 1.
 const WHOLE: u64 = 1 << 32;
@@ -17,6 +16,8 @@ const WHOLE: u64 = 1 << 32;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Schedule {
     due: BinaryHeap<Reverse<(u64, ServerIndex)>>,
+    /// Those that one choice passes over. Empty between choices.
+    passed: Vec<Turn>,
 }
 
 impl Schedule {
@@ -28,30 +29,56 @@ impl Schedule {
         });
         Self {
             due: members.collect(),
+            passed: Vec::new(),
         }
     }
 
     pub(crate) fn choose(&mut self, pool: &Pool, rule: Rule<'_>) -> Option<ServerIndex> {
-        // Once around, and every server has been looked at.
-        for _ in 0..self.due.len() {
-            let mut first = self.due.peek_mut()?;
-            let Reverse((due, index)) = *first;
+        let taken = loop {
+            let Some(Reverse((due, index))) = self.due.pop() else {
+                break None;
+            };
+            // No server of this pool: its turns end.
             let Some((server, stride)) = pool.server(index).zip(stride(pool, index)) else {
-                PeekMut::pop(first);
                 continue;
             };
-            *first = Reverse((due.saturating_add(stride), index));
-            drop(first);
+            let turn = Turn { due, index, stride };
             if rule.admits(index, server) {
-                return Some(index);
+                break Some(turn);
             }
+            self.passed.push(turn);
+        };
+        // Where nobody took a turn, no time passed.
+        let now = taken.map_or(0, |turn| turn.due);
+        for turn in self.passed.drain(..).chain(taken) {
+            self.due.push(turn.after(now));
         }
-        None
+        taken.map(|turn| turn.index)
+    }
+}
+
+/// A server whose turn it is.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    due: u64,
+    index: ServerIndex,
+    stride: u64,
+}
+
+impl Turn {
+    /// The first turn of the same server after `now`.
+    fn after(self, now: u64) -> Reverse<(u64, ServerIndex)> {
+        let strides = now
+            .checked_sub(self.due)
+            .map_or(0, |late| late / self.stride + 1);
+        let due = self.due.saturating_add(self.stride.saturating_mul(strides));
+        Reverse((due, self.index))
     }
 }
 
 /// How long after a turn the next one is due; nothing for a server without weight.
 fn stride(pool: &Pool, index: ServerIndex) -> Option<u64> {
     let weight = u64::from(pool.server(index)?.weight());
+    // Never 0, as a weight is below the whole.
     WHOLE.checked_div(weight)
 }

@@ -147,6 +147,27 @@ fn backups_serve_only_when_no_other_server_can() {
 }
 
 #[test]
+fn a_light_server_is_found_behind_many_turns_of_heavy_ones() {
+    for algorithm in ALL {
+        let light = spec("light", 1);
+        let backup = ServerSpec {
+            tier: 1,
+            ..spec("backup", 1)
+        };
+        let heavy = specs(&[200; 70]);
+        let pool = Pool::new([vec![light, backup], heavy].concat(), algorithm);
+        for server in &pool.servers()[2..] {
+            server.set_wish(Wish::Drain);
+        }
+        let mut picker = Picker::new(&pool, 0);
+        for number in 0..10 {
+            let slot = picker.pick(&pool, &ask(number)).unwrap();
+            assert_eq!(name(&slot), "light", "{algorithm:?}");
+        }
+    }
+}
+
+#[test]
 fn a_picker_of_another_pool_still_picks_only_eligible_servers() {
     for algorithm in ALL {
         let mut picker = Picker::new(&Pool::new(specs(&[1; 3]), algorithm), 0);
