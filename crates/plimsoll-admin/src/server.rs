@@ -76,6 +76,7 @@ async fn answer(
             servers::render_names(running, &mut text);
             servers::render_materials(&running.generation, &mut text);
             servers::render_queues(&running.generation, &mut text);
+            servers::render_spool(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)

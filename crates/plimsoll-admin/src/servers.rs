@@ -151,6 +151,35 @@ pub fn render_materials(generation: &Generation, out: &mut String) {
     }
 }
 
+/// Appends what bodies that wait take on disk, and how often that failed.
+pub fn render_spool(generation: &Generation, out: &mut String) {
+    let Some(spool) = &generation.spool else {
+        return;
+    };
+    let all = [
+        (
+            "bytes",
+            "gauge",
+            "Bytes of bodies that wait on disk.",
+            spool.used(),
+        ),
+        ("max_bytes", "gauge", "How many there may be.", spool.max),
+        (
+            "errors_total",
+            "counter",
+            "How often the disk failed.",
+            spool.errors(),
+        ),
+    ];
+    for (name, kind, help, value) in all {
+        let name = format!("plimsoll_spool_{name}");
+        let _ = writeln!(
+            out,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
+    }
+}
+
 /// Appends how many requests wait before each pool that lets them.
 pub fn render_queues(generation: &Generation, out: &mut String) {
     let name = "plimsoll_queue_length";

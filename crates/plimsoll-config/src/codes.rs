@@ -293,6 +293,12 @@ NO_GEO = "E0322":
 
     geo /var/lib/GeoIP/GeoLite2-Country.mmdb
 ";
+NO_SPOOL = "E0323":
+"Bodies are to wait on disk (`disk=`), and nothing says where. Name a directory on a disk, not in memory as
+`/tmp` often is, and how much of it all of them may take together:
+
+    spool /var/spool/plimsoll max=10GiB
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Check, Condition, ConnectionLimits, ErrorPage, HashKey, Hedge,
-    Hide, Host, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry,
-    ServerAddress, Step, Sticky, Template,
+    AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
+    Hedge, Hide, Host, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry,
+    ServerAddress, Spool, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -22,6 +22,7 @@ pub(crate) struct Draft {
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) geo: Option<(Box<str>, Span)>,
+    pub(crate) spool: Option<(Spool, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     /// The inner `None` is `off`.
     pub(crate) overload: Option<(Option<Overload>, Span)>,
@@ -99,7 +100,8 @@ pub(crate) struct RouteDraft {
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Box<str>>,
     pub(crate) conditions: Vec<Condition>,
-    pub(crate) buffer: Option<(u32, Span)>,
+    pub(crate) buffer: Option<(Buffer, Span)>,
+    pub(crate) response_buffer: Option<(Buffer, Span)>,
     pub(crate) internal: Option<((), Span)>,
     pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.

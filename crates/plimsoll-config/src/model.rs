@@ -49,6 +49,8 @@ pub struct Config {
     pub resolver: Resolver,
     /// A MaxMind file that tells where clients are.
     pub geo: Option<Box<str>>,
+    /// Where bodies wait on disk.
+    pub spool: Option<Spool>,
     /// Matches that conditions refer to, in the order in which they are named first.
     pub matches: Vec<NamedMatch>,
     /// Sites in written order.
@@ -238,8 +240,10 @@ pub struct Route {
     /// What else its requests must have, all of it.
     pub conditions: Vec<Condition>,
     /// How much of a body is read before a server is asked, or the route is found where it asks for
-    /// the body; 0 is nothing.
-    pub buffer: u32,
+    /// the body.
+    pub buffer: Buffer,
+    /// How much of an answer is read before its client takes it.
+    pub response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
     /// What is done with its requests, in written order, after what the site does.
@@ -254,6 +258,24 @@ pub struct Route {
     pub action: Action,
     /// Where it is written.
     pub place: Place,
+}
+
+/// What of a body may wait here. Default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Bytes in memory; 0 is none of it.
+    pub memory: u32,
+    /// Further bytes on disk.
+    pub disk: u64,
+}
+
+/// Where bodies wait on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spool {
+    /// The directory.
+    pub directory: Box<str>,
+    /// Bytes of all bodies together.
+    pub max: u64,
 }
 
 /// A path pattern, in canonical form.

@@ -44,6 +44,8 @@ pub(crate) struct Reader<'a> {
     files: Vec<String>,
     /// Where a country is asked for first.
     pub(crate) geo_asked: Option<Span>,
+    /// Where something asks for the spool first.
+    pub(crate) spool_asked: Option<Span>,
     /// The matches that were written or referred to.
     pub(crate) matches: Matches,
     /// Bytes that snippets have put in their places.
@@ -62,6 +64,7 @@ impl<'a> Reader<'a> {
             uses: Vec::new(),
             files: Vec::new(),
             geo_asked: None,
+            spool_asked: None,
             matches: Matches::default(),
             expanded: 0,
             substituted: 0,

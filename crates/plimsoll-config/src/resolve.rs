@@ -11,8 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, Host, KeepAlive, Monitor, Overload, Place, Pool,
-    Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
+    Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, Monitor, Overload, Place,
+    Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -44,13 +44,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     check_hosts(reader, &draft.sites);
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
-    if let (Some(asked), None) = (reader.geo_asked, &geo) {
-        let message = "nothing tells where clients are";
-        let problem = Diagnostic::new(&codes::NO_GEO, asked, message);
-        reader.problem(
-            problem.help("write `geo FILE` at the top level, with a MaxMind country file"),
-        );
-    }
+    let spool = draft.spool.map(|(spool, _)| spool);
+    check_asked(reader, geo.is_some(), spool.is_some());
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
     for site in &draft.sites {
@@ -86,9 +81,26 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
             .overload
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
         geo,
+        spool,
         matches,
         sites,
         pools,
+    }
+}
+
+/// What some rules ask for must be said at the top level.
+fn check_asked(reader: &mut Reader<'_>, has_geo: bool, has_spool: bool) {
+    if let Some(asked) = reader.geo_asked.filter(|_| !has_geo) {
+        let message = "nothing tells where clients are";
+        let problem = Diagnostic::new(&codes::NO_GEO, asked, message);
+        reader.problem(
+            problem.help("write `geo FILE` at the top level, with a MaxMind country file"),
+        );
+    }
+    if let Some(asked) = reader.spool_asked.filter(|_| !has_spool) {
+        let message = "nothing says where on disk bodies may wait";
+        let problem = Diagnostic::new(&codes::NO_SPOOL, asked, message);
+        reader.problem(problem.help("write `spool /var/spool/plimsoll` at the top level"));
     }
 }
 
@@ -330,7 +342,12 @@ fn resolve_route(
         path: route.path.clone(),
         methods: route.methods.clone(),
         conditions: route.conditions.clone(),
-        buffer: route.buffer.map_or(0, |(size, _)| size),
+        buffer: route
+            .buffer
+            .map_or_else(Buffer::default, |(buffer, _)| buffer),
+        response_buffer: route
+            .response_buffer
+            .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),

@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    Adaptive, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge, HedgeAfter,
-    Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool, Priority,
-    Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep, Site, Sticky, StickyBy, Way,
+    Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
+    HedgeAfter, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool,
+    Priority, Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep, Site, Spool, Sticky,
+    StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -141,6 +142,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     let geo = config.geo.as_deref().map(|geo| words(["geo", geo]));
     zone.into_iter()
         .chain(geo)
+        .chain(config.spool.as_ref().map(spool))
         .chain(connections(&config.connections))
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
@@ -256,20 +258,36 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
         .collect()
 }
 
+fn spool(spool: &Spool) -> Words {
+    let max = format!("max={}", size_text(spool.max));
+    words(["spool", &*spool.directory, &max])
+}
+
 /// What is done with requests, but for actions that the forms write in a way of their own.
 pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
     let name = Priority::NAMES.iter().find(|(_, p)| *p == route.priority);
     let priority = name.map(|(name, _)| words(["priority", name]));
-    let buffer = (route.buffer > 0).then(|| words(["buffer", &size_text(route.buffer.into())]));
     priority
         .into_iter()
         .filter(|_| route.priority != Priority::default())
-        .chain(buffer)
+        .chain(buffer("buffer", route.buffer))
+        .chain(buffer("response-buffer", route.response_buffer))
         .chain(route.is_internal.then(|| words(["internal"])))
         .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))
         .collect()
+}
+
+fn buffer(name: &str, buffer: Buffer) -> Option<Words> {
+    let Buffer { memory, disk } = buffer;
+    let disk = (disk > 0).then(|| format!("disk={}", size_text(disk)));
+    (memory > 0).then(|| {
+        words([name, &size_text(memory.into())])
+            .into_iter()
+            .chain(disk)
+            .collect()
+    })
 }
 
 fn limit(limit: &Limit) -> Words {

@@ -42,6 +42,14 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// No bodies can wait on disk.
+    #[error("cannot use spool {}: {source}", directory.display())]
+    Spool {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Files that rules read cannot be used.
     #[error("{}", .0.join("; "))]
     Materials(Vec<String>),
@@ -87,6 +95,13 @@ pub fn launch(
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
     let known = materials::load(&generation).map_err(LaunchError::Materials)?;
+    if let Some(spool) = &generation.spool {
+        let failed = |source| LaunchError::Spool {
+            directory: spool.directory.clone(),
+            source,
+        };
+        spool.prepare().map_err(failed)?;
+    }
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);

@@ -31,6 +31,7 @@ use crate::http::line::Board;
 use crate::material::Materials;
 use crate::page::OwnPage;
 use crate::routes::Routes;
+use crate::spool::Spool;
 use crate::steps::Builder;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
@@ -111,6 +112,10 @@ pub fn compile(
             ceiling: ceiling(config.max_requests),
             overload: config.overload,
             memory: Memory::default(),
+            spool: config
+                .spool
+                .as_ref()
+                .map(|spool| Arc::new(Spool::new(spool))),
             materials: materials.finish(),
             turns: Turns::new(workers, seed),
             secret_parameters,
@@ -388,7 +393,8 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             PathPattern::Prefix(path) => PathMatch::Prefix(path.as_bytes().into()),
             PathPattern::Glob(pattern) => glob(pattern),
         },
-        buffer: route.buffer as usize,
+        buffer: route.buffer,
+        response_buffer: route.response_buffer,
         is_internal: route.is_internal,
         methods: route
             .methods

@@ -45,7 +45,7 @@ pub enum Verdict {
     /// It does not.
     Passes,
     /// That depends on a body, of which this much has to be read.
-    Depends(usize),
+    Depends(u32),
 }
 
 /// Something that a request has or has not.
@@ -182,7 +182,7 @@ impl Condition {
     }
 
     /// Tells whether it holds for a body, of which `most` is looked at.
-    pub(crate) fn judge_body(&self, seen: &Seen<'_>, body: Body<'_>, most: usize) -> Verdict {
+    pub(crate) fn judge_body(&self, seen: &Seen<'_>, body: Body<'_>, most: u32) -> Verdict {
         let Asked::Body(part, test) = &self.asked else {
             return Verdict::Takes;
         };
@@ -193,7 +193,7 @@ impl Condition {
             .all_by_text(seen.bytes, b"content-encoding");
         let is_coded =
             encodings.any(|line| !line.value.of(seen.bytes).eq_ignore_ascii_case(b"identity"));
-        match body.within(most) {
+        match body.within(most as usize) {
             _ if is_coded => Verdict::Passes,
             Look::At(body) if test.of_body(part, body) != self.negated => Verdict::Takes,
             Look::Later => Verdict::Depends(most),

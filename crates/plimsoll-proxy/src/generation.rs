@@ -12,8 +12,8 @@ use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
-    AccessLog, Adaptive, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy, Monitor,
-    Overload, Priority, RequestLimits, Retry, ServerTimeouts, Way,
+    AccessLog, Adaptive, Buffer, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy,
+    Monitor, Overload, Priority, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -30,6 +30,7 @@ use crate::material::Material;
 use crate::page::OwnPage;
 use crate::routes::Routes;
 use crate::seen::Seen;
+use crate::spool::Spool;
 use crate::steps::Step;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
@@ -60,6 +61,8 @@ pub struct Generation {
     pub overload: Option<Overload>,
     /// How short memory is.
     pub memory: Memory,
+    /// Where bodies wait on disk.
+    pub spool: Option<Arc<Spool>>,
     /// Files that rules read.
     pub materials: Vec<Material>,
     /// Parameters of queries that hold tokens or keys.
@@ -176,8 +179,10 @@ pub struct Route {
     pub methods: Vec<Box<[u8]>>,
     /// What else its requests must have, all of it.
     pub(crate) conditions: Vec<Condition>,
-    /// How much of a body is read before a server is asked; 0 is nothing.
-    pub buffer: usize,
+    /// How much of a body is read before a server is asked.
+    pub buffer: Buffer,
+    /// How much of an answer waits here for its client.
+    pub(crate) response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
     /// What is done with its requests, in written order.
@@ -229,7 +234,7 @@ impl Route {
         // Bodies last: they are read only for routes that could take the request.
         let of_body = self.conditions.iter().filter(|c| c.asks_for_body());
         of_body
-            .map(|condition| condition.judge_body(seen, body, self.buffer))
+            .map(|condition| condition.judge_body(seen, body, self.buffer.memory))
             .find(|verdict| *verdict != Verdict::Takes)
             .unwrap_or(Verdict::Takes)
     }

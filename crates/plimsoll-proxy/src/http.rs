@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod acquire;
 pub(crate) mod answer;
 pub(crate) mod attempt;
+pub(crate) mod backlog;
 pub(crate) mod errors;
 pub(crate) mod exchange;
 pub(crate) mod failure;

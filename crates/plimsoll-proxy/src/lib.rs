@@ -18,6 +18,7 @@ pub(crate) mod page;
 pub mod plane;
 pub mod routes;
 pub mod seen;
+pub mod spool;
 pub(crate) mod steps;
 pub(crate) mod sticky;
 pub mod strain;

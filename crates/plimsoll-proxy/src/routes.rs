@@ -74,7 +74,7 @@ pub enum Found<'a> {
     /// This one.
     Route(&'a Route),
     /// That depends on the body, of which this much has to be read.
-    Depends(usize),
+    Depends(u32),
     /// None takes it.
     Nothing,
 }

@@ -367,7 +367,7 @@ impl Explainer<'_> {
         let conditions = route.conditions.iter().zip(&written.conditions);
         for (condition, written) in conditions {
             let holds = condition.holds(seen)
-                && condition.judge_body(seen, self.body, route.buffer) == Verdict::Takes;
+                && condition.judge_body(seen, self.body, route.buffer.memory) == Verdict::Takes;
             if !holds {
                 return Some(format!("{} does not hold", written.text));
             }

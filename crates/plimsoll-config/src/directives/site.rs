@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::condition;
 use crate::draft::{RouteDraft, Scope};
-use crate::model::{Asked, Condition, PathPattern, Step, Template};
+use crate::model::{Asked, Buffer, Condition, PathPattern, Step, Template};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -90,6 +90,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         conditions: Vec::new(),
         is_narrow: !options.is_empty(),
         buffer: None,
+        response_buffer: None,
         internal: None,
         errors: Vec::new(),
         steps: Vec::new(),
@@ -121,7 +122,11 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         .iter()
         .any(|condition| matches!(condition.asked, Asked::Body(..)))
     {
-        route.buffer.get_or_insert((BODY_BYTES, stmt.span));
+        let buffer = Buffer {
+            memory: BODY_BYTES,
+            disk: 0,
+        };
+        route.buffer.get_or_insert((buffer, stmt.span));
     }
     check_groups(reader, &route);
     if route.action.is_none() {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,10 @@ use plimsoll_net::stream::{self, Then};
 
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
+use crate::http::backlog::Delivery;
 use crate::http::exchange::{Ending, Facts};
 use crate::http::failure::{Failure, Sent};
-use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, encode_piece, ended};
 use crate::http::internal::{Elsewhere, Redirects};
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
@@ -73,6 +75,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) fields: &'a [u8],
     /// Where servers sent the request.
     pub(crate) redirects: &'a mut Redirects,
+    /// What brings it to the client, where it waits for that.
+    pub(crate) delivery: &'a mut Option<Delivery<'x>>,
     /// The request as rules see it.
     pub(crate) seen: Seen<'a>,
     pub(crate) facts: &'a mut Facts<'x>,
@@ -86,7 +90,18 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) toll: Toll<'a>,
 }
 
-impl<'a> Answer<'a, '_> {
+/// The body of an answer whose head has been read.
+struct Body<'b> {
+    framing: &'b mut Framing,
+    /// Head and body, as far as they are here.
+    buffer: &'b mut Buffer,
+    /// What of the body came with the head.
+    first: Decoded,
+    /// How the client finds its end.
+    coding: Coding,
+}
+
+impl<'a, 'x> Answer<'a, 'x> {
     /// Waits for the answer and passes it on.
     pub(crate) async fn pass_on(
         mut self,
@@ -121,10 +136,7 @@ impl<'a> Answer<'a, '_> {
         self.encode(buffer.filled(), length, persists);
         self.facts.status = self.response.status;
         self.facts.response_bytes.set(first.data as u64);
-        let body = buffer.filled().get(self.response.len..);
-        let data = body
-            .and_then(|body| body.get(..first.data))
-            .unwrap_or_default();
+        let data = piece(&buffer, self.response, &first);
         if let Some(digest) = self.digest {
             let mut digest = digest.borrow_mut();
             digest.head(
@@ -134,21 +146,17 @@ impl<'a> Answer<'a, '_> {
             );
             digest.body(data);
         }
-        let is_last = !persists && framing.is_complete();
-        let writer = self.writer(if is_last { Then::End } else { Then::Open });
-        let (toll, out) = (self.toll, &mut *self.out);
-        let written = upload
-            .alongside(async {
-                toll.pay(data.len()).await;
-                writer.write_message(out, data, &framing, coding).await
-            })
-            .await;
-        let mut ending = self.judge(written, persists);
-        buffer.take(self.response.len + first.consumed);
-        if !framing.is_complete() && matches!(ending, Ending::Keep | Ending::Close) {
-            let flowed = self.rest(&mut framing, &mut buffer, coding, upload).await;
-            ending = self.judge(flowed, persists);
-        }
+        let body = Body {
+            framing: &mut framing,
+            buffer: &mut buffer,
+            first,
+            coding,
+        };
+        let outcome = match self.delivery.take() {
+            None => self.stream(body, upload, persists).await,
+            Some(delivery) => self.hold(body, upload, delivery).await,
+        };
+        let ending = self.judge(outcome, persists);
         if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
             digest.borrow_mut().complete();
         }
@@ -258,31 +266,87 @@ impl<'a> Answer<'a, '_> {
         encode::response(self.response, bytes, &reply, self.out);
     }
 
-    /// Passes the rest of the body on.
-    async fn rest(
+    /// Passes head and body on as they come. The outer fault is one of the upload.
+    async fn stream(
         &mut self,
-        framing: &mut Framing,
-        buffer: &mut Buffer,
-        coding: Coding,
+        body: Body<'_>,
         upload: &mut Upload<'_>,
+        persists: bool,
     ) -> Result<Result<(), Fault>, Fault> {
-        let moved = &self.facts.response_bytes;
-        let flow = Flow {
+        let is_last = !persists && body.framing.is_complete();
+        let writer = self.writer(if is_last { Then::End } else { Then::Open });
+        let (toll, out) = (self.toll, &mut *self.out);
+        let data = piece(body.buffer, self.response, &body.first);
+        let first = async {
+            toll.pay(data.len()).await;
+            let end = ended(body.framing);
+            writer.write_message(out, data, end, body.coding).await
+        };
+        let written = upload.alongside(first).await?;
+        body.buffer.take(self.response.len + body.first.consumed);
+        if written.is_err() || body.framing.is_complete() {
+            return Ok(written);
+        }
+        let flow = self.rest(body, Sink::Socket(self.client), self.toll);
+        upload.alongside(flow.run()).await
+    }
+
+    /// Has head and body wait for the client, and returns when the server is done with them. What waits
+    /// is brought to the client later. The outer fault is one of the upload.
+    async fn hold(
+        &mut self,
+        body: Body<'_>,
+        upload: &mut Upload<'_>,
+        mut delivery: Delivery<'x>,
+    ) -> Result<Result<(), Fault>, Fault> {
+        let mut message = self.out.clone();
+        let data = piece(body.buffer, self.response, &body.first);
+        encode_piece(&mut message, data, ended(body.framing), body.coding);
+        body.buffer.take(self.response.len + body.first.consumed);
+        delivery.begin(self.out.len(), message).await;
+        let backlog = Rc::clone(&delivery.backlog);
+        let free = Toll {
+            paces: &[],
+            ..self.toll
+        };
+        let flow =
+            (!body.framing.is_complete()).then(|| self.rest(body, Sink::Backlog(&backlog), free));
+        let filling = async {
+            if let Some(flow) = flow {
+                flow.run().await?;
+            }
+            backlog.end();
+            Ok(())
+        };
+        let mut outcome = upload.alongside(delivery.alongside(filling)).await;
+        // As long as the server still reads, it is not done.
+        if matches!(outcome, Ok(Ok(()))) && upload.progress.get() == Progress::UnderWay {
+            outcome = upload.alongside(delivery.finish()).await;
+        }
+        match outcome {
+            Ok(Ok(())) => *self.delivery = Some(delivery),
+            _ => delivery.count(self.facts),
+        }
+        outcome
+    }
+
+    /// The rest of the body, on its way.
+    fn rest<'f>(&'f self, body: Body<'f>, sink: Sink<'f>, toll: Toll<'f>) -> Flow<'f> {
+        Flow {
             source: self.server,
-            sink: self.client,
-            framing,
-            buffer,
-            coding,
+            sink,
+            framing: body.framing,
+            buffer: body.buffer,
+            coding: body.coding,
             timer: self.timer,
             patience: self.patience,
-            moved,
+            moved: &self.facts.response_bytes,
             limit: None,
             min_rate: 0,
             pipes: &self.plane.worker.pipes,
-            toll: self.toll,
+            toll,
             digest: self.digest,
-        };
-        upload.alongside(flow.run()).await
+        }
     }
 
     /// Reads heads until a final one is there; passes interim ones on.
@@ -404,34 +468,48 @@ impl<'a> Answer<'a, '_> {
 
     /// What a piece of the answer that was passed on, or was not, means for the client.
     fn judge(&mut self, outcome: Result<Result<(), Fault>, Fault>, persists: bool) -> Ending {
-        let (fault, is_download) = match outcome {
-            Ok(Ok(())) if persists => return Ending::Keep,
-            Ok(Ok(())) => return Ending::Close,
-            Ok(Err(fault)) => (fault, true),
-            Err(fault) => (fault, false),
-        };
-        let (reason, detail) = match (&fault, is_download) {
-            (Fault::SinkGone { .. }, true) => (Reason::ClientAborted, ""),
-            (Fault::SinkLate, true) => (Reason::ClientStalled, ""),
-            (Fault::SourceGone, true) => (
-                Reason::HttpResponseIncomplete,
-                "the response body ended early",
-            ),
-            (Fault::SourceLate, true) => {
-                (Reason::ConnectionReadTimeout, "the response body stopped")
+        match outcome {
+            Ok(Ok(())) if persists => Ending::Keep,
+            Ok(Ok(())) => Ending::Close,
+            Ok(Err(fault)) => cut(self.facts, &fault),
+            Err(fault) => {
+                let failure = client_failure(&fault);
+                end_early(self.facts, failure.reason, failure.detail)
             }
-            (_, true) => (Reason::HttpProtocolError, "malformed chunked body"),
-            (fault, false) => {
-                let failure = client_failure(fault);
-                (failure.reason, failure.detail)
-            }
-        };
-        self.facts.blame(reason, detail);
-        if reason == Reason::ClientAborted {
-            Ending::Close
-        } else {
-            Ending::Reset
         }
+    }
+}
+
+/// What of the body came with the head.
+fn piece<'b>(buffer: &'b Buffer, head: &ResponseHead, first: &Decoded) -> &'b [u8] {
+    let body = buffer.filled().get(head.len..);
+    body.and_then(|body| body.get(..first.data))
+        .unwrap_or_default()
+}
+
+/// Notes why an answer does not reach its client whole; tells what that means for the client.
+pub(crate) fn cut(facts: &mut Facts<'_>, fault: &Fault) -> Ending {
+    let (reason, detail) = match fault {
+        Fault::SinkGone { .. } => (Reason::ClientAborted, ""),
+        Fault::SinkLate => (Reason::ClientStalled, ""),
+        Fault::SourceGone => (
+            Reason::HttpResponseIncomplete,
+            "the response body ended early",
+        ),
+        Fault::SourceLate => (Reason::ConnectionReadTimeout, "the response body stopped"),
+        Fault::Spool => (Reason::ProxyInternalError, "the spool cannot be read"),
+        Fault::SourceMalformed | Fault::SourceSlow | Fault::TooLarge => {
+            (Reason::HttpProtocolError, "malformed chunked body")
+        }
+    };
+    end_early(facts, reason, detail)
+}
+
+fn end_early(facts: &mut Facts<'_>, reason: Reason, detail: &'static str) -> Ending {
+    facts.blame(reason, detail);
+    match reason {
+        Reason::ClientAborted => Ending::Close,
+        _ => Ending::Reset,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::events;
 use crate::generation::{Pool, Server};
 use crate::http::acquire::{Kept, Upstream, acquire};
 use crate::http::answer::Keep;
+use crate::http::backlog::{Delivery, deliver};
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::{Failure, Sent, Side};
 use crate::http::internal::Elsewhere;
@@ -72,7 +73,7 @@ pub(crate) async fn with_retries<'a>(
             exchange.facts.failed = Some((server, failure.reason));
         }
         let failed = match attempt(exchange, pool, pick, &mut round).await {
-            Ok(ending) => return Ok(ending),
+            Ok(ending) => return Ok(deliver(exchange, ending).await),
             Err(failed) => failed,
         };
         if let Some(elsewhere) = exchange.redirects.next.take() {
@@ -389,7 +390,9 @@ async fn converse<'a>(
 ) -> Result<(Ending, Keep), Failure> {
     upstream_h1::send(exchange, asked.server, upstream, terms).await?;
     let sent = clock::now();
-    let Some(hedger) = exchange.plane.hedger(pool).filter(|_| may_repeat(exchange)) else {
+    // A body on disk has not been sent yet, and goes up while the answer comes.
+    let may_hedge = may_repeat(exchange) && !exchange.is_spilled();
+    let Some(hedger) = exchange.plane.hedger(pool).filter(|_| may_hedge) else {
         return receive(exchange, asked.server, upstream, terms, sent).await;
     };
     let mut last_sent = sent;
@@ -421,6 +424,7 @@ async fn receive(
     terms: &Terms<'_>,
     sent: Instant,
 ) -> Result<(Ending, Keep), Failure> {
+    exchange.delivery = Delivery::prepare(exchange);
     let mut answer = pin!(upstream_h1::receive(exchange, upstream, terms, sent));
     let Some(cut) = &server.cut else {
         return answer.await;

@@ -23,6 +23,7 @@ use plimsoll_net::socket::Socket;
 use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
+use crate::http::backlog::Delivery;
 use crate::http::hold::Held;
 use crate::http::internal::Redirects;
 use crate::http::mirror::Pair;
@@ -206,6 +207,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) paces: Vec<Pace<'a>>,
     /// Where servers sent it; nearly always nowhere.
     pub(crate) redirects: Redirects,
+    /// What of its answer still waits for the client; nearly always nothing.
+    pub(crate) delivery: Option<Delivery<'a>>,
     /// Where copies of it go; nearly always nowhere.
     pub(crate) mirrors: Vec<&'a Mirror>,
     /// What its answer is compared with.
@@ -253,6 +256,7 @@ impl<'a> Exchange<'a> {
             seats: [None, None],
             paces: Vec::new(),
             redirects: Redirects::default(),
+            delivery: None,
             mirrors: Vec::new(),
             pair: None,
         }

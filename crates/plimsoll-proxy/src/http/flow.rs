@@ -15,6 +15,7 @@ use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
+use crate::http::backlog::Backlog;
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
 
@@ -31,7 +32,7 @@ pub(crate) const RATE_GRACE: Duration = Duration::from_secs(5);
 /// One direction of an exchange.
 pub(crate) struct Flow<'a> {
     pub(crate) source: &'a Socket,
-    pub(crate) sink: &'a Socket,
+    pub(crate) sink: Sink<'a>,
     /// Says how long the body is.
     pub(crate) framing: &'a mut Framing,
     /// What was read from the source and not yet looked at.
@@ -52,6 +53,15 @@ pub(crate) struct Flow<'a> {
     pub(crate) toll: Toll<'a>,
     /// What sees all of it, where that is wanted.
     pub(crate) digest: Option<&'a RefCell<Digest>>,
+}
+
+/// Where a body goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sink<'a> {
+    /// To whoever it is for.
+    Socket(&'a Socket),
+    /// To where it waits for its client.
+    Backlog(&'a Backlog),
 }
 
 /// How the receiver of a body finds its end.
@@ -93,6 +103,8 @@ pub(crate) enum Fault {
     },
     /// The sink did not take a piece in time.
     SinkLate,
+    /// What waited on disk cannot be read.
+    Spool,
 }
 
 impl Flow<'_> {
@@ -106,13 +118,14 @@ impl Flow<'_> {
             }
             if self.digest.is_none()
                 && self.coding == Coding::Plain
+                && let Sink::Socket(sink) = self.sink
                 && self.buffer.is_empty()
                 && self
                     .framing
                     .opaque()
                     .is_some_and(|left| left >= SPLICE_BYTES_MIN)
             {
-                self.splice(&began).await?;
+                self.splice(sink, &began).await?;
                 continue;
             }
             self.buffer.compact();
@@ -136,34 +149,48 @@ impl Flow<'_> {
                 BadBody::Truncated => Fault::SourceGone,
             })?;
         self.count(decoded.data as u64)?;
-        self.toll.pay(decoded.data).await;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
         if let Some(digest) = self.digest {
             digest.borrow_mut().body(data);
         }
-        let writer = Writer {
-            sink: self.sink,
-            timer: self.timer,
-            patience: self.patience,
-            then: Then::Open,
-        };
-        match self.coding {
-            Coding::Plain => writer.write(&mut [IoSlice::new(data)]).await?,
-            Coding::Chunked => {
-                let mut line = [0; 18];
-                let mut tail = Vec::new();
-                let line = if data.is_empty() {
-                    &[]
-                } else {
-                    size_line(data.len(), &mut line)
-                };
-                let tail = chunk_tail(data, self.framing, &mut tail);
-                let mut parts = [IoSlice::new(line), IoSlice::new(data), IoSlice::new(tail)];
-                writer.write(&mut parts).await?;
-            }
-        }
+        self.put(data, ended(self.framing)).await?;
         self.buffer.take(decoded.consumed);
         Ok(())
+    }
+
+    /// Writes a piece of the body; `end` is the framing of a body that ends with it.
+    pub(crate) async fn put(&self, data: &[u8], end: Option<&Framing>) -> Result<(), Fault> {
+        self.toll.pay(data.len()).await;
+        if self.coding == Coding::Plain {
+            return self.write(&mut [IoSlice::new(data)]).await;
+        }
+        let (mut line, mut tail) = ([0; 18], Vec::new());
+        let line = match data {
+            [] => &[],
+            data => size_line(data.len(), &mut line),
+        };
+        let tail = chunk_tail(data, end, &mut tail);
+        let mut parts = [IoSlice::new(line), IoSlice::new(data), IoSlice::new(tail)];
+        self.write(&mut parts).await
+    }
+
+    async fn write(&self, parts: &mut [IoSlice<'_>]) -> Result<(), Fault> {
+        match self.sink {
+            Sink::Socket(sink) => {
+                let writer = Writer {
+                    sink,
+                    timer: self.timer,
+                    patience: self.patience,
+                    then: Then::Open,
+                };
+                writer.write(parts).await
+            }
+            Sink::Backlog(backlog) => {
+                let pieces: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+                backlog.push(pieces.concat()).await;
+                Ok(())
+            }
+        }
     }
 
     /// Ends a body whose source has closed, as it may.
@@ -171,13 +198,7 @@ impl Flow<'_> {
         if self.coding == Coding::Plain {
             return Ok(());
         }
-        let writer = Writer {
-            sink: self.sink,
-            timer: self.timer,
-            patience: self.patience,
-            then: Then::Open,
-        };
-        writer.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
+        self.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
     }
 
     async fn read(&mut self, began: &Cell<Option<Instant>>) -> Result<usize, Fault> {
@@ -194,7 +215,7 @@ impl Flow<'_> {
     }
 
     /// Moves bytes through a pipe until few are left.
-    async fn splice(&mut self, began: &Cell<Option<Instant>>) -> Result<(), Fault> {
+    async fn splice(&mut self, sink: &Socket, began: &Cell<Option<Instant>>) -> Result<(), Fault> {
         let mut pipe = self.pipes.lend().map_err(|_| Fault::SourceGone)?;
         let most = self.toll.piece() as u64;
         while let Some(left) = self.framing.opaque() {
@@ -211,7 +232,7 @@ impl Flow<'_> {
             self.toll.pay(taken).await;
             let mut wait = self.timer.wait(self.patience);
             while pipe.held() > 0 {
-                let put = wait.on(|context| pipe.poll_drain(self.sink, context));
+                let put = wait.on(|context| pipe.poll_drain(sink, context));
                 put.await
                     .map_err(|_| Fault::SinkLate)?
                     .map_err(|_| Fault::SinkGone { written: 0 })?;
@@ -252,11 +273,16 @@ impl Flow<'_> {
     }
 }
 
-/// What follows the data of a chunk; with the end of the body, when it has been read.
-fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a [u8] {
-    if !framing.is_complete() {
+/// The framing of a body whose end has been read.
+pub(crate) fn ended(framing: &Framing) -> Option<&Framing> {
+    framing.is_complete().then_some(framing)
+}
+
+/// What follows the data of a chunk; with the end of the body, where that follows.
+fn chunk_tail<'a>(data: &[u8], end: Option<&Framing>, room: &'a mut Vec<u8>) -> &'a [u8] {
+    let Some(framing) = end else {
         return if data.is_empty() { b"" } else { b"\r\n" };
-    }
+    };
     match (data.is_empty(), framing.trailer().next().is_some()) {
         (true, false) => return b"0\r\n\r\n",
         (false, false) => return b"\r\n0\r\n\r\n",
@@ -265,6 +291,31 @@ fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a 
     }
     encode::last_chunk(framing.trailer(), room);
     room
+}
+
+/// Writes what goes before `data` behind `out`; returns what goes behind it.
+fn begin_piece<'a>(
+    out: &mut Vec<u8>,
+    data: &[u8],
+    end: Option<&Framing>,
+    coding: Coding,
+    room: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    if coding == Coding::Plain {
+        return &[];
+    }
+    if !data.is_empty() {
+        out.extend_from_slice(size_line(data.len(), &mut [0; 18]));
+    }
+    chunk_tail(data, end, room)
+}
+
+/// Writes a piece of a body behind `out`, as its receiver expects it.
+pub(crate) fn encode_piece(out: &mut Vec<u8>, data: &[u8], end: Option<&Framing>, coding: Coding) {
+    let mut room = Vec::new();
+    let tail = begin_piece(out, data, end, coding, &mut room);
+    out.extend_from_slice(data);
+    out.extend_from_slice(tail);
 }
 
 /// Writes to one socket, with patience.
@@ -299,25 +350,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes a head and the first piece of its body, in one call.
+    /// Writes a head and the first piece of its body, in one call; `end` is the framing of a body
+    /// that ends with it.
     pub(crate) async fn write_message(
         &self,
         out: &mut Vec<u8>,
         data: &[u8],
-        framing: &Framing,
+        end: Option<&Framing>,
         coding: Coding,
     ) -> Result<(), Fault> {
-        let mut line = [0; 18];
         let mut room = Vec::new();
-        let tail = match coding {
-            Coding::Plain => &[],
-            Coding::Chunked => {
-                if !data.is_empty() {
-                    out.extend_from_slice(size_line(data.len(), &mut line));
-                }
-                chunk_tail(data, framing, &mut room)
-            }
-        };
+        let tail = begin_piece(out, data, end, coding, &mut room);
         if data.len() <= COPY_BYTES_MAX {
             out.extend_from_slice(data);
             out.extend_from_slice(tail);

@@ -132,7 +132,8 @@ pub(crate) fn note<'a>(exchange: &mut Exchange<'a>, mirror: &'a Mirror) {
 pub(crate) fn send(exchange: &mut Exchange<'_>) {
     for mirror in std::mem::take(&mut exchange.mirrors) {
         let plane = exchange.plane;
-        let may = exchange.came_whole && plane.copies.get() < COPIES_MAX;
+        let is_here = exchange.came_whole && !exchange.is_spilled();
+        let may = is_here && plane.copies.get() < COPIES_MAX;
         let Some(plane) = plane.me.upgrade().filter(|_| may) else {
             if let Some(metrics) = plane.metrics.pools.get(mirror.pool) {
                 metrics.mirrored_skipped.add(1);

@@ -7,13 +7,22 @@ use std::task::{Context, Poll};
 
 use plimsoll_http::reason::Reason;
 
-use crate::http::failure::Failure;
-use crate::http::flow::Fault;
+use crate::http::failure::{Failure, Sent};
+use crate::http::flow::{Fault, Flow};
+use crate::http::hold::Held;
 
 /// The rest of a request's body, on its way up.
 pub(crate) struct Upload<'a> {
     pub(crate) flow: Option<Pin<&'a mut dyn Future<Output = Result<(), Fault>>>>,
     pub(crate) progress: &'a Cell<Progress>,
+}
+
+/// Sends what of a body did not go with the head: what is on disk, and what is still to come.
+pub(crate) async fn send_rest(held: Option<&Held>, flow: Flow<'_>) -> Result<(), Fault> {
+    if let Some(held) = held {
+        held.send_spilled(&flow).await?;
+    }
+    flow.run().await
 }
 
 /// How far a request has come.
@@ -75,6 +84,10 @@ pub(crate) fn client_failure(fault: &Fault) -> Failure {
         Fault::TooLarge => Failure {
             status: 413,
             ..Failure::downstream(Reason::HttpRequestError, "request body too large")
+        },
+        Fault::Spool => Failure {
+            sent: Sent::Answered,
+            ..Failure::plimsoll("the spool cannot be read")
         },
         Fault::SourceGone | Fault::SinkGone { .. } | Fault::SinkLate => {
             Failure::downstream(Reason::ClientAborted, "")

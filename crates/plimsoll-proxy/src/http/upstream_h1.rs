@@ -23,10 +23,10 @@ use crate::http::answer::{Answer, Keep};
 use crate::http::attempt::Terms;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::{Failure, Sent};
-use crate::http::flow::{Coding, Fault, Flow, Writer};
+use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, ended};
 use crate::http::pace::Toll;
 use crate::http::trust;
-use crate::http::upload::{Progress, Upload};
+use crate::http::upload::{Progress, Upload, send_rest};
 use crate::seen::Seen;
 
 /// Passes the answer on that comes on `upstream` to what was sent there at `sent`, and what is
@@ -41,34 +41,24 @@ pub(crate) async fn receive(
     sent: Instant,
 ) -> Result<(Ending, Keep), Failure> {
     let (plane, client, timer) = (exchange.plane, exchange.client, exchange.timer);
-    let Exchange {
-        inbound,
-        origin,
-        authority,
-        scratch,
-        behind,
-        framing,
-        facts,
-        paces,
-        pair,
-        redirects,
-        ..
-    } = exchange;
-    let Some(request) = framing.as_mut() else {
+    let scratch = &mut *exchange.scratch;
+    let Some(request) = exchange.framing.as_mut() else {
         return Err(Failure::downstream(Reason::ProxyInternalError, ""));
     };
-    let head = (&scratch.head, &scratch.target, *authority);
-    let seen = Seen::new(head, inbound.filled(), origin);
-    let (site, toll) = (facts.site, |way| Toll { plane, paces, way });
+    let head = (&scratch.head, &scratch.target, exchange.authority);
+    let (site, paces) = (exchange.facts.site, &*exchange.paces);
+    let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
-    let uploaded = Cell::new(facts.request_bytes.get());
+    let uploaded = Cell::new(exchange.facts.request_bytes.get());
     let persists = request.peer_allows() == Reuse::Keep;
-    let mut rest = (!request.is_complete()).then(|| plane.worker.buffers.lend());
+    let held = exchange.body.as_ref().filter(|held| held.is_spilled());
+    let has_more = !request.is_complete();
+    let mut rest = (has_more || held.is_some()).then(|| plane.worker.buffers.lend());
     let progress = &Cell::new(Progress::at_first(rest.is_some()));
     let outcome = {
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
-            sink: &upstream.socket,
+            sink: Sink::Socket(&upstream.socket),
             coding: Coding::of(request.length()),
             framing: request,
             buffer,
@@ -81,7 +71,7 @@ pub(crate) async fn receive(
             toll: toll(Way::Up),
             digest: None,
         });
-        let mut flow = pin!(flow.map(Flow::run));
+        let mut flow = pin!(flow.map(|flow| send_rest(held, flow)));
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
         let flow = flow.as_mut().as_pin_mut().map(as_dyn);
         let answer = Answer {
@@ -91,12 +81,13 @@ pub(crate) async fn receive(
             timer,
             response: &mut scratch.response,
             out: &mut scratch.response_out,
-            digest: pair.as_ref().map(|pair| &pair.ours),
+            digest: exchange.pair.as_ref().map(|pair| &pair.ours),
             added: &mut scratch.added,
             fields: &scratch.fields,
-            redirects,
-            seen,
-            facts,
+            redirects: &mut exchange.redirects,
+            delivery: &mut exchange.delivery,
+            seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin),
+            facts: &mut exchange.facts,
             patience,
             terms,
             persists,
@@ -105,18 +96,23 @@ pub(crate) async fn receive(
         };
         answer.pass_on(&mut Upload { flow, progress }).await
     };
-    facts.request_bytes.set(uploaded.get());
-    *behind = rest.or_else(|| behind.take());
-    outcome.map(|(ending, keep)| end(request, ending, keep))
+    exchange.facts.request_bytes.set(uploaded.get());
+    if has_more {
+        exchange.behind = rest;
+    }
+    outcome.map(|(ending, keep)| match progress.get() {
+        Progress::Sent => (ending, keep),
+        _ => (end(request, ending), Keep::No),
+    })
 }
 
 /// Where the request was not read to its end, the client was told that this is the last answer; what
 /// it still sends is not looked at.
-fn end(request: &Framing, ending: Ending, keep: Keep) -> (Ending, Keep) {
+fn end(request: &Framing, ending: Ending) -> Ending {
     match ending {
-        _ if request.is_complete() => (ending, keep),
-        Ending::Keep | Ending::Close => (Ending::Linger, Keep::No),
-        cut => (cut, Keep::No),
+        _ if request.is_complete() => ending,
+        Ending::Keep | Ending::Close => Ending::Linger,
+        cut => cut,
     }
 }
 
@@ -151,7 +147,12 @@ pub(crate) async fn send(
         then: Then::Open,
     };
     let written = writer
-        .write_message(&mut out, data, framing, Coding::of(framing.length()))
+        .write_message(
+            &mut out,
+            data,
+            ended(framing).filter(|_| !exchange.is_spilled()),
+            Coding::of(framing.length()),
+        )
         .await;
     exchange.scratch.request_out = out;
     written.map_err(|fault| match fault {

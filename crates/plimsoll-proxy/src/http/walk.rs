@@ -1,6 +1,6 @@
 //! The life of a request, in order. Each step is a call; each early end is an answer.
 
-use plimsoll_config::model::Monitor;
+use plimsoll_config::model::{Buffer, Monitor};
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
@@ -168,7 +168,7 @@ async fn admit<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Action, Stop<'a>> 
             carry_out(exchange, steps).await?;
         }
     }
-    if route.buffer > 0 {
+    if route.buffer.memory > 0 {
         hold(exchange, route.buffer).await?;
     }
     Ok(&route.action)
@@ -360,7 +360,7 @@ async fn find_route<'a>(
                 exchange.facts.route = Some(route);
                 return Ok(route);
             }
-            Found::Depends(most) => hold(exchange, most).await?,
+            Found::Depends(memory) => hold(exchange, Buffer { memory, disk: 0 }).await?,
             Found::Nothing => {
                 let detail = "no route for this path";
                 return Err(Answer::to(Reason::DestinationNotFound, detail).into());

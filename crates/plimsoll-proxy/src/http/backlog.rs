@@ -1,0 +1,265 @@
+//! An answer that comes faster than its client takes it: what has come waits here, in memory and then
+//! on disk, so that its server need not wait.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use plimsoll_config::model::{Buffer, Way};
+use plimsoll_net::buffer::BUFFER_BYTES;
+use plimsoll_net::clock;
+use plimsoll_net::socket::Socket;
+use plimsoll_net::stream::Then;
+use tokio::sync::Notify;
+
+use crate::http::answer;
+use crate::http::exchange::{Ending, Exchange, Facts};
+use crate::http::flow::{Fault, Writer};
+use crate::http::pace::{Pace, Toll};
+use crate::plane::Plane;
+use crate::spool::SpoolFile;
+
+/// Bytes of a message that wait for the client, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    /// The first of them.
+    memory: RefCell<VecDeque<Vec<u8>>>,
+    in_memory: Cell<usize>,
+    memory_max: usize,
+    /// Those behind, from `read` on.
+    disk: Option<SpoolFile>,
+    read: Cell<u64>,
+    has_ended: Cell<bool>,
+    /// Bytes that were written to the client.
+    written: Cell<u64>,
+    /// Told when something has come, or nothing will any more.
+    came: Notify,
+    /// Told when something has left.
+    left: Notify,
+}
+
+impl Backlog {
+    fn new(memory_max: usize, disk: Option<SpoolFile>) -> Self {
+        Self {
+            memory: RefCell::default(),
+            in_memory: Cell::new(0),
+            memory_max,
+            disk,
+            read: Cell::new(0),
+            has_ended: Cell::new(false),
+            written: Cell::new(0),
+            came: Notify::new(),
+            left: Notify::new(),
+        }
+    }
+
+    /// Takes a piece; waits where there is no room for it. One at a time.
+    pub(crate) async fn push(&self, mut piece: Vec<u8>) {
+        loop {
+            if self.fits_into_memory(piece.len()) {
+                return self.remember(piece);
+            }
+            if let Some(disk) = &self.disk {
+                match disk.append(piece).await {
+                    Ok(()) => return self.came.notify_one(),
+                    Err(back) => piece = back,
+                }
+            }
+            self.left.notified().await;
+        }
+    }
+
+    /// Small pieces become one: each for itself would take more than it has.
+    fn remember(&self, piece: Vec<u8>) {
+        self.in_memory.set(self.in_memory.get() + piece.len());
+        let mut memory = self.memory.borrow_mut();
+        match memory.back_mut() {
+            Some(last) if last.len() + piece.len() <= BUFFER_BYTES => last.extend(piece),
+            _ => memory.push_back(piece),
+        }
+        self.came.notify_one();
+    }
+
+    /// What is in memory comes before what is on disk, so nothing goes there that came later.
+    fn fits_into_memory(&self, bytes: usize) -> bool {
+        let on_disk = self.disk.as_ref().map_or(0, SpoolFile::len);
+        let in_memory = self.in_memory.get();
+        self.read.get() == on_disk && (in_memory == 0 || in_memory + bytes <= self.memory_max)
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn end(&self) {
+        self.has_ended.set(true);
+        self.came.notify_one();
+    }
+
+    /// Waits for the next piece; nothing is the end.
+    async fn next(&self) -> Result<Option<Vec<u8>>, Fault> {
+        loop {
+            let first = self.memory.borrow_mut().pop_front();
+            if first.is_some() {
+                return Ok(first);
+            }
+            if let Some(disk) = &self.disk {
+                let piece = disk.read(self.read.get()).await.map_err(|_| Fault::Spool)?;
+                if !piece.is_empty() {
+                    self.read.set(self.read.get() + piece.len() as u64);
+                    self.in_memory.set(self.in_memory.get() + piece.len());
+                    return Ok(Some(piece));
+                }
+            }
+            if self.has_ended.get() {
+                return Ok(None);
+            }
+            self.came.notified().await;
+        }
+    }
+
+    /// Counts `bytes` as written to the client.
+    fn leave(&self, bytes: usize) {
+        self.written.set(self.written.get() + bytes as u64);
+        self.in_memory
+            .set(self.in_memory.get().saturating_sub(bytes));
+        self.left.notify_one();
+    }
+}
+
+type Bringing<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + 'a>>;
+
+/// What waits for a client, on its way down.
+pub(crate) struct Delivery<'a> {
+    pub(crate) backlog: Rc<Backlog>,
+    /// Nothing once it has ended.
+    way: Option<Bringing<'a>>,
+    /// Bytes before the body.
+    head: u64,
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("backlog", &self.backlog)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Delivery<'a> {
+    /// One that has nothing to do yet, where answers are to wait.
+    pub(crate) fn prepare(exchange: &Exchange<'a>) -> Option<Self> {
+        let buffer = exchange.facts.route?.response_buffer;
+        let patience = exchange.facts.site?.timeouts.body;
+        (buffer.memory > 0).then(|| {
+            let (plane, client) = (exchange.plane, exchange.client);
+            Self::new(plane, client, buffer, &exchange.paces, patience)
+        })
+    }
+
+    fn new(
+        plane: &'a Plane,
+        client: &'a Socket,
+        buffer: Buffer,
+        paces: &[Pace<'a>],
+        patience: Duration,
+    ) -> Self {
+        let spool = plane.generation.spool.as_ref();
+        let disk = spool
+            .filter(|_| buffer.disk > 0)
+            .map(|spool| SpoolFile::new(spool, buffer.disk));
+        let backlog = Rc::new(Backlog::new(buffer.memory as usize, disk));
+        let (from, paces) = (Rc::clone(&backlog), paces.to_vec());
+        let way = async move {
+            let timer = plane.worker.deadlines.timer();
+            let writer = Writer {
+                sink: client,
+                timer: &timer,
+                patience,
+                then: Then::Open,
+            };
+            let toll = Toll {
+                plane,
+                paces: &paces,
+                way: Way::Down,
+            };
+            bring(&from, writer, toll).await
+        };
+        Self {
+            backlog,
+            way: Some(Box::pin(way)),
+            head: 0,
+        }
+    }
+
+    /// Takes the first piece: the head, whose length is `head`, and what came with it.
+    pub(crate) async fn begin(&mut self, head: usize, piece: Vec<u8>) {
+        self.head = head as u64;
+        self.backlog.push(piece).await;
+    }
+
+    /// Runs `main` while the client is served; ends early when it fails.
+    pub(crate) async fn alongside(
+        &mut self,
+        main: impl Future<Output = Result<(), Fault>>,
+    ) -> Result<(), Fault> {
+        let mut main = pin!(main);
+        poll_fn(|context| {
+            if let Some(way) = &mut self.way
+                && let Poll::Ready(done) = way.as_mut().poll(context)
+            {
+                self.way = None;
+                if done.is_err() {
+                    return Poll::Ready(done);
+                }
+            }
+            main.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Serves the client to the end.
+    pub(crate) async fn finish(&mut self) -> Result<(), Fault> {
+        match self.way.take() {
+            Some(way) => way.await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts what of the body reached the client that did not get all of it.
+    pub(crate) fn count(&self, facts: &Facts<'_>) {
+        let body = self.backlog.written.get().saturating_sub(self.head);
+        facts
+            .response_bytes
+            .set(body.min(facts.response_bytes.get()));
+    }
+}
+
+/// Writes what comes until all has.
+async fn bring(backlog: &Backlog, writer: Writer<'_>, toll: Toll<'_>) -> Result<(), Fault> {
+    while let Some(piece) = backlog.next().await? {
+        for part in piece.chunks(toll.piece()) {
+            toll.pay(part.len()).await;
+            writer.write(&mut [IoSlice::new(part)]).await?;
+            backlog.leave(part.len());
+        }
+    }
+    Ok(())
+}
+
+/// Serves the client to the end whose server is done, if it has not all yet.
+pub(crate) async fn deliver(exchange: &mut Exchange<'_>, ending: Ending) -> Ending {
+    let Some(mut delivery) = exchange.delivery.take() else {
+        return ending;
+    };
+    let outcome = delivery.finish().await;
+    exchange.facts.ended = Some(clock::now());
+    let Err(fault) = outcome else {
+        return ending;
+    };
+    delivery.count(&exchange.facts);
+    answer::cut(&mut exchange.facts, &fault)
+}
