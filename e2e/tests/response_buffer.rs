@@ -9,12 +9,15 @@ use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::wait;
 use plimsoll_e2e::wire::Close;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
 /// More than the kernel takes for a client that does not read.
 const LARGE: usize = 16 * 1024 * 1024;
+
+/// Two seconds' worth of a limit of 200 KiB a second, and a little more.
+const MEDIUM: usize = 500 * 1024;
 
 fn body(length: usize) -> Vec<u8> {
     (0..length)
@@ -47,6 +50,7 @@ fn start(route: &str, spool: &str, server: &Recorder) -> Plimsoll {
 fn server() -> Recorder {
     Recorder::start(|request| match request.head.target.as_str() {
         "/large" => Answer::ok(body(LARGE)),
+        "/medium" => Answer::ok(body(MEDIUM)),
         "/chunked" => Answer::bytes(chunked(LARGE)),
         "/until-close" => Answer(vec![
             Step::ReadBody,
@@ -197,6 +201,26 @@ fn a_client_that_takes_nothing_is_left() {
     let _slow = ask(&plimsoll, "/large");
     assert_eq!(logged(&plimsoll, "/large", "reason"), "client_stalled");
     assert_eq!(get(plimsoll.address(), "/").text(), "ok");
+}
+
+#[test]
+fn a_limit_of_bytes_holds_up_the_client_and_not_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = server();
+    let plimsoll = start(
+        "response-buffer 64KiB disk=64MiB ; limit 200KiB/s by=request",
+        &spool(&directory),
+        &server,
+    );
+    let began = Instant::now();
+    let mut slow = ask(&plimsoll, "/medium");
+    wait::expect("bytes on disk", SOON, || {
+        plimsoll.metric("plimsoll_spool_bytes") > Some(0.0)
+    });
+    assert_eq!(get(plimsoll.address(), "/").text(), "ok");
+    assert_eq!(slow.response("GET").body.digest, digest(&body(MEDIUM)));
+    // It takes so long at least on a machine of any speed: the first 200 KiB are free.
+    assert!(began.elapsed() > Duration::from_secs(1));
 }
 
 #[test]
