@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
-use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::raw::{Raw, get};
+use std::collections::BTreeSet;
 
 /// Sizes on both sides of where a program may turn from a list to a table.
 const SIZES: [usize; 5] = [1, 99, 100, 101, 10_000];
@@ -102,4 +103,28 @@ fn each_of_many_sites_is_found() {
             assert_answers(&plimsoll, "/", &expected(size, host, |n| n.to_string()));
         }
     }
+}
+
+#[test]
+fn sites_of_one_name_are_counted_together() {
+    let text = "admin 127.0.0.1:{port:admin}\n\
+                site app.example { listen 127.0.0.1:{port} ; route { respond 200 } }\n\
+                site app.example { listen 127.0.0.1:{port:other} ; route { respond 200 } }\n";
+    let plimsoll = Start::run(text).start();
+    for address in [plimsoll.address(), plimsoll.address_of("other")] {
+        let mut client = Raw::connect(address);
+        client
+            .send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n")
+            .unwrap();
+        assert_eq!(client.response("GET").status(), 200);
+    }
+    let page = get(plimsoll.address_of("admin"), "/metrics").text();
+    let series = page.lines().filter(|line| !line.starts_with('#'));
+    let series = series.map(|line| line.rsplit_once(' ').unwrap().0);
+    let mut seen = BTreeSet::new();
+    for name in series {
+        assert!(seen.insert(name), "{name} is there twice");
+    }
+    let count = "plimsoll_requests_total{site=\"app.example\",method=\"GET\",code=\"200\"}";
+    assert_eq!(plimsoll.metric(count), Some(2.0));
 }

@@ -80,11 +80,12 @@ pub fn compile(
             limiter: &limiter,
         },
     };
+    let names = site_names(config);
     let sites: Vec<Site> = config
         .sites
         .iter()
         .enumerate()
-        .map(|(index, s)| site(index, s, &mut logs, &mut parts))
+        .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
         .collect();
     let mut servers = 0;
     let node = Node {
@@ -98,7 +99,7 @@ pub fn compile(
         .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
         .collect();
     let listeners = listeners(config);
-    let labels = labels(config, &listeners, rules);
+    let labels = labels(config, names, &listeners, rules);
     (
         Generation {
             number: 1,
@@ -125,14 +126,28 @@ pub fn compile(
     )
 }
 
+/// The names of sites. Those on several listeners may share one, and are counted together: nobody could
+/// read counters with the same name and labels.
+fn site_names(config: &Config) -> Vec<Arc<str>> {
+    let mut names: Vec<_> = config
+        .sites
+        .iter()
+        .map(|site| Arc::clone(&site.name))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The names of all that is counted.
-fn labels(config: &Config, listeners: &[Listener], rules: Vec<String>) -> Labels {
+fn labels(
+    config: &Config,
+    sites: Vec<Arc<str>>,
+    listeners: &[Listener],
+    rules: Vec<String>,
+) -> Labels {
     Labels {
-        sites: config
-            .sites
-            .iter()
-            .map(|site| Arc::clone(&site.name))
-            .collect(),
+        sites,
         pools: config
             .pools
             .iter()
@@ -214,6 +229,7 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
 fn site(
     index: usize,
     site: &model::Site,
+    names: &[Arc<str>],
     logs: &mut Vec<AccessLog>,
     parts: &mut Parts<'_>,
 ) -> Site {
@@ -228,6 +244,7 @@ fn site(
     Site {
         name: Arc::clone(&site.name),
         index,
+        label: names.binary_search(&site.name).unwrap_or(usize::MAX),
         logs: numbers.collect(),
         log_targets: site.log.clone(),
         routes: Routes::new(site.routes.iter().map(|r| route(r, site, parts)).collect()),

@@ -144,6 +144,8 @@ pub struct Site {
     pub name: Arc<str>,
     /// Its number.
     pub index: usize,
+    /// The number of its name among those that are counted.
+    pub label: usize,
     /// Its routes in written order; the first match wins.
     pub routes: Routes,
     /// Whose word on clients counts.

@@ -26,7 +26,7 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     let Some(site) = facts.site.filter(|_| !facts.is_quiet) else {
         return;
     };
-    if let Some(metrics) = plane.metrics.sites.get(site.index) {
+    if let Some(metrics) = plane.metrics.sites.get(site.label) {
         let method = exchange.scratch.head.method as usize;
         if let Some(codes) = metrics.requests.get(method)
             && facts.status != 0

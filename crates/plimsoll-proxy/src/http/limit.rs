@@ -59,7 +59,7 @@ pub(crate) fn count<'a>(exchange: &mut Exchange<'a>, rule: &'a Limiter) -> Resul
 /// Does with a request above a limit what the limit says.
 pub(crate) async fn refuse(exchange: &mut Exchange<'_>, above: Above<'_>) -> Ending {
     if let Some(site) = exchange.facts.site
-        && let Some(metrics) = exchange.plane.metrics.sites.get(site.index)
+        && let Some(metrics) = exchange.plane.metrics.sites.get(site.label)
     {
         metrics.limited.add(1);
     }
