@@ -98,6 +98,7 @@ pub fn compile(
         .collect();
     let listeners = listeners(config);
     let labels = labels(config, &listeners, rules);
+    let (materials, key_sets) = materials.finish();
     (
         Generation {
             number: 1,
@@ -111,7 +112,8 @@ pub fn compile(
             ceiling: ceiling(config.max_requests),
             overload: config.overload,
             memory: Memory::default(),
-            materials: materials.finish(),
+            materials,
+            key_sets,
             turns: Turns::new(workers, seed),
             secret_parameters,
             labels,
