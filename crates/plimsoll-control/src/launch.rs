@@ -17,9 +17,11 @@ use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::{GiveBack, Log, Plane};
+use tokio::task::JoinSet;
 
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
+use crate::key_sets;
 use crate::log_file::LogFile;
 use crate::materials::{self, Known};
 
@@ -65,6 +67,8 @@ pub struct Running {
     pub names: Vec<Arc<Name>>,
     /// What is known of the files that rules read, until they are looked after.
     known: Mutex<Vec<Known>>,
+    /// Who looks after key sets that are fetched: they end with this.
+    _key_sets: JoinSet<()>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -76,7 +80,7 @@ pub struct Running {
 ///
 /// # Errors
 /// What could not be had; then nothing was started.
-pub fn launch(
+pub async fn launch(
     config: &Config,
     (names, found): (Vec<Arc<Name>>, &Found),
     give_back: GiveBack,
@@ -87,6 +91,7 @@ pub fn launch(
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
     let known = materials::load(&generation).map_err(LaunchError::Materials)?;
+    let key_sets = key_sets::start(&generation, &config.resolver).await;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);
@@ -127,6 +132,7 @@ pub fn launch(
         checks,
         names,
         known: Mutex::new(known),
+        _key_sets: key_sets,
         start: began,
         logs,
         threads: Mutex::new(threads),

@@ -29,8 +29,8 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// Makes the wish. Whoever is first wakes the one who fetches; all others leave it at a look, so
-    /// that a flood of forged tokens costs nothing.
+    /// Makes the wish. Whoever is first wakes the one who fetches, which takes a lock for a moment; all
+    /// others leave it at a look until it is taken, so that a flood of forged tokens costs nothing.
     pub fn make(&self) {
         if !self.is_made.load(Relaxed) && !self.is_made.swap(true, Relaxed) {
             self.made.notify_one();
