@@ -29,6 +29,7 @@ pub mod body;
 pub mod daemon;
 pub mod fault;
 pub mod head;
+pub mod issuer;
 pub mod load;
 pub mod names;
 pub mod network;

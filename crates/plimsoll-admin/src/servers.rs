@@ -120,10 +120,11 @@ pub fn render_names(running: &Running, out: &mut String) {
     }
 }
 
-/// Appends how reading the files went that rules look into.
+/// Appends how reading the files went that rules look into, and fetching key sets.
 pub fn render_materials(generation: &Generation, out: &mut String) {
     // A switch holds nothing that could be read.
-    let materials = || generation.materials.iter().filter(|file| !file.is_switch());
+    let files = || generation.materials.iter().filter(|file| !file.is_switch());
+    let materials = || files().chain(generation.key_sets.iter().map(|set| &set.material));
     if materials().next().is_none() {
         return;
     }
@@ -132,7 +133,7 @@ pub fn render_materials(generation: &Generation, out: &mut String) {
     let name = "plimsoll_file_reads_total";
     let _ = writeln!(
         out,
-        "# HELP {name} Reads of files that rules look into, by what came of them.\n# TYPE {name} counter"
+        "# HELP {name} Reads of files that rules look into and fetches of key sets, by what came of them.\n# TYPE {name} counter"
     );
     for file in materials() {
         for (result, count) in [("taken", &file.taken), ("refused", &file.refused)] {
@@ -143,7 +144,7 @@ pub fn render_materials(generation: &Generation, out: &mut String) {
     let name = "plimsoll_file_current";
     let _ = writeln!(
         out,
-        "# HELP {name} Whether what is in force is what stands in the file.\n# TYPE {name} gauge"
+        "# HELP {name} Whether what is in force is what stands in the file, or at the URL.\n# TYPE {name} gauge"
     );
     for file in materials() {
         let is_current = u8::from(file.is_current.load(Relaxed));

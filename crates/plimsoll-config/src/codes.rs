@@ -197,6 +197,13 @@ the text of `respond`. Some are known only when there is a server (`${server.nam
 
     request-header set X-Client ${client.ip}
 ";
+URL = "E0217":
+"This is not a URL that can be fetched. It has a scheme, `https` or `http`, a host, a port if that is not the
+usual one, and a path. It holds no user and no password, which would stand in logs and metrics, and no
+fragment, which is never sent. What is not plain is escaped with `%`:
+
+    jwt https://id.example.com/.well-known/jwks.json algorithms=RS256
+";
 INCLUDE_CYCLE = "E0301":
 "A file includes itself, directly or through others. The message shows the chain. Move what both need into
 a third file.
@@ -299,6 +306,15 @@ NO_SPOOL = "E0323":
 
     spool /var/spool/plimsoll max=10GiB
 ";
+KEY_SET_TWICE = "E0324":
+"Two rules name the same key set and differ in how it is fetched. A set is fetched once for all rules that
+name it, so both must say the same `ca` and `refresh`. What several rules share can stand in a snippet:
+
+    snippet token { jwt https://id.example.com/jwks.json algorithms=RS256 refresh=1m }
+    site example.com {
+        route /api/* { use token ; proxy app }
+    }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
@@ -346,6 +362,12 @@ rules and logs by client then mean nothing. Name the networks of the proxies tha
 else can reach the listener, the network it can be reached from is the one to write:
 
     trust-proxy 10.0.0.0/8
+";
+PLAIN_KEYS = "W0610":
+"A key set is fetched over plain HTTP from another machine. Whoever sits in between can put a key of their own
+in it and then make any token. Fetch it over TLS; an issuer with a certificate of your own is trusted with `ca`:
+
+    jwt https://id.internal/jwks.json algorithms=RS256 ca=/etc/plimsoll/ca.pem
 ";
 }
 

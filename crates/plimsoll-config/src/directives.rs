@@ -9,6 +9,7 @@ pub(crate) mod condition;
 pub(crate) mod cors;
 pub(crate) mod header;
 pub(crate) mod internal;
+pub(crate) mod key_set;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
 pub(crate) mod named_match;

@@ -8,9 +8,11 @@ mod condition;
 mod pool;
 mod step;
 mod template;
+mod url;
 
 pub use access::{
-    Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, Maintenance, SignedUrl, Whom,
+    Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, KeySet, KeySource, Maintenance,
+    SignedUrl, Whom,
 };
 pub use condition::{Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan};
 pub use pool::{
@@ -26,6 +28,8 @@ use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
+pub(crate) use url::BadUrl;
+pub use url::Url;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};

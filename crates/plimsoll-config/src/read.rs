@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Label, point};
 use crate::directive::{self, Context, Directive, NOT_YET};
+use crate::directives::key_set::KeySets;
 use crate::directives::named_match::Matches;
 use crate::draft::{Draft, Scope};
 use crate::problems::Problems;
@@ -48,6 +49,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) spool_asked: Option<Span>,
     /// The matches that were written or referred to.
     pub(crate) matches: Matches,
+    /// The key sets that are fetched.
+    pub(crate) key_sets: KeySets,
     /// Bytes that snippets have put in their places.
     expanded: usize,
     /// Bytes that substitutions have put in their places.
@@ -66,6 +69,7 @@ impl<'a> Reader<'a> {
             geo_asked: None,
             spool_asked: None,
             matches: Matches::default(),
+            key_sets: KeySets::default(),
             expanded: 0,
             substituted: 0,
         }

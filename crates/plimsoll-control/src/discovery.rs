@@ -62,7 +62,7 @@ struct State {
 }
 
 /// What one look-up brought: addresses without ports, and until when they are good.
-type Answer = Result<(Vec<IpAddr>, Instant), NetError>;
+pub(crate) type Answer = Result<(Vec<IpAddr>, Instant), NetError>;
 
 impl Names {
     /// Looks the names of `config` up, all at once.
@@ -272,7 +272,7 @@ impl Watch {
     }
 }
 
-async fn ask(resolver: &TokioResolver, host: &str) -> Answer {
+pub(crate) async fn ask(resolver: &TokioResolver, host: &str) -> Answer {
     let found = resolver.lookup_ip(host).await?;
     let mut ips: Vec<_> = found.iter().collect();
     // IPv4 first, as a name may have an IPv6 address that leads nowhere.
@@ -285,7 +285,7 @@ async fn ask(resolver: &TokioResolver, host: &str) -> Answer {
 }
 
 /// Whom to ask.
-fn resolver(settings: &Resolver) -> Result<TokioResolver, NetError> {
+pub(crate) fn resolver(settings: &Resolver) -> Result<TokioResolver, NetError> {
     let mut builder: ResolverBuilder<TokioRuntimeProvider> = match settings.servers.as_slice() {
         [] => TokioResolver::builder_tokio()?,
         servers => {
@@ -321,7 +321,7 @@ fn reason(error: &NetError) -> Reason {
 }
 
 /// What went wrong, for people.
-fn why(error: &NetError) -> String {
+pub(crate) fn why(error: &NetError) -> String {
     let text = match error {
         NetError::Timeout => "no answer in time",
         NetError::NoConnections | NetError::Io(_) => "no name server can be reached",

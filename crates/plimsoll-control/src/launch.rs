@@ -17,9 +17,11 @@ use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::{GiveBack, Log, Plane};
+use tokio::task::JoinSet;
 
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
+use crate::key_sets;
 use crate::log_file::LogFile;
 use crate::materials::{self, Known};
 
@@ -73,6 +75,8 @@ pub struct Running {
     pub names: Vec<Arc<Name>>,
     /// What is known of the files that rules read, until they are looked after.
     known: Mutex<Vec<Known>>,
+    /// Who looks after key sets that are fetched: they end with this.
+    _key_sets: JoinSet<()>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -84,7 +88,7 @@ pub struct Running {
 ///
 /// # Errors
 /// What could not be had; then nothing was started.
-pub fn launch(
+pub async fn launch(
     config: &Config,
     (names, found): (Vec<Arc<Name>>, &Found),
     give_back: GiveBack,
@@ -102,6 +106,7 @@ pub fn launch(
         };
         spool.prepare().map_err(failed)?;
     }
+    let key_sets = key_sets::start(&generation, &config.resolver).await;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);
@@ -142,6 +147,7 @@ pub fn launch(
         checks,
         names,
         known: Mutex::new(known),
+        _key_sets: key_sets,
         start: began,
         logs,
         threads: Mutex::new(threads),

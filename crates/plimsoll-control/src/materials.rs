@@ -11,6 +11,7 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
 
+use crate::key_sets;
 use crate::launch::Running;
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
@@ -67,7 +68,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Reads every file of a generation, before it serves; returns what is known of each.
+/// Reads every file of a generation, before it serves; returns what is known of each. Fetches nothing.
 ///
 /// # Errors
 /// Those that cannot be used, and why.
@@ -88,6 +89,7 @@ pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
         };
         problems.push(format!("cannot use `{}`: {problem}", material.path));
     }
+    problems.extend(key_sets::unusable(generation));
     match problems.is_empty() {
         true => Ok(known),
         false => Err(problems),

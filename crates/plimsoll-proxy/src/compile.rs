@@ -100,6 +100,7 @@ pub fn compile(
         .collect();
     let listeners = listeners(config);
     let labels = labels(config, names, &listeners, rules);
+    let (materials, key_sets) = materials.finish();
     (
         Generation {
             number: 1,
@@ -117,7 +118,8 @@ pub fn compile(
                 .spool
                 .as_ref()
                 .map(|spool| Arc::new(Spool::new(spool))),
-            materials: materials.finish(),
+            materials,
+            key_sets,
             turns: Turns::new(workers, seed),
             secret_parameters,
             labels,

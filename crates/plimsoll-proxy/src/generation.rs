@@ -26,6 +26,7 @@ use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::hashing::Turns;
 use crate::http::line::Board;
+use crate::key_set::KeySet;
 use crate::material::Material;
 use crate::page::OwnPage;
 use crate::routes::Routes;
@@ -65,6 +66,8 @@ pub struct Generation {
     pub spool: Option<Arc<Spool>>,
     /// Files that rules read.
     pub materials: Vec<Material>,
+    /// Key sets that are fetched.
+    pub key_sets: Vec<KeySet>,
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: Vec<Box<[u8]>>,
     /// How many passwords may be hashed at once.

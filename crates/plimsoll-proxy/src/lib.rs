@@ -13,6 +13,7 @@ pub mod gate;
 pub mod generation;
 pub(crate) mod hashing;
 pub mod http;
+pub mod key_set;
 pub mod material;
 pub(crate) mod page;
 pub mod plane;

@@ -1,5 +1,5 @@
-//! Files that rules read, and that may change while we serve: the control plane reads them, the data
-//! plane sees what they held last that could be used.
+//! What rules look into, and what may change while we serve: files, and key sets that are fetched. The
+//! control plane reads them, the data plane sees what they held last that could be used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -10,13 +10,15 @@ use plimsoll_access::geo::Geo;
 use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::Keys;
+use plimsoll_config::model;
 
+use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
 
-/// A file, and what it holds.
+/// A file or a fetched set, and what it holds.
 #[derive(Debug)]
 pub struct Material {
-    /// Its path, as written.
+    /// Its path or URL, as written.
     pub path: Box<str>,
     /// How often it was put in force.
     pub taken: AtomicU64,
@@ -27,7 +29,7 @@ pub struct Material {
     content: Content,
 }
 
-/// What a file holds. Before it is read, it lets nobody in and keeps nobody out.
+/// What it holds. Before it is read, it lets nobody in and keeps nobody out.
 #[derive(Clone, Debug)]
 enum Content {
     Networks(Arc<ArcSwap<Prefixes>>),
@@ -40,6 +42,16 @@ enum Content {
 }
 
 impl Material {
+    fn new(path: &str, content: Content) -> Self {
+        Self {
+            path: path.into(),
+            taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            is_current: AtomicBool::new(false),
+            content,
+        }
+    }
+
     /// What it is for.
     pub fn kind(&self) -> &'static str {
         match self.content {
@@ -99,27 +111,24 @@ impl Material {
     }
 }
 
-/// All files of a generation; one that several rules name is read once.
+/// All that the rules of a generation look into; what several of them name is read once.
 #[derive(Debug, Default)]
-pub(crate) struct Materials(Vec<Material>);
+pub(crate) struct Materials {
+    files: Vec<Material>,
+    key_sets: Vec<KeySet>,
+}
 
 macro_rules! getter {
     ($(#[doc = $doc:literal])* $name:ident -> $kind:ident($content:ty)) => {
         $(#[doc = $doc])*
         pub(crate) fn $name(&mut self, path: &str) -> $content {
-            let known = self.0.iter().find_map(|material| match &material.content {
+            let known = self.files.iter().find_map(|material| match &material.content {
                 Content::$kind(content) if &*material.path == path => Some(content.clone()),
                 _ => None,
             });
             known.unwrap_or_else(|| {
                 let content = <$content>::default();
-                self.0.push(Material {
-                    path: path.into(),
-                    taken: AtomicU64::new(0),
-                    refused: AtomicU64::new(0),
-                    is_current: AtomicBool::new(false),
-                    content: Content::$kind(content.clone()),
-                });
+                self.files.push(Material::new(path, Content::$kind(content.clone())));
                 content
             })
         }
@@ -156,8 +165,33 @@ impl Materials {
         switch -> Switch(Arc<AtomicBool>)
     );
 
-    /// All of them.
-    pub(crate) fn finish(self) -> Vec<Material> {
-        self.0
+    /// Keys of tokens that are fetched, and the wish for them before their time.
+    pub(crate) fn fetched_keys(
+        &mut self,
+        source: &model::KeySet,
+    ) -> (Arc<ArcSwapOption<Keys>>, Arc<Wish>) {
+        let known = self
+            .key_sets
+            .iter()
+            .find_map(|set| match &set.material.content {
+                Content::Keys(keys) if set.source == *source => {
+                    Some((Arc::clone(keys), Arc::clone(&set.wish)))
+                }
+                _ => None,
+            });
+        known.unwrap_or_else(|| {
+            let (keys, wish) = <(Arc<ArcSwapOption<Keys>>, Arc<Wish>)>::default();
+            self.key_sets.push(KeySet {
+                source: source.clone(),
+                material: Material::new(&source.url.text, Content::Keys(Arc::clone(&keys))),
+                wish: Arc::clone(&wish),
+            });
+            (keys, wish)
+        })
+    }
+
+    /// All files, and all sets that are fetched.
+    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>) {
+        (self.files, self.key_sets)
     }
 }

@@ -11,13 +11,14 @@ use plimsoll_access::geo::Geo;
 use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::{self, Keys};
-use plimsoll_config::model::{self, Bearer, Place, Whom};
+use plimsoll_config::model::{self, Bearer, KeySource, Place, Whom};
 use plimsoll_http::edit::{FieldEdits, Replacement};
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::BadTarget;
 
 use crate::edits;
 use crate::generation::Limiter;
+use crate::key_set::Wish;
 use crate::material::Materials;
 use crate::template::Template;
 
@@ -91,6 +92,8 @@ pub(crate) struct PasswordAuth {
 #[derive(Debug)]
 pub(crate) struct TokenAuth {
     pub(crate) keys: Arc<ArcSwapOption<Keys>>,
+    /// The wish for the keys before their time, if they are fetched.
+    pub(crate) wish: Option<Arc<Wish>>,
     pub(crate) rule: token::Rule,
     pub(crate) from: Bearer,
 }
@@ -304,8 +307,16 @@ impl Builder<'_> {
             all.find(|(known, _)| *known == name)
                 .map(|(_, algorithm)| *algorithm)
         };
+        let (keys, wish) = match &jwt.keys {
+            KeySource::File(path) => (self.materials.keys(path), None),
+            KeySource::Url(set) => {
+                let (keys, wish) = self.materials.fetched_keys(set);
+                (keys, Some(wish))
+            }
+        };
         TokenAuth {
-            keys: self.materials.keys(&jwt.keys),
+            keys,
+            wish,
             rule: token::Rule {
                 algorithms: jwt
                     .algorithms

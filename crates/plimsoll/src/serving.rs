@@ -68,7 +68,7 @@ pub(crate) fn serve(
             tracing::warn!(name, why, "no address for a server's name yet");
         }
         let known = (names.all(), &found);
-        let running = launch(config, known, allocator::give_back);
+        let running = launch(config, known, allocator::give_back).await;
         let running = Arc::new(running.map_err(explain)?);
         announce(&running);
         for (address, listener) in admin {

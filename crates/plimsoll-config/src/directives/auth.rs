@@ -7,8 +7,9 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::header::field_name;
+use crate::directives::key_set::Fetching;
 use crate::draft::Scope;
-use crate::model::{ApiKey, BasicAuth, Bearer, ForwardAuth, Jwt, SignedUrl, Step};
+use crate::model::{ApiKey, BasicAuth, Bearer, ForwardAuth, Jwt, KeySource, SignedUrl, Step};
 use crate::read::Reader;
 use crate::syntax::{Stmt, Word};
 
@@ -29,13 +30,16 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "jwt",
         within: &[Context::Site, Context::Route],
-        usage: "jwt FILE algorithms=NAME,... [issuer=TEXT] [audience=TEXT] [claim:NAME[=VALUE,...]]... \
-                [from=header:NAME|cookie:NAME|query:NAME] [leeway=DURATION] [expiry=optional]",
-        default: "off; from `Authorization: Bearer`, leeway=60s",
-        doc: "Asks for a JSON Web Token that is signed by a key of FILE (a JWK set) with one of these algorithms (RS256, RS384, RS512, PS256, \
+        usage: "jwt FILE|URL algorithms=NAME,... [issuer=TEXT] [audience=TEXT] [claim:NAME[=VALUE,...]]... \
+                [from=header:NAME|cookie:NAME|query:NAME] [leeway=DURATION] [expiry=optional] [ca=FILE] [refresh=DURATION]",
+        default: "off; from `Authorization: Bearer`, leeway=60s; for a URL refresh=5m, and what the system trusts",
+        doc: "Asks for a JSON Web Token that is signed by a key of FILE or URL (a JWK set) with one of these algorithms (RS256, RS384, RS512, PS256, \
               PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512), has not expired, and says what it must: every `claim` with one of its \
               values, or any. A token without `exp` never ends, and is good with `expiry=optional` alone. What it says is `${auth.claim.NAME}`, and its `sub` is `${auth.user}`. A token that is missing or bad is answered with 401 \
-              (RFC 6750). FILE is read again when it changes.",
+              (RFC 6750). FILE is read again when it changes. URL (`https`, or `http` on the same machine) is fetched before the start, again within \
+              `refresh` (10s to 1d), and when a token names a key that the set does not have, but for that at most every ten seconds; `ca` is a PEM file \
+              with the certificates to trust. One fetch has ten seconds and may bring 1MiB; redirects are not followed. What cannot be fetched or \
+              used changes nothing. Until the first set has come, tokens are answered with 503.",
         words: (2, 32),
         variables: false,
         block: None,
@@ -126,15 +130,9 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let Some((file, options)) = stmt.words.split_first() else {
         return;
     };
-    if file.text.contains("://") {
-        let message = "key sets at a URL are not in this version";
-        let problem = Diagnostic::new(&codes::NOT_YET, file.span, message);
-        return reader.problem(
-            problem.help("have the set written to a file, which is read again when it changes"),
-        );
-    }
+    let mut fetching = Fetching::default();
     let mut jwt = Jwt {
-        keys: file.text.as_str().into(),
+        keys: KeySource::File(Box::default()),
         algorithms: Vec::new(),
         issuer: None,
         audience: None,
@@ -155,6 +153,8 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         "from",
         "leeway",
         "expiry",
+        "ca",
+        "refresh",
     ];
     reader.options(&options, &known, |reader, name, value| match name {
         "algorithms" => jwt.algorithms = algorithms(reader, value),
@@ -167,6 +167,7 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
             reader.problem(problem.help("write `expiry=optional`, or leave it out"));
         }
         "from" => jwt.from = bearer(reader, value).unwrap_or(Bearer::Authorization),
+        "ca" | "refresh" => fetching.set(reader, name, value),
         _ => jwt.leeway = reader.duration(value).unwrap_or(jwt.leeway),
     });
     if jwt.algorithms.is_empty() {
@@ -178,7 +179,10 @@ fn jwt(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
             ),
         );
     }
-    push(scope, Step::Jwt(jwt));
+    if let Some(keys) = fetching.source(reader, file.into()) {
+        jwt.keys = keys;
+        push(scope, Step::Jwt(jwt));
+    }
 }
 
 /// `claim:NAME` or `claim:NAME=VALUE,...`.

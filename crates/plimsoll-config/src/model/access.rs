@@ -5,6 +5,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Url;
+
 /// `allow` or `deny`: the first in a block that a client fits decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
@@ -41,8 +43,8 @@ pub struct BasicAuth {
 /// `jwt`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwt {
-    /// A file with a JWK set.
-    pub keys: Box<str>,
+    /// Where the keys come from.
+    pub keys: KeySource,
     /// Which algorithms are good.
     pub algorithms: Vec<Box<str>>,
     /// Who must have made the token.
@@ -57,6 +59,26 @@ pub struct Jwt {
     pub claims: Vec<(Box<str>, Vec<Box<str>>)>,
     /// Where it is.
     pub from: Bearer,
+}
+
+/// Where keys of tokens come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeySource {
+    /// A file with a JWK set.
+    File(Box<str>),
+    /// A JWK set that is fetched.
+    Url(KeySet),
+}
+
+/// A JWK set that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySet {
+    /// Where it is.
+    pub url: Url,
+    /// A file with the certificates to trust; nothing means those that the system trusts.
+    pub ca: Option<Box<str>>,
+    /// How old it may become before it is fetched again.
+    pub refresh: Duration,
 }
 
 /// Where a token or a key is in a request.

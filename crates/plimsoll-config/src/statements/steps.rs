@@ -2,8 +2,8 @@
 
 use super::{Words, limit, words};
 use crate::model::{
-    Abort, Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, Maintenance, Piece,
-    QueryEdit, Rewrite, Split, Step, Template, Whom,
+    Abort, Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, KeySource,
+    Maintenance, Piece, QueryEdit, Rewrite, Split, Step, Template, Whom,
 };
 use crate::text;
 use crate::units::duration_text;
@@ -119,7 +119,15 @@ fn cors(rule: &Cors) -> Words {
 
 fn jwt(rule: &Jwt) -> Words {
     let algorithms = format!("algorithms={}", rule.algorithms.join(","));
-    let mut out = words(["jwt", &rule.keys, &algorithms]);
+    let source = match &rule.keys {
+        KeySource::File(path) => path,
+        KeySource::Url(set) => &set.url.text,
+    };
+    let mut out = words(["jwt", source, &algorithms]);
+    if let KeySource::Url(set) = &rule.keys {
+        out.extend(set.ca.as_ref().map(|ca| format!("ca={ca}")));
+        out.push(format!("refresh={}", duration_text(set.refresh)));
+    }
     out.extend(
         rule.issuer
             .as_ref()

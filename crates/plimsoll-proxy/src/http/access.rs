@@ -8,7 +8,7 @@ use plimsoll_access::basic::Credentials;
 use plimsoll_access::cors;
 use plimsoll_access::password::Passwords;
 use plimsoll_access::signed_url;
-use plimsoll_access::token::Claims;
+use plimsoll_access::token::{Claims, Refused};
 use plimsoll_config::model::Bearer;
 use plimsoll_http::field::Name;
 use plimsoll_http::method::Method;
@@ -149,31 +149,36 @@ async fn hash(
 
 /// Asks for a token.
 pub(crate) fn token(exchange: &mut Exchange<'_>, auth: &TokenAuth) -> Result<(), Answer<'static>> {
-    let keys = auth.keys.load_full();
-    let Some(keys) = keys else {
-        return Err(Answer::to(Reason::ProxyInternalError, "no keys yet"));
+    let Some(token) = bearer(exchange, &auth.from) else {
+        let challenge = "WWW-Authenticate: Bearer\r\n";
+        return Err(unauthorized(exchange, challenge, "no token"));
+    };
+    // The token may be good: that nobody can tell is not the client's fault.
+    let Some(keys) = auth.keys.load_full() else {
+        return Err(Answer {
+            status: 503,
+            retry_after: Some(1),
+            ..Answer::to(Reason::ProxyInternalError, "no keys yet")
+        });
     };
     let now = exchange.facts.at.as_secs();
-    let verdict = bearer(exchange, &auth.from).map(|token| keys.verify(&token, &auth.rule, now));
-    match verdict {
-        None => Err(unauthorized(
-            exchange,
-            "WWW-Authenticate: Bearer\r\n",
-            "no token",
-        )),
-        Some(Err(refused)) => {
-            let challenge = format!(
-                "WWW-Authenticate: Bearer error=\"invalid_token\", error_description=\"{}\"\r\n",
-                refused.text()
-            );
-            Err(unauthorized(exchange, &challenge, refused.text()))
-        }
-        Some(Ok(claims)) => {
+    match keys.verify(&token, &auth.rule, now) {
+        Ok(claims) => {
             exchange.facts.auth = Some(Box::new(Auth {
                 user: claims.text("sub").into(),
                 claims,
             }));
             Ok(())
+        }
+        Err(refused) => {
+            if let (Refused::UnknownKey, Some(wish)) = (refused, &auth.wish) {
+                wish.make();
+            }
+            let challenge = format!(
+                "WWW-Authenticate: Bearer error=\"invalid_token\", error_description=\"{}\"\r\n",
+                refused.text()
+            );
+            Err(unauthorized(exchange, &challenge, refused.text()))
         }
     }
 }

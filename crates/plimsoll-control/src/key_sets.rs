@@ -1,0 +1,274 @@
+//! Key sets at URLs: fetched before the start, again before they are too old, and when a token names a
+//! key that is not there. What cannot be fetched or used changes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use plimsoll_config::model::Resolver;
+use plimsoll_net::clock;
+use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::key_set::KeySet;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::fetch::{self, Fetcher};
+
+/// How often a set is fetched at most because tokens name keys that it does not have: clients choose
+/// what they name, and must not choose how often an issuer is asked.
+const WISH_MIN: Duration = Duration::from_secs(10);
+
+/// How long to wait after the first fetch that failed, and at most after others.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long the start waits for the first fetches. Usually keys are there when the first request is;
+/// an issuer that is silent holds nothing up.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// How much is told of a problem: it may quote the issuer, who may say anything.
+const PROBLEM_CHARS_MAX: usize = 300;
+
+/// When to fetch a set.
+#[derive(Debug)]
+struct Schedule {
+    refresh: Duration,
+    /// When the last fetch began.
+    began: Instant,
+    /// When the next one is due.
+    next: Instant,
+    /// How many in a row have failed.
+    failures: u32,
+}
+
+impl Schedule {
+    /// Due at once.
+    fn new(refresh: Duration, now: Instant) -> Self {
+        Self {
+            refresh,
+            began: now,
+            next: now,
+            failures: 0,
+        }
+    }
+
+    /// When to fetch; `is_wished` tells whether a key is missing.
+    fn due(&self, is_wished: bool) -> Instant {
+        match is_wished {
+            true => self.next.min(self.began + WISH_MIN),
+            false => self.next,
+        }
+    }
+
+    /// Notes that a fetch ended that began at `began`.
+    fn note(&mut self, is_good: bool, (began, now): (Instant, Instant), random: u64) {
+        self.began = began;
+        let pause = match is_good {
+            true => {
+                self.failures = 0;
+                sooner(self.refresh, 10, random)
+            }
+            false => {
+                self.failures = self.failures.saturating_add(1);
+                let doubled = RETRY.0 * (1 << (self.failures - 1).min(6));
+                sooner(doubled.min(RETRY.1), 2, random)
+            }
+        };
+        self.next = now + pause;
+    }
+}
+
+/// A pause that is shorter by up to one `part`th, so that many nodes do not ask at the same time.
+fn sooner(pause: Duration, part: u32, random: u64) -> Duration {
+    let thousandths = u32::try_from(random % 1001).unwrap_or_default();
+    pause - pause / part * thousandths / 1000
+}
+
+fn bounded(problem: String) -> String {
+    problem.chars().take(PROBLEM_CHARS_MAX).collect()
+}
+
+/// Why key sets of a generation can never be fetched.
+pub(crate) fn unusable(generation: &Generation) -> impl Iterator<Item = String> {
+    let named = generation
+        .key_sets
+        .iter()
+        .filter_map(|set| set.source.ca.as_deref());
+    let mut files: Vec<&str> = named.collect();
+    files.sort_unstable();
+    files.dedup();
+    files.into_iter().filter_map(|ca| fetch::roots(ca).err())
+}
+
+/// Begins to look after all sets of a generation; who does that ends with what is returned. Waits for
+/// the first fetches, but not for long.
+pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    if generation.key_sets.is_empty() {
+        return watches;
+    }
+    let fetcher = Fetcher::new(settings);
+    let (first, mut all) = mpsc::channel(1);
+    for (number, set) in generation.key_sets.iter().enumerate() {
+        let watch = Watch {
+            generation: Arc::clone(generation),
+            number,
+            fetcher: fetcher.clone(),
+            schedule: Schedule::new(set.source.refresh, clock::now()),
+            held: Vec::new(),
+            told: None,
+        };
+        watches.spawn(watch.run(first.clone()));
+    }
+    drop(first);
+    // Nothing is ever sent: it ends when each has let go of its end.
+    let _ = tokio::time::timeout(FIRST, all.recv()).await;
+    watches
+}
+
+/// Who looks after one set.
+struct Watch {
+    generation: Arc<Generation>,
+    number: usize,
+    fetcher: Fetcher,
+    schedule: Schedule,
+    /// What was put in force last.
+    held: Vec<u8>,
+    /// What people were told is wrong with it.
+    told: Option<String>,
+}
+
+impl Watch {
+    async fn run(mut self, first: mpsc::Sender<()>) {
+        let generation = Arc::clone(&self.generation);
+        let Some(set) = generation.key_sets.get(self.number) else {
+            return;
+        };
+        self.fetch(set).await;
+        drop(first);
+        loop {
+            let due = self.schedule.due(set.wish.is_made());
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => self.fetch(set).await,
+                () = set.wish.made() => {}
+            }
+        }
+    }
+
+    async fn fetch(&mut self, set: &KeySet) {
+        // A wish that is made from now on may be for a key that this fetch comes too early for.
+        set.wish.take();
+        let began = clock::now();
+        let fetched = self
+            .fetcher
+            .get(&set.source.url, set.source.ca.as_deref())
+            .await;
+        let outcome = fetched.and_then(|bytes| self.take(set, bytes));
+        let outcome = outcome.map_err(bounded);
+        let is_good = outcome.is_ok();
+        let random = getrandom::u64().unwrap_or_default();
+        self.schedule.note(is_good, (began, clock::now()), random);
+        self.tell(set, outcome);
+        set.material.note(is_good);
+    }
+
+    /// Puts a set in force; tells whether it is another one than before.
+    fn take(&mut self, set: &KeySet, bytes: Vec<u8>) -> Result<bool, String> {
+        if bytes.is_empty() {
+            return Err("the answer is empty".to_owned());
+        }
+        set.material.take(bytes.clone())?;
+        let is_new = self.held != bytes;
+        self.held = bytes;
+        Ok(is_new)
+    }
+
+    fn tell(&mut self, set: &KeySet, outcome: Result<bool, String>) {
+        let url = &*set.source.url.text;
+        match outcome {
+            Ok(is_new) => {
+                if is_new {
+                    tracing::info!(url, "a key set was fetched that is new");
+                } else if self.told.is_some() {
+                    tracing::info!(url, "a key set can be fetched again");
+                }
+                self.told = None;
+            }
+            Err(problem) if self.told.as_ref() == Some(&problem) => {}
+            Err(problem) => {
+                if set.material.taken.load(Relaxed) == 0 {
+                    tracing::warn!(
+                        url,
+                        problem,
+                        "a key set cannot be used; without it no token is let in"
+                    );
+                } else {
+                    tracing::warn!(
+                        url,
+                        problem,
+                        "a key set cannot be used; the last good one still counts"
+                    );
+                }
+                self.told = Some(problem);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_set_is_fetched_before_it_is_too_old_and_ever_more_rarely_when_that_fails() {
+        let now = clock::now();
+        let mut schedule = Schedule::new(seconds(300), now);
+        assert_eq!(schedule.due(false), now);
+        let mut pause = |is_good, random| {
+            schedule.note(is_good, (now, now), random);
+            schedule.due(false) - now
+        };
+        assert_eq!(pause(true, 0), seconds(300));
+        assert_eq!(pause(true, 1000), seconds(270));
+        let pauses: Vec<u64> = (0..9).map(|_| pause(false, 0).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(false, 1000), seconds(30));
+        assert_eq!(pause(true, 0), seconds(300));
+        assert_eq!(pause(false, 1000), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_brings_a_fetch_forward_but_not_too_often() {
+        let began = clock::now();
+        let ended = began + seconds(4);
+        let mut schedule = Schedule::new(seconds(300), began);
+        schedule.note(true, (began, ended), 0);
+        assert_eq!(schedule.due(false), ended + seconds(300));
+        assert_eq!(schedule.due(true), began + seconds(10));
+        // Wishes never put off what is due anyway.
+        schedule.note(false, (began, ended), 0);
+        assert_eq!(schedule.due(true), ended + seconds(1));
+        for _ in 0..9 {
+            schedule.note(false, (began, ended), 0);
+        }
+        assert_eq!(schedule.due(false), ended + seconds(60));
+        assert_eq!(schedule.due(true), began + seconds(10));
+    }
+
+    #[test]
+    fn a_problem_is_told_in_a_line_that_ends() {
+        assert_eq!(bounded("no keys".to_owned()), "no keys");
+        assert_eq!(bounded("\u{e4}".repeat(1_000_000)).chars().count(), 300);
+    }
+
+    #[test]
+    fn any_random_number_makes_a_pause_that_is_a_little_shorter() {
+        for random in [0, 1, 999, 1000, 1001, u64::MAX] {
+            let pause = sooner(seconds(100), 10, random);
+            assert!((seconds(90)..=seconds(100)).contains(&pause), "{random}");
+        }
+    }
+}
