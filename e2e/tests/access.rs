@@ -85,6 +85,30 @@ fn the_first_rule_that_a_client_fits_decides() {
 }
 
 #[test]
+fn an_ipv4_network_may_be_written_as_ipv6() {
+    let (stand, _files) = stand(
+        "deny ::ffff:198.51.100.0/120 @FILES/blocked
+         route /but { maintenance except=::ffff:192.0.2.0/120 ; respond 200 }
+         route /near client=::ffff:192.0.2.0/120 { respond 200 }
+         route /near { respond 404 }
+         route { respond 200 }",
+        &[("blocked", "::ffff:203.0.113.0/120\n")],
+    );
+    for (target, client, status) in [
+        ("/", "198.51.100.7", 403),
+        ("/", "::ffff:198.51.100.7", 403),
+        ("/", "203.0.113.7", 403),
+        ("/", "192.0.2.1", 200),
+        ("/but", "192.0.2.1", 200),
+        ("/but", "192.0.3.1", 503),
+        ("/near", "::ffff:192.0.2.1", 200),
+        ("/near", "192.0.3.1", 404),
+    ] {
+        assert_eq!(from(&stand, target, client), status, "{target} {client}");
+    }
+}
+
+#[test]
 fn a_list_is_read_again_and_a_bad_one_changes_nothing() {
     let (stand, files) = stand(
         "deny @FILES/blocked ; route { respond 200 }",

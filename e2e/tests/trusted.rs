@@ -87,6 +87,20 @@ fn nobody_else_names_anyone() {
 }
 
 #[test]
+fn an_ipv4_proxy_is_known_on_a_listener_of_ipv6() {
+    for trust in ["127.0.0.0/8", "::ffff:127.0.0.0/104", "::ffff:127.0.0.1"] {
+        let text = format!(
+            "admin off\nsite * {{\nlisten :{{port}}\ntrust-proxy {trust}\nlimit 1/h\nroute {{ proxy {{server}} }}\n}}\n"
+        );
+        let stand = Stand::run(&text, |_| Answer::ok("ok"));
+        let request = ask(&stand, "X-Forwarded-For: 192.0.2.1\r\n");
+        assert_eq!(all(&request, "x-forwarded-for"), ["192.0.2.1, 127.0.0.1"]);
+        let mapped = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ::ffff:192.0.2.1\r\n\r\n";
+        assert_eq!(stand.ask("GET", mapped).status(), 429, "{trust}");
+    }
+}
+
+#[test]
 fn rules_speak_of_the_client_that_was_found() {
     let text = "admin off\ndefaults { trust-proxy 127.0.0.1 }\nsite * {\nlisten 127.0.0.1:{port}\n\
         route /limited { limit 1/h ; respond 200 ok }\n\
