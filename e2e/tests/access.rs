@@ -271,15 +271,16 @@ fn a_password_is_asked_for_and_does_not_reach_the_server() {
     );
 }
 
+/// The SHA-256 of `secret`.
+const KEYS: &str = "ci:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n";
+
 #[test]
 fn keys_have_names() {
-    // SHA-256 of "secret".
-    let keys = "ci:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n";
     let (stand, _files) = stand(
         "route /open { respond 200 }
          route /query { api-key FILES/keys from=query:ticket ; request-header set X-User ${auth.user} ; proxy {server} }
          route { api-key FILES/keys ; request-header set X-User ${auth.user} ; proxy {server} }",
-        &[("keys", keys)],
+        &[("keys", KEYS)],
     );
     assert_eq!(ask(&stand, "/", "X-API-Key: secret\r\n").text(), "ci - -");
     assert_eq!(
@@ -290,6 +291,11 @@ fn keys_have_names() {
         ("/", ""),
         ("/", "X-Api-Key: Secret\r\n"),
         ("/query", "X-Api-Key: secret\r\n"),
+        // A server could take the other one.
+        ("/", "X-Api-Key: secret\r\nx-api-key: other\r\n"),
+        ("/", "X-Api-Key: other\r\nX-Api-Key: secret\r\n"),
+        ("/query?ticket=secret&ticket=other", ""),
+        ("/query?ticket=secret&tick%65t=other", ""),
     ] {
         assert_eq!(
             ask(&stand, target, fields).status(),
@@ -298,7 +304,7 @@ fn keys_have_names() {
         );
     }
     stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
-    let lines = stand.plimsoll.wait_log("access.log", 8, SOON).join("\n");
+    let lines = stand.plimsoll.wait_log("access.log", 12, SOON).join("\n");
     assert!(lines.contains("\"query\":\"ticket=***&a=b\""), "{lines}");
     assert!(!lines.contains("ecret"), "{lines}");
 }
@@ -466,4 +472,32 @@ fn browsers_are_told_to_be_careful() {
         of("/strict", https, "strict-transport-security"),
         "max-age=31536000; includeSubDomains"
     );
+}
+
+#[test]
+fn who_comes_in_does_not_depend_on_how_a_request_is_cut() {
+    let (stand, _files) = stand(
+        "deny 198.51.100.0/24
+         route /key { api-key FILES/keys ; request-header set X-User ${auth.user} ; proxy {server} }
+         route /pass { basic-auth FILES/users ; request-header set X-User ${auth.user} ; proxy {server} }
+         route /page { cors origin=https://a.example ; security-headers ; proxy {server} }
+         route { respond 200 }",
+        &[("keys", KEYS), ("users", USERS)],
+    );
+    let request =
+        |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    let requests = [
+        request("/", "X-Forwarded-For: 192.0.2.1, 198.51.100.7\r\n"),
+        request("/key", "X-Api-Key: secret\r\nX-User: root\r\n"),
+        request("/key", "X-Api-Key: Secret\r\n"),
+        request("/pass", "Authorization: Basic YWRhOnNlY3JldA==\r\n"),
+        request("/pass", ""),
+        request("/page", "Origin: https://a.example\r\n"),
+    ];
+    let answers = stand.answers_however_cut(&requests);
+    let served = answers.iter().filter(|answer| answer.status() == 200);
+    let served: Vec<_> = served.map(Response::text).collect();
+    assert_eq!(served, ["ci - -", "ada - -", "- - -"]);
+    let statuses: Vec<_> = answers.iter().map(Response::status).collect();
+    assert_eq!(statuses, [403, 200, 401, 200, 401, 200]);
 }
