@@ -19,9 +19,10 @@ fn routes(conditions: &[&str]) -> Plimsoll {
 }
 
 /// Which route answers a request for `target` with these fields.
-fn taken(plimsoll: &Plimsoll, target: &str, fields: &str) -> String {
+fn taken(plimsoll: &Plimsoll, target: &str, fields: impl AsRef<[u8]>) -> String {
     let mut client = Raw::connect(plimsoll.address());
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    let start = format!("GET {target} HTTP/1.1\r\nHost: x\r\n");
+    let request = [start.as_bytes(), fields.as_ref(), b"\r\n"].concat();
     client.send(request).unwrap();
     client.response("GET").text()
 }
@@ -49,6 +50,64 @@ fn fields_of_the_head_are_seen_on_every_line() {
     assert_eq!(taken(&plimsoll, "/api/a", ""), "3");
     let html = "Accept: text/html\r\n";
     assert_eq!(taken(&plimsoll, "/api/a", html), "none");
+}
+
+#[test]
+fn a_rule_for_a_field_is_not_evaded() {
+    let plimsoll = routes(&[
+        "header:x-role=admin",
+        "`header:x-role~^a.*z$`",
+        "`header:x-role~(?i)^k\u{e9}\\w$`",
+        "`query:q~^a.*z$`",
+        "`cookie:q~^a.*z$`",
+        "/only not:header:x-role=guest",
+        "/none not:header:x-role",
+    ]);
+    let role = |value: &[u8]| [b"X-Role: ", value, b"\r\n"].concat();
+    for (fields, route) in [
+        (role(b"admin"), "0"),
+        (role(b"\t admin \t"), "0"),
+        ([role(b"guest"), role(b"admin")].concat(), "0"),
+        ([role(b""), role(b"admin")].concat(), "0"),
+        (b"x-rOLE:admin\r\n".to_vec(), "0"),
+        // Values are compared whole and as they are, and a name with an underscore is another name.
+        (role(b"admin, guest"), "none"),
+        (role(b"Admin"), "none"),
+        (b"X_Role: admin\r\n".to_vec(), "none"),
+        // Expressions see bytes, whether they are text or not.
+        (role(b"abcz"), "1"),
+        (role(b"a\xffz"), "1"),
+        (role(b"a\xc3z"), "1"),
+        (role(b"a\xc3\xa9\xe9z"), "1"),
+        (role(b"K\xc3\xa9y"), "2"),
+        (role(b"K\xe9y"), "none"),
+        (role(b"k\xc3\xa9\xff"), "none"),
+        (b"Cookie: a=b; q=a\xffz\r\n".to_vec(), "4"),
+    ] {
+        let taken = taken(&plimsoll, "/", &fields);
+        assert_eq!(taken, route, "{}", fields.escape_ascii());
+    }
+    for (target, route) in [
+        ("/?q=a%ffz", "3"),
+        ("/?q=a%0az", "3"),
+        ("/?q=a%00z", "3"),
+        ("/?%71=x&q=a+z", "3"),
+        ("/?q=%61%7a", "3"),
+        ("/?q=az%0a", "none"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, ""), route, "{target}");
+    }
+    let guest = role(b"guest");
+    for (target, fields, route) in [
+        ("/only", guest.clone(), "none"),
+        ("/only", [role(b"x"), guest].concat(), "none"),
+        ("/only", role(b"x"), "5"),
+        ("/none", role(b""), "none"),
+        ("/none", b"X_Role: x\r\n".to_vec(), "6"),
+    ] {
+        let taken = taken(&plimsoll, target, &fields);
+        assert_eq!(taken, route, "{target} {}", fields.escape_ascii());
+    }
 }
 
 #[test]

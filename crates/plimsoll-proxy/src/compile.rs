@@ -195,7 +195,7 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
         Host::Expression(text) => {
             hosts
                 .expressions
-                .extend(Regex::new(text).map(|expression| (expression, site)));
+                .extend(model::expression(text).map(|expression| (expression, site)));
         }
         Host::Suffix(suffix) => {
             hosts
