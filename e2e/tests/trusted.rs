@@ -152,6 +152,32 @@ fn a_request_that_comes_round_again_is_found_out() {
 }
 
 #[test]
+fn circles_are_found_out_whichever_way_they_go() {
+    let by_name = "route { proxy localhost:{port} }";
+    let in_turn = "route host=a { request-header set Host b ; proxy app }\n\
+                   route { request-header set Host a ; proxy app }\n}\n\
+                   pool app { server 127.0.0.1:{port} ; server [::1]:{port}";
+    let asked = "route { forward-auth 127.0.0.1:{port} / ; respond 200 in }";
+    for (routes, status) in [(by_name, 502), (in_turn, 502), (asked, 503)] {
+        let site = "admin off\nsite * {\nlisten :{port}\nlog access.log json";
+        let text = format!("{site}\n{routes}\n}}\n");
+        let plimsoll = Start::run(&text).start();
+        let mut client = Raw::connect(plimsoll.address());
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(client.response("GET").status(), status, "{routes}");
+        let lines = plimsoll.wait_log("access.log", 10, SOON);
+        let found = lines
+            .iter()
+            .filter(|line| line.contains("proxy_loop_detected"));
+        assert_eq!(
+            (lines.len(), found.count()),
+            (10, 1),
+            "{routes}: {lines:#?}"
+        );
+    }
+}
+
+#[test]
 fn a_trusted_peer_can_ask_what_is_done_with_its_request() {
     let stand = stand(
         "trust-proxy 127.0.0.1\nroute /other { respond 200 }\nroute header:x-beta { respond 200 }\nroute /own { respond 200 }",
