@@ -86,6 +86,47 @@ fn nobody_else_names_anyone() {
     }
 }
 
+/// What proxies in front say of a client and of its certificate, in their own words.
+const VOUCHED: [&str; 9] = [
+    "True-Client-IP",
+    "X-Client-Cert",
+    "X-Client-Cert-Chain",
+    "X-SSL-Client-Verify",
+    "x-ssl-cert",
+    "X-Forwarded-Client-Cert",
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-SSL-Protocol",
+];
+
+#[test]
+fn who_a_client_is_and_what_it_has_is_believed_of_trusted_peers_alone() {
+    let said = VOUCHED.map(|name| format!("{name}: said\r\n")).concat();
+    let aliases = said.replace('-', "_");
+    let nominated = format!("Connection: {}\r\n", VOUCHED.join(", "));
+    let body = format!("Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{said}");
+    let set = "request-header set X-SSL-Client-Verify own";
+    for (trust, values) in [
+        ("trust-proxy off", &[][..]),
+        ("trust-proxy 10.0.0.0/8", &[]),
+        ("trust-proxy 127.0.0.1", &["said"]),
+    ] {
+        let stand = stand(trust);
+        for more in ["", &aliases, &nominated, &body] {
+            let request = ask(&stand, &format!("{said}{more}"));
+            for name in VOUCHED {
+                assert_eq!(all(&request, name), values, "{trust} {name} {more}");
+            }
+            assert_eq!(request.body.trailers.0, []);
+            let names = request.head.fields.names();
+            assert!(names.iter().all(|name| !name.contains('_')), "{names:?}");
+        }
+        let stand = crate::stand(&format!("{trust}\n{set}"));
+        let request = ask(&stand, &said);
+        assert_eq!(all(&request, "x-ssl-client-verify"), ["own"]);
+    }
+}
+
 #[test]
 fn an_ipv4_proxy_is_known_on_a_listener_of_ipv6() {
     for trust in ["127.0.0.0/8", "::ffff:127.0.0.0/104", "::ffff:127.0.0.1"] {
