@@ -127,6 +127,108 @@ fn who_a_client_is_and_what_it_has_is_believed_of_trusted_peers_alone() {
     }
 }
 
+/// Checks who the client is when the peer sends these fields.
+fn assert_client(stand: &Stand, fields: &str, client: &str) {
+    let request = ask(stand, fields);
+    let said = all(&request, "x-client").concat();
+    assert!(
+        said.starts_with(client),
+        "{said}, not {client}: {fields:.99}"
+    );
+}
+
+/// Trusts this machine, 10.0.0.0/8 and a network of IPv6.
+fn chained() -> Stand {
+    stand(
+        "trust-proxy 127.0.0.0/8 10.0.0.0/8 2001:db8:ffff::/48\n\
+         request-header set X-Client \"${client.ip} ${client.port}\"",
+    )
+}
+
+#[test]
+fn a_chain_is_read_from_its_end_to_what_is_not_trusted_or_cannot_be_read() {
+    let stand = chained();
+    for (fields, client) in [
+        ("X-Forwarded-For: 192.0.2.1:4711\r\n", "192.0.2.1 4711"),
+        (
+            "X-Forwarded-For: [2001:db8::1]:80, 10.1.1.1\r\n",
+            "2001:db8::1 80",
+        ),
+        ("X-Forwarded-For: [2001:db8::1]\r\n", "2001:db8::1 0"),
+        (
+            "X-Forwarded-For: 2001:db8::1, [2001:db8:ffff::1]:9\r\n",
+            "2001:db8::1 0",
+        ),
+        (
+            "X-Forwarded-For: ::ffff:192.0.2.1, ::ffff:10.1.1.1\r\n",
+            "192.0.2.1 0",
+        ),
+        // Two lines are one list.
+        (
+            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.1, 10.1.1.1\r\n",
+            "192.0.2.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 10.1.1.1,,\r\n",
+            "192.0.2.1 0",
+        ),
+        // What cannot be read ends the search at the proxy that said it.
+        (
+            "X-Forwarded-For: 192.0.2.1, unknown, 10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, _hidden, 10.1.1.1:5\r\n",
+            "10.1.1.1 5",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, 1.2.3.4.5, 10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, 10.1.1.1/8, 10.1.1.2\r\n",
+            "10.1.1.2 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, \"6.6.6.6, 10.1.1.1\r\n",
+            "127.0.0.1 ",
+        ),
+        ("X-Forwarded-For: 192.0.2.1, caf\u{e9}\r\n", "127.0.0.1 "),
+        ("X-Forwarded-For: ,\r\n", "127.0.0.1 "),
+        (
+            "Forwarded: for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https, for=10.1.1.1\r\n",
+            "2001:db8::1 80",
+        ),
+        (
+            "Forwarded: for=192.0.2.1, for=unknown, for=10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+    ] {
+        assert_client(&stand, fields, client);
+    }
+}
+
+#[test]
+fn of_a_long_chain_the_end_is_read() {
+    let stand = chained();
+    // As many as a head may hold: of the shortest ones ten thousand and more.
+    let many = |hop: &str| {
+        let hops = format!(",{hop}").repeat(30_000 / (hop.len() + 1));
+        format!("X-Forwarded-For: 192.0.2.1{hops}\r\n")
+    };
+    assert_client(&stand, &many("10.1.1.1"), "10.1.1.1 0");
+    assert_client(&stand, &many("x"), "127.0.0.1 ");
+    assert_client(&stand, &many(""), "192.0.2.1 0");
+    let forwarded = format!(
+        "X-Forwarded-For: 192.0.2.1\r\nForwarded: {}\r\n",
+        ",".repeat(30_000)
+    );
+    assert_client(&stand, &forwarded, "192.0.2.1 0");
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1";
+    let longer = format!("{request}{}\r\n\r\n", ",10.1.1.1".repeat(10_000));
+    assert_eq!(stand.ask("GET", longer).status(), 431);
+}
+
 #[test]
 fn an_ipv4_proxy_is_known_on_a_listener_of_ipv6() {
     for trust in ["127.0.0.0/8", "::ffff:127.0.0.0/104", "::ffff:127.0.0.1"] {
