@@ -4,7 +4,7 @@
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::recorder::{Recorder, Request};
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::stand::{Stand, assert_canonical};
+use plimsoll_e2e::stand::{Cut, Stand, assert_canonical};
 use plimsoll_e2e::wire::Response;
 
 /// A stand whose site has these statements; `{server}` is the upstream.
@@ -70,6 +70,27 @@ fn request_fields_are_changed_in_written_order() {
     is("x-forwarded-proto", &["https"]);
     is("via", &[]);
     assert_eq!(all(&request, "x-id"), all(&request, "x-request-id"));
+}
+
+#[test]
+fn what_rules_take_out_does_not_come_back_as_a_trailer() {
+    let stand = stand(
+        "request-header set X-User ada ; request-header remove X-Gone ; response-header remove X-Secret
+         route { response-header set X-Sum ours ; proxy {server} }",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Secret: 1\r\nx-sum: 2\r\nX-Kept: 3\r\n\r\n",
+    );
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = "2\r\nhi\r\n0\r\nx-user: root\r\nX-Gone: 1\r\nX-Kept: 2\r\n\r\n";
+    for cut in [Cut::Whole, Cut::At(head.len()), Cut::At(head.len() + 7)] {
+        let mut client = stand.connect();
+        cut.send(&mut client, format!("{head}{body}")).unwrap();
+        let response = client.response("POST");
+        let trailer = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert_eq!(response.body.trailers.0, trailer("X-Kept", "3"), "{cut:?}");
+        let request = last(&stand);
+        assert_eq!(request.body.trailers.0, trailer("X-Kept", "2"), "{cut:?}");
+        assert_eq!(all(&request, "x-user"), ["ada"]);
+    }
 }
 
 #[test]

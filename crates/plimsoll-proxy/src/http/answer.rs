@@ -263,7 +263,7 @@ impl<'a> Answer<'a, '_> {
         &mut self,
         framing: &mut Framing,
         buffer: &mut Buffer,
-        coding: Coding,
+        coding: Coding<'_>,
         upload: &mut Upload<'_>,
     ) -> Result<Result<(), Fault>, Fault> {
         let moved = &self.facts.response_bytes;
@@ -390,11 +390,12 @@ impl<'a> Answer<'a, '_> {
     }
 
     /// How the client finds the end of the answer.
-    fn client_length(&self, length: Length) -> (Length, Coding) {
+    fn client_length(&self, length: Length) -> (Length, Coding<'a>) {
         match (length, self.seen.head.version) {
             (Length::Empty | Length::Exactly(_), _) => (length, Coding::Plain),
             (Length::Chunked | Length::UntilClose, Version::Http11) => {
-                (Length::Chunked, Coding::Chunked)
+                let edits = self.facts.response_edits().and_then(Edits::fields);
+                (Length::Chunked, Coding::Chunked(edits))
             }
             (Length::Chunked | Length::UntilClose, Version::Http10) => {
                 (Length::UntilClose, Coding::Plain)

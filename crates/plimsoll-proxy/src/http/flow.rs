@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::size_line;
+use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::framing::{BadBody, Framing, Length};
 use plimsoll_http::h1::encode;
 use plimsoll_net::buffer::Buffer;
@@ -37,7 +38,7 @@ pub(crate) struct Flow<'a> {
     /// What was read from the source and not yet looked at.
     pub(crate) buffer: &'a mut Buffer,
     /// How the sink finds the end.
-    pub(crate) coding: Coding,
+    pub(crate) coding: Coding<'a>,
     pub(crate) timer: &'a Timer,
     /// How long either side may make us wait for one piece.
     pub(crate) patience: Duration,
@@ -55,21 +56,25 @@ pub(crate) struct Flow<'a> {
 }
 
 /// How the receiver of a body finds its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Coding<'a> {
     /// It was told the length, or the connection closes.
     Plain,
-    /// The chunked coding.
-    Chunked,
+    /// The chunked coding. What these rules take out of a head does not come behind the body either.
+    Chunked(Option<&'a FieldEdits>),
 }
 
-impl Coding {
+impl<'a> Coding<'a> {
     /// How a body of this length is told to the next hop.
-    pub(crate) fn of(length: Length) -> Self {
+    pub(crate) fn of(length: Length, edits: Option<&'a FieldEdits>) -> Self {
         match length {
-            Length::Chunked => Self::Chunked,
+            Length::Chunked => Self::Chunked(edits),
             _ => Self::Plain,
         }
+    }
+
+    fn is_plain(self) -> bool {
+        matches!(self, Self::Plain)
     }
 }
 
@@ -105,7 +110,7 @@ impl Flow<'_> {
                 return Ok(());
             }
             if self.digest.is_none()
-                && self.coding == Coding::Plain
+                && self.coding.is_plain()
                 && self.buffer.is_empty()
                 && self
                     .framing
@@ -149,7 +154,7 @@ impl Flow<'_> {
         };
         match self.coding {
             Coding::Plain => writer.write(&mut [IoSlice::new(data)]).await?,
-            Coding::Chunked => {
+            Coding::Chunked(edits) => {
                 let mut line = [0; 18];
                 let mut tail = Vec::new();
                 let line = if data.is_empty() {
@@ -157,7 +162,7 @@ impl Flow<'_> {
                 } else {
                     size_line(data.len(), &mut line)
                 };
-                let tail = chunk_tail(data, self.framing, &mut tail);
+                let tail = chunk_tail(data, self.framing, edits, &mut tail);
                 let mut parts = [IoSlice::new(line), IoSlice::new(data), IoSlice::new(tail)];
                 writer.write(&mut parts).await?;
             }
@@ -168,7 +173,7 @@ impl Flow<'_> {
 
     /// Ends a body whose source has closed, as it may.
     async fn end(&mut self) -> Result<(), Fault> {
-        if self.coding == Coding::Plain {
+        if self.coding.is_plain() {
             return Ok(());
         }
         let writer = Writer {
@@ -253,17 +258,24 @@ impl Flow<'_> {
 }
 
 /// What follows the data of a chunk; with the end of the body, when it has been read.
-fn chunk_tail<'a>(data: &[u8], framing: &Framing, room: &'a mut Vec<u8>) -> &'a [u8] {
+fn chunk_tail<'a>(
+    data: &[u8],
+    framing: &Framing,
+    edits: Option<&FieldEdits>,
+    room: &'a mut Vec<u8>,
+) -> &'a [u8] {
     if !framing.is_complete() {
         return if data.is_empty() { b"" } else { b"\r\n" };
     }
-    match (data.is_empty(), framing.trailer().next().is_some()) {
+    let is_kept = |(name, _): &(&[u8], _)| edits.is_none_or(|edits| !edits.drops(name));
+    let mut trailer = framing.trailer().filter(is_kept).peekable();
+    match (data.is_empty(), trailer.peek().is_some()) {
         (true, false) => return b"0\r\n\r\n",
         (false, false) => return b"\r\n0\r\n\r\n",
         (true, true) => {}
         (false, true) => room.extend_from_slice(b"\r\n"),
     }
-    encode::last_chunk(framing.trailer(), room);
+    encode::last_chunk(trailer, room);
     room
 }
 
@@ -305,17 +317,17 @@ impl Writer<'_> {
         out: &mut Vec<u8>,
         data: &[u8],
         framing: &Framing,
-        coding: Coding,
+        coding: Coding<'_>,
     ) -> Result<(), Fault> {
         let mut line = [0; 18];
         let mut room = Vec::new();
         let tail = match coding {
             Coding::Plain => &[],
-            Coding::Chunked => {
+            Coding::Chunked(edits) => {
                 if !data.is_empty() {
                     out.extend_from_slice(size_line(data.len(), &mut line));
                 }
-                chunk_tail(data, framing, &mut room)
+                chunk_tail(data, framing, edits, &mut room)
             }
         };
         if data.len() <= COPY_BYTES_MAX {

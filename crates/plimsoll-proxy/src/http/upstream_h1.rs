@@ -69,7 +69,7 @@ pub(crate) async fn receive(
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
             sink: &upstream.socket,
-            coding: Coding::of(request.length()),
+            coding: Coding::of(request.length(), facts.request_edits()),
             framing: request,
             buffer,
             timer,
@@ -150,9 +150,8 @@ pub(crate) async fn send(
         patience: terms.response_timeout,
         then: Then::Open,
     };
-    let written = writer
-        .write_message(&mut out, data, framing, Coding::of(framing.length()))
-        .await;
+    let coding = Coding::of(framing.length(), exchange.facts.request_edits());
+    let written = writer.write_message(&mut out, data, framing, coding).await;
     exchange.scratch.request_out = out;
     written.map_err(|fault| match fault {
         Fault::SinkLate => Failure::upstream(Reason::ConnectionWriteTimeout, "", Sent::Unanswered),
