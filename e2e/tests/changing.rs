@@ -233,6 +233,33 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         assert_eq!(to, [location], "{target}");
     }
     stand.assert_ends_with_its_body("POST /www HTTP/1.1\r\nHost: x\r\n", 307);
+    for (target, location) in [
+        ("/https//evil.com/..", "https://example.com/https/"),
+        (
+            "/https/%0d%0aSet-Cookie:a",
+            "https://example.com/https/%0D%0ASet-Cookie:a",
+        ),
+        ("/https/@evil.com", "https://example.com/https/@evil.com"),
+        (
+            "http://other.example/https/x",
+            "https://other.example/https/x",
+        ),
+    ] {
+        let response = ask(&stand, target, "");
+        let to: Vec<_> = response.head.fields.all("location").collect();
+        assert_eq!((response.status(), to), (301, vec![location]), "{target}");
+    }
+    for target in [
+        "/https/\\evil",
+        "/https/%5cevil",
+        "/https/..;/x",
+        "/https/%00",
+    ] {
+        assert_eq!(ask(&stand, target, "").status(), 400, "{target}");
+    }
+    // Without a host, `https:///evil.com` would lead there.
+    let response = stand.ask("GET", "GET /https/evil.com HTTP/1.0\r\n\r\n");
+    assert_eq!((response.status(), response.field("location")), (400, None));
     // A forged host cannot be more than a host.
     let request = "GET /https/x HTTP/1.1\r\nHost: a/b\r\n\r\n";
     assert_eq!(stand.ask("GET", request).status(), 400);
