@@ -112,14 +112,15 @@ fn what_is_behind_can_be_hidden() {
             Answer::bytes("HTTP/1.1 500 Oops\r\nX-Trace: stack\r\nContent-Length: 5\r\n\r\nstack")
         }
         _ => Answer::bytes(
-            "HTTP/1.1 200 OK\r\nServer: Apache/1.3\r\nX-Powered-By: PHP/4\r\nVia: 1.1 inner\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\nServer: Apache/1.3\r\nX-Powered-By: PHP/4\r\nVia: 1.1 inner\r\nProxy-Status: inner; next-hop=10.0.0.5\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok",
         ),
     });
     let response = ask(&stand, "/");
-    let telling = ["server", "x-powered-by", "via"].map(|name| response.field(name).is_some());
+    let telling = ["server", "x-powered-by", "via", "proxy-status"];
+    let telling = telling.map(|name| response.field(name).is_some());
     assert_eq!(
         (telling, response.field("x-kept").unwrap()),
-        ([false; 3], "1")
+        ([false; 4], "1")
     );
     let response = ask(&stand, "/broken");
     assert_eq!(

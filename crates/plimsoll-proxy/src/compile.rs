@@ -304,7 +304,8 @@ fn edits(steps: &[&[model::Step]], of: Of, hide: Hide) -> Edits {
 }
 
 /// What tells which programs are behind.
-const TELLTALES: [&str; 8] = [
+const TELLTALES: [&str; 9] = [
+    "Proxy-Status",
     "Server",
     "Via",
     "X-AspNet-Version",
