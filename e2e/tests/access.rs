@@ -258,8 +258,20 @@ fn a_password_is_asked_for_and_does_not_reach_the_server() {
             "Basic realm=\"the shop\", charset=\"UTF-8\""
         );
     }
+    // Who has a password and who has none is not told.
+    let answers = [wrong, nobody].map(|credentials| {
+        let response = ask(&stand, "/", &basic(credentials));
+        let id = response.field("x-request-id").unwrap().to_owned();
+        let head = String::from_utf8_lossy(&response.raw_head).replace(&id, "ID");
+        let lines = head.lines().filter(|line| !line.starts_with("Date:"));
+        (
+            lines.collect::<Vec<_>>().join("\n"),
+            response.text().replace(&id, "ID"),
+        )
+    });
+    assert_eq!(answers[0], answers[1]);
     stand.assert_ends_with_its_body("POST / HTTP/1.1\r\nHost: x\r\n", 401);
-    let lines = stand.plimsoll.wait_log("access.log", 11, SOON);
+    let lines = stand.plimsoll.wait_log("access.log", 13, SOON);
     assert!(
         lines.iter().any(|line| line.contains("\"user\":\"ada\"")),
         "{lines:?}"

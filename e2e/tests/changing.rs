@@ -73,6 +73,27 @@ fn request_fields_are_changed_in_written_order() {
 }
 
 #[test]
+fn a_client_cannot_take_away_what_rules_say() {
+    let stand = stand(
+        "request-header set X-User admin
+         route { request-header add X-Tag ours ; request-header remove X-Gone ; request-header replace X-List a b ; proxy {server} }",
+        OK,
+    );
+    let fields = "Connection: close, X-User, x-tag, X-Gone, X-List\r\nX-User: root\r\nX-Tag: theirs\r\n\
+                  X-Gone: 1\r\nX-List: a\r\n";
+    assert_eq!(ask(&stand, "/", fields).status(), 200);
+    let request = last(&stand);
+    for (name, values) in [
+        ("x-user", &["admin"][..]),
+        ("x-tag", &["ours"]),
+        ("x-gone", &[]),
+        ("x-list", &[]),
+    ] {
+        assert_eq!(all(&request, name), values, "{name}");
+    }
+}
+
+#[test]
 fn what_rules_take_out_does_not_come_back_as_a_trailer() {
     let stand = stand(
         "request-header set X-User ada ; request-header remove X-Gone ; response-header remove X-Secret
