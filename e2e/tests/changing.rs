@@ -326,3 +326,41 @@ fn shares_go_to_their_pools_and_clients_stay() {
     assert!(first.contains(&"one".to_owned()) && first.contains(&"two".to_owned()));
     assert!((0..20).all(|user| asked("/none", user) == "two"));
 }
+
+#[test]
+fn changes_are_the_same_however_a_message_is_cut() {
+    let stand = stand(
+        "request-header set X-Who \"${request.method} ${request.path} ${request.header.x-a}\" ; request-header remove X-Gone
+         response-header set X-Frame-Options DENY ; response-cookie * secure
+         route /api/* { strip-prefix /api ; query set v 1 ; request-header replace X-List `b+` [$0] ; proxy {server} }
+         route /old/* { redirect /new${request.uri} 308 }
+         route { request-header set Host inside ; response-header remove X-Powered-By ; proxy {server} }",
+        "HTTP/1.1 200 OK\r\nX-Powered-By: PHP\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let requests = [
+        "POST /api/a/../b?v=2&w HTTP/1.1\r\nHost: x\r\nX-A:  1 \r\nx-gone: 1\r\nX-List: abba\r\nContent-Length: 2\r\n\r\nhi",
+        "GET /old/a?b HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A: caf\u{e9}\r\nX-Who: me\r\n\r\n",
+    ];
+    let answers = stand.answers_however_cut(&requests.map(str::to_owned));
+    let fields = |name: &str| -> Vec<_> {
+        let answers = answers.iter();
+        let fields = answers.map(|answer| answer.field(name).unwrap_or("-").to_owned());
+        fields.collect()
+    };
+    assert_eq!(fields("x-frame-options"), ["DENY"; 3]);
+    assert_eq!(fields("set-cookie"), ["a=b; Secure", "-", "a=b; Secure"]);
+    assert_eq!(fields("location"), ["-", "/new/old/a?b", "-"]);
+    assert_eq!(fields("x-powered-by"), ["PHP", "-", "-"]);
+    let seen = stand.upstream.requests();
+    let first = seen
+        .iter()
+        .find(|request| request.head.method == "POST")
+        .unwrap();
+    assert_eq!(first.head.target, "/b?w&v=1");
+    assert_eq!(all(first, "x-who"), ["POST /api/b 1"]);
+    assert_eq!(
+        (all(first, "x-list"), all(first, "x-gone")),
+        (vec!["a[bb]a".to_owned()], vec![])
+    );
+}

@@ -4,6 +4,9 @@
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::Stand;
+use plimsoll_e2e::wire::Response;
 
 /// Routes that answer with their number, tried in this order.
 fn routes(conditions: &[&str]) -> Plimsoll {
@@ -277,4 +280,33 @@ fn grpc_calls_and_times_are_told_apart() {
     ] {
         assert_eq!(taken(&plimsoll, target, fields), route, "{target} {fields}");
     }
+}
+
+#[test]
+fn the_same_route_is_taken_however_a_request_is_cut() {
+    let text = "admin off\nmatch staff header:x-staff=yes not:cookie:old\n\
+        site * {\nlisten 127.0.0.1:{port}\n\
+        route /users/*/photo.* { respond 200 photo }\n\
+        route /api/* method=POST { request-header set X-Route api ; proxy {server} }\n\
+        route `query:id~^[0-9]+$` { respond 200 id }\n\
+        route is:staff { respond 200 staff }\n\
+        route host=b.example { respond 200 host }\n\
+        route { proxy {server} }\n}\n";
+    let stand = Stand::run(text, |request| {
+        Answer::ok(request.head.fields.first("x-route").unwrap_or("none"))
+    });
+    let get = |target: &str, host: &str, fields: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+    };
+    let requests = [
+        get("/users/x/../1/photo.jpg", "x", ""),
+        "POST /%61pi/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+        get("/?id=%31", "x", ""),
+        get("/", "x", "X-Staff: no\r\nx-staff: yes\r\n"),
+        get("/", "B.Example:80", ""),
+        get("/", "x", "X-Staff: yes\r\nCookie: a=1; old=2\r\n"),
+    ];
+    let answers = stand.answers_however_cut(&requests);
+    let routes: Vec<_> = answers.iter().map(Response::text).collect();
+    assert_eq!(routes, ["photo", "api", "id", "staff", "host", "none"]);
 }

@@ -6,6 +6,7 @@ use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Request;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::stand::{Stand, assert_canonical};
+use plimsoll_e2e::wire::Response;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -355,4 +356,33 @@ fn a_trusted_peer_can_ask_what_is_done_with_its_request() {
     let other = crate::stand("");
     let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Plimsoll-Trace: 1\r\n\r\n";
     assert_eq!(other.ask("GET", request).field("x-plimsoll-trace"), None);
+}
+
+#[test]
+fn the_client_is_the_same_however_a_request_is_cut() {
+    let stand = stand(
+        "trust-proxy 127.0.0.1 10.0.0.0/8\nrequest-header set X-Client \"${client.ip} ${request.scheme}\"\n\
+         route client=198.51.100.0/24 { respond 200 near }",
+    );
+    let get = |fields: &str| format!("GET / HTTP/1.1\r\nHost: internal\r\n{fields}\r\n");
+    let requests = [
+        get(SAID),
+        get("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 198.51.100.1, 10.1.1.1\r\n"),
+        get("X-Forwarded-For: 198.51.100.1, unknown\r\nTrue-Client-IP: 1.1.1.1\r\n"),
+        get("Forwarded: for=\"[2001:db8::1]:80\";proto=https\r\n"),
+    ];
+    let answers = stand.answers_however_cut(&requests);
+    let texts: Vec<_> = answers.iter().map(Response::text).collect();
+    assert_eq!(texts, ["ok", "near", "ok", "ok"]);
+    let seen = stand.upstream.requests();
+    let mut clients: Vec<_> = seen
+        .iter()
+        .flat_map(|request| all(request, "x-client"))
+        .collect();
+    clients.sort();
+    clients.dedup();
+    assert_eq!(
+        clients,
+        ["127.0.0.1 http", "192.0.2.1 https", "2001:db8::1 https"]
+    );
 }
