@@ -240,6 +240,14 @@ impl Plimsoll {
         fs::read_dir(format!("/proc/{}/fd", self.daemon.id())).map_or(0, Iterator::count)
     }
 
+    /// Tells whether the process has this file open.
+    #[must_use]
+    pub fn has_open(&self, path: &Path) -> bool {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.daemon.id()));
+        let mut entries = entries.into_iter().flatten().flatten();
+        entries.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == path))
+    }
+
     /// Returns the resident memory of the process in bytes.
     #[must_use]
     pub fn resident(&self) -> u64 {

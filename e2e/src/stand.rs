@@ -6,7 +6,9 @@ use crate::raw::Raw;
 use crate::recorder::{Recorder, Request};
 use crate::script::{Answer, Gate, Step};
 use crate::wire::{Close, Response};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
@@ -50,6 +52,18 @@ impl Cut {
         [Self::Whole, Self::Bytewise]
             .into_iter()
             .chain((1..length).map(Self::At))
+    }
+
+    /// Sends `bytes` in these segments.
+    ///
+    /// # Errors
+    /// That of the socket: the peer may have closed, which is not always a failure.
+    pub fn send(self, client: &mut Raw, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        match self {
+            Self::Whole => client.send(bytes),
+            Self::Bytewise => client.send_bytewise(bytes, PAUSE / 4),
+            Self::At(offset) => client.send_split(bytes, &[offset], PAUSE),
+        }
     }
 }
 
@@ -129,11 +143,7 @@ impl Stand {
         let mut client = self.connect();
         let bytes = [vector, POISON.as_bytes()].concat();
         // Sending may fail once the answer is there; the answer is what counts.
-        let _ = match cut {
-            Cut::Whole => client.send(&bytes),
-            Cut::Bytewise => client.send_bytewise(&bytes, PAUSE / 4),
-            Cut::At(offset) => client.send_split(&bytes, &[offset], PAUSE),
-        };
+        let _ = cut.send(&mut client, &bytes);
         let case = || format!("{} cut {cut:?}", vector.escape_ascii());
         let response = client
             .try_response("GET")
@@ -179,6 +189,52 @@ impl Stand {
         assert!(seen.all(|request| !request.head.target.contains("poison")));
     }
 
+    /// Sends `requests` one behind the other on one connection, and returns their answers. Checks that
+    /// these, and what the upstream sees, are the same bytes however the requests are cut, but for
+    /// dates and for the ids of requests. One with a body is for the upstream: what is answered before
+    /// its body has come ends the connection.
+    ///
+    /// # Panics
+    /// With every cut for which this does not hold.
+    pub fn answers_however_cut(&self, requests: &[String]) -> Vec<Response> {
+        let before = self.upstream.requests().len();
+        let whole = self
+            .answers(requests, Cut::Whole)
+            .unwrap_or_else(|unfinished| panic!("{unfinished}"));
+        let expected: Vec<_> = whole.iter().map(bytes_of_answer).collect();
+        let forwarded = count(self.upstream.requests().split_off(before));
+        let cuts: Vec<_> = Cut::all(requests.concat().len()).collect();
+        check_all(&cuts, |cut| {
+            let answers = self.answers(requests, *cut)?;
+            let answers: Vec<_> = answers.iter().map(bytes_of_answer).collect();
+            match answers == expected {
+                true => Ok(()),
+                false => Err(format!("{cut:?}: {answers:#?} and not {expected:#?}")),
+            }
+        });
+        let times = cuts.len() + 1;
+        let expected = forwarded
+            .into_iter()
+            .map(|(bytes, once)| (bytes, once * times));
+        let seen = count(self.upstream.requests().split_off(before));
+        assert_eq!(seen, expected.collect(), "what the upstream sees");
+        assert_eq!(self.upstream.malformed(), []);
+        whole
+    }
+
+    fn answers(&self, requests: &[String], cut: Cut) -> Result<Vec<Response>, String> {
+        let mut client = self.connect();
+        cut.send(&mut client, requests.concat())
+            .map_err(|error| format!("{cut:?}: {error}"))?;
+        let methods = requests
+            .iter()
+            .filter_map(|request| request.split(' ').next());
+        let answers = methods.map(|method| client.try_response(method));
+        answers
+            .map(|answer| answer.map_err(|unfinished| format!("{cut:?}: {unfinished:?}")))
+            .collect()
+    }
+
     /// Checks that each of `vectors` is refused with its status however it is cut, and that the
     /// upstream saw nothing at all.
     ///
@@ -216,6 +272,37 @@ impl Stand {
         assert!(complete.is_empty(), "the upstream saw {complete:#?}");
         assert_eq!(self.upstream.malformed(), []);
     }
+}
+
+/// What a client sees of an answer, without what differs from one to the next.
+fn bytes_of_answer(answer: &Response) -> String {
+    let text = answer.text();
+    let text = match answer.field("x-request-id") {
+        Some(id) => text.replace(id, "ID"),
+        None => text,
+    };
+    lines_that_stay(&answer.raw_head) + &text
+}
+
+/// How often the upstream saw each request.
+fn count(requests: Vec<Request>) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for request in requests {
+        let body = request.body.bytes.escape_ascii();
+        let bytes = format!("{}{body}", lines_that_stay(&request.raw_head));
+        *times.entry(bytes).or_default() += 1;
+    }
+    times
+}
+
+/// A head without its dates and ids.
+fn lines_that_stay(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head).into_owned();
+    let stays = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        !line.starts_with("date:") && !line.starts_with("x-request-id:")
+    };
+    head.split_inclusive("\r\n").filter(stays).collect()
 }
 
 fn raw_head(request: Request) -> String {

@@ -82,14 +82,9 @@ fn the_verdict_does_not_depend_on_how_a_body_arrives() {
         .collect();
     check_all(&cases, |(message, cut)| {
         let mut client = stand.connect();
-        let pause = Duration::from_micros(300);
         // The next request stands right behind.
         let bytes = [message.as_bytes(), b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
-        let sent = match cut {
-            Cut::Whole => client.send(&bytes),
-            Cut::Bytewise => client.send_bytewise(&bytes, pause / 4),
-            Cut::At(offset) => client.send_split(&bytes, &[*offset], pause),
-        };
+        let sent = cut.send(&mut client, &bytes);
         sent.map_err(|error| error.to_string())?;
         let (first, second) = (
             client.response("POST").text(),

@@ -4,7 +4,7 @@
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::recorder::{Recorder, Request};
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::stand::{Stand, assert_canonical};
+use plimsoll_e2e::stand::{Cut, Stand, assert_canonical};
 use plimsoll_e2e::wire::Response;
 
 /// A stand whose site has these statements; `{server}` is the upstream.
@@ -70,6 +70,48 @@ fn request_fields_are_changed_in_written_order() {
     is("x-forwarded-proto", &["https"]);
     is("via", &[]);
     assert_eq!(all(&request, "x-id"), all(&request, "x-request-id"));
+}
+
+#[test]
+fn a_client_cannot_take_away_what_rules_say() {
+    let stand = stand(
+        "request-header set X-User admin
+         route { request-header add X-Tag ours ; request-header remove X-Gone ; request-header replace X-List a b ; proxy {server} }",
+        OK,
+    );
+    let fields = "Connection: close, X-User, x-tag, X-Gone, X-List\r\nX-User: root\r\nX-Tag: theirs\r\n\
+                  X-Gone: 1\r\nX-List: a\r\n";
+    assert_eq!(ask(&stand, "/", fields).status(), 200);
+    let request = last(&stand);
+    for (name, values) in [
+        ("x-user", &["admin"][..]),
+        ("x-tag", &["ours"]),
+        ("x-gone", &[]),
+        ("x-list", &[]),
+    ] {
+        assert_eq!(all(&request, name), values, "{name}");
+    }
+}
+
+#[test]
+fn what_rules_take_out_does_not_come_back_as_a_trailer() {
+    let stand = stand(
+        "request-header set X-User ada ; request-header remove X-Gone ; response-header remove X-Secret
+         route { response-header set X-Sum ours ; proxy {server} }",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Secret: 1\r\nx-sum: 2\r\nX-Kept: 3\r\n\r\n",
+    );
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = "2\r\nhi\r\n0\r\nx-user: root\r\nX-Gone: 1\r\nX-Kept: 2\r\n\r\n";
+    for cut in [Cut::Whole, Cut::At(head.len()), Cut::At(head.len() + 7)] {
+        let mut client = stand.connect();
+        cut.send(&mut client, format!("{head}{body}")).unwrap();
+        let response = client.response("POST");
+        let trailer = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert_eq!(response.body.trailers.0, trailer("X-Kept", "3"), "{cut:?}");
+        let request = last(&stand);
+        assert_eq!(request.body.trailers.0, trailer("X-Kept", "2"), "{cut:?}");
+        assert_eq!(all(&request, "x-user"), ["ada"]);
+    }
 }
 
 #[test]
@@ -212,6 +254,33 @@ fn redirects_lead_where_they_say_and_nowhere_else() {
         assert_eq!(to, [location], "{target}");
     }
     stand.assert_ends_with_its_body("POST /www HTTP/1.1\r\nHost: x\r\n", 307);
+    for (target, location) in [
+        ("/https//evil.com/..", "https://example.com/https/"),
+        (
+            "/https/%0d%0aSet-Cookie:a",
+            "https://example.com/https/%0D%0ASet-Cookie:a",
+        ),
+        ("/https/@evil.com", "https://example.com/https/@evil.com"),
+        (
+            "http://other.example/https/x",
+            "https://other.example/https/x",
+        ),
+    ] {
+        let response = ask(&stand, target, "");
+        let to: Vec<_> = response.head.fields.all("location").collect();
+        assert_eq!((response.status(), to), (301, vec![location]), "{target}");
+    }
+    for target in [
+        "/https/\\evil",
+        "/https/%5cevil",
+        "/https/..;/x",
+        "/https/%00",
+    ] {
+        assert_eq!(ask(&stand, target, "").status(), 400, "{target}");
+    }
+    // Without a host, `https:///evil.com` would lead there.
+    let response = stand.ask("GET", "GET /https/evil.com HTTP/1.0\r\n\r\n");
+    assert_eq!((response.status(), response.field("location")), (400, None));
     // A forged host cannot be more than a host.
     let request = "GET /https/x HTTP/1.1\r\nHost: a/b\r\n\r\n";
     assert_eq!(stand.ask("GET", request).status(), 400);
@@ -256,4 +325,42 @@ fn shares_go_to_their_pools_and_clients_stay() {
     assert_eq!(first, again);
     assert!(first.contains(&"one".to_owned()) && first.contains(&"two".to_owned()));
     assert!((0..20).all(|user| asked("/none", user) == "two"));
+}
+
+#[test]
+fn changes_are_the_same_however_a_message_is_cut() {
+    let stand = stand(
+        "request-header set X-Who \"${request.method} ${request.path} ${request.header.x-a}\" ; request-header remove X-Gone
+         response-header set X-Frame-Options DENY ; response-cookie * secure
+         route /api/* { strip-prefix /api ; query set v 1 ; request-header replace X-List `b+` [$0] ; proxy {server} }
+         route /old/* { redirect /new${request.uri} 308 }
+         route { request-header set Host inside ; response-header remove X-Powered-By ; proxy {server} }",
+        "HTTP/1.1 200 OK\r\nX-Powered-By: PHP\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let requests = [
+        "POST /api/a/../b?v=2&w HTTP/1.1\r\nHost: x\r\nX-A:  1 \r\nx-gone: 1\r\nX-List: abba\r\nContent-Length: 2\r\n\r\nhi",
+        "GET /old/a?b HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-A: caf\u{e9}\r\nX-Who: me\r\n\r\n",
+    ];
+    let answers = stand.answers_however_cut(&requests.map(str::to_owned));
+    let fields = |name: &str| -> Vec<_> {
+        let answers = answers.iter();
+        let fields = answers.map(|answer| answer.field(name).unwrap_or("-").to_owned());
+        fields.collect()
+    };
+    assert_eq!(fields("x-frame-options"), ["DENY"; 3]);
+    assert_eq!(fields("set-cookie"), ["a=b; Secure", "-", "a=b; Secure"]);
+    assert_eq!(fields("location"), ["-", "/new/old/a?b", "-"]);
+    assert_eq!(fields("x-powered-by"), ["PHP", "-", "-"]);
+    let seen = stand.upstream.requests();
+    let first = seen
+        .iter()
+        .find(|request| request.head.method == "POST")
+        .unwrap();
+    assert_eq!(first.head.target, "/b?w&v=1");
+    assert_eq!(all(first, "x-who"), ["POST /api/b 1"]);
+    assert_eq!(
+        (all(first, "x-list"), all(first, "x-gone")),
+        (vec!["a[bb]a".to_owned()], vec![])
+    );
 }

@@ -4,6 +4,9 @@
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::Stand;
+use plimsoll_e2e::wire::Response;
 
 /// Routes that answer with their number, tried in this order.
 fn routes(conditions: &[&str]) -> Plimsoll {
@@ -19,9 +22,10 @@ fn routes(conditions: &[&str]) -> Plimsoll {
 }
 
 /// Which route answers a request for `target` with these fields.
-fn taken(plimsoll: &Plimsoll, target: &str, fields: &str) -> String {
+fn taken(plimsoll: &Plimsoll, target: &str, fields: impl AsRef<[u8]>) -> String {
     let mut client = Raw::connect(plimsoll.address());
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    let start = format!("GET {target} HTTP/1.1\r\nHost: x\r\n");
+    let request = [start.as_bytes(), fields.as_ref(), b"\r\n"].concat();
     client.send(request).unwrap();
     client.response("GET").text()
 }
@@ -49,6 +53,64 @@ fn fields_of_the_head_are_seen_on_every_line() {
     assert_eq!(taken(&plimsoll, "/api/a", ""), "3");
     let html = "Accept: text/html\r\n";
     assert_eq!(taken(&plimsoll, "/api/a", html), "none");
+}
+
+#[test]
+fn a_rule_for_a_field_is_not_evaded() {
+    let plimsoll = routes(&[
+        "header:x-role=admin",
+        "`header:x-role~^a.*z$`",
+        "`header:x-role~(?i)^k\u{e9}\\w$`",
+        "`query:q~^a.*z$`",
+        "`cookie:q~^a.*z$`",
+        "/only not:header:x-role=guest",
+        "/none not:header:x-role",
+    ]);
+    let role = |value: &[u8]| [b"X-Role: ", value, b"\r\n"].concat();
+    for (fields, route) in [
+        (role(b"admin"), "0"),
+        (role(b"\t admin \t"), "0"),
+        ([role(b"guest"), role(b"admin")].concat(), "0"),
+        ([role(b""), role(b"admin")].concat(), "0"),
+        (b"x-rOLE:admin\r\n".to_vec(), "0"),
+        // Values are compared whole and as they are, and a name with an underscore is another name.
+        (role(b"admin, guest"), "none"),
+        (role(b"Admin"), "none"),
+        (b"X_Role: admin\r\n".to_vec(), "none"),
+        // Expressions see bytes, whether they are text or not.
+        (role(b"abcz"), "1"),
+        (role(b"a\xffz"), "1"),
+        (role(b"a\xc3z"), "1"),
+        (role(b"a\xc3\xa9\xe9z"), "1"),
+        (role(b"K\xc3\xa9y"), "2"),
+        (role(b"K\xe9y"), "none"),
+        (role(b"k\xc3\xa9\xff"), "none"),
+        (b"Cookie: a=b; q=a\xffz\r\n".to_vec(), "4"),
+    ] {
+        let taken = taken(&plimsoll, "/", &fields);
+        assert_eq!(taken, route, "{}", fields.escape_ascii());
+    }
+    for (target, route) in [
+        ("/?q=a%ffz", "3"),
+        ("/?q=a%0az", "3"),
+        ("/?q=a%00z", "3"),
+        ("/?%71=x&q=a+z", "3"),
+        ("/?q=%61%7a", "3"),
+        ("/?q=az%0a", "none"),
+    ] {
+        assert_eq!(taken(&plimsoll, target, ""), route, "{target}");
+    }
+    let guest = role(b"guest");
+    for (target, fields, route) in [
+        ("/only", guest.clone(), "none"),
+        ("/only", [role(b"x"), guest].concat(), "none"),
+        ("/only", role(b"x"), "5"),
+        ("/none", role(b""), "none"),
+        ("/none", b"X_Role: x\r\n".to_vec(), "6"),
+    ] {
+        let taken = taken(&plimsoll, target, &fields);
+        assert_eq!(taken, route, "{target} {}", fields.escape_ascii());
+    }
 }
 
 #[test]
@@ -218,4 +280,33 @@ fn grpc_calls_and_times_are_told_apart() {
     ] {
         assert_eq!(taken(&plimsoll, target, fields), route, "{target} {fields}");
     }
+}
+
+#[test]
+fn the_same_route_is_taken_however_a_request_is_cut() {
+    let text = "admin off\nmatch staff header:x-staff=yes not:cookie:old\n\
+        site * {\nlisten 127.0.0.1:{port}\n\
+        route /users/*/photo.* { respond 200 photo }\n\
+        route /api/* method=POST { request-header set X-Route api ; proxy {server} }\n\
+        route `query:id~^[0-9]+$` { respond 200 id }\n\
+        route is:staff { respond 200 staff }\n\
+        route host=b.example { respond 200 host }\n\
+        route { proxy {server} }\n}\n";
+    let stand = Stand::run(text, |request| {
+        Answer::ok(request.head.fields.first("x-route").unwrap_or("none"))
+    });
+    let get = |target: &str, host: &str, fields: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+    };
+    let requests = [
+        get("/users/x/../1/photo.jpg", "x", ""),
+        "POST /%61pi/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi".to_owned(),
+        get("/?id=%31", "x", ""),
+        get("/", "x", "X-Staff: no\r\nx-staff: yes\r\n"),
+        get("/", "B.Example:80", ""),
+        get("/", "x", "X-Staff: yes\r\nCookie: a=1; old=2\r\n"),
+    ];
+    let answers = stand.answers_however_cut(&requests);
+    let routes: Vec<_> = answers.iter().map(Response::text).collect();
+    assert_eq!(routes, ["photo", "api", "id", "staff", "host", "none"]);
 }

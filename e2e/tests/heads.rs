@@ -207,12 +207,7 @@ fn a_request_is_the_same_however_it_is_cut() {
     let cuts: Vec<_> = Cut::all(request.len()).collect();
     check_all(&cuts, |cut| {
         let mut client = stand.connect();
-        let pause = Duration::from_micros(300);
-        let sent = match cut {
-            Cut::Whole => client.send(request),
-            Cut::Bytewise => client.send_bytewise(request, pause),
-            Cut::At(at) => client.send_split(request, &[*at], pause),
-        };
+        let sent = cut.send(&mut client, request);
         sent.map_err(|error| format!("{cut:?}: {error}"))?;
         let response = client.try_response("PUT");
         let status = response.map(|response| response.status());

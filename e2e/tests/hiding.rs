@@ -112,14 +112,15 @@ fn what_is_behind_can_be_hidden() {
             Answer::bytes("HTTP/1.1 500 Oops\r\nX-Trace: stack\r\nContent-Length: 5\r\n\r\nstack")
         }
         _ => Answer::bytes(
-            "HTTP/1.1 200 OK\r\nServer: Apache/1.3\r\nX-Powered-By: PHP/4\r\nVia: 1.1 inner\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\nServer: Apache/1.3\r\nX-Powered-By: PHP/4\r\nVia: 1.1 inner\r\nProxy-Status: inner; next-hop=10.0.0.5\r\nX-Kept: 1\r\nContent-Length: 2\r\n\r\nok",
         ),
     });
     let response = ask(&stand, "/");
-    let telling = ["server", "x-powered-by", "via"].map(|name| response.field(name).is_some());
+    let telling = ["server", "x-powered-by", "via", "proxy-status"];
+    let telling = telling.map(|name| response.field(name).is_some());
     assert_eq!(
         (telling, response.field("x-kept").unwrap()),
-        ([false; 3], "1")
+        ([false; 4], "1")
     );
     let response = ask(&stand, "/broken");
     assert_eq!(
@@ -211,4 +212,32 @@ fn hidden_errors_are_tried_elsewhere_and_keep_their_connections() {
         assert_eq!(ask(&stand, "/").text(), "served");
     }
     assert_eq!(stand.upstream.connections().len(), 1);
+}
+
+#[test]
+fn what_is_hidden_stays_hidden_however_a_request_is_cut() {
+    let text = "admin off\nsite * {\nlisten 127.0.0.1:{port}\nhide server errors\nerror 502 500 `sorry ${request.id}`\n\
+                monitor /ready\nroute /down { proxy 127.0.0.1:1 }\nroute { proxy {server} }\n}\n";
+    let stand = Stand::run(text, |request| match request.head.target.as_str() {
+        "/broken" => {
+            Answer::bytes("HTTP/1.1 500 Oops\r\nServer: Apache\r\nContent-Length: 5\r\n\r\nstack")
+        }
+        _ => Answer::bytes(
+            "HTTP/1.1 200 OK\r\nServer: Apache\r\nVia: 1.1 inner\r\nContent-Length: 2\r\n\r\nok",
+        ),
+    });
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answers = stand.answers_however_cut(&["/ready", "/", "/down", "/broken"].map(get));
+    let seen = answers
+        .iter()
+        .map(|answer| (answer.status(), answer.text()));
+    let seen: Vec<_> = seen
+        .map(|(status, text)| format!("{status} {text:.5}"))
+        .collect();
+    assert_eq!(seen, ["200 ok\n", "200 ok", "502 sorry", "500 sorry"]);
+    for answer in &answers {
+        let telling = ["server", "via", "proxy-status"].map(|name| answer.field(name));
+        assert_eq!(telling, [None; 3], "{answer:?}");
+        assert!(!answer.text().contains("stack"));
+    }
 }

@@ -4,6 +4,8 @@
 
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::{Raw, get};
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::{Stand, assert_canonical};
 use std::collections::BTreeSet;
 
 /// Sizes on both sides of where a program may turn from a list to a table.
@@ -127,4 +129,33 @@ fn sites_of_one_name_are_counted_together() {
     }
     let count = "plimsoll_requests_total{site=\"app.example\",method=\"GET\",code=\"200\"}";
     assert_eq!(plimsoll.metric(count), Some(2.0));
+}
+
+#[test]
+fn a_host_that_no_site_names_reaches_no_server() {
+    let named =
+        "admin off\nsite a.example { listen 127.0.0.1:{port} ; route { proxy {server} } }\n";
+    let stand = Stand::run(named, |_| Answer::ok("ok"));
+    for (target, host) in [
+        ("/", "evil.example"),
+        ("/", "a.example.evil"),
+        ("/", "127.0.0.1"),
+        ("/", "[::1]"),
+        ("http://evil.example/", "a.example"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(stand.ask("GET", request).status(), 404, "{target} {host}");
+    }
+    let nobody = "GET / HTTP/1.0\r\n\r\n";
+    assert_eq!(stand.ask("GET", nobody).status(), 404);
+    assert!(stand.upstream.requests().is_empty());
+    // A site for every host can say itself what servers are told.
+    let any = "admin off\nsite * { listen 127.0.0.1:{port} ; request-header set Host app.internal ; route { proxy {server} } }\n";
+    let stand = Stand::run(any, |_| Answer::ok("ok"));
+    for request in ["GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", nobody] {
+        assert_eq!(stand.ask("GET", request).status(), 200);
+        let seen = stand.upstream.requests().pop().unwrap();
+        assert_eq!(seen.head.fields.first("host"), Some("app.internal"));
+        assert_canonical(&seen);
+    }
 }

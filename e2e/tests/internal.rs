@@ -138,12 +138,7 @@ fn the_connection_goes_on_behind_a_body() {
     let cuts: Vec<_> = Cut::all(both.len()).collect();
     check_all(&cuts, |cut| {
         let mut client = stand.connect();
-        let pause = Duration::from_micros(300);
-        let sent = match cut {
-            Cut::Whole => client.send(&both),
-            Cut::Bytewise => client.send_bytewise(&both, pause),
-            Cut::At(offset) => client.send_split(&both, &[*offset], pause),
-        };
+        let sent = cut.send(&mut client, &both);
         sent.map_err(|error| format!("{cut:?}: {error}"))?;
         for (method, expected) in [("POST", "/text for GET"), ("GET", "/videos/b.mp4")] {
             let response = client.try_response(method);

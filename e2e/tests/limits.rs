@@ -1,5 +1,7 @@
 //! Clients that ask for too much: refused alone, at the count that was configured.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::raw::{Raw, get};
 use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::stand::Stand;
@@ -71,6 +73,97 @@ fn each_key_has_its_own_limit_and_a_kept_connection_goes_on() {
         [ask("b"), ask("b"), ask("b"), ask("a")],
         [200, 200, 429, 429]
     );
+}
+
+/// Which of `requests` come above a limit of two that is counted by `key`.
+fn above(key: &str, trust: &str, requests: &[(&str, &str, &str)]) -> Vec<bool> {
+    let text = format!(
+        "admin off\nsite * {{\nlisten 127.0.0.1:{{port}}\n{trust}\nlimit 2/h by={key}\nroute {{ respond 200 }}\n}}\n"
+    );
+    let plimsoll = Start::run(&text).start();
+    let mut client = Raw::connect(plimsoll.address());
+    let mut is_above = |(target, host, fields): &(&str, &str, &str)| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        client.send(request).unwrap();
+        client.response("GET").status() == 429
+    };
+    requests.iter().map(&mut is_above).collect()
+}
+
+#[test]
+fn no_spelling_has_a_limit_of_its_own() {
+    let target = |target| (target, "x", "");
+    let host = |host| ("/", host, "");
+    let field = |field| ("/", "x", field);
+    for (key, requests) in [
+        ("path", ["/a", "/%61", "/x/../a?b", "//a"].map(target)),
+        ("uri", ["/a?b", "/%61?b", "/./a?b", "//a?b"].map(target)),
+        (
+            "query:user",
+            [
+                "/?user=a+b",
+                "/?user=a%20b",
+                "/?us%65r=%61+b",
+                "/?x&user=a+%62",
+            ]
+            .map(target),
+        ),
+        (
+            "host",
+            ["a.example", "A.Example", "a.example.", "a.example:80"].map(host),
+        ),
+        (
+            "header:x-key",
+            [
+                "X-Key: a\r\n",
+                "x-key:a\r\n",
+                "X-KEY: \t a \t\r\n",
+                "X_Key: b\r\nX-Key: a\r\n",
+            ]
+            .map(field),
+        ),
+    ] {
+        let above = above(key, "", &requests);
+        assert_eq!(above, [false, false, true, true], "{requests:?}");
+    }
+}
+
+#[test]
+fn no_client_has_a_second_limit_under_another_name() {
+    let stranger = [
+        "",
+        "X-Forwarded-For: 1.1.1.1\r\n",
+        "Forwarded: for=2.2.2.2\r\n",
+        "X-Real-IP: 3.3.3.3\r\n",
+    ];
+    let client = [
+        "X-Forwarded-For: 192.0.2.1\r\n",
+        "X-Forwarded-For: 6.6.6.6, 192.0.2.1:99\r\n",
+        "X-Forwarded-For: ::ffff:192.0.2.1\r\n",
+        "X-Forwarded-For: 7.7.7.7\r\nX-Forwarded-For: [::ffff:192.0.2.1]:1\r\n",
+    ];
+    let network = [
+        "X-Forwarded-For: 2001:db8:1:2::1\r\n",
+        "X-Forwarded-For: 2001:db8:1:2:ffff::1\r\n",
+        "X-Forwarded-For: [2001:DB8:1:2::9]:80\r\n",
+        "Forwarded: for=\"[2001:db8:1:2::a]\"\r\n",
+    ];
+    let networks = [
+        "X-Forwarded-For: 2001:db8:1:2::1\r\n",
+        "X-Forwarded-For: 2001:db8:1:3::1\r\n",
+        "X-Forwarded-For: 2001:db8:2:2::1\r\n",
+        "X-Forwarded-For: ::ffff:32.1.13.184\r\n",
+    ];
+    let trusted = "trust-proxy 127.0.0.1";
+    for (trust, fields, expected) in [
+        ("", stranger, [false, false, true, true]),
+        (trusted, client, [false, false, true, true]),
+        (trusted, network, [false, false, true, true]),
+        (trusted, networks, [false; 4]),
+    ] {
+        let requests = fields.map(|fields| ("/", "x", fields));
+        assert_eq!(above("client-ip", trust, &requests), expected, "{fields:?}");
+    }
 }
 
 #[test]

@@ -254,3 +254,69 @@ fn those_who_belong_to_a_full_server_wait_for_it() {
         "{answers:?}"
     );
 }
+
+#[test]
+fn odd_cookies_pass_and_are_never_taken_for_ours() {
+    let long = "a=b; ".repeat(5_000);
+    let blanks = "; ".repeat(10_000);
+    let marks = "srv~".repeat(5_000);
+    let odd: [&[u8]; 12] = [
+        b"",
+        b";;; ;",
+        b"=",
+        b"srv",
+        b"srv =x",
+        b"SRV=x",
+        b"xsrv=x; srvx=y",
+        b"$Version=1; srv",
+        b"a=\"b; c=d",
+        b"a=\xff\x80; b=caf\xc3\xa9",
+        long.as_bytes(),
+        marks.as_bytes(),
+    ];
+    for sticky in [
+        "cookie=srv",
+        "rewrite=srv",
+        "prefix=srv",
+        "learn=cookie:srv",
+    ] {
+        let servers =
+            servers("Set-Cookie2: srv=1; Version=1\r\nSet-Cookie: ;;=\r\nSet-Cookie: srv\r\n");
+        let plimsoll = start(&servers, sticky, "");
+        let asked = |cookie: &[u8]| {
+            let mut client = Raw::connect(plimsoll.address());
+            let request = [
+                b"GET / HTTP/1.1\r\nHost: x\r\nCookie2: $Version=1\r\nCookie: ",
+                cookie,
+                b"\r\n\r\n",
+            ]
+            .concat();
+            client.send(request).unwrap();
+            client.response("GET")
+        };
+        for cookie in odd.into_iter().chain([blanks.as_bytes()]) {
+            let response = asked(cookie);
+            let case = format!("{sticky} {:.60}", cookie.escape_ascii());
+            assert_eq!(response.status(), 200, "{case}");
+            let set: Vec<_> = response.head.fields.all("set-cookie").collect();
+            assert_eq!(set[..2], [";;=", "srv"], "{case}");
+            assert_eq!(
+                response.field("set-cookie2"),
+                Some("srv=1; Version=1"),
+                "{case}"
+            );
+            let seen = servers.iter().flat_map(Recorder::requests);
+            let seen: Vec<_> = seen.flat_map(|request| request.head.fields.0).collect();
+            let pairs = |text: &str| -> Vec<String> {
+                let pairs = text.split(';').map(|pair| pair.trim().to_owned());
+                pairs.filter(|pair| !pair.is_empty()).collect()
+            };
+            let sent: String = cookie.iter().map(|&b| char::from(b)).collect();
+            let passed = |(name, value): &(String, String)| {
+                name.eq_ignore_ascii_case("cookie") && pairs(value) == pairs(&sent)
+            };
+            let is_nothing = pairs(&sent).is_empty();
+            assert!(is_nothing || seen.iter().any(passed), "{case}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Request targets and hosts: one canonical form reaches the server, or the request is refused.
 
+use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::stand::{Stand, assert_canonical};
 
 fn get(target: &str) -> Vec<u8> {
@@ -71,6 +72,97 @@ fn one_path_reaches_the_server_for_all_its_spellings() {
         assert_eq!(again.last().unwrap().head.target, expected, "{target}");
     }
     assert_eq!(stand.upstream.malformed(), []);
+}
+
+/// Rules for paths, and steps that change them. Servers are told which route took the request.
+const RULES: &str = "admin off\nsite * {\nlisten 127.0.0.1:{port}\n\
+    route /admin/* { respond 403 }\n\
+    route /api/* { strip-prefix /api ; request-header set X-Route api ; proxy {server} }\n\
+    route /old/* { rewrite `^/old/(.*)$` /new/$1 ; request-header set X-Route old ; proxy {server} }\n\
+    route /up/* { rewrite `^/up/(.*)$` /up/../$1 ; request-header set X-Route up ; proxy {server} }\n\
+    route /a/* { request-header set X-Route a ; proxy {server} }\n\
+    route { request-header set X-Route rest ; proxy {server} }\n}\n";
+
+#[test]
+fn rules_match_the_path_that_the_server_receives() {
+    let stand = Stand::run(RULES, |_| Answer::ok("ok"));
+    for (target, route, forwarded) in [
+        ("/admin", "denied", ""),
+        ("/admin/x", "denied", ""),
+        ("/a/../admin", "denied", ""),
+        ("/a/%2e%2e/admin", "denied", ""),
+        ("/a/.%2E/%61dmin/x", "denied", ""),
+        ("//admin", "denied", ""),
+        ("/./admin/", "denied", ""),
+        ("/admin/../admin/x", "denied", ""),
+        ("/api/../admin", "denied", ""),
+        ("/api/%2e%2e/admin", "denied", ""),
+        ("http://x/a/../admin", "denied", ""),
+        ("/admin/..", "rest", "/"),
+        ("/a//admin", "a", "/a/admin"),
+        ("/a/b/../../ADMIN", "rest", "/ADMIN"),
+        ("/%252e%252e/admin", "rest", "/%252e%252e/admin"),
+        ("/adm%25696e", "rest", "/adm%25696e"),
+        // A `;` is a letter like others: rules and servers are told the same.
+        ("/admin;x=y", "rest", "/admin;x=y"),
+        ("/admin%3b", "rest", "/admin%3B"),
+        ("/a;x/../admin", "denied", ""),
+        // Prefixes are taken off, and texts put in, behind what rules have matched.
+        ("/api", "api", "/"),
+        ("/api/", "api", "/"),
+        ("/api//admin", "api", "/admin"),
+        ("/api/%252e%252e/x", "api", "/%252e%252e/x"),
+        ("/api/..a/x", "api", "/..a/x"),
+        ("/apis/x", "rest", "/apis/x"),
+        ("/old/a/../b", "old", "/new/b"),
+        ("/old/%2e./old/x", "old", "/new/x"),
+        ("/old/", "old", "/new/"),
+        ("/up/x", "up", "/x"),
+    ] {
+        let status = stand.ask("GET", get(target)).status();
+        if route == "denied" {
+            assert_eq!(status, 403, "{target}");
+            continue;
+        }
+        assert_eq!(status, 200, "{target}");
+        let seen = stand.upstream.requests().pop().unwrap();
+        assert_canonical(&seen);
+        let seen = (seen.head.fields.first("x-route"), &*seen.head.target);
+        assert_eq!(seen, (Some(route), forwarded), "{target}");
+        // What was passed on as it was matched is matched again as it was passed on.
+        if matches!(route, "a" | "rest") {
+            assert_eq!(stand.ask("GET", get(forwarded)).status(), 200);
+            let again = stand.upstream.requests().pop().unwrap();
+            let again = (again.head.fields.first("x-route"), &*again.head.target);
+            assert_eq!(again, seen, "{target}");
+        }
+    }
+    assert_eq!(stand.upstream.malformed(), []);
+}
+
+#[test]
+fn no_prefix_makes_a_path_that_is_refused_a_good_one() {
+    let stand = Stand::run(RULES, |_| Answer::ok("ok"));
+    let mut vectors = Vec::new();
+    for prefix in ["/api", "/old", "/up", "/a", "/admin", ""] {
+        for rest in [
+            "/..;/admin",
+            "/.;/x",
+            "/%2e%2e;/admin",
+            "/%2e%2e%2fadmin",
+            "/%2fadmin",
+            "/a%5c..",
+            "/\\admin",
+            "/%00",
+            "/%zz",
+            "/%",
+            "/../../admin",
+            "/#",
+        ] {
+            vectors.push((get(&format!("{prefix}{rest}")), 400));
+        }
+    }
+    stand.assert_refused(&vectors);
 }
 
 #[test]

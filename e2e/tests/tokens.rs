@@ -272,6 +272,35 @@ fn what_a_client_says_it_asks_for_does_not_reach_the_server_that_is_asked() {
 }
 
 #[test]
+fn no_client_says_itself_who_it_is() {
+    let asked = asked(|target| match target {
+        "/nobody" => Answer::ok("yes"),
+        _ => Answer::bytes(
+            "HTTP/1.1 200 OK\r\nX-User: ada\r\nConnection: X-Groups\r\nX-Groups: a\r\nContent-Length: 3\r\n\r\nyes",
+        ),
+    });
+    let said =
+        "X-User: root\r\nx-user: admin\r\nX-GROUPS: wheel\r\nX_User: root\r\nx_groups: wheel\r\n";
+    let nominated = format!("{said}Connection: X-User, x-groups\r\n");
+    let head = "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n";
+    for (target, user, groups) in [("/nobody", &[][..], &[][..]), ("/", &["ada"], &["a"])] {
+        for fields in [said, &nominated, &format!("{said}{head}{said}")] {
+            assert_eq!(asked.ask(target, fields).status(), 200, "{fields}");
+            let request = asked.server.requests().pop().unwrap();
+            assert_canonical(&request);
+            let of = |name: &str| request.head.fields.all(name).collect::<Vec<_>>();
+            assert_eq!(
+                (of("x-user"), of("x-groups")),
+                (user.to_vec(), groups.to_vec()),
+                "{target} {fields}"
+            );
+            assert_eq!((of("x_user"), of("x_groups")), (vec![], vec![]));
+            assert_eq!(request.body.trailers.0, [], "{fields}");
+        }
+    }
+}
+
+#[test]
 fn another_server_is_asked_when_one_cannot_be() {
     let (auth, server) = (
         Recorder::start(|_| Answer::ok("yes")),

@@ -6,6 +6,7 @@ use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Request;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::stand::{Stand, assert_canonical};
+use plimsoll_e2e::wire::Response;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -86,6 +87,163 @@ fn nobody_else_names_anyone() {
     }
 }
 
+/// What proxies in front say of a client and of its certificate, in their own words.
+const VOUCHED: [&str; 9] = [
+    "True-Client-IP",
+    "X-Client-Cert",
+    "X-Client-Cert-Chain",
+    "X-SSL-Client-Verify",
+    "x-ssl-cert",
+    "X-Forwarded-Client-Cert",
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-SSL-Protocol",
+];
+
+#[test]
+fn who_a_client_is_and_what_it_has_is_believed_of_trusted_peers_alone() {
+    let said = VOUCHED.map(|name| format!("{name}: said\r\n")).concat();
+    let aliases = said.replace('-', "_");
+    let nominated = format!("Connection: {}\r\n", VOUCHED.join(", "));
+    let body = format!("Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n{said}");
+    let set = "request-header set X-SSL-Client-Verify own";
+    for (trust, values) in [
+        ("trust-proxy off", &[][..]),
+        ("trust-proxy 10.0.0.0/8", &[]),
+        ("trust-proxy 127.0.0.1", &["said"]),
+    ] {
+        let stand = stand(trust);
+        for more in ["", &aliases, &nominated, &body] {
+            let request = ask(&stand, &format!("{said}{more}"));
+            for name in VOUCHED {
+                assert_eq!(all(&request, name), values, "{trust} {name} {more}");
+            }
+            assert_eq!(request.body.trailers.0, []);
+            let names = request.head.fields.names();
+            assert!(names.iter().all(|name| !name.contains('_')), "{names:?}");
+        }
+        let stand = crate::stand(&format!("{trust}\n{set}"));
+        let request = ask(&stand, &said);
+        assert_eq!(all(&request, "x-ssl-client-verify"), ["own"]);
+    }
+}
+
+/// Checks who the client is when the peer sends these fields.
+fn assert_client(stand: &Stand, fields: &str, client: &str) {
+    let request = ask(stand, fields);
+    let said = all(&request, "x-client").concat();
+    assert!(
+        said.starts_with(client),
+        "{said}, not {client}: {fields:.99}"
+    );
+}
+
+/// Trusts this machine, 10.0.0.0/8 and a network of IPv6.
+fn chained() -> Stand {
+    stand(
+        "trust-proxy 127.0.0.0/8 10.0.0.0/8 2001:db8:ffff::/48\n\
+         request-header set X-Client \"${client.ip} ${client.port}\"",
+    )
+}
+
+#[test]
+fn a_chain_is_read_from_its_end_to_what_is_not_trusted_or_cannot_be_read() {
+    let stand = chained();
+    for (fields, client) in [
+        ("X-Forwarded-For: 192.0.2.1:4711\r\n", "192.0.2.1 4711"),
+        (
+            "X-Forwarded-For: [2001:db8::1]:80, 10.1.1.1\r\n",
+            "2001:db8::1 80",
+        ),
+        ("X-Forwarded-For: [2001:db8::1]\r\n", "2001:db8::1 0"),
+        (
+            "X-Forwarded-For: 2001:db8::1, [2001:db8:ffff::1]:9\r\n",
+            "2001:db8::1 0",
+        ),
+        (
+            "X-Forwarded-For: ::ffff:192.0.2.1, ::ffff:10.1.1.1\r\n",
+            "192.0.2.1 0",
+        ),
+        // Two lines are one list.
+        (
+            "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.1, 10.1.1.1\r\n",
+            "192.0.2.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 10.1.1.1,,\r\n",
+            "192.0.2.1 0",
+        ),
+        // What cannot be read ends the search at the proxy that said it.
+        (
+            "X-Forwarded-For: 192.0.2.1, unknown, 10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, _hidden, 10.1.1.1:5\r\n",
+            "10.1.1.1 5",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, 1.2.3.4.5, 10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, 10.1.1.1/8, 10.1.1.2\r\n",
+            "10.1.1.2 0",
+        ),
+        (
+            "X-Forwarded-For: 192.0.2.1, \"6.6.6.6, 10.1.1.1\r\n",
+            "127.0.0.1 ",
+        ),
+        ("X-Forwarded-For: 192.0.2.1, caf\u{e9}\r\n", "127.0.0.1 "),
+        ("X-Forwarded-For: ,\r\n", "127.0.0.1 "),
+        (
+            "Forwarded: for=6.6.6.6, for=\"[2001:db8::1]:80\";proto=https, for=10.1.1.1\r\n",
+            "2001:db8::1 80",
+        ),
+        (
+            "Forwarded: for=192.0.2.1, for=unknown, for=10.1.1.1\r\n",
+            "10.1.1.1 0",
+        ),
+    ] {
+        assert_client(&stand, fields, client);
+    }
+}
+
+#[test]
+fn of_a_long_chain_the_end_is_read() {
+    let stand = chained();
+    // As many as a head may hold: of the shortest ones ten thousand and more.
+    let many = |hop: &str| {
+        let hops = format!(",{hop}").repeat(30_000 / (hop.len() + 1));
+        format!("X-Forwarded-For: 192.0.2.1{hops}\r\n")
+    };
+    assert_client(&stand, &many("10.1.1.1"), "10.1.1.1 0");
+    assert_client(&stand, &many("x"), "127.0.0.1 ");
+    assert_client(&stand, &many(""), "192.0.2.1 0");
+    let forwarded = format!(
+        "X-Forwarded-For: 192.0.2.1\r\nForwarded: {}\r\n",
+        ",".repeat(30_000)
+    );
+    assert_client(&stand, &forwarded, "192.0.2.1 0");
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1";
+    let longer = format!("{request}{}\r\n\r\n", ",10.1.1.1".repeat(10_000));
+    assert_eq!(stand.ask("GET", longer).status(), 431);
+}
+
+#[test]
+fn an_ipv4_proxy_is_known_on_a_listener_of_ipv6() {
+    for trust in ["127.0.0.0/8", "::ffff:127.0.0.0/104", "::ffff:127.0.0.1"] {
+        let text = format!(
+            "admin off\nsite * {{\nlisten :{{port}}\ntrust-proxy {trust}\nlimit 1/h\nroute {{ proxy {{server}} }}\n}}\n"
+        );
+        let stand = Stand::run(&text, |_| Answer::ok("ok"));
+        let request = ask(&stand, "X-Forwarded-For: 192.0.2.1\r\n");
+        assert_eq!(all(&request, "x-forwarded-for"), ["192.0.2.1, 127.0.0.1"]);
+        let mapped = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ::ffff:192.0.2.1\r\n\r\n";
+        assert_eq!(stand.ask("GET", mapped).status(), 429, "{trust}");
+    }
+}
+
 #[test]
 fn rules_speak_of_the_client_that_was_found() {
     let text = "admin off\ndefaults { trust-proxy 127.0.0.1 }\nsite * {\nlisten 127.0.0.1:{port}\n\
@@ -138,6 +296,32 @@ fn a_request_that_comes_round_again_is_found_out() {
 }
 
 #[test]
+fn circles_are_found_out_whichever_way_they_go() {
+    let by_name = "route { proxy localhost:{port} }";
+    let in_turn = "route host=a { request-header set Host b ; proxy app }\n\
+                   route { request-header set Host a ; proxy app }\n}\n\
+                   pool app { server 127.0.0.1:{port} ; server [::1]:{port}";
+    let asked = "route { forward-auth 127.0.0.1:{port} / ; respond 200 in }";
+    for (routes, status) in [(by_name, 502), (in_turn, 502), (asked, 503)] {
+        let site = "admin off\nsite * {\nlisten :{port}\nlog access.log json";
+        let text = format!("{site}\n{routes}\n}}\n");
+        let plimsoll = Start::run(&text).start();
+        let mut client = Raw::connect(plimsoll.address());
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(client.response("GET").status(), status, "{routes}");
+        let lines = plimsoll.wait_log("access.log", 10, SOON);
+        let found = lines
+            .iter()
+            .filter(|line| line.contains("proxy_loop_detected"));
+        assert_eq!(
+            (lines.len(), found.count()),
+            (10, 1),
+            "{routes}: {lines:#?}"
+        );
+    }
+}
+
+#[test]
 fn a_trusted_peer_can_ask_what_is_done_with_its_request() {
     let stand = stand(
         "trust-proxy 127.0.0.1\nroute /other { respond 200 }\nroute header:x-beta { respond 200 }\nroute /own { respond 200 }",
@@ -172,4 +356,33 @@ fn a_trusted_peer_can_ask_what_is_done_with_its_request() {
     let other = crate::stand("");
     let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Plimsoll-Trace: 1\r\n\r\n";
     assert_eq!(other.ask("GET", request).field("x-plimsoll-trace"), None);
+}
+
+#[test]
+fn the_client_is_the_same_however_a_request_is_cut() {
+    let stand = stand(
+        "trust-proxy 127.0.0.1 10.0.0.0/8\nrequest-header set X-Client \"${client.ip} ${request.scheme}\"\n\
+         route client=198.51.100.0/24 { respond 200 near }",
+    );
+    let get = |fields: &str| format!("GET / HTTP/1.1\r\nHost: internal\r\n{fields}\r\n");
+    let requests = [
+        get(SAID),
+        get("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 198.51.100.1, 10.1.1.1\r\n"),
+        get("X-Forwarded-For: 198.51.100.1, unknown\r\nTrue-Client-IP: 1.1.1.1\r\n"),
+        get("Forwarded: for=\"[2001:db8::1]:80\";proto=https\r\n"),
+    ];
+    let answers = stand.answers_however_cut(&requests);
+    let texts: Vec<_> = answers.iter().map(Response::text).collect();
+    assert_eq!(texts, ["ok", "near", "ok", "ok"]);
+    let seen = stand.upstream.requests();
+    let mut clients: Vec<_> = seen
+        .iter()
+        .flat_map(|request| all(request, "x-client"))
+        .collect();
+    clients.sort();
+    clients.dedup();
+    assert_eq!(
+        clients,
+        ["127.0.0.1 http", "192.0.2.1 https", "2001:db8::1 https"]
+    );
 }

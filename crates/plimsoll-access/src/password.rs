@@ -176,6 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn a_user_that_is_not_there_costs_as_much_as_the_costliest() {
+        let of = |cost: u32| {
+            bcrypt::hash_with_salt("secret", cost, [7; 16])
+                .unwrap()
+                .to_string()
+        };
+        let text = format!("ada:{}\nbob:{}\neve:{}\n", of(4), of(6), of(5));
+        let users = Passwords::read(text.as_bytes()).unwrap();
+        let dummy = users.dummy.as_ref().map(Hash::cost);
+        assert_eq!(dummy, users.users.values().map(Hash::cost).max());
+        // Its password is not one for anybody.
+        assert!(!users.verify("mallory", b"secret"));
+        assert!(users.verify("bob", b"secret"));
+    }
+
+    #[test]
     fn the_work_of_a_hash_has_a_bound_however_it_is_shared_out() {
         let line = |m: u32, t: u32| {
             format!("a:$argon2id$v=19$m={m},t={t},p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo")

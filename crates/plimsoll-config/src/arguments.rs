@@ -3,19 +3,14 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use regex::bytes::RegexBuilder;
-
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Host, PathPattern, ServerAddress};
+use crate::model::{self, Host, PathPattern, ServerAddress};
 use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
 use crate::units::{self, BadUnit};
-
-/// What a compiled expression may take, so that no file can take all memory.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// A value of an option, or a whole word, and its place.
 #[derive(Clone, Copy, Debug)]
@@ -390,10 +385,7 @@ impl Reader<'_> {
     /// A regular expression that compiles. Its syntax has no backtracking, so that no request can make
     /// it slow.
     pub(crate) fn expression(&mut self, value: Value<'_>) -> Option<Box<str>> {
-        match RegexBuilder::new(value.text)
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
-        {
+        match model::expression(value.text) {
             Ok(_) => Some(value.text.into()),
             Err(error) => {
                 let error = error.to_string();

@@ -14,7 +14,9 @@ pub use access::{
     Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, KeySet, KeySource, Maintenance,
     SignedUrl, Whom,
 };
-pub use condition::{Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan};
+pub use condition::{
+    Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
+};
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
     Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, Sticky, StickyBy,

@@ -146,6 +146,9 @@ fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn requested(value: &str, hide: Hide<'_>) -> String {
         let mut out = Vec::new();
@@ -168,6 +171,30 @@ mod tests {
             "Cookie: a=1; J=en~1; b\r\n"
         );
         assert_eq!(requested("J=plain", prefix), "Cookie: J=plain\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_sent_breaks_it_or_grows(text in vec(select(b"srv=~; ,.a\"\t\xff"), 0..200)) {
+            let (name, token) = (&b"srv"[..], &b"0a1b"[..]);
+            for hide in [Hide::Whole(name), Hide::Prefix(name)] {
+                let mut out = Vec::new();
+                request_field(&text, hide, &mut out);
+                prop_assert!(out.len() <= 2 * text.len() + b"Cookie: \r\n".len());
+                let pairs = out.strip_prefix(b"Cookie: ").unwrap_or_default();
+                let mut pairs = pairs.split(|b| *b == b';');
+                let shows = |pair| value_of(pair, name).is_some();
+                prop_assert!(hide != Hide::Whole(name) || !pairs.any(shows));
+            }
+            for mark in [Mark::Replace(name, token), Mark::Prefix(name, token)] {
+                let mut out = Vec::new();
+                let is_ours = response_field(&text, mark, &mut out);
+                prop_assert_eq!(is_ours, set_value(&text, name).is_some());
+                prop_assert_eq!(is_ours, out.starts_with(b"Set-Cookie: srv=") && out.ends_with(b"\r\n"));
+            }
+            let (before, _) = split_stamp(&text);
+            prop_assert!(text.starts_with(before));
+        }
     }
 
     #[test]

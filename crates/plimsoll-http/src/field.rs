@@ -154,6 +154,22 @@ impl Name {
     }
 }
 
+/// Tells whether the field says who a client is, or what certificate it has, in the words of a proxy
+/// that ends connections in front: believed of a trusted peer alone (for `Client-Cert`, RFC 9440 §4).
+pub fn is_vouched(name: &[u8]) -> bool {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.first() {
+        Some(b't' | b'T') => is(b"true-client-ip"),
+        Some(b'c' | b'C') => is(b"client-cert") || is(b"client-cert-chain"),
+        Some(b'x' | b'X') => {
+            starts_with_ignore_case(name, b"x-ssl-")
+                || starts_with_ignore_case(name, b"x-client-cert")
+                || is(b"x-forwarded-client-cert")
+        }
+        _ => false,
+    }
+}
+
 /// Appends a field line.
 pub fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
@@ -178,6 +194,7 @@ pub fn may_trail(text: &[u8]) -> bool {
         || name == Name::ContentLength
         || text.contains(&b'_')
         || is_internal(text)
+        || is_vouched(text)
         || starts_with_ignore_case(text, b"content-")
         || text.eq_ignore_ascii_case(b"set-cookie")
         || text.eq_ignore_ascii_case(b"cache-control"))
@@ -227,6 +244,8 @@ mod tests {
             "Host",
             "X-Real-IP",
             "Cookie",
+            "X-SSL-Client-Verify",
+            "client-cert",
             "a_b",
         ] {
             assert!(!may_trail(name.as_bytes()), "{name}");

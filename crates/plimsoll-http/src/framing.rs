@@ -318,10 +318,10 @@ pub fn nominates(fields: &Fields, bytes: &[u8]) -> bool {
 /// Tells whether `Connection` takes the field away from the next hop. What a client must not take
 /// away is never nominated.
 pub fn is_nominated(fields: &Fields, bytes: &[u8], field: &Field) -> bool {
-    if field.name.is_protected() {
+    let name = field.name_span.of(bytes);
+    if field.name.is_protected() || field::is_vouched(name) {
         return false;
     }
-    let name = field.name_span.of(bytes);
     fields
         .all(Name::Connection)
         .flat_map(|line| field::list(line.value.of(bytes)))

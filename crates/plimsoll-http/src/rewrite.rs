@@ -118,7 +118,20 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a URI reference for a `Location` field: bytes that no URI may hold are escaped, and a
 /// path that a browser could take for a host (`//host`, `/\host`) is made one that it cannot.
-pub fn location(text: &[u8], out: &mut Vec<u8>) {
+///
+/// # Errors
+/// It is a URI without a host (`https:///x`), for which a browser would take what follows.
+pub fn location(text: &[u8], out: &mut Vec<u8>) -> Result<(), BadTarget> {
+    let scheme = text
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric())
+        .count();
+    let authority = text
+        .get(scheme..)
+        .and_then(|rest| rest.strip_prefix(b"://"));
+    if authority.is_some_and(|rest| matches!(rest, [] | [b'/' | b'\\' | b'?' | b'#' | b':', ..])) {
+        return Err(BadTarget::Authority);
+    }
     let lead = text
         .iter()
         .take_while(|b| matches!(b, b'/' | b'\\'))
@@ -137,6 +150,7 @@ pub fn location(text: &[u8], out: &mut Vec<u8>) {
             target::encode(b, out);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -236,8 +250,18 @@ mod tests {
             ("/é\"<>", "/%C3%A9%22%3C%3E"),
         ] {
             let mut out = Vec::new();
-            location(given.as_bytes(), &mut out);
+            location(given.as_bytes(), &mut out).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{given}");
+        }
+        for given in [
+            "https://",
+            "https:///evil.com",
+            "http://\\evil.com",
+            "https://?a",
+            "https://:80/",
+        ] {
+            let refused = location(given.as_bytes(), &mut Vec::new());
+            assert_eq!(refused, Err(BadTarget::Authority), "{given}");
         }
     }
 }

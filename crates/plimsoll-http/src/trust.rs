@@ -90,25 +90,26 @@ fn back<'a>(head: &RequestHead, bytes: &'a [u8], name: Name) -> impl Iterator<It
     lines.flat_map(move |line| members_back(line.value.of(bytes)))
 }
 
-/// The members of one line, the last one first. Commas within quotes are text, so that the line is
-/// walked from its start once for each; lines are short and few.
+/// The last members of one line, the last one first. Commas within quotes are text, so that a line is
+/// read from its start, and once: a client can fill it with members that are empty.
 fn members_back(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut end = line.len() + 1;
-    std::iter::from_fn(move || {
-        let rest = line.get(..end.checked_sub(1)?)?;
-        let mut quoted = false;
-        let mut begin = 0;
-        for (at, b) in rest.iter().enumerate() {
-            match b {
-                b'"' => quoted = !quoted,
-                b',' if !quoted => begin = at + 1,
-                _ => {}
-            }
+    let mut quoted = false;
+    let members = line.split(move |b| {
+        quoted ^= *b == b'"';
+        *b == b',' && !quoted
+    });
+    let members = members.map(<[u8]>::trim_ascii).filter(|m| !m.is_empty());
+    let mut last: [&[u8]; HOPS_MAX] = [b""; HOPS_MAX];
+    let mut count = 0;
+    for member in members {
+        if let Some(place) = last.get_mut(count % HOPS_MAX) {
+            *place = member;
         }
-        end = begin;
-        Some(rest.get(begin..)?.trim_ascii())
-    })
-    .filter(|member| !member.is_empty())
+        count += 1;
+    }
+    let kept = count.saturating_sub(HOPS_MAX)..count;
+    kept.rev()
+        .filter_map(move |at| last.get(at % HOPS_MAX).copied())
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -234,6 +235,29 @@ mod tests {
             ", 10.0.0.1".repeat(1000)
         );
         assert_eq!(client(&many), "10.0.0.1");
+        let empty = format!("X-Forwarded-For: 192.0.2.1{}\r\n", ",".repeat(30_000));
+        assert_eq!(client(&empty), "192.0.2.1");
+    }
+
+    #[test]
+    fn members_are_what_stands_between_commas_that_are_not_quoted() {
+        for (line, expected) in [
+            ("", ""),
+            (" , ,", ""),
+            ("a", "a"),
+            ("a, b ,,c", "c|b|a"),
+            ("a=\"b,c\", d", "d|a=\"b,c\""),
+            ("a, \"b, c", "\"b, c|a"),
+            ("a\",\"b,c", "c|a\",\"b"),
+        ] {
+            let members: Vec<_> = members_back(line.as_bytes()).collect();
+            assert_eq!(members.join(&b'|'), expected.as_bytes(), "{line}");
+        }
+        let long: Vec<_> = (0..200).map(|n| n.to_string()).collect();
+        let line = long.join(",");
+        let members = members_back(line.as_bytes());
+        let last = long.iter().rev().take(HOPS_MAX).map(|text| text.as_bytes());
+        assert!(members.eq(last));
     }
 
     #[test]

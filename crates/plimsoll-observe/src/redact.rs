@@ -1,5 +1,7 @@
 //! Keeping secrets out of logs.
 
+use plimsoll_http::request;
+
 /// Query parameters whose values are not logged.
 const SECRETS: &[&str] = &[
     "access_token",
@@ -18,6 +20,17 @@ const SECRETS: &[&str] = &[
     "signature",
     "token",
 ];
+
+/// Calls `write` with the pieces of a URI, the values of secret parameters of its query replaced.
+pub fn uri(uri: &[u8], more: &[Box<[u8]>], mut write: impl FnMut(&[u8])) {
+    let mut parts = uri.split_inclusive(|&b| b == b'?');
+    let before = parts.next().unwrap_or_default();
+    let rest = uri.get(before.len()..).unwrap_or_default();
+    let text = rest.split(|&b| b == b'#').next().unwrap_or_default();
+    write(before);
+    query(text, more, &mut write);
+    write(rest.get(text.len()..).unwrap_or_default());
+}
 
 /// Calls `write` with the pieces of `query`, the values of secret parameters replaced: of those that
 /// everybody knows for it, and of `more`.
@@ -47,7 +60,17 @@ pub fn query(query: &[u8], more: &[Box<[u8]>], mut write: impl FnMut(&[u8])) {
     }
 }
 
+/// Tells whether a parameter of this name is one, also where escapes hide it: whoever reads the
+/// parameter sees through them.
 fn is_secret(name: &[u8], more: &[Box<[u8]>]) -> bool {
+    let plain: Vec<u8>;
+    let name = match name.iter().any(|b| matches!(b, b'%' | b'+')) {
+        true => {
+            plain = request::unescaped(name).collect();
+            &*plain
+        }
+        false => name,
+    };
     let known = SECRETS.iter().map(|secret| secret.as_bytes());
     let more = more.iter().map(|secret| &**secret);
     known
@@ -67,5 +90,22 @@ mod tests {
             |part| out.extend_from_slice(part),
         );
         assert_eq!(out, b"a=1&Token=***&&b&sig=***&ticket=***&tickets=8");
+        for (uri, expected) in [
+            ("", ""),
+            ("/a", "/a"),
+            ("/token=1", "/token=1"),
+            (
+                "https://x/a?token=1&b=2#token=3",
+                "https://x/a?token=***&b=2#token=3",
+            ),
+            (
+                "/?%74ick%65t=1&%=2&to+ken=3",
+                "/?%74ick%65t=***&%=2&to+ken=3",
+            ),
+        ] {
+            let mut out = Vec::new();
+            super::uri(uri.as_bytes(), &more, |part| out.extend_from_slice(part));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 }

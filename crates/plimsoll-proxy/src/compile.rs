@@ -217,7 +217,7 @@ fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
         Host::Expression(text) => {
             hosts
                 .expressions
-                .extend(Regex::new(text).map(|expression| (expression, site)));
+                .extend(model::expression(text).map(|expression| (expression, site)));
         }
         Host::Suffix(suffix) => {
             hosts
@@ -328,7 +328,8 @@ fn edits(steps: &[&[model::Step]], of: Of, hide: Hide) -> Edits {
 }
 
 /// What tells which programs are behind.
-const TELLTALES: [&str; 8] = [
+const TELLTALES: [&str; 9] = [
+    "Proxy-Status",
     "Server",
     "Via",
     "X-AspNet-Version",

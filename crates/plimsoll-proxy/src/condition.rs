@@ -292,7 +292,7 @@ impl Test {
     }
 
     fn expression(text: &str) -> Self {
-        Regex::new(text).map_or(Self::Never, Self::Matches)
+        model::expression(text).map_or(Self::Never, Self::Matches)
     }
 
     /// Tells whether a part of a body is what it is to be.

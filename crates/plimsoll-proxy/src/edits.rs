@@ -3,7 +3,6 @@
 
 use plimsoll_config::model::{self, Change, HeaderEdit};
 use plimsoll_http::edit::{CookieEdit, FieldEdits, Replacement};
-use regex::bytes::Regex;
 
 use crate::seen::Values;
 use crate::template::Template;
@@ -162,7 +161,7 @@ fn make_one_line(value: &mut [u8]) {
 /// An expression and what takes the place of what it finds. The model holds none that does not
 /// compile.
 pub(crate) fn replacement(rewrite: &model::Rewrite) -> Option<Replacement> {
-    let pattern = Regex::new(&rewrite.pattern).ok()?;
+    let pattern = model::expression(&rewrite.pattern).ok()?;
     Some(Replacement {
         pattern,
         with: rewrite.with.as_bytes().into(),

@@ -401,8 +401,13 @@ impl Explainer<'_> {
             Action::Redirect { status, to } => {
                 to.write(values, &mut out);
                 let mut location = Vec::new();
-                plimsoll_http::rewrite::location(&out, &mut location);
-                Outcome::Redirected(*status, String::from_utf8_lossy(&location).into_owned())
+                match plimsoll_http::rewrite::location(&out, &mut location) {
+                    Ok(()) => {
+                        let location = String::from_utf8_lossy(&location).into_owned();
+                        Outcome::Redirected(*status, location)
+                    }
+                    Err(_) => Outcome::Answered(400, "a redirect to no host".to_owned()),
+                }
             }
         };
     }

@@ -30,7 +30,7 @@ pub(crate) static ROWS: &[Directive] = &[
         usage: "hide server|errors ..., or: hide off",
         default: "off: clients see what servers say, and `Server: plimsoll` on answers of Plimsoll's own",
         doc: "`server` takes out what tells which programs are behind: `Server`, `X-Powered-By`, `X-AspNet-Version`, `X-AspNetMvc-Version`, `X-Runtime`, \
-              `X-Version`, `X-Generator` and `Via`, and leaves the reason out of error pages. `errors` puts the error page in the place of every answer of a server \
+              `X-Version`, `X-Generator`, `Via` and `Proxy-Status`, and leaves the reason out of error pages. `errors` puts the error page in the place of every answer of a server \
               from 500 on.",
         words: (1, 2),
         variables: false,

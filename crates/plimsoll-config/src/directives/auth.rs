@@ -35,7 +35,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "off; from `Authorization: Bearer`, leeway=60s; for a URL refresh=5m, and what the system trusts",
         doc: "Asks for a JSON Web Token that is signed by a key of FILE or URL (a JWK set) with one of these algorithms (RS256, RS384, RS512, PS256, \
               PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512), has not expired, and says what it must: every `claim` with one of its \
-              values, or any. A token without `exp` never ends, and is good with `expiry=optional` alone. What it says is `${auth.claim.NAME}`, and its `sub` is `${auth.user}`. A token that is missing or bad is answered with 401 \
+              values, or any. A token without `exp` never ends, and is good with `expiry=optional` alone. What it says is `${auth.claim.NAME}`, and its `sub` is `${auth.user}`. A token that is missing, bad or there twice is answered with 401 \
               (RFC 6750). FILE is read again when it changes. URL (`https`, or `http` on the same machine) is fetched before the start, again within \
               `refresh` (10s to 1d), and when a token names a key that the set does not have, but for that at most every ten seconds; `ca` is a PEM file \
               with the certificates to trust. One fetch has ten seconds and may bring 1MiB; redirects are not followed. What cannot be fetched or \
@@ -51,7 +51,7 @@ pub(crate) static ROWS: &[Directive] = &[
         usage: "api-key FILE [from=header:NAME|cookie:NAME|query:NAME]",
         default: "off; from=header:X-Api-Key",
         doc: "Asks for a key that FILE has: `name:HASH` lines with the SHA-256 of each key, as `printf %s KEY | sha256sum` prints it. The name \
-              is `${auth.user}`. FILE is read again when it changes.",
+              is `${auth.user}`. A key that is missing, unknown or there twice is answered with 401. FILE is read again when it changes.",
         words: (1, 2),
         variables: false,
         block: None,

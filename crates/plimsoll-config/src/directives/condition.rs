@@ -7,7 +7,7 @@ use crate::model::{Asked, BodyPart, Condition, Host, JsonStep, Part, Test, TimeS
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 const KINDS: [&str; 12] = [
     "path", "host", "header", "query", "cookie", "body", "client", "port", "scheme", "time",
@@ -248,7 +248,7 @@ fn list<T>(value: Value<'_>, mut read: impl FnMut(Value<'_>) -> Option<T>) -> Op
 
 pub(crate) fn network(reader: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet> {
     if let Ok(net) = value.text.parse::<IpNet>() {
-        return Some(net.trunc());
+        return Some(canonical(net.trunc()));
     }
     if value.text.contains('/') {
         let message = format!("`{}` is not a network", value.text);
@@ -256,7 +256,18 @@ pub(crate) fn network(reader: &mut Reader<'_>, value: Value<'_>) -> Option<IpNet
         reader.problem(problem.help("write it like `10.0.0.0/8` or `2001:db8::/32`"));
         return None;
     }
-    reader.ip(value).map(IpNet::from)
+    reader.ip(value).map(|ip| ip.to_canonical().into())
+}
+
+/// A network of IPv4 that is written as one of IPv6 is what it stands for, as addresses of clients are.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else {
+        return net;
+    };
+    let length = v6.prefix_len().checked_sub(96);
+    let mapped = v6.network().to_ipv4_mapped().zip(length);
+    let v4 = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    v4.map_or(net, IpNet::V4)
 }
 
 fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition> {

@@ -1,13 +1,11 @@
 //! Changing fields: `request-header`, `response-header`, `response-cookie`.
 
-use regex::bytes::Regex;
-
 use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::Scope;
-use crate::model::{Change, CookieEdit, HeaderEdit, Rewrite, Stage, Step};
+use crate::model::{self, Change, CookieEdit, HeaderEdit, Rewrite, Stage, Step};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
@@ -151,7 +149,7 @@ pub(crate) fn field_name(reader: &mut Reader<'_>, word: &Word) -> Option<Box<str
 pub(crate) fn replacement(reader: &mut Reader<'_>, pattern: &Word, with: &Word) -> Option<Rewrite> {
     let expression = reader.expression(pattern.into())?;
     // invariant: it has just compiled
-    let groups = Regex::new(&expression).map_or(1, |regex| regex.captures_len());
+    let groups = model::expression(&expression).map_or(1, |regex| regex.captures_len());
     if with.text.chars().any(char::is_control) {
         let message = "the text holds a control character";
         reader.problem(Diagnostic::new(&codes::VALUE, with.span, message));

@@ -41,7 +41,8 @@ pub(crate) static ROWS: &[Directive] = &[
               first in written order that has room. In a tier of more than 64 servers, `least-connections` and \
               `least-time` take the best of five random ones. `hash KEY` and `maglev KEY` send equal keys to the same server, \
               on every node alike, and move few keys when a server leaves; `hash` bounds the load of each server. \
-              KEY is one of `client-ip`, `host`, `path`, `uri`, `query:NAME`, `header:NAME`, `cookie:NAME`.",
+              KEY is one of `client-ip`, `host`, `path`, `uri`, `query:NAME`, `header:NAME`, `cookie:NAME`; all spellings of \
+              one host, path or parameter are one.",
         words: (1, 2),
         variables: false,
         block: None,

@@ -1,13 +1,11 @@
 //! What stands in a site.
 
-use regex::bytes::Regex;
-
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::condition;
 use crate::draft::{RouteDraft, Scope};
-use crate::model::{Asked, Buffer, Condition, PathPattern, Step, Template};
+use crate::model::{self, Asked, Buffer, Condition, PathPattern, Step, Template};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -39,7 +37,7 @@ pub(crate) static ROWS: &[Directive] = &[
               A path is exact (`/about`), takes everything below (`/static/*`, which takes `/static` too) or is a pattern \
               (`/users/*/photo.*`), in which `*` is any part of a segment and `**` any part of the path; without \
               one, or with `*`, a route takes every path. Paths are compared in canonical form: `..`, `//` and \
-              needless escapes are resolved before, and the server receives the same form. A CONDITION is `host=NAME,...` or \
+              needless escapes are resolved before, and the server receives the same form; a `;` is a letter like others, so that `/admin;a` is not below `/admin`. A CONDITION is `host=NAME,...` or \
               `host~REGEX`; `path~REGEX`; `header:NAME`, `query:NAME` or \
               `cookie:NAME`, which the request must have, with `=VALUE,...` to be one of these values or `~REGEX` to match an \
               expression; `client=NETWORK,...`; `port=N,...`, on which it came; `scheme=http|https`; `time=SPAN,...`, which are `08:00-18:00`, `mon-fri` or \
@@ -47,7 +45,7 @@ pub(crate) static ROWS: &[Directive] = &[
               field of a form, `body:$.a.b[0]` or `body:$.a[*].b` for a value of a JSON text, and `body~REGEX` for all of it as text; see \
               `buffer`. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \
               line must hold; values of the query and of forms are compared without their escapes. Expressions are searched for, in linear time: `^` and \
-              `$` tie them to the ends.",
+              `$` tie them to the ends. They are about bytes: `.` is any byte, and `\\w` or `(?i)` know the letters of ASCII.",
         words: (0, 32),
         variables: false,
         block: Some(Context::Route),
@@ -146,7 +144,7 @@ fn check_groups(reader: &mut Reader<'_>, route: &RouteDraft) {
         .conditions
         .iter()
         .find_map(|condition| match &condition.asked {
-            Asked::Path(expression) if !condition.negated => Regex::new(expression).ok(),
+            Asked::Path(expression) if !condition.negated => model::expression(expression).ok(),
             _ => None,
         });
     let groups = expression.map_or(0, |expression| expression.captures_len());

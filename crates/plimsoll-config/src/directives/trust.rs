@@ -18,7 +18,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           request comes from one of these networks, its client is the last address in `X-Forwarded-For` that is in none of them; \
           without that field, `Forwarded` is read the same way. An address that cannot be read ends the search at the proxy \
           that named it. The client found counts for `client=`, limits, balancing, variables and logs, and `X-Forwarded-Proto` for \
-          `scheme=`; servers are told the whole list. A request from such a peer with the field `X-Plimsoll-Trace` is told in fields of that name what each rule did with it. From anyone else all of these are dropped, and what Plimsoll saw is written instead.",
+          `scheme=`; servers are told the whole list. A request from such a peer with the field `X-Plimsoll-Trace` is told in fields of that name what each rule did with it. From anyone else all of these are dropped, and what Plimsoll saw is written instead; dropped are also `True-Client-IP`, `Client-Cert`, `X-Client-Cert` and `X-SSL-` fields, which a trusted peer may say.",
     words: (1, 256),
     variables: false,
     block: None,

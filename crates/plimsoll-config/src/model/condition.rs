@@ -1,9 +1,24 @@
 //! What routes ask of requests beside their path and method.
 
 use ipnet::IpNet;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::Host;
+
+/// What a compiled expression may take, so that no file can take all memory.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Compiles an expression as it is meant wherever one may stand: about bytes. With characters, or with
+/// lines, a byte that is no text, or an escaped line end, would hide from a `.` what stands before it.
+///
+/// # Errors
+/// The text is no expression, or a very large one.
+pub fn expression(text: &str) -> Result<Regex, regex::Error> {
+    let mut builder = RegexBuilder::new(text);
+    builder.unicode(false).dot_matches_new_line(true);
+    builder.size_limit(REGEX_BYTES_MAX).build()
+}
 
 /// Something that a request has or has not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

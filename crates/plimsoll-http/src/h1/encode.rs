@@ -52,6 +52,9 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
             Name::Host | Name::ContentLength | Name::XRequestId => true,
             Name::Expect => head.version == Version::Http10 || forward.is_body_here,
             Name::MaxForwards => forward.max_forwards.is_some(),
+            Name::Other => {
+                forward.told.trusted.is_none() && field::is_vouched(line.name_span.of(bytes))
+            }
             name => name.is_hop_by_hop() || name.is_forwarding(),
         };
         if replaced || (nominates && framing::is_nominated(&head.fields, bytes, line)) {

@@ -1,7 +1,8 @@
 //! NGINX's `combined` format, byte for byte, so that goaccess and fail2ban read it.
 
-use super::{escape_hex, number, request_line};
+use super::{cut, escape_hex, number, request_line};
 use crate::access_log::{Dates, Record};
+use crate::redact;
 
 pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     out.extend_from_slice(record.client);
@@ -23,14 +24,16 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     number(u64::from(record.status), out);
     out.push(b' ');
     number(record.res_bytes, out);
-    for text in [record.referer, record.user_agent] {
-        out.extend_from_slice(b" \"");
-        if text.is_empty() {
-            out.push(b'-');
-        } else {
-            escape_hex(text, out);
-        }
-        out.push(b'"');
+    out.extend_from_slice(b" \"");
+    match record.referer {
+        b"" => out.push(b'-'),
+        referer => redact::uri(cut(referer), record.secrets, |part| escape_hex(part, out)),
     }
+    out.extend_from_slice(b"\" \"");
+    match record.user_agent {
+        b"" => out.push(b'-'),
+        user_agent => escape_hex(user_agent, out),
+    }
+    out.push(b'"');
     out.push(b'\n');
 }

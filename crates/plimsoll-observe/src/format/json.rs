@@ -68,9 +68,19 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     seconds(b",\"t_first_byte\":", record.first_byte, out);
     seconds(b",\"t_total\":", Some(record.total), out);
     text(b",\"ua\":\"", record.user_agent, out);
-    text(b",\"referer\":\"", record.referer, out);
+    referer(record, out);
     text(b",\"trace_id\":\"", record.trace_id, out);
     out.extend_from_slice(b"}\n");
+}
+
+fn referer(record: &Record<'_>, out: &mut Vec<u8>) {
+    if record.referer.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"referer\":\"");
+    let referer = cut(record.referer);
+    crate::redact::uri(referer, record.secrets, |part| escape(part, out));
+    out.push(b'"');
 }
 
 fn text(key: &[u8], value: &[u8], out: &mut Vec<u8>) {

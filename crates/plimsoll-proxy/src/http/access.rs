@@ -268,12 +268,18 @@ pub(crate) fn cors(exchange: &mut Exchange<'_>, rule: &cors::Rule) -> Result<(),
 /// The value of a field that stands there once.
 fn field<'a>(exchange: &'a Exchange<'_>, name: Name) -> Option<&'a [u8]> {
     let bytes = exchange.bytes();
-    let mut lines = exchange.scratch.head.fields.all(name);
-    let line = lines.next()?;
-    lines.next().is_none().then(|| line.value.of(bytes))
+    let lines = exchange.scratch.head.fields.all(name);
+    Some(only(lines)?.value.of(bytes))
 }
 
-/// A token or a key, where it is to be.
+/// What is there once.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next()?;
+    all.next().is_none().then_some(first)
+}
+
+/// A token or a key, where it is to be; nothing where there are two of it, of which a server could
+/// take the other one.
 fn bearer(exchange: &Exchange<'_>, from: &Bearer) -> Option<Vec<u8>> {
     let seen = exchange.seen();
     let value = match from {
@@ -285,13 +291,15 @@ fn bearer(exchange: &Exchange<'_>, from: &Bearer) -> Option<Vec<u8>> {
                 .then(|| rest.trim_ascii().to_vec())?
         }
         Bearer::Header(name) => {
-            let line = seen.head.fields.by_text(seen.bytes, name.as_bytes())?;
-            line.value.of(seen.bytes).to_vec()
+            let lines = seen.head.fields.all_by_text(seen.bytes, name.as_bytes());
+            only(lines)?.value.of(seen.bytes).to_vec()
         }
-        Bearer::Cookie(name) => request::cookie(seen.head, seen.bytes, name.as_bytes())?.to_vec(),
+        Bearer::Cookie(name) => {
+            only(request::cookies(seen.head, seen.bytes, name.as_bytes()))?.to_vec()
+        }
         Bearer::Query(name) => {
-            let value = request::query_parameter(seen.query()?, name.as_bytes())?;
-            request::unescaped(value).collect()
+            let values = request::query_parameters(seen.query()?, name.as_bytes());
+            request::unescaped(only(values)?).collect()
         }
     };
     Some(value)

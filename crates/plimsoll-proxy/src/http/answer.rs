@@ -98,7 +98,7 @@ struct Body<'b> {
     /// What of the body came with the head.
     first: Decoded,
     /// How the client finds its end.
-    coding: Coding,
+    coding: Coding<'b>,
 }
 
 impl<'a, 'x> Answer<'a, 'x> {
@@ -454,11 +454,12 @@ impl<'a, 'x> Answer<'a, 'x> {
     }
 
     /// How the client finds the end of the answer.
-    fn client_length(&self, length: Length) -> (Length, Coding) {
+    fn client_length(&self, length: Length) -> (Length, Coding<'a>) {
         match (length, self.seen.head.version) {
             (Length::Empty | Length::Exactly(_), _) => (length, Coding::Plain),
             (Length::Chunked | Length::UntilClose, Version::Http11) => {
-                (Length::Chunked, Coding::Chunked)
+                let edits = self.facts.response_edits().and_then(Edits::fields);
+                (Length::Chunked, Coding::Chunked(edits))
             }
             (Length::Chunked | Length::UntilClose, Version::Http10) => {
                 (Length::UntilClose, Coding::Plain)

@@ -9,6 +9,7 @@ use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_config::model::Mirror;
 use plimsoll_http::chunked::Decoded;
+use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::forwarded::{AddressText, RequestId};
 use plimsoll_http::framing::{Framing, Reuse};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
@@ -109,6 +110,11 @@ impl<'a> Facts<'a> {
         let of_site = || self.site.map(|site| &site.pages);
         let pages = self.route.map(|route| &route.pages).or_else(of_site)?;
         page::find(pages, status)
+    }
+
+    /// What rules do to the fields of the request.
+    pub(crate) fn request_edits(&self) -> Option<&'a FieldEdits> {
+        self.route.and_then(|route| route.request.fields())
     }
 
     /// What rules do to the fields of the answer.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::size_line;
+use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::framing::{BadBody, Framing, Length};
 use plimsoll_http::h1::encode;
 use plimsoll_net::buffer::Buffer;
@@ -38,7 +39,7 @@ pub(crate) struct Flow<'a> {
     /// What was read from the source and not yet looked at.
     pub(crate) buffer: &'a mut Buffer,
     /// How the sink finds the end.
-    pub(crate) coding: Coding,
+    pub(crate) coding: Coding<'a>,
     pub(crate) timer: &'a Timer,
     /// How long either side may make us wait for one piece.
     pub(crate) patience: Duration,
@@ -65,21 +66,25 @@ pub(crate) enum Sink<'a> {
 }
 
 /// How the receiver of a body finds its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Coding<'a> {
     /// It was told the length, or the connection closes.
     Plain,
-    /// The chunked coding.
-    Chunked,
+    /// The chunked coding. What these rules take out of a head does not come behind the body either.
+    Chunked(Option<&'a FieldEdits>),
 }
 
-impl Coding {
+impl<'a> Coding<'a> {
     /// How a body of this length is told to the next hop.
-    pub(crate) fn of(length: Length) -> Self {
+    pub(crate) fn of(length: Length, edits: Option<&'a FieldEdits>) -> Self {
         match length {
-            Length::Chunked => Self::Chunked,
+            Length::Chunked => Self::Chunked(edits),
             _ => Self::Plain,
         }
+    }
+
+    fn is_plain(self) -> bool {
+        matches!(self, Self::Plain)
     }
 }
 
@@ -117,7 +122,7 @@ impl Flow<'_> {
                 return Ok(());
             }
             if self.digest.is_none()
-                && self.coding == Coding::Plain
+                && self.coding.is_plain()
                 && let Sink::Socket(sink) = self.sink
                 && self.buffer.is_empty()
                 && self
@@ -161,15 +166,15 @@ impl Flow<'_> {
     /// Writes a piece of the body; `end` is the framing of a body that ends with it.
     pub(crate) async fn put(&self, data: &[u8], end: Option<&Framing>) -> Result<(), Fault> {
         self.toll.pay(data.len()).await;
-        if self.coding == Coding::Plain {
+        let Coding::Chunked(edits) = self.coding else {
             return self.write(&mut [IoSlice::new(data)]).await;
-        }
+        };
         let (mut line, mut tail) = ([0; 18], Vec::new());
         let line = match data {
             [] => &[],
             data => size_line(data.len(), &mut line),
         };
-        let tail = chunk_tail(data, end, &mut tail);
+        let tail = chunk_tail(data, end, edits, &mut tail);
         let mut parts = [IoSlice::new(line), IoSlice::new(data), IoSlice::new(tail)];
         self.write(&mut parts).await
     }
@@ -195,7 +200,7 @@ impl Flow<'_> {
 
     /// Ends a body whose source has closed, as it may.
     async fn end(&mut self) -> Result<(), Fault> {
-        if self.coding == Coding::Plain {
+        if self.coding.is_plain() {
             return Ok(());
         }
         self.write(&mut [IoSlice::new(b"0\r\n\r\n")]).await
@@ -279,17 +284,24 @@ pub(crate) fn ended(framing: &Framing) -> Option<&Framing> {
 }
 
 /// What follows the data of a chunk; with the end of the body, where that follows.
-fn chunk_tail<'a>(data: &[u8], end: Option<&Framing>, room: &'a mut Vec<u8>) -> &'a [u8] {
+fn chunk_tail<'a>(
+    data: &[u8],
+    end: Option<&Framing>,
+    edits: Option<&FieldEdits>,
+    room: &'a mut Vec<u8>,
+) -> &'a [u8] {
     let Some(framing) = end else {
         return if data.is_empty() { b"" } else { b"\r\n" };
     };
-    match (data.is_empty(), framing.trailer().next().is_some()) {
+    let is_kept = |(name, _): &(&[u8], _)| edits.is_none_or(|edits| !edits.drops(name));
+    let mut trailer = framing.trailer().filter(is_kept).peekable();
+    match (data.is_empty(), trailer.peek().is_some()) {
         (true, false) => return b"0\r\n\r\n",
         (false, false) => return b"\r\n0\r\n\r\n",
         (true, true) => {}
         (false, true) => room.extend_from_slice(b"\r\n"),
     }
-    encode::last_chunk(framing.trailer(), room);
+    encode::last_chunk(trailer, room);
     room
 }
 
@@ -298,20 +310,25 @@ fn begin_piece<'a>(
     out: &mut Vec<u8>,
     data: &[u8],
     end: Option<&Framing>,
-    coding: Coding,
+    coding: Coding<'_>,
     room: &'a mut Vec<u8>,
 ) -> &'a [u8] {
-    if coding == Coding::Plain {
+    let Coding::Chunked(edits) = coding else {
         return &[];
-    }
+    };
     if !data.is_empty() {
         out.extend_from_slice(size_line(data.len(), &mut [0; 18]));
     }
-    chunk_tail(data, end, room)
+    chunk_tail(data, end, edits, room)
 }
 
 /// Writes a piece of a body behind `out`, as its receiver expects it.
-pub(crate) fn encode_piece(out: &mut Vec<u8>, data: &[u8], end: Option<&Framing>, coding: Coding) {
+pub(crate) fn encode_piece(
+    out: &mut Vec<u8>,
+    data: &[u8],
+    end: Option<&Framing>,
+    coding: Coding<'_>,
+) {
     let mut room = Vec::new();
     let tail = begin_piece(out, data, end, coding, &mut room);
     out.extend_from_slice(data);
@@ -357,7 +374,7 @@ impl Writer<'_> {
         out: &mut Vec<u8>,
         data: &[u8],
         end: Option<&Framing>,
-        coding: Coding,
+        coding: Coding<'_>,
     ) -> Result<(), Fault> {
         let mut room = Vec::new();
         let tail = begin_piece(out, data, end, coding, &mut room);

@@ -26,6 +26,9 @@ pub(crate) async fn ask(
         retry_after: Some(1),
         ..Answer::to(Reason::DestinationUnavailable, detail)
     };
+    if trust::comes_round(exchange) {
+        return Err(Answer::to(Reason::ProxyLoopDetected, ""));
+    }
     let plane = exchange.plane;
     let pool = plane.generation.pools.get(auth.pool);
     let pool = pool.ok_or_else(|| closed("nobody to ask"))?;

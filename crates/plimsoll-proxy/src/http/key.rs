@@ -8,8 +8,9 @@ use plimsoll_http::request;
 
 use crate::http::exchange::Exchange;
 
-/// Hashes the part of the request that `key` names. What the request lacks hashes like an empty
-/// text, so that such requests stay together.
+/// Hashes the part of the request that `key` names, the same for all its spellings: whoever counts by
+/// it is not counted anew for each. What the request lacks hashes like an empty text, so that such
+/// requests stay together.
 pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 {
     let of = |text: &[u8]| hash::with_seed(text, seed);
     let bytes = exchange.bytes();
@@ -20,7 +21,10 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
             IpAddr::V4(v4) => of(&v4.octets()),
             IpAddr::V6(v6) => of(&v6.octets()),
         },
-        HashKey::Host => of(exchange.authority.of(bytes)),
+        HashKey::Host => match exchange.seen().host() {
+            host if host.iter().any(u8::is_ascii_uppercase) => of(&host.to_ascii_lowercase()),
+            host => of(host),
+        },
         HashKey::Path => of(target.path(bytes)),
         HashKey::Uri => {
             let path = of(target.path(bytes));
@@ -28,7 +32,12 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
         }
         HashKey::Query(name) => {
             let query = query().unwrap_or_default();
-            of(request::query_parameter(query, name.as_bytes()).unwrap_or_default())
+            match request::query_parameter(query, name.as_bytes()).unwrap_or_default() {
+                value if memchr::memchr2(b'%', b'+', value).is_some() => {
+                    of(&request::unescaped(value).collect::<Vec<_>>())
+                }
+                value => of(value),
+            }
         }
         HashKey::Header(name) => {
             let field = head.fields.by_text(bytes, name.as_bytes());

@@ -49,6 +49,7 @@ pub(crate) async fn receive(
     let (site, paces) = (exchange.facts.site, &*exchange.paces);
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
+    let request_edits = exchange.facts.request_edits();
     let uploaded = Cell::new(exchange.facts.request_bytes.get());
     let persists = request.peer_allows() == Reuse::Keep;
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
@@ -59,7 +60,7 @@ pub(crate) async fn receive(
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
             sink: Sink::Socket(&upstream.socket),
-            coding: Coding::of(request.length()),
+            coding: Coding::of(request.length(), request_edits),
             framing: request,
             buffer,
             timer,
@@ -146,14 +147,9 @@ pub(crate) async fn send(
         patience: terms.response_timeout,
         then: Then::Open,
     };
-    let written = writer
-        .write_message(
-            &mut out,
-            data,
-            ended(framing).filter(|_| !exchange.is_spilled()),
-            Coding::of(framing.length()),
-        )
-        .await;
+    let coding = Coding::of(framing.length(), exchange.facts.request_edits());
+    let end = ended(framing).filter(|_| !exchange.is_spilled());
+    let written = writer.write_message(&mut out, data, end, coding).await;
     exchange.scratch.request_out = out;
     written.map_err(|fault| match fault {
         Fault::SinkLate => Failure::upstream(Reason::ConnectionWriteTimeout, "", Sent::Unanswered),

@@ -272,15 +272,26 @@ async fn redirect(exchange: &mut Exchange<'_>, status: u16, to: &Template) -> En
     text.clear();
     to.write(&exchange.values(), &mut text);
     let fields = &mut exchange.scratch.fields;
+    let start = fields.len();
     fields.extend_from_slice(b"Location: ");
-    rewrite::location(&text, fields);
-    fields.extend_from_slice(b"\r\n");
-    exchange.scratch.text = text;
-    let answer = Answer {
-        status,
-        said: Said::Text(b""),
-        ..Answer::to(Reason::ProxyInternalResponse, "")
+    let answer = match rewrite::location(&text, fields) {
+        Ok(()) => {
+            fields.extend_from_slice(b"\r\n");
+            Answer {
+                status,
+                said: Said::Text(b""),
+                ..Answer::to(Reason::ProxyInternalResponse, "")
+            }
+        }
+        Err(_) => {
+            fields.truncate(start);
+            Answer {
+                status: 400,
+                ..Answer::to(Reason::HttpRequestError, "a redirect to no host")
+            }
+        }
     };
+    exchange.scratch.text = text;
     respond(exchange, answer).await
 }
 
