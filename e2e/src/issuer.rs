@@ -76,8 +76,21 @@ impl Authority {
     /// If OpenSSL is not installed.
     #[must_use]
     pub fn make(names: &str) -> Self {
+        Self::make_with(names, "ec -pkeyopt ec_paramgen_curve:P-256")
+    }
+
+    /// The same, with RSA keys.
+    ///
+    /// # Panics
+    /// If OpenSSL is not installed.
+    #[must_use]
+    pub fn make_rsa(names: &str) -> Self {
+        Self::make_with(names, "rsa:2048")
+    }
+
+    fn make_with(names: &str, key: &str) -> Self {
         let made = Self(tempfile::tempdir().expect("the temporary directory is writable"));
-        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
+        let new = format!("req -x509 -newkey {key} -nodes -days 30");
         let new: Vec<&str> = new.split(' ').collect();
         let run = |rest: &[&str], out: (&str, &str), by: Option<(&Path, &Path)>| {
             let (certificate, key) = (made.file(out.0), made.file(out.1));
@@ -108,6 +121,18 @@ impl Authority {
     #[must_use]
     pub fn trusted(&self) -> String {
         self.file("ca.pem").display().to_string()
+    }
+
+    /// Returns the file with the certificate of the host.
+    #[must_use]
+    pub fn certificate(&self) -> String {
+        self.file("host.pem").display().to_string()
+    }
+
+    /// Returns the file with the key of the host.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.file("host.key").display().to_string()
     }
 
     /// Returns directives for NGINX that show the host's certificate on `port`.

@@ -315,6 +315,13 @@ name it, so both must say the same `ca` and `refresh`. What several rules share 
         route /api/* { use token ; proxy app }
     }
 ";
+TLS_MIXED = "E0325":
+"An address is either for clients that come with TLS or for clients that come without. Of the sites on one
+address, some say `tls` and some do not. Give all of them certificates, or have the plain ones listen elsewhere:
+
+    site example.com { tls cert.pem key.pem ; route { proxy app } }
+    site example.com { listen :80 ; route { redirect https://${request.host}${request.uri} permanent } }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

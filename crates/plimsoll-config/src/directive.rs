@@ -2,7 +2,7 @@
 
 use crate::directives::{
     access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
-    overload, policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky,
+    overload, policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, tls,
     traffic, trust,
 };
 use crate::draft::Scope;
@@ -61,6 +61,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     resolver::ROWS,
     named_match::ROWS,
     site::ROWS,
+    tls::ROWS,
     route::ROWS,
     rewrite::ROWS,
     header::ROWS,
@@ -113,7 +114,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "sni",
     "source",
     "tcp",
-    "tls",
     "tracing",
     "try",
     "udp",

@@ -24,5 +24,6 @@ pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod sticky;
+pub(crate) mod tls;
 pub(crate) mod traffic;
 pub(crate) mod trust;

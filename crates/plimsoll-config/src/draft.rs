@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
-    Hedge, Hide, Host, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver, Retry,
-    ServerAddress, Spool, Step, Sticky, Template,
+    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver,
+    Retry, ServerAddress, Spool, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) hide: Option<Hide>,
     /// An empty list is `off`.
     pub(crate) trust: Option<Vec<IpNet>>,
+    /// An empty list is `off`.
+    pub(crate) tls: Option<Vec<KeyPair>>,
     pub(crate) head_bytes: Option<u32>,
     pub(crate) fields: Option<u16>,
     pub(crate) uri_bytes: Option<u32>,

@@ -83,6 +83,8 @@ pub struct Site {
     pub hosts: Vec<Host>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Certificates and keys; without any, its clients come without TLS.
+    pub tls: Vec<KeyPair>,
     /// Whose `X-Forwarded-*` and `Forwarded` count. Default nobody's.
     pub trust: Vec<IpNet>,
     /// What is hidden from its clients. Default nothing.
@@ -264,6 +266,15 @@ pub struct Route {
     pub action: Action,
     /// Where it is written.
     pub place: Place,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyPair {
+    /// A file with the certificate and those that lead to its issuer.
+    pub certificate: Box<str>,
+    /// A file with the private key.
+    pub key: Box<str>,
 }
 
 /// What of a body may wait here. Default nothing.

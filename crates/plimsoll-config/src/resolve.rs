@@ -11,8 +11,9 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, Monitor, Overload, Place,
-    Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step, Template,
+    Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, KeyPair, Monitor, Overload,
+    Place, Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step,
+    Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -41,7 +42,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
                 .help("the smallest: `site * { listen :8080 ; route { proxy 127.0.0.1:3000 } }`"),
         );
     }
-    check_hosts(reader, &draft.sites);
+    check_hosts(reader, &draft.sites, &defaults);
+    check_tls(reader, &draft.sites, &defaults);
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
     let spool = draft.spool.map(|(spool, _)| spool);
@@ -189,7 +191,7 @@ impl Pools {
 
 /// Refuses a host that two sites of one listener answer for. Nearly every host is written once,
 /// and then it does not matter where its site listens.
-fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
+fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
     let mut hosts: BTreeMap<&Host, Vec<(&SiteDraft, Span)>> = BTreeMap::new();
     for site in sites {
         for (host, span) in &site.hosts {
@@ -200,7 +202,7 @@ fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
         let name = text::host(host);
         let mut seen: BTreeMap<SocketAddr, Span> = BTreeMap::new();
         for (site, span) in places {
-            for address in listen(site) {
+            for address in listen(site, defaults) {
                 if let Some(first) = seen.insert(address, *span) {
                     let message = format!("two sites answer for `{name}` on {address}");
                     let problem = Diagnostic::new(&codes::HOST_TWICE, *span, message);
@@ -215,9 +217,39 @@ fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
     }
 }
 
-fn listen(site: &SiteDraft) -> Vec<SocketAddr> {
+/// Refuses an address on which one site speaks TLS and another does not.
+fn check_tls(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
+    let mut seen: BTreeMap<SocketAddr, (bool, Span)> = BTreeMap::new();
+    for site in sites {
+        let speaks = !tls(site, defaults).is_empty();
+        for address in listen(site, defaults) {
+            let (first, span) = *seen.entry(address).or_insert((speaks, site.span));
+            if first != speaks {
+                let message = format!("on {address} one site speaks TLS and another does not");
+                let problem = Diagnostic::new(&codes::TLS_MIXED, site.span, message);
+                reader.problem(
+                    problem
+                        .related(span, "the other site")
+                        .help("give both certificates with `tls`, or have one `listen` elsewhere"),
+                );
+            }
+        }
+    }
+}
+
+fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
+    let pairs = site.settings.tls.as_ref().or(defaults.tls.as_ref());
+    pairs.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
+    let port = if tls(site, defaults).is_empty() {
+        80
+    } else {
+        443
+    };
     match site.listen.as_slice() {
-        [] => vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 80))],
+        [] => vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))],
         listen => listen.iter().map(|(address, _)| *address).collect(),
     }
 }
@@ -265,7 +297,8 @@ fn resolve_site(
     Site {
         name: site.name.as_str().into(),
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
-        listen: listen(site),
+        listen: listen(site, defaults),
+        tls: tls(site, defaults).to_vec(),
         hide: own.hide.or(up.hide).unwrap_or_default(),
         errors: own.errors.iter().chain(&up.errors).cloned().collect(),
         monitor: site.monitor.as_ref().map(|(monitor, _)| Monitor {

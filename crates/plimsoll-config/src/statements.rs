@@ -248,8 +248,11 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(pools)
             .collect()
     });
-    trust
-        .into_iter()
+    let tls = site
+        .tls
+        .iter()
+        .map(|pair| words(["tls", &pair.certificate, &pair.key]));
+    tls.chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
         .chain(site.errors.iter().map(error_page))

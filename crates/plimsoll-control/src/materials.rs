@@ -40,13 +40,16 @@ impl Stamp {
     }
 }
 
+/// The state of a file, and of the key's file beside it.
+type State = (Stamp, Option<Stamp>);
+
 /// What is known of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The state that was read last, whether it could be used or not; nothing while it is not known.
-    read: Option<Stamp>,
+    read: Option<State>,
     /// The state at the last look, if that was another one.
-    moving: Option<Option<Stamp>>,
+    moving: Option<Option<State>>,
     /// What people were told is wrong with it.
     told: Option<String>,
 }
@@ -57,7 +60,7 @@ enum Fault {
     /// It cannot be read, which may change without the file.
     Unreadable(String),
     /// What stands in it cannot be used.
-    Unusable(Stamp, String),
+    Unusable(State, String),
     /// It changed while it was read.
     Moving,
 }
@@ -123,7 +126,7 @@ pub async fn watch(running: Arc<Running>) {
 /// Reads a file again if it is another than was read, and has stood still since the last look.
 fn look(material: &Material, known: &mut Known) {
     let path = &*material.path;
-    let now = fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
+    let now = state(material);
     if material.is_switch() {
         if now.is_some() != known.read.is_some() {
             material.switch(now.is_some());
@@ -175,32 +178,69 @@ fn look(material: &Material, known: &mut Known) {
     }
 }
 
+/// The state of a file now; nothing when a part is missing.
+fn state(material: &Material) -> Option<State> {
+    let of = |path: &str| fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
+    let key = match &material.key {
+        Some(key) => Some(of(key)?),
+        None => None,
+    };
+    Some((of(&material.path)?, key))
+}
+
 /// Puts what stands in a file in force, and returns which state of it that was.
-fn read(material: &Material) -> Result<Option<Stamp>, Fault> {
-    let path = &*material.path;
+fn read(material: &Material) -> Result<Option<State>, Fault> {
     if material.is_switch() {
-        let metadata = fs::metadata(path).ok();
-        material.switch(metadata.is_some());
-        return Ok(metadata.map(|metadata| Stamp::of(&metadata)));
+        let state = state(material);
+        material.switch(state.is_some());
+        return Ok(state);
     }
+    let (stamp, mut bytes) = read_file(&material.path, Secret::No)?;
+    let mut state = (stamp, None);
+    if let Some(key) = &material.key {
+        let of_key = |fault| match fault {
+            Fault::Unreadable(problem) => Fault::Unreadable(format!("the key `{key}`: {problem}")),
+            fault => fault,
+        };
+        let (stamp, key) = read_file(key, Secret::Yes).map_err(of_key)?;
+        bytes.push(b'\n');
+        bytes.extend(key);
+        state.1 = Some(stamp);
+    }
+    match material.take(bytes) {
+        Ok(()) => Ok(Some(state)),
+        Err(problem) => Err(Fault::Unusable(state, problem)),
+    }
+}
+
+/// Whether others on the machine may know what stands in a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    Yes,
+    No,
+}
+
+/// Reads one file, and returns which state of it that was.
+fn read_file(path: &str, secret: Secret) -> Result<(Stamp, Vec<u8>), Fault> {
     // A pipe would hold us up for ever when it is opened.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let mut file = File::options().read(true).custom_flags(flags).open(path)?;
     let before = file.metadata()?;
     let stamp = Stamp::of(&before);
-    let bytes = match before.is_file() {
-        true => contents(&mut file)?,
-        false => return Err(Fault::Unreadable("it is not a file".to_owned())),
-    };
+    if !before.is_file() {
+        return Err(Fault::Unreadable("it is not a file".to_owned()));
+    }
+    if secret == Secret::Yes && before.mode() & 0o007 != 0 {
+        let problem = "everybody on the machine may use it: `chmod o= FILE`";
+        return Err(Fault::Unreadable(problem.to_owned()));
+    }
+    let bytes = contents(&mut file)?;
     if Stamp::of(&file.metadata()?) != stamp {
         return Err(Fault::Moving);
     }
-    let bytes = bytes.ok_or_else(|| "the file is larger than 256 MiB".to_owned());
-    let taken = bytes.and_then(|bytes| material.take(bytes));
-    match taken {
-        Ok(()) => Ok(Some(stamp)),
-        Err(problem) => Err(Fault::Unusable(stamp, problem)),
-    }
+    let too_large = || "the file is larger than 256 MiB".to_owned();
+    let bytes = bytes.ok_or_else(|| Fault::Unusable((stamp, None), too_large()))?;
+    Ok((stamp, bytes))
 }
 
 /// All that stands in a file; nothing when that is too much.

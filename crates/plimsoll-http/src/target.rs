@@ -41,6 +41,9 @@ pub struct Target {
     pub authority: Option<Span>,
     /// The query as it came, without its question mark.
     pub query: Option<Span>,
+    /// Whether the connection is one with TLS, so that an absolute-form target must say `https`. Kept
+    /// from one target to the next.
+    pub is_secure: bool,
     plain: Span,
     rewritten: Vec<u8>,
 }
@@ -100,7 +103,8 @@ impl Target {
     fn absolute_form(&mut self, span: Span, text: &[u8]) -> Result<usize, BadTarget> {
         let colon = memchr::memmem::find(text, b"://").ok_or(BadTarget::Form)?;
         let scheme = text.get(..colon).unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case(b"http") {
+        let own: &[u8] = if self.is_secure { b"https" } else { b"http" };
+        if !scheme.eq_ignore_ascii_case(own) {
             let well_formed = !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphanumeric);
             return Err(if well_formed {
                 BadTarget::Scheme

@@ -11,4 +11,5 @@ pub mod runners;
 pub mod socket;
 pub mod splice;
 pub mod stream;
+pub mod tls;
 pub mod worker;

@@ -3,16 +3,19 @@
 //! Registering a socket costs an allocation and two system calls. A client that sends its request
 //! with its handshake and leaves after the answer never makes us wait, so it need not pay them.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::future::pending;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
+
+use crate::tls::{Choose, Session};
 
 /// A connected, non-blocking socket.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Socket {
     /// The registration, from the first wait on. Above `stream`, so that it is dropped first.
     watch: OnceCell<AsyncFd<RawFd>>,
     stream: TcpStream,
+    /// What the two ends speak with each other, if that is TLS.
+    session: Option<Box<RefCell<Session>>>,
 }
 
 /// What a call on a socket needs.
@@ -37,7 +42,31 @@ impl Socket {
         Self {
             watch: OnceCell::new(),
             stream: socket.into(),
+            session: None,
         }
+    }
+
+    /// The same socket, on which a client comes with TLS; `choose` finds out who serves it.
+    pub fn with_tls(mut self, choose: Arc<dyn Choose>) -> Self {
+        self.session = Some(Box::new(RefCell::new(Session::new(choose))));
+        self
+    }
+
+    /// Tells whether what is read and written is not what the network sees.
+    pub fn is_secure(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// The name that a client with TLS asked for.
+    pub fn with_server_name<T>(&self, look: impl FnOnce(Option<&str>) -> T) -> T {
+        match &self.session {
+            Some(session) => look(session.borrow().server_name()),
+            None => look(None),
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<RefMut<'_, Session>> {
+        Some(self.session.as_ref()?.borrow_mut())
     }
 
     /// The socket alone, for another worker.

@@ -2,6 +2,7 @@
 //! connection can be under way in one task.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -29,9 +30,12 @@ pub fn poll_read_some(
     let room = buffer.room();
     let whole = room.len().min(most);
     let room = room.get_mut(..whole).unwrap_or_default();
-    let read = socket.poll_io(context, Need::Read, whole, |fd| {
-        rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
-    });
+    let read = match socket.session() {
+        Some(mut session) => session.poll_read(socket, context, room),
+        None => socket.poll_io(context, Need::Read, whole, |fd| {
+            rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
+        }),
+    };
     match read {
         Poll::Ready(Ok(read)) => buffer.add(read),
         Poll::Ready(Err(_)) => {}
@@ -57,6 +61,9 @@ pub fn poll_write(
     bytes: &[u8],
     then: Then,
 ) -> Poll<io::Result<usize>> {
+    if let Some(mut session) = socket.session() {
+        return session.poll_write(socket, context, &[IoSlice::new(bytes)]);
+    }
     let flags = match then {
         Then::Open => SendFlags::NOSIGNAL,
         Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
@@ -72,6 +79,9 @@ pub fn poll_write_vectored(
     context: &mut Context<'_>,
     parts: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
+    if let Some(mut session) = socket.session() {
+        return session.poll_write(socket, context, parts);
+    }
     let whole = parts.iter().map(|part| part.len()).sum();
     socket.poll_io(context, Need::Write, whole, |fd| {
         rustix::io::writev(fd, parts)
@@ -104,8 +114,17 @@ fn peek(socket: &Socket) -> rustix::io::Result<usize> {
     rustix::net::recv(socket, &mut [0], flags).map(|(there, _)| there)
 }
 
+/// Says on a connection with TLS that nothing more will be sent: without that, the peer could not tell
+/// the end from one that somebody in between has made.
+pub fn close(socket: &Socket) {
+    if let Some(mut session) = socket.session() {
+        session.close(socket.as_fd());
+    }
+}
+
 /// Ends our direction of a connection; the other one stays open.
 pub fn shutdown_write(socket: &Socket) {
+    close(socket);
     // The peer may be gone already, and then there is nothing to end.
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
 }

@@ -119,6 +119,8 @@ pub struct ListenerMetrics {
     pub accepted: Counter,
     /// Connections that were closed because their client had too many.
     pub refused: Counter,
+    /// Connections whose TLS failed.
+    pub tls_failed: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

@@ -201,6 +201,12 @@ impl<'a> Page<'a> {
             let refused = self.sum(|w| Some(&w.listeners.get(at)?.refused));
             self.sample(name, &format!("listener=\"{listener}\""), refused);
         }
+        let name = "plimsoll_tls_failures_total";
+        self.family(name, "counter", "Client connections whose TLS failed.");
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let failed = self.sum(|w| Some(&w.listeners.get(at)?.tls_failed));
+            self.sample(name, &format!("listener=\"{listener}\""), failed);
+        }
     }
 
     fn servers(&mut self, labels: &Labels) {

@@ -11,9 +11,8 @@ use plimsoll_balance::rate::{Rate, RateTable};
 use plimsoll_balance::subset;
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
 use plimsoll_config::model::{
-    self, AccessLog, Balance, Config, Hide, Host, Limited, OnDown, PathPattern, ServerAddress,
+    self, AccessLog, Balance, Config, Hide, Limited, OnDown, PathPattern, ServerAddress,
 };
-use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 use regex::bytes::Regex;
 use tokio::sync::Notify;
@@ -23,11 +22,11 @@ use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::generation::{
-    Action, Generation, Hosts, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site,
-    Split,
+    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site, Split,
 };
 use crate::hashing::Turns;
 use crate::http::line::Board;
+use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
 use crate::routes::Routes;
@@ -98,7 +97,7 @@ pub fn compile(
         .enumerate()
         .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
         .collect();
-    let listeners = listeners(config);
+    let listeners = listeners::compile(config, &mut materials);
     let labels = labels(config, names, &listeners, rules);
     let (materials, key_sets) = materials.finish();
     (
@@ -167,64 +166,6 @@ fn labels(
             .map(|listener| listener.address.to_string())
             .collect(),
         rules,
-    }
-}
-
-fn listeners(config: &Config) -> Vec<Listener> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    for (index, site) in config.sites.iter().enumerate() {
-        for &address in &site.listen {
-            let at = listeners
-                .iter()
-                .position(|l| l.address == address)
-                .unwrap_or_else(|| {
-                    listeners.push(Listener {
-                        address,
-                        limits: HeadLimits {
-                            head: 0,
-                            fields: 0,
-                            uri: 0,
-                        },
-                        header_timeout: Duration::ZERO,
-                        idle_timeout: Duration::ZERO,
-                        hosts: Hosts::default(),
-                    });
-                    listeners.len() - 1
-                });
-            let Some(listener) = listeners.get_mut(at) else {
-                continue;
-            };
-            let limits = &mut listener.limits;
-            limits.head = limits.head.max(site.limits.head as usize);
-            limits.fields = limits.fields.max(usize::from(site.limits.fields));
-            limits.uri = limits.uri.max(site.limits.uri as usize);
-            listener.header_timeout = listener.header_timeout.max(site.timeouts.header);
-            listener.idle_timeout = listener.idle_timeout.max(site.timeouts.idle);
-            for host in &site.hosts {
-                add_host(&mut listener.hosts, host, index);
-            }
-        }
-    }
-    listeners
-}
-
-fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
-    match host {
-        Host::Any => hosts.any = hosts.any.or(Some(site)),
-        Host::Exact(name) => {
-            hosts.exact.entry(name.as_bytes().into()).or_insert(site);
-        }
-        Host::Expression(text) => {
-            hosts
-                .expressions
-                .extend(model::expression(text).map(|expression| (expression, site)));
-        }
-        Host::Suffix(suffix) => {
-            hosts
-                .suffixes
-                .entry(suffix.as_bytes().into())
-                .or_insert(site);
-        }
     }
 }
 

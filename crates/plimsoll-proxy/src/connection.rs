@@ -5,8 +5,10 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::runners::{Desk, Runners};
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream;
+use plimsoll_net::tls::Choose;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
@@ -182,12 +185,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             return stream::reset_on_close(&socket);
         };
         let worker = &self.plane.worker;
-        let timeout = self
-            .plane
-            .generation
-            .listeners
-            .get(listener)
-            .map_or(Duration::ZERO, |l| l.header_timeout);
+        let at = self.plane.generation.listeners.get(listener);
+        let timeout = at.map_or(Duration::ZERO, |at| at.header_timeout);
+        let socket = match at.and_then(|at| at.tls.as_ref()) {
+            Some(secure) => socket.with_tls(Arc::clone(secure) as Arc<dyn Choose>),
+            None => socket,
+        };
         let connection = Connection {
             socket,
             timer: worker.deadlines.timer(),
@@ -216,7 +219,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     None => return,
                 }
             }
+            stream::close(&connection.socket);
         }
+    }
+
+    /// Nobody is to blame for most of these: scanners, and clients that do not trust a certificate.
+    fn count_tls_failure(&self, connection: &Connection, error: &io::Error) {
+        if let Some(metrics) = self.plane.metrics.listeners.get(connection.listener) {
+            metrics.tls_failed.add(1);
+        }
+        tracing::debug!(client = %connection.peer, %error, "TLS failed");
     }
 
     /// Reads the first bytes of a request; nothing when there will be none. A connection that
@@ -227,6 +239,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let mut inbound = self.plane.worker.buffers.lend();
             match stream::poll_read(&connection.socket, context, &mut inbound) {
                 Poll::Ready(Ok(1..)) => return Poll::Ready(Some(inbound)),
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+                    self.count_tls_failure(connection, &error);
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {}
             }

@@ -36,6 +36,7 @@ use crate::steps::Step;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
 use crate::template::Template;
+use crate::tls::Secure;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -87,18 +88,15 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
-    pub(crate) hosts: Hosts,
+    pub(crate) hosts: Arc<Hosts>,
+    /// Who serves its clients, if they come with TLS.
+    pub(crate) tls: Option<Arc<Secure>>,
 }
 
 impl Listener {
     /// The number of the site for a host.
     pub fn site(&self, host: &[u8]) -> Option<usize> {
-        // A checked authority has a host of at most 255 bytes; HTTP/1.0 may come without one.
-        let mut lower = [0; 260];
-        let lower = lower.get_mut(..host.len())?;
-        lower.copy_from_slice(host);
-        lower.make_ascii_lowercase();
-        self.hosts.find(lower)
+        self.hosts.site(host)
     }
 }
 
@@ -114,6 +112,16 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
+    /// The number of the site for a host.
+    pub(crate) fn site(&self, host: &[u8]) -> Option<usize> {
+        // A checked authority has a host of at most 255 bytes; HTTP/1.0 may come without one.
+        let mut lower = [0; 260];
+        let lower = lower.get_mut(..host.len())?;
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        self.find(lower)
+    }
+
     /// The number of the site for `host`, in lower case: an exact name first, then the longest
     /// wildcard, then the first expression in written order, then `*`.
     pub(crate) fn find(&self, host: &[u8]) -> Option<usize> {

@@ -14,12 +14,15 @@ use plimsoll_config::model;
 
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
+use crate::tls::{self, Pair};
 
 /// A file or a fetched set, and what it holds.
 #[derive(Debug)]
 pub struct Material {
     /// Its path or URL, as written.
     pub path: Box<str>,
+    /// The file with the key, of a certificate.
+    pub key: Option<Box<str>>,
     /// How often it was put in force.
     pub taken: AtomicU64,
     /// How often it could not be used.
@@ -39,12 +42,14 @@ enum Content {
     Geo(Arc<ArcSwapOption<Geo>>),
     Pages(Arc<ArcSwap<Page>>),
     Switch(Arc<AtomicBool>),
+    Pair(Pair),
 }
 
 impl Material {
     fn new(path: &str, content: Content) -> Self {
         Self {
             path: path.into(),
+            key: None,
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
@@ -62,6 +67,7 @@ impl Material {
             Content::Geo(_) => "geo",
             Content::Switch(_) => "switch",
             Content::Pages(_) => "page",
+            Content::Pair(_) => "certificate",
         }
     }
 
@@ -84,7 +90,7 @@ impl Material {
         }
     }
 
-    /// Takes over what the file holds now.
+    /// Takes over what the file holds now; of a certificate, with what the key's file holds behind it.
     ///
     /// # Errors
     /// What is wrong with it; then what it held before still counts.
@@ -106,6 +112,7 @@ impl Material {
             Content::Geo(place) => place.store(Some(Arc::new(Geo::read(bytes).map_err(text)?))),
             Content::Pages(place) => place.store(Arc::new(Page::read(&bytes)?)),
             Content::Switch(switch) => switch.store(true, Relaxed),
+            Content::Pair(pair) => pair.store(Some(Arc::new(tls::read(&bytes)?))),
         }
         Ok(())
     }
@@ -164,6 +171,27 @@ impl Materials {
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
+
+    /// A certificate and its key.
+    pub(crate) fn pair(&mut self, files: &model::KeyPair) -> Pair {
+        let known = self
+            .files
+            .iter()
+            .find_map(|material| match &material.content {
+                Content::Pair(pair) if *material.path == *files.certificate => {
+                    (material.key.as_ref() == Some(&files.key)).then(|| Arc::clone(pair))
+                }
+                _ => None,
+            });
+        known.unwrap_or_else(|| {
+            let pair = Pair::default();
+            self.files.push(Material {
+                key: Some(files.key.clone()),
+                ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
+            });
+            pair
+        })
+    }
 
     /// Keys of tokens that are fetched, and the wish for them before their time.
     pub(crate) fn fetched_keys(

@@ -20,7 +20,7 @@ pub(crate) static ROWS: &[Directive] = &[
         name: "listen",
         within: &[Context::Site],
         usage: "listen ADDRESS...",
-        default: ":80",
+        default: ":80, or :443 with `tls`",
         doc: "Where the site listens: `:8080` is every address of the machine, IPv4 and IPv6; `127.0.0.1:8080` and \
               `[::1]:8080` are one address. Sites may share a listener; the host of a request decides between them.",
         words: (1, LISTEN_MAX),

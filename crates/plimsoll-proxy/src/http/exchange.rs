@@ -175,6 +175,14 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// The scheme of what comes on a connection.
+pub(crate) fn scheme(client: &Socket) -> &'static str {
+    match client.is_secure() {
+        true => "https",
+        false => "http",
+    }
+}
+
 /// One request and its answer, with all that is needed to have it served.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
@@ -237,15 +245,21 @@ impl<'a> Exchange<'a> {
         started: Instant,
     ) -> Self {
         scratch.target.clear();
+        scratch.target.is_secure = client.is_secure();
         scratch.fields.clear();
         scratch.copied.clear();
         let facts = Facts::new(plane, started);
+        let unix = facts.at.as_secs();
+        let origin = Origin::of(peer, text, listener.address.port(), unix);
         Self {
             plane,
             listener,
             client,
             timer,
-            origin: Origin::of(peer, text, listener.address.port(), facts.at.as_secs()),
+            origin: Origin {
+                scheme: scheme(client),
+                ..origin
+            },
             scratch,
             inbound,
             framing: None,

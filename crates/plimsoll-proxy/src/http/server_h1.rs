@@ -73,7 +73,10 @@ pub(crate) async fn serve(
         drop(exchange);
         match ending {
             Ending::Keep => {}
-            Ending::Close => return None,
+            Ending::Close => {
+                stream::close(client);
+                return None;
+            }
             Ending::Linger => {
                 linger(client, timer, &mut inbound).await;
                 return None;

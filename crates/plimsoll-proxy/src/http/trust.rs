@@ -6,7 +6,7 @@ use plimsoll_http::host::Authority;
 use plimsoll_http::trust;
 
 use crate::generation::Site;
-use crate::http::exchange::Exchange;
+use crate::http::exchange::{Exchange, scheme};
 
 /// How often a request may have come through a Plimsoll: enough for tiers of them, and few enough
 /// that one which leads to itself is found out before it costs much.
@@ -35,7 +35,7 @@ pub(crate) fn told<'a>(exchange: &'a Exchange<'_>) -> Told<'a> {
     Told {
         peer: &exchange.origin.peer_text,
         host: exchange.authority.of(exchange.bytes()),
-        scheme: "http",
+        scheme: scheme(exchange.client),
         trusted: passed_on(exchange),
     }
 }

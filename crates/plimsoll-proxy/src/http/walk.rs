@@ -349,6 +349,15 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
     let site = site(exchange)
         .ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no site for this host"))?;
     exchange.facts.site = Some(site);
+    if is_misdirected(exchange, site) {
+        return Err(Answer {
+            status: 421,
+            ..Answer::to(
+                Reason::DestinationNotFound,
+                "the connection is for another site",
+            )
+        });
+    }
     trust::take_over(exchange, site);
     limits(exchange, site, declared)?;
     if request::max_forwards(&exchange.scratch.head, exchange.bytes()) == Some(0) {
@@ -410,6 +419,15 @@ fn limits(exchange: &Exchange<'_>, site: &Site, declared: Length) -> Result<(), 
 fn site<'a>(exchange: &Exchange<'a>) -> Option<&'a Site> {
     let site = exchange.listener.site(exchange.seen().host())?;
     exchange.plane.generation.sites.get(site)
+}
+
+/// Tells whether a request is for a site with other certificates than its connection was opened for.
+fn is_misdirected(exchange: &Exchange<'_>, site: &Site) -> bool {
+    let Some(secure) = &exchange.listener.tls else {
+        return false;
+    };
+    let client = exchange.client;
+    !client.with_server_name(|name| secure.serves(name, site.index))
 }
 
 /// The site that requests without a usable host are counted for: the one that takes every host,

@@ -1,0 +1,354 @@
+//! Clients that come with TLS. OpenSSL and curl are the clients.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::body::digest;
+use plimsoll_e2e::issuer::Authority;
+use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::recorder::Recorder;
+use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::wait;
+use plimsoll_e2e::wire::Close;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Plimsoll with these sites; `tls NAME` in them stands for the pair of files that `place` made.
+fn start(sites: &str, server: &Recorder) -> Plimsoll {
+    let text = format!("admin 127.0.0.1:{{port:admin}}\n{sites}");
+    Start::run(&text).set("server", server.address()).start()
+}
+
+fn tls(authority: &Authority) -> String {
+    format!("tls {} {}", authority.certificate(), authority.key())
+}
+
+/// What curl gets, with the status before it; nothing when it fails.
+fn curl(plimsoll: &Plimsoll, authority: &Authority, url: &str, more: &[&str]) -> Option<String> {
+    let to = format!("::127.0.0.1:{}", plimsoll.address().port());
+    let mut command = Command::new("curl");
+    command.args([
+        "-sS",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "30",
+        "-w",
+        " %{http_code}",
+    ]);
+    command.args(["--connect-to", &to, "--cacert", &authority.trusted()]);
+    let output = command.args(more).arg(url).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then_some(text)
+}
+
+/// All that OpenSSL's client says, and what it was answered, when it sends `input`.
+fn s_client(plimsoll: &Plimsoll, options: &str, input: &str) -> String {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &plimsoll.address().to_string()]);
+    command.args(options.split(' ').filter(|option| !option.is_empty()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // It may have left already, when it was refused.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let all = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+const LAST: &str = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn each_site_shows_its_own_certificate_and_servers_are_told() {
+    let (a, b) = (
+        Authority::make("DNS:a.example"),
+        Authority::make("DNS:*.b.example"),
+    );
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let plimsoll = start(
+        &format!(
+            "site a.example {{ listen 127.0.0.1:{{port}} ; {} ; route {{ proxy {{server}} }} }}\n\
+             site *.b.example {{ listen 127.0.0.1:{{port}} ; {} ; route scheme=http {{ respond 500 }}\n\
+             route {{ respond 200 ${{request.scheme}} }} }}\n",
+            tls(&a),
+            tls(&b)
+        ),
+        &server,
+    );
+    let get = |authority, url| curl(&plimsoll, authority, url, &[]);
+    assert_eq!(get(&a, "https://a.example/").unwrap(), "app 200");
+    assert_eq!(get(&b, "https://x.b.example/").unwrap(), "https 200");
+    assert_eq!(get(&b, "https://a.example/"), None, "it is not trusted");
+    let head = server.requests().remove(0).head;
+    assert_eq!(head.fields.first("x-forwarded-proto"), Some("https"));
+    let whole = "GET https://a.example/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let said = s_client(&plimsoll, "-quiet -servername a.example", whole);
+    assert!(said.contains("HTTP/1.1 200"), "{said}");
+    let foreign = whole.replace("https:", "http:");
+    let said = s_client(&plimsoll, "-quiet -servername a.example", &foreign);
+    assert!(said.contains("400 Bad Request"), "{said}");
+}
+
+#[test]
+fn a_name_that_no_site_has_is_refused() {
+    let a = Authority::make("DNS:a.example");
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let site = |host| {
+        let pair = tls(&a);
+        format!(
+            "site {host} {{ listen 127.0.0.1:{{port}} ; {pair} ; route {{ respond 200 here }} }}\n"
+        )
+    };
+    let plimsoll = start(&site("a.example"), &server);
+    let said = s_client(&plimsoll, "-servername c.example", LAST);
+    assert!(said.contains("alert number 112"), "{said}");
+    // Who says no name gets the first site; who asks there for a host that is none gets 404.
+    let said = s_client(&plimsoll, "-quiet -noservername", LAST);
+    assert!(said.contains("200 OK"), "{said}");
+    let failures = format!(
+        "plimsoll_tls_failures_total{{listener=\"{}\"}}",
+        plimsoll.address()
+    );
+    assert_eq!(plimsoll.metric(&failures), Some(1.0));
+    let plimsoll = start(&site("*"), &server);
+    let said = s_client(&plimsoll, "-quiet -servername c.example", LAST);
+    assert!(said.contains("200 OK"), "{said}");
+}
+
+#[test]
+fn a_connection_is_for_the_sites_with_its_certificates() {
+    let (a, b) = (
+        Authority::make("DNS:a.example,DNS:c.example"),
+        Authority::make("DNS:b.example"),
+    );
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let site = |host, authority| {
+        let pair = tls(authority);
+        format!(
+            "site {host} {{ listen 127.0.0.1:{{port}} ; {pair} ; route {{ respond 200 {host} }} }}\n"
+        )
+    };
+    let sites = [
+        site("a.example", &a),
+        site("b.example", &b),
+        site("c.example", &a),
+    ]
+    .concat();
+    let plimsoll = start(&sites, &server);
+    let ask = |host: &str| {
+        let host = format!("Host: {host}");
+        curl(&plimsoll, &a, "https://a.example/", &["-H", &host]).unwrap()
+    };
+    assert_eq!(ask("a.example"), "a.example 200");
+    assert_eq!(ask("c.example"), "c.example 200");
+    assert!(ask("b.example").ends_with(" 421"));
+}
+
+#[test]
+fn bodies_pass_whole_either_way() {
+    const LARGE: usize = 16 * 1024 * 1024;
+    let body: Vec<u8> = (0..LARGE)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    let a = Authority::make("DNS:a.example");
+    let down = body.clone();
+    let server = Recorder::start(move |request| match &*request.head.method {
+        "GET" => Answer::ok(&down),
+        _ => Answer::ok("taken"),
+    });
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; {} ; route {{ proxy {{server}} }} }}\n",
+        tls(&a)
+    );
+    let plimsoll = start(&site, &server);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("body");
+    fs::write(&file, &body).unwrap();
+    let (file, url) = (file.to_str().unwrap(), "https://a.example/");
+    for more in [
+        &["-T", file][..],
+        &["-T", file, "-H", "Transfer-Encoding: chunked"],
+    ] {
+        assert_eq!(curl(&plimsoll, &a, url, more).unwrap(), "taken 200");
+        let received = server.requests().pop().unwrap().body;
+        assert_eq!(received.digest, digest(&body), "{more:?}");
+    }
+    let out = directory.path().join("out");
+    for version in ["--tlsv1.3", "--tls-max=1.2"] {
+        let version: Vec<&str> = version.split('=').collect();
+        let more = [&version[..], &["-o", out.to_str().unwrap()]].concat();
+        assert_eq!(curl(&plimsoll, &a, url, &more).unwrap(), " 200");
+        assert!(fs::read(&out).unwrap() == body, "{version:?}");
+    }
+}
+
+#[test]
+fn what_the_two_ends_agree_on_is_safe() {
+    let a = Authority::make("DNS:a.example");
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; {} ; route {{ respond 200 here }} }}\n",
+        tls(&a)
+    );
+    let plimsoll = start(&site, &server);
+    let said = s_client(
+        &plimsoll,
+        "-servername a.example -tls1_1 -cipher ALL@SECLEVEL=0",
+        LAST,
+    );
+    assert!(!said.contains("200 OK"), "{said}");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let options = format!("-ign_eof -servername a.example -alpn h2,http/1.1 {version}");
+        let said = s_client(&plimsoll, &options, LAST);
+        assert!(said.contains("200 OK"), "{said}");
+        assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
+        // The end is said, not only made.
+        assert!(!said.contains("unexpected eof"), "{said}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let session = directory.path().join("session").display().to_string();
+    let first = format!("-ign_eof -servername a.example -sess_out {session}");
+    assert!(s_client(&plimsoll, &first, LAST).contains("New, TLSv1.3"));
+    let again = format!("-ign_eof -servername a.example -sess_in {session}");
+    assert!(s_client(&plimsoll, &again, LAST).contains("Reused, TLSv1.3"));
+}
+
+#[test]
+fn each_client_gets_a_certificate_that_it_can_check() {
+    let (elliptic, rsa) = (
+        Authority::make("DNS:a.example"),
+        Authority::make_rsa("DNS:a.example"),
+    );
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; {} ; {} ; route {{ respond 200 here }} }}\n",
+        tls(&rsa),
+        tls(&elliptic)
+    );
+    let plimsoll = start(&site, &server);
+    for (algorithms, kind) in [
+        ("RSA-PSS+SHA256", "RSA-PSS"),
+        ("ECDSA+SHA256", "ECDSA"),
+        ("RSA-PSS+SHA256:ECDSA+SHA256", "ECDSA"),
+    ] {
+        let options = format!("-servername a.example -sigalgs {algorithms}");
+        let said = s_client(&plimsoll, &options, "Q\n");
+        assert!(
+            said.contains(&format!("Peer signature type: {kind}")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_is_changed_while_we_serve_and_a_bad_one_changes_nothing() {
+    let (old, new) = (
+        Authority::make("DNS:a.example"),
+        Authority::make("DNS:a.example"),
+    );
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = (
+        directory.path().join("a.pem"),
+        directory.path().join("a.key"),
+    );
+    let put = |from: &str, to: &Path| {
+        let next = to.with_extension("next");
+        fs::copy(from, &next).unwrap();
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&next, to).unwrap();
+    };
+    put(&old.certificate(), &certificate);
+    put(&old.key(), &key);
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; tls {} {} ; route {{ respond 200 here }} }}\n",
+        certificate.display(),
+        key.display()
+    );
+    let plimsoll = start(&site, &server);
+    let is_there = |authority| curl(&plimsoll, authority, "https://a.example/", &[]).is_some();
+    assert!(is_there(&old) && !is_there(&new));
+    let file = format!("file=\"{}\",kind=\"certificate\"", certificate.display());
+    let reads = |result: &str| {
+        let name = format!("plimsoll_file_reads_total{{{file},result=\"{result}\"}}");
+        plimsoll.metric(&name)
+    };
+    // The certificate without its key: both are there only when both are new.
+    put(&new.certificate(), &certificate);
+    wait::expect("a refusal", SOON, || reads("refused") == Some(1.0));
+    assert!(is_there(&old));
+    let stderr = plimsoll.stderr();
+    assert!(
+        stderr.contains("the key is not that of the certificate"),
+        "{stderr}"
+    );
+    put(&new.key(), &key);
+    wait::expect("the new pair", SOON, || reads("taken") == Some(2.0));
+    assert!(is_there(&new) && !is_there(&old));
+}
+
+#[test]
+fn pairs_that_cannot_be_used_are_found_out_at_the_start() {
+    let (a, b) = (
+        Authority::make("DNS:a.example"),
+        Authority::make("DNS:a.example"),
+    );
+    let open = tempfile::tempdir().unwrap();
+    let open = open.path().join("open.key");
+    fs::copy(a.key(), &open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    for (certificate, key, problem) in [
+        (
+            a.certificate(),
+            b.key(),
+            "the key is not that of the certificate",
+        ),
+        (a.key(), a.key(), "no certificate stands in it"),
+        (
+            a.certificate(),
+            open.display().to_string(),
+            "everybody on the machine may use it",
+        ),
+        (a.certificate(), "/nowhere.key".to_owned(), "No such file"),
+    ] {
+        let text = format!(
+            "admin off\nsite a.example {{ listen 127.0.0.1:{{port}} ; tls {certificate} {key} ; route {{ respond 200 }} }}\n"
+        );
+        let mut plimsoll = Start::run(&text).spawn();
+        assert_eq!(plimsoll.wait_exit(SOON).code(), Some(78));
+        let stderr = plimsoll.stderr();
+        assert!(stderr.contains(problem), "{stderr}");
+        let secret = fs::read_to_string(a.key()).unwrap();
+        let secret = secret.lines().nth(1).unwrap();
+        assert!(!stderr.contains(secret), "{stderr}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_greet_is_left() {
+    let a = Authority::make("DNS:a.example");
+    let server = Recorder::start(|_| Answer::ok("app"));
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; timeout header=300ms ; {} ; route {{ respond 200 }} }}\n",
+        tls(&a)
+    );
+    let plimsoll = start(&site, &server);
+    // The beginning of a record that says it has 512 bytes.
+    for silent in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"] {
+        let mut client = Raw::connect(plimsoll.address());
+        client.send(silent).unwrap();
+        assert_eq!(client.read_to_close(SOON).close, Close::Fin);
+    }
+    let mut client = Raw::connect(plimsoll.address());
+    client
+        .send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        .unwrap();
+    let capture = client.read_to_close(SOON);
+    assert_ne!(capture.close, Close::Open);
+    assert!(capture.bytes.len() <= 7, "{:?}", capture.bytes);
+}
