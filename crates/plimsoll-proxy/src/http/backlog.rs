@@ -263,3 +263,78 @@ pub(crate) async fn deliver(exchange: &mut Exchange<'_>, ending: Ending) -> Endi
     delivery.count(&exchange.facts);
     answer::cut(&mut exchange.facts, &fault)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Spool;
+    use plimsoll_config::model;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use tokio::task::yield_now;
+
+    /// Pushes `pieces`, one as often as the other end is looked at `eager` times.
+    async fn fill(backlog: &Backlog, pieces: &[usize], eager: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        for (number, &length) in pieces.iter().enumerate() {
+            let byte = |at: usize| u8::try_from((number * 7 + at) % 256).unwrap();
+            let piece: Vec<u8> = (0..length).map(byte).collect();
+            all.extend_from_slice(&piece);
+            backlog.push(piece).await;
+            for _ in 0..eager {
+                yield_now().await;
+            }
+        }
+        backlog.end();
+        all
+    }
+
+    /// Takes all that comes, looks away in between, and notes how much was in memory at most.
+    async fn take(backlog: &Backlog, lazy: usize) -> (Vec<u8>, usize) {
+        let (mut all, mut most) = (Vec::new(), 0);
+        while let Some(piece) = backlog.next().await.unwrap() {
+            for _ in 0..lazy {
+                yield_now().await;
+                most = most.max(backlog.in_memory.get());
+            }
+            backlog.leave(piece.len());
+            all.extend(piece);
+        }
+        (all, most)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever the sizes, the room and the pace of the two ends: what goes in comes out in its
+        /// order, and memory holds no more than it may, but for one piece.
+        #[test]
+        fn nothing_is_lost_or_out_of_turn(
+            pieces in proptest::collection::vec(1_usize..3000, 0..60),
+            memory in 1_usize..8000,
+            disk in prop_oneof![Just(0), 1_u64..100_000],
+            spool_max in 1_u64..100_000,
+            (eager, lazy) in (0_usize..3, 0_usize..3),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let spool = Arc::new(Spool::new(&model::Spool {
+                directory: directory.path().display().to_string().into(),
+                max: spool_max,
+            }));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let file = (disk > 0).then(|| SpoolFile::new(&spool, disk));
+                let backlog = Backlog::new(memory, file);
+                let (pushed, (taken, most)) =
+                    tokio::join!(fill(&backlog, &pieces, eager), take(&backlog, lazy));
+                prop_assert!(pushed == taken);
+                prop_assert_eq!(backlog.in_memory.get(), 0);
+                // A piece that comes from the disk is in memory too.
+                let bound = memory + if disk > 0 { BUFFER_BYTES * 2 } else { 3000 };
+                prop_assert!(most <= bound, "{} of {}", most, bound);
+                Ok(())
+            })?;
+            prop_assert_eq!(spool.used(), 0);
+        }
+    }
+}
