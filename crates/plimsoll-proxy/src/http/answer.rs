@@ -154,7 +154,8 @@ impl<'a, 'x> Answer<'a, 'x> {
         };
         let outcome = match self.delivery.take() {
             None => self.stream(body, upload, persists).await,
-            Some(delivery) => self.hold(body, upload, delivery).await,
+            // Boxed: a future as large as this is moved with each request, and nearly none needs it.
+            Some(delivery) => Box::pin(self.hold(body, upload, delivery)).await,
         };
         let ending = self.judge(outcome, persists);
         if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {

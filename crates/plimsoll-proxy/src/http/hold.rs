@@ -72,10 +72,11 @@ impl Held {
             _ => return self.bytes.extend_from_slice(data),
         };
         spilled.tail.extend_from_slice(data);
-        if spilled.tail.len() >= PIECE_BYTES
-            && let Err(tail) = spilled.file.append(std::mem::take(&mut spilled.tail)).await
-        {
-            (spilled.tail, spilled.is_full) = (tail, true);
+        if spilled.tail.len() >= PIECE_BYTES {
+            let piece = std::mem::take(&mut spilled.tail);
+            if let Err(tail) = Box::pin(spilled.file.append(piece)).await {
+                (spilled.tail, spilled.is_full) = (tail, true);
+            }
         }
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Upload<'a> {
 /// Sends what of a body did not go with the head: what is on disk, and what is still to come.
 pub(crate) async fn send_rest(held: Option<&Held>, flow: Flow<'_>) -> Result<(), Fault> {
     if let Some(held) = held {
-        held.send_spilled(&flow).await?;
+        Box::pin(held.send_spilled(&flow)).await?;
     }
     flow.run().await
 }
