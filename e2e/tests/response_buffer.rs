@@ -75,6 +75,14 @@ fn ask(plimsoll: &Plimsoll, target: &str) -> Raw {
     client
 }
 
+/// Plimsoll with room for all of any answer, and where its spool is.
+fn buffered(server: &Recorder) -> (tempfile::TempDir, Plimsoll) {
+    let directory = tempfile::tempdir().unwrap();
+    let route = "response-buffer 64KiB disk=64MiB";
+    let plimsoll = start(route, &spool(&directory), server);
+    (directory, plimsoll)
+}
+
 fn spool(directory: &tempfile::TempDir) -> String {
     format!("spool {}", directory.path().join("spool").display())
 }
@@ -156,13 +164,8 @@ fn logged(plimsoll: &Plimsoll, target: &str, field: &str) -> String {
 
 #[test]
 fn an_answer_that_its_server_cuts_off_does_not_look_whole() {
-    let directory = tempfile::tempdir().unwrap();
     let server = server();
-    let plimsoll = start(
-        "response-buffer 64KiB disk=64MiB",
-        &spool(&directory),
-        &server,
-    );
+    let (_directory, plimsoll) = buffered(&server);
     let capture = ask(&plimsoll, "/short").read_to_close(SOON);
     assert_eq!(capture.close, Close::Reset);
     let reason = logged(&plimsoll, "/short", "reason");
@@ -171,13 +174,8 @@ fn an_answer_that_its_server_cuts_off_does_not_look_whole() {
 
 #[test]
 fn a_client_that_leaves_is_not_waited_for() {
-    let directory = tempfile::tempdir().unwrap();
     let server = server();
-    let plimsoll = start(
-        "response-buffer 64KiB disk=64MiB",
-        &spool(&directory),
-        &server,
-    );
+    let (_directory, plimsoll) = buffered(&server);
     let bytes = "plimsoll_spool_bytes";
     let slow = ask(&plimsoll, "/large");
     wait::expect("bytes on disk", SOON, || plimsoll.metric(bytes) > Some(1e6));
@@ -225,13 +223,8 @@ fn a_limit_of_bytes_holds_up_the_client_and_not_the_server() {
 
 #[test]
 fn a_disk_that_fails_costs_nothing_but_the_waiting() {
-    let directory = tempfile::tempdir().unwrap();
     let server = server();
-    let plimsoll = start(
-        "response-buffer 64KiB disk=64MiB",
-        &spool(&directory),
-        &server,
-    );
+    let (directory, plimsoll) = buffered(&server);
     std::fs::remove_dir(directory.path().join("spool")).unwrap();
     let mut slow = ask(&plimsoll, "/large");
     wait::expect("the disk to fail", SOON, || {
@@ -284,13 +277,8 @@ fn what_comes_goes_on_at_once() {
 
 #[test]
 fn an_early_answer_is_whole_and_the_request_read_no_further() {
-    let directory = tempfile::tempdir().unwrap();
     let server = Recorder::start(|_| Answer::ok(body(1_000_000)).early());
-    let plimsoll = start(
-        "response-buffer 64KiB disk=64MiB",
-        &spool(&directory),
-        &server,
-    );
+    let (_directory, plimsoll) = buffered(&server);
     let mut client = Raw::connect(plimsoll.address());
     client
         .send("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\nhalf")
