@@ -60,7 +60,7 @@ enum Fault {
     /// It cannot be read, which may change without the file.
     Unreadable(String),
     /// What stands in it cannot be used.
-    Unusable(State, String),
+    Unusable(String),
     /// It changed while it was read.
     Moving,
 }
@@ -87,7 +87,7 @@ pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
                 });
                 continue;
             }
-            Err(Fault::Unreadable(problem) | Fault::Unusable(_, problem)) => problem,
+            Err(Fault::Unreadable(problem) | Fault::Unusable(problem)) => problem,
             Err(Fault::Moving) => "it is being written".to_owned(),
         };
         problems.push(format!("cannot use `{}`: {problem}", material.path));
@@ -158,8 +158,8 @@ fn look(material: &Material, known: &mut Known) {
             return;
         }
         Err(Fault::Moving) => return,
-        Err(Fault::Unusable(stamp, problem)) => {
-            known.read = Some(stamp);
+        Err(Fault::Unusable(problem)) => {
+            known.read = now;
             problem
         }
         Err(Fault::Unreadable(problem)) => {
@@ -207,10 +207,8 @@ fn read(material: &Material) -> Result<Option<State>, Fault> {
         bytes.extend(key);
         state.1 = Some(stamp);
     }
-    match material.take(bytes) {
-        Ok(()) => Ok(Some(state)),
-        Err(problem) => Err(Fault::Unusable(state, problem)),
-    }
+    material.take(bytes).map_err(Fault::Unusable)?;
+    Ok(Some(state))
 }
 
 /// Whether others on the machine may know what stands in a file.
@@ -238,8 +236,8 @@ fn read_file(path: &str, secret: Secret) -> Result<(Stamp, Vec<u8>), Fault> {
     if Stamp::of(&file.metadata()?) != stamp {
         return Err(Fault::Moving);
     }
-    let too_large = || "the file is larger than 256 MiB".to_owned();
-    let bytes = bytes.ok_or_else(|| Fault::Unusable((stamp, None), too_large()))?;
+    let too_large = || Fault::Unusable("the file is larger than 256 MiB".to_owned());
+    let bytes = bytes.ok_or_else(too_large)?;
     Ok((stamp, bytes))
 }
 

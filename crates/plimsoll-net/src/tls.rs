@@ -14,8 +14,8 @@ use rustls::server::{AcceptedAlert, Acceptor, ClientHello, ServerConfig};
 
 use crate::socket::{Need, Socket};
 
-/// What is read of a connection at once: two records, as TLS has them at most. It becomes readable
-/// text in one piece, for which a session has room.
+/// What is read of a connection at once: the text of one record, as TLS has it at most, for which a
+/// session has room.
 const CIPHER_BYTES_MAX: usize = 16 * 1024;
 
 /// A fatal alert, as it is sent before anything is agreed on (RFC 8446 §6, RFC 6066 §3).

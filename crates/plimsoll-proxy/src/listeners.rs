@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::{self, Config, Host};
 use plimsoll_http::h1::parse::HeadLimits;
+use rustls::ServerConfig;
 
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
@@ -15,13 +16,29 @@ use crate::tls::{Common, Secure};
 
 /// The addresses of a configuration, each with the sites that answer there.
 pub(crate) fn compile(config: &Config, materials: &mut Materials) -> Vec<Listener> {
-    let mut listeners = plain(config);
-    secure(config, &mut listeners, materials);
+    let (mut listeners, firsts) = plain(config);
+    let configs = configs(config, materials);
+    for (listener, first) in listeners.iter_mut().zip(firsts) {
+        // All sites of an address speak TLS, or none does.
+        let is_secure = config
+            .sites
+            .get(first)
+            .is_some_and(|site| !site.tls.is_empty());
+        listener.tls = is_secure.then(|| {
+            Arc::new(Secure {
+                hosts: Arc::clone(&listener.hosts),
+                first,
+                configs: Arc::clone(&configs),
+            })
+        });
+    }
     listeners
 }
 
-fn plain(config: &Config) -> Vec<Listener> {
+/// The addresses, and the first site of each.
+fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
     let mut listeners: Vec<Listener> = Vec::new();
+    let mut firsts = Vec::new();
     for (index, site) in config.sites.iter().enumerate() {
         for &address in &site.listen {
             let at = listeners
@@ -40,6 +57,7 @@ fn plain(config: &Config) -> Vec<Listener> {
                         hosts: Arc::default(),
                         tls: None,
                     });
+                    firsts.push(index);
                     listeners.len() - 1
                 });
             let Some(listener) = listeners.get_mut(at) else {
@@ -60,34 +78,26 @@ fn plain(config: &Config) -> Vec<Listener> {
             }
         }
     }
-    listeners
+    (listeners, firsts)
 }
 
-/// Finds out who serves clients that come with TLS. Sites with the same certificates are served alike.
-fn secure(config: &Config, listeners: &mut [Listener], materials: &mut Materials) {
+/// How the sites with certificates are served, in their order. Those with the same ones are served
+/// alike.
+fn configs(config: &Config, materials: &mut Materials) -> Arc<[(usize, Arc<ServerConfig>)]> {
     let common = OnceCell::new();
     let mut known = BTreeMap::new();
-    for listener in listeners {
-        let here = |site: &&(usize, &model::Site)| site.1.listen.contains(&listener.address);
-        let sites: Vec<_> = config.sites.iter().enumerate().collect();
-        let mut configs = Vec::new();
-        for (index, site) in sites.iter().filter(here) {
-            if site.tls.is_empty() {
-                continue;
-            }
-            let served = known.entry(&site.tls).or_insert_with(|| {
-                let pairs = site.tls.iter().map(|pair| materials.pair(pair)).collect();
-                common.get_or_init(Common::new).config(pairs)
-            });
-            configs.extend(served.clone().map(|served| (*index, served)));
+    let mut configs = Vec::new();
+    for (index, site) in config.sites.iter().enumerate() {
+        if site.tls.is_empty() {
+            continue;
         }
-        listener.tls = (!configs.is_empty()).then(|| {
-            Arc::new(Secure {
-                hosts: Arc::clone(&listener.hosts),
-                configs,
-            })
+        let served = known.entry(&site.tls).or_insert_with(|| {
+            let pairs = site.tls.iter().map(|pair| materials.pair(pair)).collect();
+            common.get_or_init(Common::new).config(pairs)
         });
+        configs.extend(served.clone().map(|served| (index, served)));
     }
+    configs.into()
 }
 
 fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {

@@ -96,18 +96,19 @@ impl ResolvesServerCert for Certificates {
 #[derive(Debug)]
 pub(crate) struct Secure {
     pub(crate) hosts: Arc<Hosts>,
-    /// How each site is served, in their order.
-    pub(crate) configs: Vec<(usize, Arc<ServerConfig>)>,
+    /// The first site.
+    pub(crate) first: usize,
+    /// How each site of any address is served, in their order.
+    pub(crate) configs: Arc<[(usize, Arc<ServerConfig>)]>,
 }
 
 impl Secure {
     /// How a client is served that asks for this name, or for none.
     fn config(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
-        let Some(name) = name else {
-            let any = self.hosts.any.and_then(|site| self.of(site));
-            return any.or_else(|| Some(&self.configs.first()?.1));
-        };
-        self.of(self.hosts.site(name.as_bytes())?)
+        match name {
+            Some(name) => self.of(self.hosts.site(name.as_bytes())?),
+            None => self.of(self.hosts.any.unwrap_or(self.first)),
+        }
     }
 
     fn of(&self, site: usize) -> Option<&Arc<ServerConfig>> {
