@@ -38,7 +38,7 @@ async fn connect_one(address: SocketAddr) -> io::Result<Socket> {
         Err(rustix::io::Errno::INPROGRESS) => {
             let socket = Socket::new(socket);
             poll_fn(|context| socket.poll_writable(context)).await?;
-            sockopt::socket_error(&socket)??;
+            sockopt::socket_error(socket.fd()?)??;
             Ok(socket)
         }
         Err(error) => Err(error.into()),

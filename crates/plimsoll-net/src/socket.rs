@@ -4,13 +4,15 @@
 //! with its handshake and leaves after the answer never makes us wait, so it need not pay them.
 
 use std::cell::{OnceCell, RefCell, RefMut};
-use std::future::pending;
-use std::io;
+use std::fmt;
+use std::future::{pending, poll_fn};
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
@@ -20,11 +22,47 @@ use crate::tls::{Choose, Session};
 /// A connected, non-blocking socket.
 #[derive(Debug)]
 pub struct Socket {
-    /// The registration, from the first wait on. Above `stream`, so that it is dropped first.
+    /// The registration, from the first wait on. Above `end`, so that it is dropped first.
     watch: OnceCell<AsyncFd<RawFd>>,
-    stream: TcpStream,
+    end: End,
     /// What the two ends speak with each other, if that is TLS.
     session: Option<Box<RefCell<Session>>>,
+}
+
+/// What a socket stands for.
+#[derive(Debug)]
+enum End {
+    /// A connection of its own.
+    Tcp(TcpStream),
+    /// One of many streams on a connection.
+    Stream(Box<dyn Stream>),
+}
+
+/// One of many streams on a connection, which is read and written as if it were a connection of its
+/// own: it carries messages of HTTP/1.1.
+pub trait Stream: fmt::Debug {
+    /// Reads into `room`; 0 is the end of what the peer sends.
+    fn poll_read(&self, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes a part of `parts`, one after the other. A caller that has to wait comes back with the
+    /// same.
+    fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>>;
+
+    /// Ready when the peer has reset it.
+    fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Ends it; a message that was not written to its end is not to look complete.
+    fn cut(&self);
+
+    /// Tells whether the connection below is secure.
+    fn is_secure(&self) -> bool;
+
+    /// Tells `look` the name that the client of the connection below asked for.
+    fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>));
 }
 
 /// What a call on a socket needs.
@@ -41,7 +79,16 @@ impl Socket {
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             watch: OnceCell::new(),
-            stream: socket.into(),
+            end: End::Tcp(socket.into()),
+            session: None,
+        }
+    }
+
+    /// One stream of a connection.
+    pub fn of_stream(stream: Box<dyn Stream>) -> Self {
+        Self {
+            watch: OnceCell::new(),
+            end: End::Stream(stream),
             session: None,
         }
     }
@@ -52,16 +99,33 @@ impl Socket {
         self
     }
 
-    /// Tells whether what is read and written is not what the network sees.
+    /// Tells whether the network does not see what is read and written.
     pub fn is_secure(&self) -> bool {
-        self.session.is_some()
+        match &self.end {
+            End::Tcp(_) => self.session.is_some(),
+            End::Stream(stream) => stream.is_secure(),
+        }
+    }
+
+    /// Tells whether what is read and written is what the network sees, so that the kernel can move it.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.end, End::Tcp(_)) && self.session.is_none()
+    }
+
+    /// The stream, if it is one.
+    pub(crate) fn stream(&self) -> Option<&dyn Stream> {
+        match &self.end {
+            End::Tcp(_) => None,
+            End::Stream(stream) => Some(&**stream),
+        }
     }
 
     /// The name that a client with TLS asked for.
-    pub fn with_server_name<T>(&self, look: impl FnOnce(Option<&str>) -> T) -> T {
-        match &self.session {
-            Some(session) => look(session.borrow().server_name()),
-            None => look(None),
+    pub fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
+        match (&self.end, &self.session) {
+            (End::Stream(stream), _) => stream.with_server_name(look),
+            (End::Tcp(_), Some(session)) => look(session.borrow().server_name()),
+            (End::Tcp(_), None) => look(None),
         }
     }
 
@@ -69,10 +133,24 @@ impl Socket {
         Some(self.session.as_ref()?.borrow_mut())
     }
 
-    /// The socket alone, for another worker.
-    pub fn into_fd(self) -> OwnedFd {
+    /// The socket alone, for another worker; nothing if it is a part of one.
+    pub fn into_fd(self) -> Option<OwnedFd> {
         drop(self.watch);
-        self.stream.into()
+        match self.end {
+            End::Tcp(stream) => Some(stream.into()),
+            End::Stream(_) => None,
+        }
+    }
+
+    /// The descriptor.
+    ///
+    /// # Errors
+    /// It has none: it is a part of a connection.
+    pub(crate) fn fd(&self) -> rustix::io::Result<BorrowedFd<'_>> {
+        match &self.end {
+            End::Tcp(stream) => Ok(stream.as_fd()),
+            End::Stream(_) => Err(Errno::NOTSOCK),
+        }
     }
 
     /// Tells whether the reactor knows this socket.
@@ -93,6 +171,9 @@ impl Socket {
     /// Ready when the peer has reset the connection, whatever it sent or ended before. Where that
     /// cannot be watched it is never ready.
     pub async fn broken(&self) {
+        if let Some(stream) = self.stream() {
+            return poll_fn(|context| stream.poll_broken(context)).await;
+        }
         if let Ok(watch) = self.watch()
             && watch.ready(Interest::ERROR).await.is_ok()
         {
@@ -110,12 +191,12 @@ impl Socket {
         whole: usize,
         mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        use rustix::io::Errno;
+        let fd = self.fd()?;
         if self.watch.get().is_none() {
             // The reactor would count this against the task's share of the worker; so do we.
             let share = ready!(coop::poll_proceed(context));
             share.made_progress();
-            match call(self.as_fd()) {
+            match call(fd) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 outcome => return Poll::Ready(outcome.map_err(io::Error::from)),
             }
@@ -126,7 +207,7 @@ impl Socket {
                 Need::Read => watch.poll_read_ready(context),
                 Need::Write => watch.poll_write_ready(context),
             })?;
-            match call(self.as_fd()) {
+            match call(fd) {
                 Ok(moved) => {
                     if 0 < moved && moved < whole {
                         ready.clear_ready();
@@ -144,16 +225,11 @@ impl Socket {
         if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
-        // SAFETY: the descriptor belongs to `stream`, which outlives the registration: it is moved
+        let fd = self.fd()?.as_raw_fd();
+        // SAFETY: the descriptor belongs to `end`, which outlives the registration: it is moved
         // out only by `into_fd`, after the registration is gone, and dropped after it otherwise.
         #[expect(unsafe_code, reason = "Tokio registers descriptors it does not own")]
-        let watch = unsafe { AsyncFd::register(self.stream.as_raw_fd()) }?;
+        let watch = unsafe { AsyncFd::register(fd) }?;
         Ok(self.watch.get_or_init(|| watch))
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
     }
 }

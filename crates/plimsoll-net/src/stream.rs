@@ -2,7 +2,6 @@
 //! connection can be under way in one task.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -30,9 +29,10 @@ pub fn poll_read_some(
     let room = buffer.room();
     let whole = room.len().min(most);
     let room = room.get_mut(..whole).unwrap_or_default();
-    let read = match socket.session() {
-        Some(mut session) => session.poll_read(socket, context, room),
-        None => socket.poll_io(context, Need::Read, whole, |fd| {
+    let read = match (socket.session(), socket.stream()) {
+        (Some(mut session), _) => session.poll_read(socket, context, room),
+        (None, Some(stream)) => stream.poll_read(context, room),
+        (None, None) => socket.poll_io(context, Need::Read, whole, |fd| {
             rustix::net::recv(fd, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
         }),
     };
@@ -64,6 +64,9 @@ pub fn poll_write(
     if let Some(mut session) = socket.session() {
         return session.poll_write(socket, context, &[IoSlice::new(bytes)]);
     }
+    if let Some(stream) = socket.stream() {
+        return stream.poll_write(context, &[IoSlice::new(bytes)]);
+    }
     let flags = match then {
         Then::Open => SendFlags::NOSIGNAL,
         Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
@@ -81,6 +84,9 @@ pub fn poll_write_vectored(
 ) -> Poll<io::Result<usize>> {
     if let Some(mut session) = socket.session() {
         return session.poll_write(socket, context, parts);
+    }
+    if let Some(stream) = socket.stream() {
+        return stream.poll_write(context, parts);
     }
     let whole = parts.iter().map(|part| part.len()).sum();
     socket.poll_io(context, Need::Write, whole, |fd| {
@@ -111,31 +117,51 @@ pub fn has_ended(socket: &Socket) -> bool {
 
 fn peek(socket: &Socket) -> rustix::io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    rustix::net::recv(socket, &mut [0], flags).map(|(there, _)| there)
+    rustix::net::recv(socket.fd()?, &mut [0], flags).map(|(there, _)| there)
 }
 
 /// Says on a connection with TLS that nothing more will be sent: without that, the peer could not tell
 /// the end from one that somebody in between has made.
 pub fn close(socket: &Socket) {
     if let Some(mut session) = socket.session() {
-        session.close(socket.as_fd());
+        if let Ok(fd) = socket.fd() {
+            session.close(fd);
+        }
     }
 }
 
 /// Ends our direction of a connection; the other one stays open.
 pub fn shutdown_write(socket: &Socket) {
     close(socket);
-    // The peer may be gone already, and then there is nothing to end.
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    if let Ok(fd) = socket.fd() {
+        // The peer may be gone already, and then there is nothing to end.
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+    }
 }
 
 /// Ends both directions: whoever waits for the peer sees its end.
 pub fn shut_down(socket: &Socket) {
-    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both); // or the peer was faster
+    match socket.fd() {
+        Ok(fd) => {
+            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both); // or the peer was faster
+        }
+        Err(_) => cut(socket),
+    }
 }
 
 /// Makes the kernel reset the connection when it is closed, so that the peer cannot take a
 /// truncated message for a complete one.
 pub fn reset_on_close(socket: &Socket) {
-    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    match socket.fd() {
+        Ok(fd) => {
+            let _ = socket2::SockRef::from(&fd).set_linger(Some(std::time::Duration::ZERO));
+        }
+        Err(_) => cut(socket),
+    }
+}
+
+fn cut(socket: &Socket) {
+    if let Some(stream) = socket.stream() {
+        stream.cut();
+    }
 }

@@ -162,7 +162,7 @@ impl Worker {
             return Some(socket);
         }
         let accepted = Accepted {
-            socket: socket.into_fd(),
+            socket: socket.into_fd()?, // what was accepted has one
             peer,
             listener,
         };
@@ -200,7 +200,10 @@ impl Worker {
 
     /// Answers [`Mail::Lend`].
     pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<OwnedFd>>) {
-        let socket = self.idle.take(server, clock::now()).map(Socket::into_fd);
+        let socket = self
+            .idle
+            .take(server, clock::now())
+            .and_then(Socket::into_fd);
         // If the asker has gone, the connection is closed with the answer.
         let _ = reply.send(socket);
     }

@@ -124,8 +124,8 @@ impl Flow<'_> {
             if self.digest.is_none()
                 && self.coding.is_plain()
                 && let Sink::Socket(sink) = self.sink
-                && !sink.is_secure()
-                && !self.source.is_secure()
+                && sink.is_direct()
+                && self.source.is_direct()
                 && self.buffer.is_empty()
                 && self
                     .framing

@@ -426,8 +426,10 @@ fn is_misdirected(exchange: &Exchange<'_>, site: &Site) -> bool {
     let Some(secure) = &exchange.listener.tls else {
         return false;
     };
-    let client = exchange.client;
-    !client.with_server_name(|name| secure.serves(name, site.index))
+    let mut is_served = false;
+    let mut look = |name: Option<&str>| is_served = secure.serves(name, site.index);
+    exchange.client.with_server_name(&mut look);
+    !is_served
 }
 
 /// The site that requests without a usable host are counted for: the one that takes every host,
