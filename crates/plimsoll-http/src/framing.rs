@@ -298,7 +298,7 @@ impl Connection {
     fn persistence(self, version: Version) -> Reuse {
         match version {
             _ if self.close => Reuse::Close,
-            Version::Http11 => Reuse::Keep,
+            Version::Http11 | Version::Http2 => Reuse::Keep,
             Version::Http10 if self.keep_alive => Reuse::Keep,
             Version::Http10 => Reuse::Close,
         }

@@ -15,6 +15,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod fuzz;
 pub mod h1;
+pub mod h2;
 pub mod head;
 pub mod host;
 pub mod method;

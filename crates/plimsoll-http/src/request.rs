@@ -96,7 +96,7 @@ fn authority(head: &RequestHead, bytes: &[u8], target: &Target) -> Result<Span, 
     let host = match (hosts.next(), head.version) {
         (Some(host), _) => host.value,
         (None, Version::Http10) => return Ok(target.authority.unwrap_or_default()),
-        (None, Version::Http11) => return Err(Rejection::new(400, "missing Host")),
+        (None, _) => return Err(Rejection::new(400, "missing Host")),
     };
     if hosts.next().is_some() {
         return Err(Rejection::new(400, "more than one Host"));
@@ -119,7 +119,7 @@ fn expectation(head: &RequestHead, bytes: &[u8]) -> Result<bool, Rejection> {
         _ if !known => Err(Rejection::new(417, "unknown expectation")),
         // RFC 9110 §10.1.1: an HTTP/1.0 client does not know what it says.
         Version::Http10 => Ok(false),
-        Version::Http11 => Ok(true),
+        Version::Http11 | Version::Http2 => Ok(true),
     }
 }
 

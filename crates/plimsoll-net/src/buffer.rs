@@ -115,7 +115,7 @@ impl Buffer {
     }
 
     /// Gives the memory back if nothing is filled: for a wait.
-    pub(crate) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         if self.is_empty() {
             self.home.give_back(std::mem::take(&mut self.bytes));
         }

@@ -112,6 +112,11 @@ impl Socket {
         matches!(self.end, End::Tcp(_)) && self.session.is_none()
     }
 
+    /// Tells whether it is one of many streams on a connection.
+    pub fn is_stream(&self) -> bool {
+        self.stream().is_some()
+    }
+
     /// The stream, if it is one.
     pub(crate) fn stream(&self) -> Option<&dyn Stream> {
         match &self.end {

@@ -26,7 +26,7 @@ use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
 use crate::gate;
-use crate::http::{line, server_h1};
+use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
 
 /// A client connection between two exchanges.
@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Instant,
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
-    _count: ConnectionCount,
-    _seat: Option<Box<Hold>>,
+    /// What it counts for; nothing for a stream, which its connection counts for.
+    _seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
 
 impl Connection {
@@ -52,6 +52,17 @@ impl Connection {
         self.is_new = false;
         self.deadline = deadline;
         self
+    }
+
+    /// A stream that the client has opened on this connection.
+    pub(crate) fn stream(&self, plane: &Plane, socket: Socket) -> Self {
+        Self {
+            socket,
+            timer: plane.worker.deadlines.timer(),
+            is_new: false,
+            _seats: None,
+            ..*self
+        }
     }
 }
 
@@ -199,8 +210,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             listener,
             deadline: clock::now() + timeout,
             is_new: true,
-            _count: worker.count_connection(),
-            _seat: seat,
+            _seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
     }
@@ -214,6 +224,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         async move {
             let _end = End::of(&self.plane, connection.listener);
             while let Some(inbound) = self.first_bytes(&connection).await {
+                if h2::is_spoken(&inbound) {
+                    return Box::pin(self.many_at_once(connection, inbound)).await;
+                }
                 match self.runners.run((connection, inbound)).await {
                     Some(rested) => connection = rested,
                     None => return,
@@ -221,6 +234,18 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             }
             stream::close(&connection.socket);
         }
+    }
+
+    /// Serves a client that has many requests at once on its connection.
+    async fn many_at_once(self: &Rc<Self>, connection: Connection, inbound: Buffer) {
+        let start = |stream: Connection, head, count| {
+            let server = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let _end = (PanicWatch(&server.plane), count);
+                server.runners.run((stream, head)).await;
+            });
+        };
+        h2::serve(&self.plane, connection, inbound, start).await;
     }
 
     /// Nobody is to blame for most of these: scanners, and clients that do not trust a certificate.
@@ -281,8 +306,17 @@ impl Drop for End {
         if let Some(metrics) = self.plane.metrics.listeners.get(self.listener) {
             metrics.closed.add(1);
         }
+        drop(PanicWatch(&self.plane));
+    }
+}
+
+/// Notes a panic that ends what it is held by.
+struct PanicWatch<'a>(&'a Plane);
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
         if std::thread::panicking() {
-            self.plane.metrics.panics.add(1);
+            self.0.metrics.panics.add(1);
             tracing::error!("a connection ended in a panic");
         }
     }

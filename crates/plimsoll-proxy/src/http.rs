@@ -12,6 +12,7 @@ pub(crate) mod fault;
 pub(crate) mod finish;
 pub(crate) mod flow;
 pub(crate) mod forward_auth;
+pub(crate) mod h2;
 pub(crate) mod hedge;
 pub(crate) mod hold;
 pub(crate) mod internal;

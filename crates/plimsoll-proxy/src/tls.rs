@@ -60,7 +60,7 @@ impl Common {
         let builder = builder.with_safe_default_protocol_versions().ok()?;
         let resolver = Arc::new(Certificates(pairs));
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if let Some(tickets) = &self.tickets {
             config.ticketer = Arc::clone(tickets);

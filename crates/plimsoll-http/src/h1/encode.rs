@@ -96,10 +96,10 @@ fn own_lines(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut 
         out.extend_from_slice(b"\r\n");
     }
     // RFC 9110 §7.6.3: the version of the message that was received.
-    out.extend_from_slice(if head.version == Version::Http10 {
-        b"Via: 1.0 plimsoll\r\n"
-    } else {
-        b"Via: 1.1 plimsoll\r\n"
+    out.extend_from_slice(match head.version {
+        Version::Http10 => b"Via: 1.0 plimsoll\r\n",
+        Version::Http11 => b"Via: 1.1 plimsoll\r\n",
+        Version::Http2 => b"Via: 2.0 plimsoll\r\n",
     });
     forwarded::write(head, bytes, &forward.told, out);
     out.extend_from_slice(b"X-Request-ID: ");

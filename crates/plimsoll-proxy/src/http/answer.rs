@@ -225,7 +225,7 @@ impl<'a, 'x> Answer<'a, 'x> {
         let connection = match (persists, self.seen.head.version) {
             (false, _) => Some("close"),
             (true, Version::Http10) => Some("keep-alive"),
-            (true, Version::Http11) => None,
+            (true, Version::Http11 | Version::Http2) => None,
         };
         let edits = self.facts.response_edits();
         self.added.clear();
@@ -380,7 +380,7 @@ impl<'a, 'x> Answer<'a, 'x> {
                     Sent::Answered,
                 ));
             }
-            if self.seen.head.version == Version::Http11 {
+            if self.seen.head.version != Version::Http10 {
                 self.out.clear();
                 encode::interim(self.response, buffer.filled(), self.out);
                 let writer = self.writer(Then::Open);
@@ -458,7 +458,7 @@ impl<'a, 'x> Answer<'a, 'x> {
     fn client_length(&self, length: Length) -> (Length, Coding<'a>) {
         match (length, self.seen.head.version) {
             (Length::Empty | Length::Exactly(_), _) => (length, Coding::Plain),
-            (Length::Chunked | Length::UntilClose, Version::Http11) => {
+            (Length::Chunked | Length::UntilClose, Version::Http11 | Version::Http2) => {
                 let edits = self.facts.response_edits().and_then(Edits::fields);
                 (Length::Chunked, Coding::Chunked(edits))
             }

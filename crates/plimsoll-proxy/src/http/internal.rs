@@ -4,7 +4,7 @@ use plimsoll_http::chunked::Decoded;
 use plimsoll_http::field::{Name, write_line};
 use plimsoll_http::framing::Framing;
 use plimsoll_http::h1::parse::{self, HeadLimits, Parsed};
-use plimsoll_http::head::{RequestHead, ResponseHead, Span};
+use plimsoll_http::head::{RequestHead, ResponseHead, Span, Version};
 use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request;
@@ -105,6 +105,7 @@ pub(crate) fn enter(
     }
     let sound = request::check(&head, buffer.filled(), &mut target);
     let sound = sound.map_err(|_| bad(malformed))?;
+    head.version = exchange.scratch.head.version;
     let asked = Asked {
         head: std::mem::replace(&mut exchange.scratch.head, head),
         target: std::mem::replace(&mut exchange.scratch.target, target),
@@ -142,7 +143,10 @@ fn head(exchange: &Exchange<'_>, target: &[u8]) -> Vec<u8> {
     });
     text.extend_from_slice(target);
     text.extend_from_slice(b" ");
-    text.extend_from_slice(head.version.label().as_bytes());
+    text.extend_from_slice(match head.version {
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 | Version::Http2 => b"HTTP/1.1",
+    });
     text.extend_from_slice(b"\r\n");
     for line in head.fields.iter() {
         let (name, value) = (line.name_span.of(bytes), line.value.of(bytes));

@@ -150,7 +150,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     match (reuse, head.version) {
         (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
         (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
-        (Reuse::Keep, Version::Http11) => {}
+        (Reuse::Keep, Version::Http11 | Version::Http2) => {}
     }
     out.extend_from_slice(b"\r\n");
     exchange.edit_answer(fields);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use plimsoll_http::h1::parse::{self, Attempts, Parsed};
-use plimsoll_http::head::RequestHead;
+use plimsoll_http::head::{RequestHead, Version};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::Rejection;
 use plimsoll_net::buffer::Buffer;
@@ -32,7 +32,9 @@ pub(crate) async fn serve(
 ) -> Option<Connection> {
     let generation = &*plane.generation;
     let listener = generation.listeners.get(connection.listener)?;
-    let _active = Active::new(plane.metrics.listeners.get(connection.listener));
+    let metrics = plane.metrics.listeners.get(connection.listener);
+    // A stream is a part of a connection that is active.
+    let _active = Active::new(metrics.filter(|_| !connection.socket.is_stream()));
     let mut scratch = ScratchLease::new(plane);
     let mut first = connection.is_new.then_some(connection.deadline);
     loop {
@@ -49,7 +51,12 @@ pub(crate) async fn serve(
         .await;
         first = None;
         let (started, rejection) = match arrival {
-            Arrival::Head { started } => (started, None),
+            Arrival::Head { started } => {
+                if client.is_stream() {
+                    scratch.get().head.version = Version::Http2;
+                }
+                (started, None)
+            }
             Arrival::Refused { started, rejection } => (started, Some(rejection)),
             Arrival::Gone => return None,
         };
@@ -73,6 +80,8 @@ pub(crate) async fn serve(
         drop(exchange);
         match ending {
             Ending::Keep => {}
+            // The end of a stream is told apart from that of what it carries.
+            Ending::Linger if client.is_stream() => return None,
             Ending::Close => {
                 stream::close(client);
                 return None;

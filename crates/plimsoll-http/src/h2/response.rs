@@ -1,0 +1,128 @@
+//! Answers.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::text::{Full, Text};
+use crate::field::Name;
+use crate::head::{ResponseHead, Span};
+
+/// Tells whether a field is about one connection of HTTP/1, and has no place in HTTP/2 (RFC 9113 §8.2.2).
+pub(super) fn is_of_connection(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::Te
+            | Name::TransferEncoding
+            | Name::Upgrade
+    )
+}
+
+/// The answer whose head was written as text.
+///
+/// # Errors
+/// What HTTP/2 has no place for; a head that was parsed has nothing of it.
+pub fn read(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Error> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status)?;
+    *response.version_mut() = http::Version::HTTP_2;
+    let fields = response.headers_mut();
+    fields.reserve(head.fields.iter().count());
+    for line in head.fields.iter() {
+        if is_of_connection(line.name) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(line.name_span.of(bytes))?;
+        fields.append(name, value(line.value, bytes)?);
+    }
+    Ok(response)
+}
+
+/// A value, without copying it.
+fn value(span: Span, bytes: &Bytes) -> Result<HeaderValue, header::InvalidHeaderValue> {
+    let value = span.of(bytes);
+    if value.is_empty() {
+        return Ok(HeaderValue::from_static(""));
+    }
+    HeaderValue::from_maybe_shared(bytes.slice_ref(value))
+}
+
+/// Why an answer is not written as text: it is larger than a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too large")]
+pub struct TooLarge;
+
+impl From<Full> for TooLarge {
+    fn from(Full: Full) -> Self {
+        Self
+    }
+}
+
+/// Writes the head of an answer into `room`; tells how long it is. Its body, where more than the head
+/// comes, is in the chunked coding unless it says its length.
+///
+/// # Errors
+/// It is too large.
+pub fn write(
+    response: &http::response::Parts,
+    has_body: bool,
+    room: &mut [u8],
+) -> Result<usize, TooLarge> {
+    let mut text = Text::new(room);
+    text.push(b"HTTP/1.1 ")?;
+    text.push(response.status.as_str().as_bytes())?;
+    text.push(b" \r\n")?;
+    for (name, value) in &response.headers {
+        text.line(name.as_str().as_bytes(), value.as_bytes())?;
+    }
+    if has_body && !response.headers.contains_key(header::CONTENT_LENGTH) {
+        text.line(b"transfer-encoding", b"chunked")?;
+    }
+    text.push(b"\r\n")?;
+    Ok(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::parse;
+
+    fn parsed(text: &'static str) -> Response<()> {
+        let mut head = ResponseHead::default();
+        parse::response(text.as_bytes(), &mut head).unwrap();
+        read(&head, &Bytes::from_static(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn fields_of_the_connection_stay_behind() {
+        let response = parsed(
+            "HTTP/1.1 203 Fine\r\nServer: s\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
+             Set-Cookie: a\r\nKeep-Alive: timeout=5\r\nset-cookie: b\r\nX-Empty:\r\n\r\n",
+        );
+        assert_eq!(response.status(), 203);
+        let fields: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            fields,
+            ["server: s", "set-cookie: a", "set-cookie: b", "x-empty: "]
+        );
+    }
+
+    #[test]
+    fn what_was_read_is_written_again() {
+        let (parts, ()) = parsed("HTTP/1.1 200 OK\r\nA: b\r\n\r\n").into_parts();
+        let mut room = [0; 100];
+        let len = write(&parts, true, &mut room).unwrap();
+        let text = str::from_utf8(&room[..len]).unwrap();
+        assert_eq!(
+            text,
+            "HTTP/1.1 200 \r\na: b\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(write(&parts, true, &mut [0; 20]), Err(TooLarge));
+    }
+}

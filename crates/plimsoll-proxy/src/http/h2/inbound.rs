@@ -1,0 +1,119 @@
+//! What a peer sends on a stream, as HTTP/1.1 would write it.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes};
+use h2::RecvStream;
+use plimsoll_http::chunked::size_line;
+use plimsoll_http::h2::trailer;
+
+/// What the chunked coding puts around a piece, at most.
+const CHUNK_BYTES: usize = 18 + 2;
+
+/// The least room for which a piece is not copied twice.
+const ROOM_MIN: usize = 64;
+
+/// A body on its way in.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Nothing once it has ended.
+    body: Option<RecvStream>,
+    /// Data that has come and has not been read.
+    piece: Bytes,
+    /// Whether it is read in the chunked coding.
+    is_chunked: bool,
+    /// What is read before all else.
+    text: Bytes,
+}
+
+impl Inbound {
+    pub(super) fn new(body: Option<RecvStream>, is_chunked: bool) -> Self {
+        Self {
+            body,
+            piece: Bytes::new(),
+            is_chunked,
+            text: Bytes::new(),
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if !self.text.is_empty() {
+                return Poll::Ready(Ok(fill(room, &mut self.text)));
+            }
+            if !self.piece.is_empty() {
+                if let Some(read) = self.read_piece(room) {
+                    return Poll::Ready(Ok(read));
+                }
+                continue;
+            }
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(Ok(0));
+            };
+            match ready!(body.poll_data(context)) {
+                Some(piece) => self.piece = piece.map_err(gone)?,
+                None => {
+                    let fields = ready!(body.poll_trailers(context)).map_err(gone)?;
+                    self.body = None;
+                    if self.is_chunked {
+                        let mut end = Vec::new();
+                        trailer::write(&fields.unwrap_or_default(), &mut end);
+                        self.text = end.into();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads of the piece that is here; nothing where it must be cut to fit first.
+    fn read_piece(&mut self, room: &mut [u8]) -> Option<usize> {
+        if !self.is_chunked {
+            let read = fill(room, &mut self.piece);
+            self.release(read);
+            return Some(read);
+        }
+        if room.len() < ROOM_MIN {
+            let taken = self.piece.len().min(ROOM_MIN);
+            let mut text = size_line(taken, &mut [0; 18]).to_vec();
+            text.extend_from_slice(&self.piece.split_to(taken));
+            text.extend_from_slice(b"\r\n");
+            self.text = text.into();
+            self.release(taken);
+            return None;
+        }
+        let taken = self.piece.len().min(room.len() - CHUNK_BYTES);
+        let whole = room.len();
+        let mut room = room;
+        room.put_slice(size_line(taken, &mut [0; 18]));
+        room.put(self.piece.split_to(taken));
+        room.put_slice(b"\r\n");
+        self.release(taken);
+        Some(whole - room.len())
+    }
+
+    /// Lets the peer send as much again.
+    fn release(&mut self, bytes: usize) {
+        if let Some(body) = &mut self.body {
+            // It fails only for bytes that never came.
+            let _ = body.flow_control().release_capacity(bytes);
+        }
+    }
+}
+
+/// Moves as much as fits from `bytes` to `room`.
+fn fill(room: &mut [u8], bytes: &mut Bytes) -> usize {
+    let taken = bytes.len().min(room.len());
+    let mut room = room;
+    room.put(bytes.split_to(taken));
+    taken
+}
+
+/// A stream or connection that has failed.
+pub(super) fn gone(error: h2::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, error)
+}

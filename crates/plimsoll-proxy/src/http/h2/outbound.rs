@@ -1,0 +1,115 @@
+//! What is written to a stream, taken out of the text of HTTP/1.1.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use h2::SendStream;
+use http::HeaderMap;
+use plimsoll_http::framing::Framing;
+use plimsoll_http::h2::trailer;
+
+use super::inbound::gone;
+
+/// A body on its way out.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    stream: SendStream<Bytes>,
+    framing: Framing,
+    /// Data that waits for its turn.
+    data: Bytes,
+    /// What ends the body, once that is known.
+    end: Option<HeaderMap>,
+    is_over: bool,
+}
+
+impl Outbound {
+    /// A body of which `start` was written with the head that is sent by `open`; it is told whether the
+    /// head is all.
+    pub(super) fn begin(
+        mut framing: Framing,
+        start: BytesMut,
+        open: impl FnOnce(bool) -> Result<SendStream<Bytes>, h2::Error>,
+    ) -> io::Result<Self> {
+        let (data, end) = decode(&mut framing, start)?;
+        let is_over = data.is_empty() && end.as_ref().is_some_and(HeaderMap::is_empty);
+        Ok(Self {
+            stream: open(is_over).map_err(gone)?,
+            framing,
+            data,
+            end,
+            is_over,
+        })
+    }
+
+    /// Takes text that was written. All that was taken before has been sent.
+    pub(super) fn take(&mut self, text: BytesMut) -> io::Result<()> {
+        (self.data, self.end) = decode(&mut self.framing, text)?;
+        Ok(())
+    }
+
+    /// Hands over what waits, as far as the peer lets us.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_over {
+            return Poll::Ready(Ok(()));
+        }
+        let ends_with_data = self.end.as_ref().is_some_and(HeaderMap::is_empty);
+        while !self.data.is_empty() {
+            self.stream.reserve_capacity(self.data.len());
+            if self.stream.capacity() == 0 {
+                match ready!(self.stream.poll_capacity(context)) {
+                    Some(more) => more.map_err(gone)?,
+                    None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                };
+                continue;
+            }
+            let now = self.stream.capacity().min(self.data.len());
+            let data = self.data.split_to(now);
+            self.is_over = ends_with_data && self.data.is_empty();
+            self.stream.send_data(data, self.is_over).map_err(gone)?;
+        }
+        if let Some(end) = self.end.take()
+            && !self.is_over
+        {
+            self.is_over = true;
+            let sent = match end.is_empty() {
+                true => self.stream.send_data(Bytes::new(), true),
+                false => self.stream.send_trailers(end),
+            };
+            sent.map_err(gone)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the peer has reset the stream.
+    pub(super) fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(context).map(drop)
+    }
+
+    pub(super) fn cut(&mut self) {
+        if !self.is_over {
+            self.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Takes the coding off; tells what follows the body, if it ends here.
+fn decode(framing: &mut Framing, mut text: BytesMut) -> io::Result<(Bytes, Option<HeaderMap>)> {
+    let decoded = framing.decode(&mut text);
+    let decoded = decoded.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+    text.truncate(decoded.data);
+    let end = framing
+        .is_complete()
+        .then(|| trailer::read(framing.trailer()));
+    Ok((text.freeze(), end))
+}
+
+/// Copies what is written.
+pub(super) fn gather(parts: &[IoSlice<'_>], text: &mut BytesMut) -> usize {
+    let total = parts.iter().map(|part| part.len()).sum();
+    text.reserve(total);
+    for part in parts {
+        text.extend_from_slice(part);
+    }
+    total
+}

@@ -1,0 +1,266 @@
+//! Requests of one HTTP/2 client connection, many at once.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode};
+use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_http::h2::request::{self, BadRequest};
+use plimsoll_http::method::Method;
+use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
+use plimsoll_net::socket::Socket;
+use plimsoll_net::stream;
+use plimsoll_observe::metrics::ListenerMetrics;
+
+use super::inbound::Inbound;
+use super::server_stream::ServerStream;
+use super::wire::{Transport, Wire};
+use crate::connection::Connection;
+use crate::plane::Plane;
+
+/// How a client that speaks HTTP/2 begins (RFC 9113 §3.4); no method of HTTP/1 is called so.
+const PREFACE_START: &[u8] = b"PRI ";
+
+/// Streams that a client may have open at once; each costs memory for a request.
+const STREAMS_MAX: u32 = 100;
+
+/// Streams after which a connection is ended, gracefully: so memory and load are spread anew.
+const STREAMS_TOTAL: u64 = 10_000;
+
+/// What a client may send before we have read it: on one stream, and on all together.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What waits for one slow reader at most, beside what its exchange holds.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// Streams that we have to reset because they break rules, before the client is told to stop.
+const ERRORS_MAX: usize = 500;
+
+/// How long a client that is sent away may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Tells whether a client that began like this speaks HTTP/2.
+pub(crate) fn is_spoken(inbound: &Buffer) -> bool {
+    inbound.filled().starts_with(PREFACE_START)
+}
+
+/// Serves what arrives on `connection`, of which `inbound` holds the first bytes, until it ends. Each
+/// request is given to `start`, as the first one of a connection of its own.
+pub(crate) async fn serve(
+    plane: &Rc<Plane>,
+    connection: Connection,
+    inbound: Buffer,
+    start: impl Fn(Connection, Buffer, StreamCount),
+) {
+    let Some(listener) = plane.generation.listeners.get(connection.listener) else {
+        return;
+    };
+    let wire = Wire::new(connection, inbound, &plane.worker.buffers);
+    let timer = &wire.connection.timer;
+    timer.set(wire.connection.deadline);
+    let handshake = builder(&listener.limits).handshake(Transport(Rc::clone(&wire)));
+    let Ok(Ok(mut h2)) = timer.limit(handshake).await else {
+        return;
+    };
+    let streams = Rc::new(Streams::new(plane, wire.connection.listener));
+    let mut is_leaving = false;
+    loop {
+        let event = poll_fn(|context| {
+            // As long as too much is under way, nothing new is begun.
+            let accepted = match streams.are_too_many(context) {
+                true => h2.poll_closed(context).map(|_| None),
+                false => h2.poll_accept(context),
+            };
+            if let Poll::Ready(accepted) = accepted {
+                return Poll::Ready(Event::Accepted(accepted));
+            }
+            if let Poll::Ready(Err(_)) = wire.poll_send(context) {
+                return Poll::Ready(Event::Accepted(None));
+            }
+            if wire.is_excessive() {
+                return Poll::Ready(Event::Excess);
+            }
+            if !is_leaving && (plane.keeps_nobody() || streams.is_worn()) {
+                return Poll::Ready(Event::Leave);
+            }
+            timer.poll(context).map(|_| Event::Late)
+        });
+        match event.await {
+            Event::Accepted(Some(Ok((request, respond)))) => {
+                if let Some((stream, head)) = begin(plane, &wire, request, respond) {
+                    start(stream, head, streams.count());
+                }
+            }
+            Event::Accepted(_) => break,
+            Event::Leave => {
+                is_leaving = true;
+                h2.graceful_shutdown();
+            }
+            Event::Excess => {
+                tracing::debug!(client = %wire.connection.peer, "too much work was asked for");
+                h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                timer.set(clock::now() + LAST_WORDS);
+                // It is told if it reads.
+                let _ = timer
+                    .limit(poll_fn(|context| h2.poll_closed(context)))
+                    .await;
+                break;
+            }
+            Event::Late => match streams.idle_since() {
+                Some(since) if since + listener.idle_timeout <= clock::now() => {
+                    is_leaving = true;
+                    h2.graceful_shutdown();
+                }
+                since => timer.set(since.unwrap_or_else(clock::now) + listener.idle_timeout),
+            },
+        }
+    }
+    stream::close(&wire.connection.socket);
+}
+
+/// What a client may do, and what we keep of it.
+fn builder(limits: &HeadLimits) -> Builder {
+    let mut builder = Builder::new();
+    // A field counts for more than it has (RFC 9113 §6.5.2).
+    let head = limits.head + limits.fields * 32;
+    builder
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BYTES_MAX)
+        .max_local_error_reset_streams(Some(ERRORS_MAX));
+    builder
+}
+
+/// Makes of a request what one on a connection of its own would be; refuses it where there is no such
+/// thing.
+fn begin(
+    plane: &Plane,
+    wire: &Rc<Wire>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Option<(Connection, Buffer)> {
+    let (request, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let mut head = plane.worker.buffers.lend();
+    match request::write(&request, has_body, head.room()) {
+        Ok(length) => head.add(length),
+        Err(BadRequest::Malformed(why)) => {
+            tracing::debug!(client = %wire.connection.peer, why, "malformed request");
+            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+            return None;
+        }
+        Err(BadRequest::TooLarge) => {
+            let mut answer = Response::new(());
+            *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let _told = respond.send_response(answer, true); // or the client has left
+            return None;
+        }
+    }
+    let is_chunked = has_body && !request.headers.contains_key(CONTENT_LENGTH);
+    let inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    let method = Method::from_token(request.method.as_str().as_bytes());
+    let stream = ServerStream::new(wire, method, inbound, respond);
+    let socket = Socket::of_stream(Box::new(stream));
+    Some((wire.connection.stream(plane, socket), head))
+}
+
+/// The streams of one connection.
+struct Streams {
+    plane: Rc<Plane>,
+    listener: usize,
+    /// Requests under way, also those whose client does not wait any more.
+    under_way: Cell<u32>,
+    total: Cell<u64>,
+    /// When the last one ended.
+    ended: Cell<Instant>,
+    /// Who waits for one to end.
+    waiting: Cell<Option<Waker>>,
+}
+
+impl Streams {
+    fn new(plane: &Rc<Plane>, listener: usize) -> Self {
+        Self {
+            plane: Rc::clone(plane),
+            listener,
+            under_way: Cell::new(0),
+            total: Cell::new(0),
+            ended: Cell::new(clock::now()),
+            waiting: Cell::new(None),
+        }
+    }
+
+    /// Counts one more for as long as the guard lives. While there are any, the connection is active.
+    fn count(self: &Rc<Self>) -> StreamCount {
+        let before = self.under_way.get();
+        self.under_way.set(before + 1);
+        self.total.set(self.total.get() + 1);
+        if let (0, Some(metrics)) = (before, self.metrics()) {
+            metrics.active.add(1);
+        }
+        StreamCount(Rc::clone(self))
+    }
+
+    /// Tells whether as many are under way as may be; wakes who asked when that changes.
+    fn are_too_many(&self, context: &Context<'_>) -> bool {
+        let are = self.under_way.get() >= STREAMS_MAX;
+        if are {
+            self.waiting.set(Some(context.waker().clone()));
+        }
+        are
+    }
+
+    /// Tells whether there were as many as one connection may have.
+    fn is_worn(&self) -> bool {
+        self.total.get() >= STREAMS_TOTAL
+    }
+
+    /// Since when there are none.
+    fn idle_since(&self) -> Option<Instant> {
+        (self.under_way.get() == 0).then(|| self.ended.get())
+    }
+
+    fn metrics(&self) -> Option<&ListenerMetrics> {
+        self.plane.metrics.listeners.get(self.listener)
+    }
+}
+
+/// A stream that counts.
+pub(crate) struct StreamCount(Rc<Streams>);
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        let left = self.0.under_way.get() - 1;
+        self.0.under_way.set(left);
+        if left == 0 {
+            self.0.ended.set(clock::now());
+            if let Some(metrics) = self.0.metrics() {
+                metrics.active.subtract(1);
+            }
+        }
+        if let Some(waiting) = self.0.waiting.take() {
+            waiting.wake();
+        }
+    }
+}
+
+enum Event {
+    /// The client opened a stream; nothing when the connection has ended.
+    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    /// It is time to look whether the connection is idle.
+    Late,
+    /// The connection is to end once what it carries is done.
+    Leave,
+    /// The client asks for too much work.
+    Excess,
+}

@@ -1,0 +1,139 @@
+//! The connection below the streams.
+//!
+//! The library flushes after each frame of data. Here what it writes is only collected, and is sent
+//! once all streams that had something to say have said it: so sixteen answers cost one system call.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut};
+use plimsoll_http::h2::meter::Meter;
+use plimsoll_http::head::ResponseHead;
+use plimsoll_net::buffer::{Buffer, BufferPool};
+use plimsoll_net::clock;
+use plimsoll_net::stream::{self, Then};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connection::Connection;
+
+/// A connection, with what waits to be taken or sent.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) connection: Connection,
+    inbound: RefCell<Buffer>,
+    outbound: RefCell<Buffer>,
+    meter: RefCell<Meter>,
+    is_excessive: Cell<bool>,
+    /// Memory for the heads that streams write.
+    pub(super) head: RefCell<ResponseHead>,
+}
+
+impl Wire {
+    /// A connection on which `first` came already.
+    pub(super) fn new(connection: Connection, first: Buffer, buffers: &Rc<BufferPool>) -> Rc<Self> {
+        let this = Self {
+            connection,
+            inbound: RefCell::new(first),
+            outbound: RefCell::new(buffers.lend()),
+            meter: RefCell::default(),
+            is_excessive: Cell::new(false),
+            head: RefCell::default(),
+        };
+        this.see(&this.inbound.borrow());
+        Rc::new(this)
+    }
+
+    /// Tells whether the peer has asked for too much work; nothing more is read of it then.
+    pub(super) fn is_excessive(&self) -> bool {
+        self.is_excessive.get()
+    }
+
+    fn see(&self, inbound: &Buffer) {
+        let second = clock::unix_time().as_secs();
+        let seen = self.meter.borrow_mut().see(inbound.filled(), second);
+        self.is_excessive.set(seen.is_err());
+    }
+
+    /// Sends what was written.
+    pub(super) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outbound = &mut *self.outbound.borrow_mut();
+        while !outbound.is_empty() {
+            let bytes = outbound.filled();
+            let sent = ready!(stream::poll_write(
+                &self.connection.socket,
+                context,
+                bytes,
+                Then::Open
+            ))?;
+            outbound.take(sent);
+        }
+        outbound.rest();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A connection as the library wants it.
+#[derive(Debug)]
+pub(super) struct Transport(pub(super) Rc<Wire>);
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = &*self.0;
+        if wire.is_excessive() {
+            return Poll::Pending; // who serves it looks
+        }
+        let inbound = &mut *wire.inbound.borrow_mut();
+        if inbound.is_empty() {
+            if ready!(stream::poll_read(&wire.connection.socket, context, inbound))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            wire.see(inbound);
+        }
+        let here = inbound.filled();
+        let taken = here.get(..room.remaining()).unwrap_or(here);
+        room.put_slice(taken);
+        let taken = taken.len();
+        inbound.take(taken);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut outbound = self.0.outbound.borrow_mut();
+            outbound.compact();
+            let room = outbound.room();
+            if room.is_empty() {
+                drop(outbound);
+                ready!(self.0.poll_send(context))?;
+                continue;
+            }
+            let taken = bytes.len().min(room.len());
+            let mut room = room;
+            room.put(bytes.take(taken));
+            outbound.add(taken);
+            return Poll::Ready(Ok(taken));
+        }
+    }
+
+    /// Does nothing: who serves the connection sends.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_send(context)
+    }
+}
