@@ -123,10 +123,8 @@ fn peek(socket: &Socket) -> rustix::io::Result<usize> {
 /// Says on a connection with TLS that nothing more will be sent: without that, the peer could not tell
 /// the end from one that somebody in between has made.
 pub fn close(socket: &Socket) {
-    if let Some(mut session) = socket.session() {
-        if let Ok(fd) = socket.fd() {
-            session.close(fd);
-        }
+    if let (Some(mut session), Ok(fd)) = (socket.session(), socket.fd()) {
+        session.close(fd);
     }
 }
 

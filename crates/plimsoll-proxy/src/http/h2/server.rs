@@ -24,6 +24,7 @@ use super::inbound::Inbound;
 use super::server_stream::ServerStream;
 use super::wire::{Transport, Wire};
 use crate::connection::Connection;
+use crate::generation::Listener;
 use crate::plane::Plane;
 
 /// How a client that speaks HTTP/2 begins (RFC 9113 §3.4); no method of HTTP/1 is called so.
@@ -74,57 +75,96 @@ pub(crate) async fn serve(
     let streams = Rc::new(Streams::new(plane, wire.connection.listener));
     let mut is_leaving = false;
     loop {
+        let is_asked_to_leave = || !is_leaving && (plane.keeps_nobody() || streams.is_worn());
         let event = poll_fn(|context| {
-            // As long as too much is under way, nothing new is begun.
-            let accepted = match streams.are_too_many(context) {
-                true => h2.poll_closed(context).map(|_| None),
-                false => h2.poll_accept(context),
-            };
-            if let Poll::Ready(accepted) = accepted {
-                return Poll::Ready(Event::Accepted(accepted));
+            let event = poll_event(context, &mut h2, &wire, &streams);
+            match event {
+                Poll::Pending if is_asked_to_leave() => Poll::Ready(Event::Leave),
+                event => event,
             }
-            if let Poll::Ready(Err(_)) = wire.poll_send(context) {
-                return Poll::Ready(Event::Accepted(None));
-            }
-            if wire.is_excessive() {
-                return Poll::Ready(Event::Excess);
-            }
-            if !is_leaving && (plane.keeps_nobody() || streams.is_worn()) {
-                return Poll::Ready(Event::Leave);
-            }
-            timer.poll(context).map(|_| Event::Late)
         });
         match event.await {
-            Event::Accepted(Some(Ok((request, respond)))) => {
+            Event::Opened(request, respond) => {
                 if let Some((stream, head)) = begin(plane, &wire, request, respond) {
                     start(stream, head, streams.count());
                 }
             }
-            Event::Accepted(_) => break,
-            Event::Leave => {
-                is_leaving = true;
-                h2.graceful_shutdown();
-            }
+            Event::Closed => break,
             Event::Excess => {
-                tracing::debug!(client = %wire.connection.peer, "too much work was asked for");
-                h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-                timer.set(clock::now() + LAST_WORDS);
-                // It is told if it reads.
-                let _ = timer
-                    .limit(poll_fn(|context| h2.poll_closed(context)))
-                    .await;
+                send_away(&mut h2, &wire).await;
                 break;
             }
-            Event::Late => match streams.idle_since() {
-                Some(since) if since + listener.idle_timeout <= clock::now() => {
-                    is_leaving = true;
+            // A client that was told to leave has had time for it.
+            Event::Late if is_leaving && streams.idle_since().is_some() => break,
+            Event::Late if !is_leaving && streams.idle_until(listener) > clock::now() => {
+                timer.set(streams.idle_until(listener));
+            }
+            Event::Late | Event::Leave => {
+                if !std::mem::replace(&mut is_leaving, true) {
                     h2.graceful_shutdown();
                 }
-                since => timer.set(since.unwrap_or_else(clock::now) + listener.idle_timeout),
-            },
+                timer.set(clock::now() + LAST_WORDS);
+            }
         }
     }
     stream::close(&wire.connection.socket);
+}
+
+/// What happens on a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is returned to"
+)]
+enum Event {
+    /// The client has opened a stream.
+    Opened(Request<RecvStream>, SendResponse<Bytes>),
+    /// The connection has ended.
+    Closed,
+    /// The client asks for too much work.
+    Excess,
+    /// It is time to look whether the connection is idle.
+    Late,
+    /// The connection is to end once what it carries is done.
+    Leave,
+}
+
+/// Does all that can be done on a connection now; what was written is sent once nothing is left.
+fn poll_event(
+    context: &mut Context<'_>,
+    h2: &mut h2::server::Connection<Transport, Bytes>,
+    wire: &Wire,
+    streams: &Streams,
+) -> Poll<Event> {
+    // As long as too much is under way, nothing new is begun.
+    let opened = match streams.are_too_many(context) {
+        true => h2.poll_closed(context).map(|_| None),
+        false => h2.poll_accept(context),
+    };
+    match opened {
+        Poll::Ready(Some(Ok((request, respond)))) => {
+            return Poll::Ready(Event::Opened(request, respond));
+        }
+        Poll::Ready(_) => return Poll::Ready(Event::Closed),
+        Poll::Pending => {}
+    }
+    match wire.poll_send(context) {
+        Poll::Ready(Err(_)) => Poll::Ready(Event::Closed),
+        _ if wire.is_excessive() => Poll::Ready(Event::Excess),
+        _ => {
+            let late = wire.connection.timer.poll(context);
+            late.map(|_| Event::Late)
+        }
+    }
+}
+
+/// Tells a client that asks for too much that it does.
+async fn send_away(h2: &mut h2::server::Connection<Transport, Bytes>, wire: &Wire) {
+    let connection = &wire.connection;
+    tracing::debug!(client = %connection.peer, "too much work was asked for");
+    h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    connection.timer.set(clock::now() + LAST_WORDS);
+    let closed = poll_fn(|context| h2.poll_closed(context));
+    let _told = connection.timer.limit(closed).await; // or it does not listen
 }
 
 /// What a client may do, and what we keep of it.
@@ -230,6 +270,11 @@ impl Streams {
         (self.under_way.get() == 0).then(|| self.ended.get())
     }
 
+    /// How long the connection may go on without another one.
+    fn idle_until(&self, listener: &Listener) -> Instant {
+        self.idle_since().unwrap_or_else(clock::now) + listener.idle_timeout
+    }
+
     fn metrics(&self) -> Option<&ListenerMetrics> {
         self.plane.metrics.listeners.get(self.listener)
     }
@@ -252,15 +297,4 @@ impl Drop for StreamCount {
             waiting.wake();
         }
     }
-}
-
-enum Event {
-    /// The client opened a stream; nothing when the connection has ended.
-    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
-    /// It is time to look whether the connection is idle.
-    Late,
-    /// The connection is to end once what it carries is done.
-    Leave,
-    /// The client asks for too much work.
-    Excess,
 }
