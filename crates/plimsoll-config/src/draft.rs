@@ -41,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) header: Option<Duration>,
     pub(crate) idle: Option<Duration>,
     pub(crate) body: Option<Duration>,
+    pub(crate) tunnel: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) response: Option<Duration>,
     pub(crate) log: Option<Vec<AccessLog>>,

@@ -82,6 +82,7 @@ struct JsonClientTimeout {
     header: Option<String>,
     idle: Option<String>,
     body: Option<String>,
+    tunnel: Option<String>,
 }
 
 /// What a request may measure.
@@ -236,6 +237,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
             header: Some(duration_text(timeouts.header)),
             idle: Some(duration_text(timeouts.idle)),
             body: Some(duration_text(timeouts.body)),
+            tunnel: Some(duration_text(timeouts.tunnel)),
         },
         request_limits: JsonLimits {
             head: Some(size_text(limits.head.into())),
@@ -435,11 +437,12 @@ impl JsonSite {
         if !self.listen.is_empty() {
             let _ = writeln!(out, "listen{}", words(&self.listen));
         }
-        let JsonClientTimeout { header, idle, body } = &self.timeout;
+        let timeout = &self.timeout;
         let given = [
-            ("header", header.clone()),
-            ("idle", idle.clone()),
-            ("body", body.clone()),
+            ("header", timeout.header.clone()),
+            ("idle", timeout.idle.clone()),
+            ("body", timeout.body.clone()),
+            ("tunnel", timeout.tunnel.clone()),
         ];
         options(out, "timeout", &given);
         let limits = &self.request_limits;

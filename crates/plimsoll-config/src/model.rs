@@ -169,6 +169,8 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two pieces of a body, either way. Default 30 s.
     pub body: Duration,
+    /// How long neither end of a connection that has left HTTP may say anything. Default 1 h.
+    pub tunnel: Duration,
 }
 
 /// What a request may measure.

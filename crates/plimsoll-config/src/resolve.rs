@@ -318,6 +318,7 @@ fn resolve_site(
             header: own.header.or(up.header).unwrap_or_else(|| seconds(10)),
             idle: own.idle.or(up.idle).unwrap_or_else(|| seconds(60)),
             body: own.body.or(up.body).unwrap_or_else(|| seconds(30)),
+            tunnel: own.tunnel.or(up.tunnel).unwrap_or_else(|| seconds(3600)),
         },
         limits: RequestLimits {
             head: own.head_bytes.or(up.head_bytes).unwrap_or(32 * 1024),

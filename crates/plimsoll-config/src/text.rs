@@ -88,11 +88,16 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     put(out, format_args!("\nsite {} {{\n", hosts.join(" ")));
     let listen: Vec<String> = site.listen.iter().map(ToString::to_string).collect();
     put(out, format_args!("    listen {}\n", listen.join(" ")));
-    let ClientTimeouts { header, idle, body } = site.timeouts;
-    let [header, idle, body] = [header, idle, body].map(duration_text);
+    let ClientTimeouts {
+        header,
+        idle,
+        body,
+        tunnel,
+    } = site.timeouts;
+    let [header, idle, body, tunnel] = [header, idle, body, tunnel].map(duration_text);
     put(
         out,
-        format_args!("    timeout header={header} idle={idle} body={body}\n"),
+        format_args!("    timeout header={header} idle={idle} body={body} tunnel={tunnel}\n"),
     );
     let RequestLimits {
         head,

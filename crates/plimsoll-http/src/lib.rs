@@ -24,3 +24,4 @@ pub mod request;
 pub mod rewrite;
 pub mod target;
 pub mod trust;
+pub mod upgrade;

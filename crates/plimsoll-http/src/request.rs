@@ -8,6 +8,7 @@ use crate::host::Authority;
 use crate::method::Method;
 use crate::reason::Reason;
 use crate::target::{BadTarget, Target};
+use crate::upgrade::Upgrade;
 
 /// A request that is refused, and how. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Sound {
     pub authority: Span,
     /// Whether the client waits for `100 (Continue)` before it sends the body.
     pub expects_continue: bool,
+    /// The protocol that the client asks for instead of HTTP.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// Longest method that is passed on: the registered ones have at most 17 letters.
@@ -62,10 +65,12 @@ pub fn check(head: &RequestHead, bytes: &[u8], target: &mut Target) -> Result<So
     target.read(head, bytes)?;
     let authority = authority(head, bytes, target)?;
     let expects_continue = expectation(head, bytes)?;
+    let upgrade = Upgrade::asked(head, bytes, &framing);
     Ok(Sound {
         framing,
         authority,
         expects_continue,
+        upgrade,
     })
 }
 

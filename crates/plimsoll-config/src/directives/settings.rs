@@ -13,13 +13,14 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "timeout",
         within: &[Context::Defaults, Context::Site, Context::Pool],
-        usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [connect=DURATION] [response=DURATION]",
-        default: "header=10s idle=60s body=30s connect=3s response=60s",
+        usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [tunnel=DURATION] [connect=DURATION] [response=DURATION]",
+        default: "header=10s idle=60s body=30s tunnel=1h connect=3s response=60s",
         doc: "Deadlines. Of a site: `header`, from the first byte of a request to the end of its head, which bytes do \
               not move; `idle`, how long a client's connection may wait for its next request; `body`, for one piece of \
-              a body, either way. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
+              a body, either way; `tunnel`, how long neither end of a WebSocket, or of another protocol that a \
+              connection was switched to, may say anything. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
               to the end of the response's head. `defaults` takes all of them.",
-        words: (1, 5),
+        words: (1, 6),
         variables: false,
         block: None,
         set: timeout,
@@ -52,7 +53,7 @@ pub(crate) static ROWS: &[Directive] = &[
     },
 ];
 
-const CLIENT: &[&str] = &["header", "idle", "body"];
+const CLIENT: &[&str] = &["header", "idle", "body", "tunnel"];
 const SERVER: &[&str] = &["connect", "response"];
 
 fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
@@ -68,23 +69,13 @@ fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     };
     let (own, foreign): (Vec<_>, Vec<_>) = stmt.words.iter().cloned().partition(|word| {
         let name = word.text.split('=').next().unwrap_or_default();
-        known.contains(&name) || !(elsewhere.0.contains(&name) || name == "tunnel")
+        known.contains(&name) || !elsewhere.0.contains(&name)
     });
     for word in foreign {
         let name = word.text.split('=').next().unwrap_or_default();
-        reader.problem(match name {
-            "tunnel" => Diagnostic::new(
-                &codes::NOT_YET,
-                word.span,
-                "`tunnel` is not in this version",
-            )
-            .help("remove it: upgraded connections are not in this version either"),
-            _ => {
-                let message = format!("`{name}` is a timeout of a {}", elsewhere.1);
-                let help = format!("write it in the `{}` block, or in `defaults`", elsewhere.1);
-                Diagnostic::new(&codes::MISPLACED, word.span, message).help(help)
-            }
-        });
+        let message = format!("`{name}` is a timeout of a {}", elsewhere.1);
+        let help = format!("write it in the `{}` block, or in `defaults`", elsewhere.1);
+        reader.problem(Diagnostic::new(&codes::MISPLACED, word.span, message).help(help));
     }
     let Some(settings) = scope.settings() else {
         return;
@@ -94,6 +85,7 @@ fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
             "header" => &mut settings.header,
             "idle" => &mut settings.idle,
             "body" => &mut settings.body,
+            "tunnel" => &mut settings.tunnel,
             "connect" => &mut settings.connect,
             _ => &mut settings.response,
         };

@@ -29,6 +29,8 @@ pub struct Forward<'a> {
     pub max_forwards: Option<u32>,
     /// Whether the client needs no longer be told to send the body.
     pub is_body_here: bool,
+    /// The protocol that is asked for instead of HTTP.
+    pub upgrade: Option<&'a [u8]>,
     /// What servers do not see of its cookies.
     pub hide: Option<Hide<'a>>,
     /// What rules do to its fields.
@@ -70,6 +72,9 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
     own_lines(head, bytes, forward, out);
     out.extend_from_slice(forward.added);
     length(forward.length, out);
+    if let Some(protocol) = forward.upgrade {
+        upgrade(protocol, out);
+    }
     out.extend_from_slice(b"\r\n");
     aliases
 }
@@ -118,6 +123,8 @@ pub struct Reply<'a> {
     pub length: Length,
     /// What `Connection` says, if anything.
     pub connection: Option<&'static str>,
+    /// The protocol that is switched to.
+    pub upgrade: Option<&'a [u8]>,
     /// The date, for servers that do not send one.
     pub date: &'a [u8],
     /// What says which server the client belongs to.
@@ -133,7 +140,7 @@ pub struct Reply<'a> {
 /// Appends the head of a forwarded final response to `out`.
 pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut Vec<u8>) {
     status_line(head, bytes, out);
-    let keep_length = reply.length == Length::Empty && head.status != 204;
+    let keep_length = reply.length == Length::Empty && !matches!(head.status, 101 | 204);
     let mut dated = false;
     response_fields(&head.fields, bytes, reply.edits, out, |line, out| {
         dated |= line.name == Name::Date;
@@ -168,7 +175,15 @@ pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut 
         out.extend_from_slice(connection.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    if let Some(protocol) = reply.upgrade {
+        upgrade(protocol, out);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+fn upgrade(protocol: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Connection: Upgrade\r\n");
+    field::write_line(b"Upgrade", protocol, out);
 }
 
 /// Appends an interim (1xx) response to `out`.
@@ -281,6 +296,7 @@ mod tests {
             length: sound.framing.length(),
             max_forwards: None,
             is_body_here: false,
+            upgrade: None,
             hide: None,
             edits: None,
             added: b"",
@@ -325,6 +341,7 @@ mod tests {
         let reply = Reply {
             length: Length::Exactly(5),
             connection: Some("close"),
+            upgrade: None,
             date: b"D",
             mark: None,
             edits: None,

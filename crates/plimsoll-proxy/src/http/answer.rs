@@ -14,6 +14,7 @@ use plimsoll_http::h1::encode::{self, Reply};
 use plimsoll_http::h1::parse::{self, Attempts, BadHead, Parsed};
 use plimsoll_http::head::{ResponseHead, Version};
 use plimsoll_http::reason::Reason;
+use plimsoll_http::upgrade::Upgrade;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
@@ -88,6 +89,10 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) sent: Instant,
     /// What limits the speed of its body.
     pub(crate) toll: Toll<'a>,
+    /// The protocol that the client asks for instead of HTTP.
+    pub(crate) upgrade: Option<Upgrade>,
+    /// Counts what the client sends.
+    pub(crate) uploaded: &'a Cell<u64>,
 }
 
 /// The body of an answer whose head has been read.
@@ -115,6 +120,10 @@ impl<'a, 'x> Answer<'a, 'x> {
             .await;
         head.map_err(|fault| client_failure(&fault))??;
         self.facts.first_byte = Some(clock::now().duration_since(sent));
+        if self.response.status == 101 {
+            // Boxed, as what nearly no request needs.
+            return Ok((Box::pin(self.tunnel(&mut buffer)).await, Keep::No));
+        }
         if let Some(sent) = self.withheld(buffer.filled()) {
             return Err(Failure {
                 status: self.response.status,
@@ -220,7 +229,7 @@ impl<'a, 'x> Answer<'a, 'x> {
     }
 
     /// Writes the head for the client.
-    fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
+    pub(super) fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
         let date = self.plane.http_date(self.facts.at);
         let connection = match (persists, self.seen.head.version) {
             (false, _) => Some("close"),
@@ -258,6 +267,10 @@ impl<'a, 'x> Answer<'a, 'x> {
         let reply = Reply {
             length,
             connection,
+            upgrade: self
+                .upgrade
+                .filter(|_| self.response.status == 101)
+                .map(|upgrade| upgrade.protocol(self.seen.bytes)),
             date: &date,
             mark: self.terms.bond.and_then(|bond| bond.mark),
             edits: edits.and_then(Edits::fields),
@@ -361,14 +374,7 @@ impl<'a, 'x> Answer<'a, 'x> {
         loop {
             self.read_head(buffer, progress, sent, interim > 0).await?;
             match self.response.status {
-                101 => {
-                    let detail = "the server switched protocols unasked";
-                    return Err(Failure::upstream(
-                        Reason::HttpUpgradeFailed,
-                        detail,
-                        Sent::Answered,
-                    ));
-                }
+                101 => return self.check_switch(buffer.filled()),
                 100..=199 => {}
                 _ => return Ok(()),
             }

@@ -391,7 +391,7 @@ async fn converse<'a>(
     upstream_h1::send(exchange, asked.server, upstream, terms).await?;
     let sent = clock::now();
     // A body on disk has not been sent yet, and goes up while the answer comes.
-    let may_hedge = may_repeat(exchange) && !exchange.is_spilled();
+    let may_hedge = may_repeat(exchange) && !exchange.is_spilled() && exchange.upgrade.is_none();
     let Some(hedger) = exchange.plane.hedger(pool).filter(|_| may_hedge) else {
         return receive(exchange, asked.server, upstream, terms, sent).await;
     };

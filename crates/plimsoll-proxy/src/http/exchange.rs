@@ -16,6 +16,7 @@ use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::Target;
+use plimsoll_http::upgrade::Upgrade;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
@@ -202,6 +203,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) body: Option<Held>,
     /// Whether the client waits to be told to send the body.
     pub(crate) expects_continue: bool,
+    /// The protocol that the client asks for instead of HTTP.
+    pub(crate) upgrade: Option<Upgrade>,
     /// Whether all of the request was here before a server was asked.
     pub(crate) came_whole: bool,
     /// Holds what followed a body whose last piece came after the head.
@@ -266,6 +269,7 @@ impl<'a> Exchange<'a> {
             first: Decoded::default(),
             body: None,
             expects_continue: false,
+            upgrade: None,
             came_whole: false,
             behind: None,
             authority: Span::default(),

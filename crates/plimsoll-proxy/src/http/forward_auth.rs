@@ -84,6 +84,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
         length: Length::Empty,
         max_forwards: None,
         is_body_here: true,
+        upgrade: None,
         hide: None,
         edits: Some(&auth.hidden),
         added: &added,

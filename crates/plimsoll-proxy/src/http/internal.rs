@@ -128,6 +128,7 @@ pub(crate) fn enter(
     exchange.is_rewritten = false;
     exchange.came_whole = true;
     exchange.expects_continue = false;
+    exchange.upgrade = None;
     exchange.mirrors.clear();
     exchange.redirects.carried = elsewhere.fields;
     Ok(())

@@ -93,6 +93,8 @@ pub(crate) async fn receive(
             terms,
             persists,
             sent,
+            upgrade: exchange.upgrade,
+            uploaded: &uploaded,
             toll: toll(Way::Down),
         };
         answer.pass_on(&mut Upload { flow, progress }).await
@@ -203,6 +205,7 @@ pub(crate) fn encode_head(
         max_forwards: request::max_forwards(&scratch.head, bytes)
             .map(|hops| hops.saturating_sub(1)),
         is_body_here: exchange.body.is_some(),
+        upgrade: exchange.upgrade.map(|upgrade| upgrade.protocol(bytes)),
         hide,
         edits: edits.and_then(Edits::fields),
         added: &added,

@@ -325,6 +325,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
     })?;
     exchange.authority = sound.authority;
     exchange.expects_continue = sound.expects_continue;
+    exchange.upgrade = sound.upgrade;
     let framing = exchange.framing.insert(sound.framing);
     let declared = framing.length();
     let body = exchange

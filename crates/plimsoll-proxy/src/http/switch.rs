@@ -1,0 +1,65 @@
+//! Client and server leave HTTP, when they agree on it.
+
+use plimsoll_http::framing::Length;
+use plimsoll_http::reason::Reason;
+use plimsoll_net::buffer::Buffer;
+
+use crate::http::answer::Answer;
+use crate::http::exchange::Ending;
+use crate::http::failure::{Failure, Sent};
+use crate::http::tunnel::{End, Tunnel, Way};
+
+impl Answer<'_, '_> {
+    /// Lets client and server speak another protocol; returns when they are done.
+    pub(super) async fn tunnel(&mut self, buffer: &mut Buffer) -> Ending {
+        self.encode(buffer.filled(), Length::Empty, true);
+        self.facts.status = 101;
+        buffer.take(self.response.len);
+        let mut switched = std::mem::take(self.out);
+        switched.extend_from_slice(buffer.filled());
+        let said = self.seen.bytes.get(self.seen.head.len..);
+        let tunnel = Tunnel {
+            client: self.client,
+            server: self.server,
+            timer: self.timer,
+            idle: self
+                .facts
+                .site
+                .map_or(self.patience, |site| site.timeouts.tunnel),
+            buffers: &self.plane.worker.buffers,
+        };
+        let up = Way {
+            early: said.unwrap_or_default(),
+            moved: self.uploaded,
+        };
+        let down = Way {
+            early: &switched,
+            moved: &self.facts.response_bytes,
+        };
+        let end = tunnel.run(up, down).await;
+        let head = switched.len() - buffer.filled().len();
+        let moved = self.facts.response_bytes.get();
+        self.facts
+            .response_bytes
+            .set(moved.saturating_sub(head as u64));
+        match end {
+            End::Both => {}
+            End::Idle => self
+                .facts
+                .blame(Reason::ConnectionReadTimeout, "nothing moved for too long"),
+            End::Broken => self
+                .facts
+                .blame(Reason::ConnectionTerminated, "one end of the tunnel broke"),
+        }
+        Ending::Close
+    }
+
+    /// Checks that the server switches to the protocol that the client asks for.
+    pub(super) fn check_switch(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let failed = |detail| Failure::upstream(Reason::HttpUpgradeFailed, detail, Sent::Answered);
+        let upgrade = self.upgrade;
+        let upgrade = upgrade.ok_or_else(|| failed("the server switched protocols unasked"))?;
+        let checked = upgrade.check(self.seen.bytes, self.response, bytes);
+        checked.map_err(failed)
+    }
+}
