@@ -104,7 +104,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "hash-key",
     "header",
     "hsts",
-    "http",
     "http2",
     "memory",
     "mode",

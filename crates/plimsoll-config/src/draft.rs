@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
-    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Queue, Resolver,
-    Retry, ServerAddress, Spool, Step, Sticky, Template,
+    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Protocol, Queue,
+    Resolver, Retry, ServerAddress, Spool, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -58,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) body_bytes: Option<Option<u64>>,
     pub(crate) min_rate: Option<u32>,
     pub(crate) balance: Option<Balance>,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) keep_max: Option<u16>,
     pub(crate) keep_idle: Option<Duration>,
     pub(crate) checks: Option<Vec<Check>>,

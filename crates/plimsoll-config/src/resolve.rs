@@ -420,6 +420,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             connect: own.connect.or(up.connect).unwrap_or_else(|| seconds(3)),
             response: own.response.or(up.response).unwrap_or_else(|| seconds(60)),
         },
+        protocol: own.protocol.or(up.protocol).unwrap_or_default(),
         keep_alive: match own.keep_max.or(up.keep_max).unwrap_or(128) {
             // Without idle connections it means nothing how long they may be idle.
             0 => KeepAlive {

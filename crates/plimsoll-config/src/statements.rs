@@ -38,6 +38,7 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         OnDown::Finish => ["on-down", "finish"],
         OnDown::CloseConnections => ["on-down", "close-connections"],
     }));
+    out.push(words(["http", pool.protocol.version()]));
     let subset = pool.subset.map(|most| most.to_string());
     out.push(words(["subset", subset.as_deref().unwrap_or("off")]));
     out.push(retry(&pool.retry));

@@ -55,6 +55,9 @@ pub trait Stream: fmt::Debug {
     /// Ready when the peer has reset it.
     fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()>;
 
+    /// Ends what is written, where that is not messages that know their own end.
+    fn end(&self);
+
     /// Ends it; a message that was not written to its end is not to look complete.
     fn cut(&self);
 
@@ -72,6 +75,12 @@ pub(crate) enum Need {
     Read,
     /// Room to write.
     Write,
+}
+
+impl AsRef<Self> for Socket {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl Socket {

@@ -135,6 +135,9 @@ pub fn shutdown_write(socket: &Socket) {
         // The peer may be gone already, and then there is nothing to end.
         let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
     }
+    if let Some(stream) = socket.stream() {
+        stream.end();
+    }
 }
 
 /// Ends both directions: whoever waits for the peer sees its end.
@@ -156,6 +159,16 @@ pub fn reset_on_close(socket: &Socket) {
         }
         Err(_) => cut(socket),
     }
+}
+
+/// The failure of a stream whose peer says that it has not looked at what was sent.
+pub fn untouched(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, error)
+}
+
+/// Tells whether a failure is of that kind.
+pub fn is_untouched(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotConnected
 }
 
 fn cut(socket: &Socket) {

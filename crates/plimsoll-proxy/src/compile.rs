@@ -440,6 +440,7 @@ fn pool(
         sticky: sticky.map(|sticky| Sticky::new(sticky, &pool.name, &compiled)),
         servers: compiled,
         timeouts: pool.timeouts,
+        protocol: pool.protocol,
         keep_for: pool.keep_alive.idle,
         keep_max: usize::from(pool.keep_alive.max),
         retry: pool.retry.clone(),

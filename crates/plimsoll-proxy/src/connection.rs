@@ -46,6 +46,12 @@ pub(crate) struct Connection {
     _seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
 
+impl AsRef<Socket> for Connection {
+    fn as_ref(&self) -> &Socket {
+        &self.socket
+    }
+}
+
 impl Connection {
     /// The connection after an exchange, with a new deadline.
     pub(crate) fn rested(mut self, deadline: Instant) -> Self {
@@ -158,7 +164,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
                 Mail::Room { pool } => line::call_here(&self.plane, pool),
-                Mail::Forget { server } => self.plane.worker.idle.forget(server),
+                Mail::Forget { server } => {
+                    self.plane.worker.idle.forget(server);
+                    self.plane.links.forget(server);
+                }
                 Mail::Drain => {
                     self.plane.draining.set(true);
                     self.plane.worker.deadlines.wake_all();

@@ -13,7 +13,7 @@ use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
     AccessLog, Adaptive, Buffer, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy,
-    Monitor, Overload, Priority, RequestLimits, Retry, ServerTimeouts, Way,
+    Monitor, Overload, Priority, Protocol, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -377,6 +377,8 @@ pub struct Pool {
     pub servers: Vec<Server>,
     /// Deadlines of its upstream connections.
     pub timeouts: ServerTimeouts,
+    /// What its servers speak.
+    pub protocol: Protocol,
     /// How long an upstream connection may be idle.
     pub keep_for: Duration,
     /// How many idle connections a worker keeps for each server.

@@ -20,6 +20,8 @@ pub struct Pool {
     pub servers: Vec<Server>,
     /// Deadlines of its upstream connections.
     pub timeouts: ServerTimeouts,
+    /// What its servers speak.
+    pub protocol: Protocol,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
     /// How servers are checked; a server is up when all checks say so.
@@ -139,6 +141,27 @@ pub struct ServerTimeouts {
     pub connect: Duration,
     /// From the end of the request to the end of the response head. Default 60 s.
     pub response: Duration,
+}
+
+/// A version of HTTP that servers speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection. The default.
+    #[default]
+    Http1,
+    /// HTTP/2, many at once.
+    Http2,
+}
+
+impl Protocol {
+    /// The version, as a configuration says it.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
 }
 
 /// Idle upstream connections.

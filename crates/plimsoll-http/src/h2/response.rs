@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::text::{Full, Text};
-use crate::field::Name;
-use crate::head::{ResponseHead, Span};
+use crate::field::{self, Name};
+use crate::head::ResponseHead;
+use crate::upgrade;
 
 /// Tells whether a field is about one connection of HTTP/1, and has no place in HTTP/2 (RFC 9113 §8.2.2).
 pub(super) fn is_of_connection(name: Name) -> bool {
@@ -35,14 +36,27 @@ pub fn read(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Er
             continue;
         }
         let name = HeaderName::from_bytes(line.name_span.of(bytes))?;
-        fields.append(name, value(line.value, bytes)?);
+        fields.append(name, value(line.value.of(bytes), bytes)?);
     }
     Ok(response)
 }
 
+/// The same for one that switches to WebSocket, for which HTTP/2 has no interim answer (RFC 8441 §5).
+///
+/// # Errors
+/// As those of [`read`].
+pub fn read_switch(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Error> {
+    let mut response = read(head, bytes)?;
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+    Ok(response)
+}
+
 /// A value, without copying it.
-fn value(span: Span, bytes: &Bytes) -> Result<HeaderValue, header::InvalidHeaderValue> {
-    let value = span.of(bytes);
+pub(super) fn value(
+    value: &[u8],
+    bytes: &Bytes,
+) -> Result<HeaderValue, header::InvalidHeaderValue> {
     if value.is_empty() {
         return Ok(HeaderValue::from_static(""));
     }
@@ -82,6 +96,23 @@ pub fn write(
     }
     text.push(b"\r\n")?;
     Ok(text.len())
+}
+
+/// Writes the head of an answer that takes a WebSocket (RFC 8441 §5) as HTTP/1.1 has it; `key` is that
+/// of the request.
+pub fn write_switch(response: &http::response::Parts, key: &[u8], text: &mut Vec<u8>) {
+    text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in &response.headers {
+        field::write_line(name.as_str().as_bytes(), value.as_bytes(), text);
+    }
+    field::write_line(b"Connection", b"Upgrade", text);
+    field::write_line(b"Upgrade", b"websocket", text);
+    field::write_line(
+        b"Sec-WebSocket-Accept",
+        &upgrade::websocket_accept(key),
+        text,
+    );
+    text.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

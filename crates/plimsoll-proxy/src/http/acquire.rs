@@ -1,11 +1,12 @@
 //! A connection to a server: a kept one of this worker, one of another worker, or a new one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, connect, stream};
@@ -13,6 +14,7 @@ use plimsoll_net::{clock, connect, stream};
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
+use crate::http::h2::Place;
 use crate::plane::Plane;
 
 /// A connection to a server.
@@ -28,7 +30,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Keeps it for the next request to its server, if the pool keeps any.
     pub(crate) fn put_back(self, plane: &Plane, pool: &Pool, server: &Server) {
-        if pool.keep_max > 0 {
+        if pool.keep_max > 0 && !self.socket.is_stream() {
             let until = clock::now() + pool.keep_for;
             let idle = &plane.worker.idle;
             idle.put(server.id, (self.socket, self.epoch), until, pool.keep_max);
@@ -53,6 +55,9 @@ pub(crate) async fn acquire(
     let plane = exchange.plane;
     let metrics = plane.metrics.pools.get(pool.index);
     let epoch = plane.worker.idle.epoch(server.id);
+    if pool.protocol == Protocol::Http2 {
+        return acquire_stream(exchange, pool, server).await;
+    }
     if kept == Kept::Welcome && pool.keep_max > 0 {
         let idempotent = exchange.scratch.head.method.is_idempotent();
         while let Some(socket) = take_kept(exchange, server).await {
@@ -69,27 +74,91 @@ pub(crate) async fn acquire(
             }
         }
     }
-    let began = clock::now();
-    let deadline = exchange.soonest(began + pool.timeouts.connect);
-    exchange.timer.set(deadline);
-    let connected = exchange.timer.limit(open(exchange.client, server)).await;
-    let took = clock::now().duration_since(began);
-    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
-    let socket = connected.unwrap_or_else(|_| {
-        Err(match exchange.is_overdue() {
-            true => Failure::overdue(),
-            false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
-        })
-    })?;
-    if let Some(metrics) = metrics {
-        metrics.connections_new.add(1);
-        metrics.connect.record(took);
-    }
+    let opening = open(exchange.client, server);
+    let socket = in_time(exchange, pool, opening).await?;
     Ok(Upstream {
         socket,
         is_reused: false,
         epoch,
     })
+}
+
+/// Opens a connection within the time that there is for it, and counts it.
+async fn in_time(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    opening: impl Future<Output = Result<Socket, Failure>>,
+) -> Result<Socket, Failure> {
+    let began = clock::now();
+    let deadline = exchange.soonest(began + pool.timeouts.connect);
+    exchange.timer.set(deadline);
+    let opened = exchange.timer.limit(opening).await;
+    let took = clock::now().duration_since(began);
+    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
+    let socket = opened.unwrap_or_else(|_| Err(too_late(exchange)))?;
+    if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
+        metrics.connections_new.add(1);
+        metrics.connect.record(took);
+    }
+    Ok(socket)
+}
+
+/// Finds a connection to `server` that has room for one more stream, or makes one.
+async fn acquire_stream(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    server: &Server,
+) -> Result<Upstream, Failure> {
+    let (plane, client) = (exchange.plane, exchange.client);
+    let deadline = exchange.soonest(clock::now() + pool.timeouts.connect);
+    exchange.timer.set(deadline);
+    let place = while_there(client, plane.links.place(server.id));
+    let place = exchange.timer.limit(place).await;
+    let (socket, is_reused) = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
+        Place::Stream(socket) => {
+            if let Some(metrics) = plane.metrics.pools.get(pool.index) {
+                metrics.connections_reused.add(1);
+            }
+            (socket, true)
+        }
+        Place::Opening(opening) => {
+            let opening = async {
+                let socket = open(client, server).await?;
+                let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
+                spoken.map_err(|_| {
+                    let detail = "the server does not speak HTTP/2";
+                    Failure::upstream(Reason::HttpProtocolError, detail, Sent::Nothing)
+                })
+            };
+            (in_time(exchange, pool, opening).await?, false)
+        }
+    };
+    Ok(Upstream {
+        socket,
+        is_reused,
+        epoch: 0,
+    })
+}
+
+/// The server was not reached in the time that there was for it.
+fn too_late(exchange: &Exchange<'_>) -> Failure {
+    match exchange.is_overdue() {
+        true => Failure::overdue(),
+        false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
+    }
+}
+
+/// Waits for as long as the client is there.
+async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Result<T, Failure> {
+    let (mut wait, mut left) = (pin!(wait), pin!(client.broken()));
+    poll_fn(|context| match wait.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => left.as_mut().poll(context).map(|()| {
+            let detail = "while connecting to the server";
+            Err(Failure::downstream(Reason::ClientAborted, detail))
+        }),
+    })
+    .await
 }
 
 /// Connects to `server`, for as long as the client is there. The client is looked at only when the
@@ -100,16 +169,8 @@ async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
         Ok(addresses) => addresses,
         Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
     };
-    let mut connected = pin!(connect::connect(addresses));
-    let mut left = pin!(client.broken());
-    poll_fn(|context| match connected.as_mut().poll(context) {
-        Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| connect_failure(&error))),
-        Poll::Pending => left.as_mut().poll(context).map(|()| {
-            let detail = "while connecting to the server";
-            Err(Failure::downstream(Reason::ClientAborted, detail))
-        }),
-    })
-    .await
+    let connected = while_there(client, connect::connect(addresses)).await?;
+    connected.map_err(|error| connect_failure(&error))
 }
 
 async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {

@@ -444,6 +444,10 @@ impl<'a, 'x> Answer<'a, 'x> {
             });
             match read.await? {
                 Ok(1..) => {}
+                Err(error) if stream::is_untouched(&error) => {
+                    let reason = Reason::ConnectionTerminated;
+                    return Err(Failure::upstream(reason, "", Sent::Untouched));
+                }
                 Ok(0) | Err(_) => {
                     let nothing = buffer.is_empty() && !is_answered;
                     let (sent, detail) = match nothing {

@@ -108,6 +108,11 @@ fn is_tried_again(
             round.connects_left -= 1;
             round.connects_left > 0
         }
+        // The server has done nothing, so the request is as good as new if it is still here.
+        (_, Sent::Untouched) => {
+            round.connects_left -= 1;
+            exchange.came_whole && round.connects_left > 0
+        }
         (_, Sent::Unanswered) => {
             let is_allowed = match failed.reason {
                 Reason::HttpResponseTimeout => pool.retry.on_timeout,
@@ -367,6 +372,7 @@ async fn on_server<'a>(
             );
         let again = match failure.sent {
             Sent::Nothing => true,
+            Sent::Untouched => exchange.came_whole,
             Sent::Unanswered => may_repeat(exchange),
             Sent::Answered | Sent::PassedOver | Sent::Hidden | Sent::Elsewhere => false,
         };

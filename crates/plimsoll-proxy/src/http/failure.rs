@@ -24,6 +24,8 @@ pub(crate) struct Failure {
 pub(crate) enum Sent {
     /// Nothing did.
     Nothing,
+    /// It was sent, and the server says that it has not looked at it.
+    Untouched,
     /// Something may have, and no byte of an answer came back.
     Unanswered,
     /// An answer began.

@@ -17,11 +17,12 @@ use plimsoll_net::socket::Stream;
 use super::inbound::{Inbound, gone};
 use super::outbound::{Outbound, gather};
 use super::wire::Wire;
+use crate::connection::Connection;
 
 /// One request and its answer.
 #[derive(Debug)]
 pub(super) struct ServerStream {
-    wire: Rc<Wire>,
+    wire: Rc<Wire<Connection>>,
     inbound: RefCell<Inbound>,
     answer: RefCell<Answer>,
 }
@@ -41,7 +42,7 @@ struct Answer {
 
 impl ServerStream {
     pub(super) fn new(
-        wire: &Rc<Wire>,
+        wire: &Rc<Wire<Connection>>,
         method: Method,
         request: Inbound,
         respond: SendResponse<Bytes>,
@@ -94,6 +95,12 @@ impl Stream for ServerStream {
         }
     }
 
+    fn end(&self) {
+        if let Some(body) = &mut self.answer.borrow_mut().body {
+            body.end();
+        }
+    }
+
     fn cut(&self) {
         let answer = &mut *self.answer.borrow_mut();
         match &mut answer.body {
@@ -103,11 +110,11 @@ impl Stream for ServerStream {
     }
 
     fn is_secure(&self) -> bool {
-        self.wire.connection.socket.is_secure()
+        self.wire.owner.socket.is_secure()
     }
 
     fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
-        self.wire.connection.socket.with_server_name(look);
+        self.wire.owner.socket.with_server_name(look);
     }
 }
 
@@ -121,6 +128,12 @@ impl Answer {
                 return Ok(());
             }
             let bytes = text.split_to(head.len).freeze();
+            if head.status == 101 {
+                let response = response::read_switch(head, &bytes).map_err(io::Error::other)?;
+                let stream = self.respond.send_response(response, false).map_err(gone)?;
+                self.body = Some(Outbound::tunnel(stream, text));
+                return Ok(());
+            }
             let response = response::read(head, &bytes).map_err(io::Error::other)?;
             if response.status().is_informational() {
                 self.respond.send_informational(response).map_err(gone)?;
