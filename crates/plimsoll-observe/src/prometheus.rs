@@ -266,6 +266,12 @@ impl<'a> Page<'a> {
         self.pool_counters(labels, name, "reused=\"true\"", |pool| {
             &pool.connections_reused
         });
+        let name = "plimsoll_upstream_tls_handshakes_total";
+        let help =
+            "New connections to servers with TLS, by whether they took up a session from before.";
+        self.family(name, "counter", help);
+        self.pool_counters(labels, name, "resumed=\"false\"", |pool| &pool.tls_new);
+        self.pool_counters(labels, name, "resumed=\"true\"", |pool| &pool.tls_resumed);
         let name = "plimsoll_retries_total";
         self.family(name, "counter", "Requests that were sent once more.");
         self.pool_counters(labels, name, "", |pool| &pool.retries);

@@ -30,6 +30,7 @@ use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
 use crate::routes::Routes;
+use crate::server_tls::{HTTP_1, ServerTls, Terms};
 use crate::spool::Spool;
 use crate::steps::Builder;
 use crate::sticky::Sticky;
@@ -95,11 +96,21 @@ pub fn compile(
         .pools
         .iter()
         .enumerate()
-        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
+        .map(|(index, p)| {
+            let terms = p.tls.as_ref().map(|tls| Terms::new(tls, &mut materials));
+            pool(
+                index,
+                (p, terms.as_ref()),
+                &mut servers,
+                &resolve,
+                workers,
+                node,
+            )
+        })
         .collect();
     let listeners = listeners::compile(config, &mut materials);
     let labels = labels(config, names, &listeners, rules);
-    let (materials, key_sets) = materials.finish();
+    let (materials, key_sets, system_roots) = materials.finish();
     (
         Generation {
             number: 1,
@@ -119,6 +130,7 @@ pub fn compile(
                 .map(|spool| Arc::new(Spool::new(spool))),
             materials,
             key_sets,
+            system_roots,
             turns: Turns::new(workers, seed),
             secret_parameters,
             labels,
@@ -390,7 +402,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
 
 fn pool(
     index: usize,
-    pool: &model::Pool,
+    (pool, terms): (&model::Pool, Option<&Arc<Terms>>),
     servers: &mut usize,
     resolve: impl Fn(&ServerAddress) -> Known,
     workers: usize,
@@ -421,12 +433,14 @@ fn pool(
     };
     let balancer = Balancer::new(specs.collect(), algorithm).with_rules(rules);
     let closes = pool.on_down == OnDown::CloseConnections;
+    let sni = pool.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     let compiled = pool.servers.iter().map(|server| {
         *servers += 1;
         Server {
             name: Arc::clone(&server.name),
             id: *servers - 1,
             addresses: Addresses::new(resolve(&server.address)),
+            tls: terms.map(|terms| ServerTls::new(terms, sni, &server.address, HTTP_1)),
             cut: closes.then(Notify::new),
         }
     });

@@ -20,6 +20,7 @@ pub(crate) mod page;
 pub mod plane;
 pub mod routes;
 pub mod seen;
+pub mod server_tls;
 pub mod spool;
 pub(crate) mod steps;
 pub(crate) mod sticky;
