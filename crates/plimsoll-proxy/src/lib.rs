@@ -18,6 +18,7 @@ pub(crate) mod listeners;
 pub mod material;
 pub(crate) mod page;
 pub mod plane;
+pub(crate) mod pools;
 pub mod routes;
 pub mod seen;
 pub mod server_tls;

@@ -45,6 +45,8 @@ pub fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
 #[derive(Debug)]
 pub(crate) struct Terms {
     trust: Trust,
+    /// The name that all have.
+    sni: Option<Box<str>>,
     /// What servers are shown that ask who we are.
     identity: Option<Pair>,
     provider: Arc<CryptoProvider>,
@@ -68,9 +70,24 @@ impl Terms {
                 (true, Some(ca)) => Trust::Of(materials.roots(ca)),
                 (true, None) => Trust::Of(materials.system_roots()),
             },
+            sni: tls.sni.clone(),
             identity: tls.identity.as_ref().map(|pair| materials.pair(pair)),
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
         })
+    }
+
+    /// How the server at `address` is spoken with, about what `protocols` name.
+    pub(crate) fn server(
+        self: &Arc<Self>,
+        address: &ServerAddress,
+        protocols: &'static [&'static [u8]],
+    ) -> ServerTls {
+        ServerTls {
+            terms: Arc::clone(self),
+            name: name(self.sni.as_deref(), address),
+            protocols,
+            current: ArcSwapOption::empty(),
+        }
     }
 
     /// What the files hold now.
@@ -145,21 +162,6 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// How the server at `address` is spoken with, about what `protocols` name.
-    pub(crate) fn new(
-        terms: &Arc<Terms>,
-        sni: Option<&str>,
-        address: &ServerAddress,
-        protocols: &'static [&'static [u8]],
-    ) -> Self {
-        Self {
-            terms: Arc::clone(terms),
-            name: name(sni, address),
-            protocols,
-            current: ArcSwapOption::empty(),
-        }
-    }
-
     /// Who the server has to be.
     pub fn name(&self) -> ServerName<'static> {
         self.name.clone()
