@@ -70,9 +70,9 @@ fn every_configuration_is_without_fault() {
 
 /// The same configuration with certificates that are there.
 fn with_certificates(text: &str, authority: &Authority) -> String {
-    let there = |word: &str| match word.strip_prefix("/etc/ssl/") {
-        Some(name) if name.ends_with(".key") => authority.key(),
-        Some(_) => authority.certificate(),
+    let there = |word: &str| match word.split_once("/etc/ssl/") {
+        Some((option, name)) if name.ends_with(".key") => format!("{option}{}", authority.key()),
+        Some((option, _)) => format!("{option}{}", authority.certificate()),
         None => word.to_owned(),
     };
     let line = |line: &str| line.split(' ').map(there).collect::<Vec<_>>().join(" ");

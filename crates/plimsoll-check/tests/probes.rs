@@ -56,7 +56,7 @@ async fn saying(bytes: &'static [u8], closes: bool) -> SocketAddr {
 }
 
 fn at(address: SocketAddr, probe: &Probe, timeout: Duration) -> impl Future<Output = Report> {
-    run(probe, address, timeout)
+    run(probe, None, address, timeout)
 }
 
 #[tokio::test]

@@ -322,6 +322,15 @@ address, some say `tls` and some do not. Give all of them certificates, or have 
     site example.com { tls cert.pem key.pem ; route { proxy app } }
     site example.com { listen :80 ; route { redirect https://${request.host}${request.uri} permanent } }
 ";
+HALF_IDENTITY = "E0326":
+"Servers that ask who we are get a certificate, and its key proves that it is ours: one is of no use without the
+other. Name both, each in a file in PEM:
+
+    pool app {
+        server app.internal:8443
+        tls certificate=/etc/plimsoll/client.pem key=/etc/plimsoll/client.key
+    }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
@@ -375,6 +384,13 @@ PLAIN_KEYS = "W0610":
 in it and then make any token. Fetch it over TLS; an issuer with a certificate of your own is trusted with `ca`:
 
     jwt https://id.internal/jwks.json algorithms=RS256 ca=/etc/plimsoll/ca.pem
+";
+NOT_VERIFIED = "W0611":
+"The servers of a pool need not prove who they are. TLS then keeps out who only listens, and nobody who sits in between:
+he can read what he likes and answer as he likes. Certificates of your own issuer, or one that a server has made for
+itself, are trusted with `ca`; `sni` says which name they hold:
+
+    tls ca=/etc/plimsoll/ca.pem sni=app.internal
 ";
 }
 

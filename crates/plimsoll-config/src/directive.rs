@@ -2,8 +2,8 @@
 
 use crate::directives::{
     access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
-    overload, policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, tls,
-    traffic, trust,
+    overload, policy, pool, priority, resolver, rewrite, root, route, server_tls, settings, site,
+    sticky, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -74,6 +74,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     traffic::ROWS,
     priority::ROWS,
     pool::ROWS,
+    server_tls::ROWS,
     check::ROWS,
     policy::ROWS,
     sticky::ROWS,

@@ -21,6 +21,7 @@ pub(crate) mod resolver;
 pub(crate) mod rewrite;
 pub(crate) mod root;
 pub(crate) mod route;
+pub(crate) mod server_tls;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod sticky;

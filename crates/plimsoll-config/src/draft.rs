@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
     Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Protocol, Queue,
-    Resolver, Retry, ServerAddress, Spool, Step, Sticky, Template,
+    Resolver, Retry, ServerAddress, ServerTls, Spool, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -156,6 +156,8 @@ pub(crate) struct PoolDraft {
     /// Where each address was written first.
     pub(crate) addresses: BTreeMap<String, Span>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) tls: Option<(Option<ServerTls>, Span)>,
     pub(crate) settings: Settings,
     pub(crate) span: Span,
 }

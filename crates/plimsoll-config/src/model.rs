@@ -19,7 +19,7 @@ pub use condition::{
 };
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
-    Protocol, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, Sticky,
+    Protocol, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, ServerTls, Sticky,
     StickyBy, StickyCookie,
 };
 use std::net::SocketAddr;

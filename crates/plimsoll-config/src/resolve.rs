@@ -182,6 +182,7 @@ impl Pools {
             servers: vec![server],
             addresses: BTreeMap::new(),
             max_requests: None,
+            tls: None,
             settings: Settings::default(),
             span,
         });
@@ -421,6 +422,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             response: own.response.or(up.response).unwrap_or_else(|| seconds(60)),
         },
         protocol: own.protocol.or(up.protocol).unwrap_or_default(),
+        tls: pool.tls.clone().and_then(|(tls, _)| tls),
         keep_alive: match own.keep_max.or(up.keep_max).unwrap_or(128) {
             // Without idle connections it means nothing how long they may be idle.
             0 => KeepAlive {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
-    HedgeAfter, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool,
-    Priority, Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep, Site, Spool, Sticky,
-    StickyBy, Way,
+    HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
+    PageSource, Pool, Priority, Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep,
+    ServerTls, Site, Spool, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -21,7 +21,8 @@ pub(crate) type Words = Vec<String>;
 
 /// What a pool does about servers that fail, complete: nothing depends on defaults.
 pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
-    let mut out: Vec<Words> = pool.checks.iter().map(check).collect();
+    let mut out: Vec<Words> = pool.tls.iter().map(server_tls).collect();
+    out.extend(pool.checks.iter().map(check));
     if out.is_empty() {
         out.push(words(["check", "off"]));
     }
@@ -401,10 +402,28 @@ fn check(check: &Check) -> Words {
         format!("rise={}", check.rise),
     ]);
     out.extend(check.port.map(|port| format!("port={port}")));
+    out.extend((!check.tls).then(|| "tls=off".to_owned()));
     out.push(format!(
         "initial={}",
         if check.initially_up { "up" } else { "down" }
     ));
+    out
+}
+
+fn server_tls(tls: &ServerTls) -> Words {
+    let mut out = words([
+        "tls",
+        if tls.verify {
+            "verify=on"
+        } else {
+            "verify=off"
+        },
+    ]);
+    out.extend(tls.sni.as_ref().map(|name| format!("sni={name}")));
+    out.extend(tls.ca.as_ref().map(|file| format!("ca={file}")));
+    if let Some(KeyPair { certificate, key }) = &tls.identity {
+        out.extend([format!("certificate={certificate}"), format!("key={key}")]);
+    }
     out
 }
 

@@ -11,8 +11,8 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
 
-use crate::key_sets;
 use crate::launch::Running;
+use crate::{fetch, key_sets};
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
 /// half of a list is a list too.
@@ -91,6 +91,12 @@ pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
             Err(Fault::Moving) => "it is being written".to_owned(),
         };
         problems.push(format!("cannot use `{}`: {problem}", material.path));
+    }
+    if let Some(trusted) = &generation.system_roots {
+        match fetch::system_roots() {
+            Ok(roots) => trusted.take(roots),
+            Err(problem) => problems.push(problem),
+        }
     }
     problems.extend(key_sets::unusable(generation));
     match problems.is_empty() {

@@ -79,6 +79,10 @@ pub struct PoolMetrics {
     pub connections_new: Counter,
     /// Exchanges on a connection that was kept.
     pub connections_reused: Counter,
+    /// New ones with TLS whose two ends did not know each other.
+    pub tls_new: Counter,
+    /// New ones with TLS that took up a session from before.
+    pub tls_resumed: Counter,
     /// Requests that were sent once more.
     pub retries: Counter,
     /// Requests that were not, because the budget was spent.

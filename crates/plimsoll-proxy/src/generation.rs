@@ -27,10 +27,11 @@ use crate::gate::Gate;
 use crate::hashing::Turns;
 use crate::http::line::Board;
 use crate::key_set::KeySet;
-use crate::material::Material;
+use crate::material::{Material, SystemRoots};
 use crate::page::OwnPage;
 use crate::routes::Routes;
 use crate::seen::Seen;
+use crate::server_tls::ServerTls;
 use crate::spool::Spool;
 use crate::steps::Step;
 use crate::sticky::Sticky;
@@ -69,6 +70,8 @@ pub struct Generation {
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
     pub key_sets: Vec<KeySet>,
+    /// Those whom the system trusts, if their word on servers counts.
+    pub system_roots: Option<SystemRoots>,
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: Vec<Box<[u8]>>,
     /// How many passwords may be hashed at once.
@@ -406,6 +409,8 @@ pub struct Server {
     pub id: usize,
     /// Where it is; more than one address for a name that has more.
     pub addresses: Addresses,
+    /// How it is spoken with over TLS; nothing means without.
+    pub tls: Option<ServerTls>,
     /// Tells those who have a connection to it that it is down; nothing where they are left alone.
     pub(crate) cut: Option<Notify>,
 }

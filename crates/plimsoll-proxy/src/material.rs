@@ -11,9 +11,11 @@ use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::Keys;
 use plimsoll_config::model;
+use rustls::RootCertStore;
 
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
+use crate::server_tls::{self, Roots};
 use crate::tls::{self, Pair};
 
 /// A file or a fetched set, and what it holds.
@@ -43,6 +45,7 @@ enum Content {
     Pages(Arc<ArcSwap<Page>>),
     Switch(Arc<AtomicBool>),
     Pair(Pair),
+    Roots(Roots),
 }
 
 impl Material {
@@ -68,6 +71,7 @@ impl Material {
             Content::Switch(_) => "switch",
             Content::Pages(_) => "page",
             Content::Pair(_) => "certificate",
+            Content::Roots(_) => "ca",
         }
     }
 
@@ -113,8 +117,22 @@ impl Material {
             Content::Pages(place) => place.store(Arc::new(Page::read(&bytes)?)),
             Content::Switch(switch) => switch.store(true, Relaxed),
             Content::Pair(pair) => pair.store(Some(Arc::new(tls::read(&bytes)?))),
+            Content::Roots(place) => {
+                place.store(Some(Arc::new(server_tls::read_roots(&bytes)?)));
+            }
         }
         Ok(())
+    }
+}
+
+/// Those whom the system trusts, for pools that name nobody.
+#[derive(Debug)]
+pub struct SystemRoots(Roots);
+
+impl SystemRoots {
+    /// Takes over who they are.
+    pub fn take(&self, roots: RootCertStore) {
+        self.0.store(Some(Arc::new(roots)));
     }
 }
 
@@ -123,6 +141,7 @@ impl Material {
 pub(crate) struct Materials {
     files: Vec<Material>,
     key_sets: Vec<KeySet>,
+    system_roots: Option<Roots>,
 }
 
 macro_rules! getter {
@@ -171,6 +190,15 @@ impl Materials {
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
+    getter!(
+        /// Those whose word on servers counts.
+        roots -> Roots(Roots)
+    );
+
+    /// Those whom the system trusts.
+    pub(crate) fn system_roots(&mut self) -> Roots {
+        Arc::clone(self.system_roots.get_or_insert_default())
+    }
 
     /// A certificate and its key.
     pub(crate) fn pair(&mut self, files: &model::KeyPair) -> Pair {
@@ -218,8 +246,9 @@ impl Materials {
         })
     }
 
-    /// All files, and all sets that are fetched.
-    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>) {
-        (self.files, self.key_sets)
+    /// All files, all sets that are fetched, and those whom the system trusts where they matter.
+    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>, Option<SystemRoots>) {
+        let system_roots = self.system_roots.map(SystemRoots);
+        (self.files, self.key_sets, system_roots)
     }
 }

@@ -212,6 +212,7 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         servers: Vec::new(),
         addresses: BTreeMap::new(),
         max_requests: None,
+        tls: None,
         settings: Settings::default(),
         span: stmt.span,
     };

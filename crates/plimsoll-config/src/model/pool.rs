@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::{KeyPair, Place};
 
 /// Servers that can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Pool {
     pub timeouts: ServerTimeouts,
     /// What its servers speak.
     pub protocol: Protocol,
+    /// How its servers are spoken with over TLS; `None` means without.
+    pub tls: Option<ServerTls>,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
     /// How servers are checked; a server is up when all checks say so.
@@ -134,6 +136,30 @@ pub enum ServerAddress {
     Name(Box<str>, u16),
 }
 
+/// How servers are spoken with over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTls {
+    /// Whether they have to prove who they are. Default true.
+    pub verify: bool,
+    /// The name that all of them have; `None` means that each has its own, or its address.
+    pub sni: Option<Box<str>>,
+    /// A file with those whose word on them counts; `None` means those that the system trusts.
+    pub ca: Option<Box<str>>,
+    /// What they are shown that ask who we are.
+    pub identity: Option<KeyPair>,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self {
+            verify: true,
+            sni: None,
+            ca: None,
+            identity: None,
+        }
+    }
+}
+
 /// Deadlines of an upstream connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTimeouts {
@@ -192,6 +218,8 @@ pub struct Check {
     pub rise: u32,
     /// Another port than the server's.
     pub port: Option<u16>,
+    /// Whether it goes over TLS where requests to the server do. Default true.
+    pub tls: bool,
     /// Whether servers are up before their first check. Default true.
     pub initially_up: bool,
 }

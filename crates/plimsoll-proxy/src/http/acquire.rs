@@ -16,6 +16,7 @@ use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
 use crate::http::h2::Place;
 use crate::plane::Plane;
+use crate::server_tls::ServerTls;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -28,12 +29,19 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Ends it: the server is told, where that can be told.
+    pub(crate) fn end(self) {
+        stream::close(&self.socket);
+    }
+
     /// Keeps it for the next request to its server, if the pool keeps any.
     pub(crate) fn put_back(self, plane: &Plane, pool: &Pool, server: &Server) {
         if pool.keep_max > 0 && !self.socket.is_stream() {
             let until = clock::now() + pool.keep_for;
             let idle = &plane.worker.idle;
             idle.put(server.id, (self.socket, self.epoch), until, pool.keep_max);
+        } else {
+            self.end();
         }
     }
 }
@@ -99,6 +107,12 @@ async fn in_time(
     if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
         metrics.connections_new.add(1);
         metrics.connect.record(took);
+        if socket.is_secure() {
+            match socket.is_resumed() {
+                true => metrics.tls_resumed.add(1),
+                false => metrics.tls_new.add(1),
+            }
+        }
     }
     Ok(socket)
 }
@@ -125,7 +139,8 @@ async fn acquire_stream(
             let opening = async {
                 let socket = open(client, server).await?;
                 let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
-                spoken.map_err(|_| {
+                spoken.map_err(|error| {
+                    tracing::debug!(server = %server.name, %error, "no HTTP/2");
                     let detail = "the server does not speak HTTP/2";
                     Failure::upstream(Reason::HttpProtocolError, detail, Sent::Nothing)
                 })
@@ -164,13 +179,48 @@ async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Resul
 /// Connects to `server`, for as long as the client is there. The client is looked at only when the
 /// server makes us wait.
 async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
+    while_there(client, dial(server)).await?
+}
+
+/// Connects to `server`, over TLS if it is spoken with over that.
+pub(crate) async fn dial(server: &Server) -> Result<Socket, Failure> {
     let known = server.addresses.now();
     let addresses = match &*known {
         Ok(addresses) => addresses,
         Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
     };
-    let connected = while_there(client, connect::connect(addresses)).await?;
-    connected.map_err(|error| connect_failure(&error))
+    let connected = connect::connect(addresses).await;
+    let socket = connected.map_err(|error| connect_failure(&error))?;
+    match &server.tls {
+        // Boxed: few servers need it, and each exchange has room for it.
+        Some(tls) => Box::pin(secure(socket, tls)).await,
+        None => Ok(socket),
+    }
+}
+
+async fn secure(socket: Socket, tls: &ServerTls) -> Result<Socket, Failure> {
+    let Some(config) = tls.config() else {
+        let detail = "nobody's word on it counts";
+        return Err(Failure::upstream(
+            Reason::TlsCertificateError,
+            detail,
+            Sent::Nothing,
+        ));
+    };
+    let secured = plimsoll_net::tls::secure(socket, config, tls.name()).await;
+    secured.map_err(|error| {
+        tracing::debug!(%error, name = ?tls.name(), "TLS with a server failed");
+        match plimsoll_net::tls::fault(&error) {
+            Some(fault) => Failure::tls(fault, Sent::Nothing),
+            None => {
+                let (reason, detail) = (
+                    Reason::ConnectionTerminated,
+                    "while it was to prove who it is",
+                );
+                Failure::upstream(reason, detail, Sent::Nothing)
+            }
+        }
+    })
 }
 
 async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
@@ -179,7 +229,6 @@ async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
         return Some(socket);
     }
     let socket = worker.borrow_idle(server.id).await?;
-    let socket = Socket::new(socket);
     stream::is_quiet(&socket).then_some(socket)
 }
 

@@ -351,8 +351,9 @@ async fn on_server<'a>(
         let talk = converse(exchange, pool, asked, &mut upstream, terms, tried);
         let failure = match talk.await {
             Ok((ending, keep)) => {
-                if keep == Keep::Yes {
-                    upstream.put_back(exchange.plane, pool, asked.server);
+                match keep {
+                    Keep::Yes => upstream.put_back(exchange.plane, pool, asked.server),
+                    Keep::No => upstream.end(),
                 }
                 return Ok(ending);
             }
@@ -362,6 +363,7 @@ async fn on_server<'a>(
             }
             Err(failure) => failure,
         };
+        stream::close(&upstream.socket);
         // The server closed a kept connection while the request was on its way. That says nothing
         // about the server, so the same one is asked on a new connection.
         let stale = upstream.is_reused
@@ -408,7 +410,7 @@ async fn converse<'a>(
     {
         last_sent = second.sent;
         exchange.facts.server = Some(&second.server.name);
-        *upstream = second.upstream;
+        std::mem::replace(upstream, second.upstream).end();
         *asked = Asked {
             server: second.server,
             pick: second.pick,

@@ -203,6 +203,9 @@ impl Opening {
             true => "https",
             false => "http",
         };
+        if socket.is_secure() && !socket.has_agreed_on(b"h2") {
+            return Err(io::Error::other("it was not agreed on"));
+        }
         let wire = Wire::new(socket, worker.buffers.lend(), &worker.buffers);
         let mut handshake = Box::pin(builder().handshake(Transport(Rc::clone(&wire))));
         let shaken = poll_fn(|context| {
