@@ -19,8 +19,8 @@ pub use condition::{
 };
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
-    Protocol, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, ServerTls, Sticky,
-    StickyBy, StickyCookie,
+    Protocol, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, ServerTls,
+    Sticky, StickyBy, StickyCookie,
 };
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};

@@ -20,6 +20,9 @@ use rustls::{ClientConnection, Connection, HandshakeKind};
 use crate::socket::{Need, Socket};
 use server::{Hello, Refusal};
 
+/// From this much text on, a session takes nothing before some of it has been read.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
 /// What is read of a connection at once: the text of one record, as TLS has it at most, for which a
 /// session has room.
 const CIPHER_BYTES_MAX: usize = 16 * 1024;
@@ -36,6 +39,8 @@ pub(crate) struct Session {
     state: State,
     /// Bytes that a write has handed over, and that have not all been sent.
     promised: usize,
+    /// What came of the connection and is not deciphered before there is room for the text.
+    surplus: Vec<u8>,
 }
 
 enum State {
@@ -71,7 +76,11 @@ impl Session {
     }
 
     fn new(state: State) -> Self {
-        Self { state, promised: 0 }
+        Self {
+            state,
+            promised: 0,
+            surplus: Vec::new(),
+        }
     }
 
     /// The name that the client asked for, once it is known.
@@ -133,10 +142,15 @@ impl Session {
         if let Poll::Ready(Err(error)) = self.poll_flush(socket, context) {
             return Poll::Ready(Err(error));
         }
-        let read = ready!(socket.poll_io(context, Need::Read, cipher.len(), |fd| {
-            rustix::net::recv(fd, &mut *cipher, RecvFlags::empty()).map(|(read, _)| read)
-        }))?;
-        let taken = self.take(cipher.get(..read).unwrap_or_default());
+        let taken = if self.surplus.is_empty() {
+            let read = ready!(socket.poll_io(context, Need::Read, cipher.len(), |fd| {
+                rustix::net::recv(fd, &mut *cipher, RecvFlags::empty()).map(|(read, _)| read)
+            }))?;
+            self.take(cipher.get(..read).unwrap_or_default())
+        } else {
+            let surplus = std::mem::take(&mut self.surplus);
+            self.take(&surplus)
+        };
         if taken.is_err() {
             // The peer is told why, if it still listens.
             let _told = self.poll_flush(socket, context);
@@ -183,7 +197,12 @@ impl Session {
                 }
                 State::Open(connection) => {
                     connection.read_tls(&mut cipher)?;
-                    connection.process_new_packets().map_err(invalid)?;
+                    let state = connection.process_new_packets().map_err(invalid)?;
+                    // With the rest of a record from before, this may be more than a session holds.
+                    if state.plaintext_bytes_to_read() >= TEXT_BYTES_MAX {
+                        self.surplus.extend_from_slice(cipher);
+                        return Ok(());
+                    }
                 }
             }
             // Behind the end of a session nothing is taken.

@@ -199,7 +199,10 @@ impl Worker {
 
     /// Answers [`Mail::Lend`].
     pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<Detached>>) {
-        let socket = self.idle.take(server, clock::now()).and_then(Socket::detach);
+        let socket = self
+            .idle
+            .take(server, clock::now())
+            .and_then(Socket::detach);
         // If the asker has gone, the connection is closed with the answer.
         let _ = reply.send(socket);
     }

@@ -40,6 +40,14 @@ pub struct Meter {
 pub struct Excess;
 
 impl Meter {
+    /// One for a client, which says something else first (RFC 9113 §3.4).
+    pub fn of_client() -> Self {
+        Self {
+            payload: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            ..Self::default()
+        }
+    }
+
     /// Looks at bytes that came in the given second.
     ///
     /// # Errors
@@ -141,6 +149,15 @@ mod tests {
             }
             assert_eq!(meter.last_stream(), Some(0x103));
         }
+    }
+
+    #[test]
+    fn what_a_client_says_first_is_no_frame() {
+        let mut meter = Meter::of_client();
+        let said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(meter.see(said, 7), Ok(()));
+        assert_eq!(meter.see(&frame(6, 8).repeat(100), 7), Ok(()));
+        assert_eq!(meter.see(&frame(6, 8), 7), Err(Excess));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use h2::server::{Builder, SendResponse};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_http::h2::meter::Meter;
 use plimsoll_http::h2::request::{self, BadRequest};
 use plimsoll_http::method::Method;
 use plimsoll_net::buffer::Buffer;
@@ -66,7 +67,12 @@ pub(crate) async fn serve(
     let Some(listener) = plane.generation.listeners.get(connection.listener) else {
         return;
     };
-    let wire = Wire::new(connection, inbound, &plane.worker.buffers);
+    let wire = Wire::new(
+        connection,
+        inbound,
+        Meter::of_client(),
+        &plane.worker.buffers,
+    );
     let timer = &wire.owner.timer;
     timer.set(wire.owner.deadline);
     let handshake = builder(&listener.limits).handshake(Transport(Rc::clone(&wire)));
@@ -145,7 +151,11 @@ fn poll_event(
         Poll::Ready(Some(Ok((request, respond)))) => {
             return Poll::Ready(Event::Opened(request, respond));
         }
-        Poll::Ready(_) => return Poll::Ready(Event::Closed),
+        Poll::Ready(Some(Err(error))) => {
+            tracing::debug!(client = %wire.owner.peer, %error, "HTTP/2 failed");
+            return Poll::Ready(Event::Closed);
+        }
+        Poll::Ready(None) => return Poll::Ready(Event::Closed),
         Poll::Pending => {}
     }
     match wire.poll_send(context) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
+use plimsoll_http::h2::meter::Meter;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
@@ -206,7 +207,12 @@ impl Opening {
         if socket.is_secure() && !socket.has_agreed_on(b"h2") {
             return Err(io::Error::other("it was not agreed on"));
         }
-        let wire = Wire::new(socket, worker.buffers.lend(), &worker.buffers);
+        let wire = Wire::new(
+            socket,
+            worker.buffers.lend(),
+            Meter::default(),
+            &worker.buffers,
+        );
         let mut handshake = Box::pin(builder().handshake(Transport(Rc::clone(&wire))));
         let shaken = poll_fn(|context| {
             let shaken = handshake.as_mut().poll(context);

@@ -33,12 +33,12 @@ pub(super) struct Wire<C> {
 
 impl<C: AsRef<Socket>> Wire<C> {
     /// A connection on which `first` came already.
-    pub(super) fn new(owner: C, first: Buffer, buffers: &Rc<BufferPool>) -> Rc<Self> {
+    pub(super) fn new(owner: C, first: Buffer, meter: Meter, buffers: &Rc<BufferPool>) -> Rc<Self> {
         let this = Self {
             owner,
             inbound: RefCell::new(first),
             outbound: RefCell::new(buffers.lend()),
-            meter: RefCell::default(),
+            meter: RefCell::new(meter),
             is_excessive: Cell::new(false),
             head: RefCell::default(),
         };
