@@ -14,6 +14,7 @@ pub mod field;
 pub mod forwarded;
 pub mod framing;
 pub mod fuzz;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod head;

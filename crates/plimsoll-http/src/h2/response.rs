@@ -74,14 +74,24 @@ impl From<Full> for TooLarge {
     }
 }
 
-/// Writes the head of an answer into `room`; tells how long it is. Its body, where more than the head
-/// comes, is in the chunked coding unless it says its length.
+/// What follows the head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing may: it is interim, or the answer to a HEAD.
+    Nothing,
+    /// Nothing does.
+    NoBody,
+    /// A body, in the chunked coding unless the head says its length.
+    Body,
+}
+
+/// Writes the head of an answer into `room`; tells how long it is.
 ///
 /// # Errors
 /// It is too large.
 pub fn write(
     response: &http::response::Parts,
-    has_body: bool,
+    follows: Follows,
     room: &mut [u8],
 ) -> Result<usize, TooLarge> {
     let mut text = Text::new(room);
@@ -91,8 +101,13 @@ pub fn write(
     for (name, value) in &response.headers {
         text.line(name.as_str().as_bytes(), value.as_bytes())?;
     }
-    if has_body && !response.headers.contains_key(header::CONTENT_LENGTH) {
-        text.line(b"transfer-encoding", b"chunked")?;
+    let says_length = response.headers.contains_key(header::CONTENT_LENGTH);
+    match follows {
+        Follows::Body if !says_length => text.line(b"Transfer-Encoding", b"chunked")?,
+        Follows::NoBody if !says_length && !matches!(response.status.as_u16(), 204 | 304) => {
+            text.line(b"Content-Length", b"0")?;
+        }
+        Follows::Nothing | Follows::NoBody | Follows::Body => {}
     }
     text.push(b"\r\n")?;
     Ok(text.len())
@@ -148,12 +163,15 @@ mod tests {
     fn what_was_read_is_written_again() {
         let (parts, ()) = parsed("HTTP/1.1 200 OK\r\nA: b\r\n\r\n").into_parts();
         let mut room = [0; 100];
-        let len = write(&parts, true, &mut room).unwrap();
-        let text = str::from_utf8(&room[..len]).unwrap();
-        assert_eq!(
-            text,
-            "HTTP/1.1 200 \r\na: b\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        assert_eq!(write(&parts, true, &mut [0; 20]), Err(TooLarge));
+        for (follows, line) in [
+            (Follows::Body, "Transfer-Encoding: chunked\r\n"),
+            (Follows::NoBody, "Content-Length: 0\r\n"),
+            (Follows::Nothing, ""),
+        ] {
+            let len = write(&parts, follows, &mut room).unwrap();
+            let text = str::from_utf8(&room[..len]).unwrap();
+            assert_eq!(text, format!("HTTP/1.1 200 \r\na: b\r\n{line}\r\n"));
+        }
+        assert_eq!(write(&parts, Follows::Body, &mut [0; 20]), Err(TooLarge));
     }
 }

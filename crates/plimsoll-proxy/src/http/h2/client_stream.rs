@@ -11,7 +11,8 @@ use h2::SendStream;
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use plimsoll_http::framing::Framing;
-use plimsoll_http::h2::{request, response};
+use plimsoll_http::h2::request;
+use plimsoll_http::h2::response::{self, Follows};
 use plimsoll_http::head::HEAD_BYTES_MAX;
 use plimsoll_net::socket::Stream;
 use plimsoll_net::stream::untouched;
@@ -38,6 +39,7 @@ struct Request {
     promised: usize,
     /// The key of a request for WebSocket.
     websocket_key: Option<Bytes>,
+    is_head: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl ClientStream {
         let bytes = text.split_to(length).freeze();
         let link = self.lease.link();
         let mut asked = request::read(&bytes, link.scheme).map_err(invalid)?;
+        request.is_head = asked.request.method() == http::Method::HEAD;
         if let Some(key) = asked
             .websocket_key
             .take()
@@ -108,7 +111,8 @@ impl ClientStream {
     ) -> Poll<Result<Head, h2::Error>> {
         if let Poll::Ready(Some(interim)) = answer.poll_informational(context) {
             let (interim, ()) = interim?.into_parts();
-            return Poll::Ready(Ok(Head::Interim(text(&interim, false))));
+            let text = text(&interim, Follows::Nothing);
+            return Poll::Ready(Ok(Head::Interim(text)));
         }
         let (head, body) = ready!(Pin::new(answer).poll(context))?.into_parts();
         let key = self.request.borrow_mut().websocket_key.take();
@@ -119,7 +123,12 @@ impl ClientStream {
             return Poll::Ready(Ok(Head::Final(text, body)));
         }
         let has_body = !body.is_end_stream();
-        let text = text(&head, has_body);
+        let follows = match (has_body, self.request.borrow().is_head) {
+            (true, _) => Follows::Body,
+            (false, true) => Follows::Nothing,
+            (false, false) => Follows::NoBody,
+        };
+        let text = text(&head, follows);
         let is_chunked = has_body && !head.headers.contains_key(http::header::CONTENT_LENGTH);
         let body = Inbound::new(has_body.then_some(body), is_chunked);
         Poll::Ready(Ok(Head::Final(text, body)))
@@ -140,9 +149,9 @@ impl ClientStream {
 }
 
 /// The head of an answer, as text. One that is too large is cut off, and is malformed then.
-fn text(head: &http::response::Parts, has_body: bool) -> Vec<u8> {
+fn text(head: &http::response::Parts, follows: Follows) -> Vec<u8> {
     let mut room = vec![0; HEAD_BYTES_MAX];
-    let written = response::write(head, has_body, &mut room);
+    let written = response::write(head, follows, &mut room);
     room.truncate(written.unwrap_or(HEAD_BYTES_MAX));
     room
 }
