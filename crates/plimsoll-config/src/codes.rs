@@ -331,6 +331,12 @@ other. Name both, each in a file in PEM:
         tls certificate=/etc/plimsoll/client.pem key=/etc/plimsoll/client.key
     }
 ";
+PROXY_MIXED = "E0327":
+"Two sites on one address differ in whether connections come with a header of the PROXY protocol, or from whom. The header
+comes before anything that says which site is meant, so the address has one rule. What all say can stand in `defaults`:
+
+    defaults { proxy-protocol accept=10.0.0.0/8 }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
