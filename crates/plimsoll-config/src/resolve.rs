@@ -14,8 +14,8 @@ use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, KeyPair, Monitor, Overload,
-    Place, Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step,
-    Template,
+    Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site, Split,
+    Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -64,6 +64,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
         lint::pool(reader, pool, *is_used);
     }
+    check_announced(reader, &draft.pools, &defaults);
     let all = draft.pools.iter().chain(&pools.anonymous);
     let pools = all
         .map(|pool| resolve_pool(reader, pool, &defaults))
@@ -260,6 +261,18 @@ fn check_proxy_protocol(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: 
                         .help("say the same `proxy-protocol` in both, or in `defaults`"),
                 );
             }
+        }
+    }
+}
+
+/// Refuses to tell servers whom a connection is from on which many have their requests.
+fn check_announced(reader: &mut Reader<'_>, pools: &[PoolDraft], defaults: &Settings) {
+    for pool in pools {
+        let speaks = pool.settings.protocol.or(defaults.protocol);
+        if let (Some((Some(_), span)), Some(Protocol::Http2)) = (pool.proxy_protocol, speaks) {
+            let message = "a connection with HTTP/2 is not from one client";
+            let problem = Diagnostic::new(&codes::PROXY_SHARED, span, message);
+            reader.problem(problem.help("leave `proxy-protocol` out, or say `http 1`"));
         }
     }
 }

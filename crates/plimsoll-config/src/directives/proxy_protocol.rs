@@ -34,7 +34,7 @@ pub(crate) static POOL_ROWS: &[Directive] = &[Directive {
     usage: "proxy-protocol v1|v2|off",
     default: "off",
     doc: "Servers are told who the client is in a header of the PROXY protocol, before the request and before TLS. Each request then \
-              has a connection of its own, since a connection is told only once. Version 2 also tells which name a client with TLS asked for, \
+              has a connection of its own, since a connection is told only once; with `http 2` that cannot be. Version 2 also tells which name a client with TLS asked for, \
               and the request id. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
     words: (1, 1),
     variables: false,
