@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -67,6 +67,11 @@ impl Probe {
         }
     }
 
+    /// Tells whether somebody else is asked than the server.
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::Agent)
+    }
+
     /// Tells whether it is never wrapped in TLS: it makes its own handshake or connection, or asks
     /// somebody else.
     pub fn is_bare(&self) -> bool {
@@ -81,6 +86,15 @@ pub struct Tls {
     pub config: Arc<ClientConfig>,
     /// The name that the server has to prove.
     pub name: ServerName<'static>,
+}
+
+/// How a probe goes to a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way<'a> {
+    /// Within this, if it does.
+    pub tls: Option<&'a Tls>,
+    /// What goes before everything else.
+    pub first_words: &'a [u8],
 }
 
 /// What a probe found.
@@ -142,16 +156,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Asks the server at `address`, within `tls` if there is one; the whole probe has `timeout`.
-pub async fn run(
-    probe: &Probe,
-    tls: Option<&Tls>,
-    address: SocketAddr,
-    timeout: Duration,
-) -> Report {
+/// Asks the server at `address`, in this way; the whole probe has `timeout`.
+pub async fn run(probe: &Probe, way: Way<'_>, address: SocketAddr, timeout: Duration) -> Report {
     let began = Instant::now();
     let deadline = began + timeout;
-    let asked = timeout_at(deadline, ask(probe, tls, address, deadline));
+    let asked = timeout_at(deadline, ask(probe, way, address, deadline));
     let (verdict, detail, advice) = match asked.await {
         Err(_) => (
             Verdict::Unfit,
@@ -188,17 +197,17 @@ fn is_want(error: &io::Error) -> bool {
 
 async fn ask(
     probe: &Probe,
-    tls: Option<&Tls>,
+    way: Way<'_>,
     address: SocketAddr,
     deadline: Instant,
 ) -> Result<Advice, Failure> {
     if let Probe::Exec(probe) = probe {
         return exec::run(probe, address).await.map(|()| Advice::default());
     }
-    let connected = timeout_at(deadline, connect(probe, tls, address)).await;
+    let connected = timeout_at(deadline, connect(probe, way, address)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let mut stream = connected.map_err(Failure::Unreachable)?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = if way.tls.is_some() { "https" } else { "http" };
     match probe {
         Probe::Tcp | Probe::Exec(_) => {}
         Probe::Http(probe) => http::ask(probe, &mut stream).await?,
@@ -217,13 +226,14 @@ async fn ask(
 }
 
 /// Connects, and has the server prove who it is if it is asked within TLS.
-async fn connect(probe: &Probe, tls: Option<&Tls>, address: SocketAddr) -> io::Result<Wire> {
-    let stream = TcpStream::connect(address).await?;
+async fn connect(probe: &Probe, way: Way<'_>, address: SocketAddr) -> io::Result<Wire> {
+    let mut stream = TcpStream::connect(address).await?;
     if matches!(probe, Probe::Tcp) {
         // Reset, so that thousands of checks leave no connections in TIME_WAIT.
         stream.set_zero_linger()?;
     }
-    let Some(tls) = tls else {
+    stream.write_all(way.first_words).await?;
+    let Some(tls) = way.tls else {
         return Ok(Box::new(stream));
     };
     let connector = TlsConnector::from(Arc::clone(&tls.config));

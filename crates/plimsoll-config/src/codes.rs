@@ -331,6 +331,19 @@ other. Name both, each in a file in PEM:
         tls certificate=/etc/plimsoll/client.pem key=/etc/plimsoll/client.key
     }
 ";
+PROXY_MIXED = "E0327":
+"Two sites on one address differ in whether connections come with a header of the PROXY protocol, or from whom. The header
+comes before anything that says which site is meant, so the address has one rule. What all say can stand in `defaults`:
+
+    defaults { proxy-protocol accept=10.0.0.0/8 }
+";
+PROXY_SHARED = "E0328":
+"Servers of the pool are to be told in the PROXY protocol whom each connection is from, and speak HTTP/2, with which many
+clients have their requests on one connection. What the server was told would be wrong for all but one of them. Servers learn
+who the client is from `X-Forwarded-For` and `Forwarded`, which each request carries:
+
+    pool app { server app.internal:8080 ; http 2 }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

@@ -2,8 +2,8 @@
 
 use crate::directives::{
     access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
-    overload, policy, pool, priority, resolver, rewrite, root, route, server_tls, settings, site,
-    sticky, tls, traffic, trust,
+    overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route, server_tls,
+    settings, site, sticky, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -62,6 +62,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     named_match::ROWS,
     site::ROWS,
     tls::ROWS,
+    proxy_protocol::ROWS,
     route::ROWS,
     rewrite::ROWS,
     header::ROWS,
@@ -75,6 +76,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     priority::ROWS,
     pool::ROWS,
     server_tls::ROWS,
+    proxy_protocol::POOL_ROWS,
     check::ROWS,
     policy::ROWS,
     sticky::ROWS,
@@ -109,7 +111,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "memory",
     "mode",
     "otel",
-    "proxy-protocol",
     "redis",
     "sni",
     "source",

@@ -17,6 +17,7 @@ pub(crate) mod overload;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod priority;
+pub(crate) mod proxy_protocol;
 pub(crate) mod resolver;
 pub(crate) mod rewrite;
 pub(crate) mod root;

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
-    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Protocol, Queue,
-    Resolver, Retry, ServerAddress, ServerTls, Spool, Step, Sticky, Template,
+    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Protocol,
+    ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, Spool, Step, Sticky, Template,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) trust: Option<Vec<IpNet>>,
     /// An empty list is `off`.
     pub(crate) tls: Option<Vec<KeyPair>>,
+    /// An empty list is `off`.
+    pub(crate) proxy_protocol: Option<Vec<IpNet>>,
     pub(crate) head_bytes: Option<u32>,
     pub(crate) fields: Option<u16>,
     pub(crate) uri_bytes: Option<u32>,
@@ -158,6 +160,8 @@ pub(crate) struct PoolDraft {
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
     /// The inner `None` is `off`.
     pub(crate) tls: Option<(Option<ServerTls>, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) proxy_protocol: Option<(Option<ProxyVersion>, Span)>,
     pub(crate) settings: Settings,
     pub(crate) span: Span,
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::model::{
     Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
     HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
-    PageSource, Pool, Priority, Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep,
-    ServerTls, Site, Spool, Sticky, StickyBy, Way,
+    PageSource, Pool, Priority, Probe, ProxyVersion, Queue, Resolver, Retry, Route, SameSite,
+    ScriptStep, ServerTls, Site, Spool, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -22,6 +22,12 @@ pub(crate) type Words = Vec<String>;
 /// What a pool does about servers that fail, complete: nothing depends on defaults.
 pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
     let mut out: Vec<Words> = pool.tls.iter().map(server_tls).collect();
+    out.extend(pool.proxy_protocol.map(|version| {
+        words(match version {
+            ProxyVersion::V1 => ["proxy-protocol", "v1"],
+            ProxyVersion::V2 => ["proxy-protocol", "v2"],
+        })
+    }));
     out.extend(pool.checks.iter().map(check));
     if out.is_empty() {
         out.push(words(["check", "off"]));
@@ -254,7 +260,13 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
         .tls
         .iter()
         .map(|pair| words(["tls", &pair.certificate, &pair.key]));
-    tls.chain(trust)
+    let accept = (!site.proxy_protocol.is_empty()).then(|| {
+        let networks = site.proxy_protocol.iter().map(ToString::to_string);
+        let networks: Vec<String> = networks.collect();
+        words(["proxy-protocol", &format!("accept={}", networks.join(","))])
+    });
+    tls.chain(accept)
+        .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
         .chain(site.errors.iter().map(error_page))
@@ -403,6 +415,7 @@ fn check(check: &Check) -> Words {
     ]);
     out.extend(check.port.map(|port| format!("port={port}")));
     out.extend((!check.tls).then(|| "tls=off".to_owned()));
+    out.extend((!check.proxy_protocol).then(|| "proxy-protocol=off".to_owned()));
     out.push(format!(
         "initial={}",
         if check.initially_up { "up" } else { "down" }

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
-use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Tls, Verdict};
+use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Tls, Verdict, Way};
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::{Pool, Server};
+use plimsoll_proxy::proxy_protocol;
 
 use crate::launch::Running;
 
@@ -150,7 +151,20 @@ impl Target {
             Ok(tls) => tls,
             Err(Unknown) => return unreachable("nobody's word on it counts"),
         };
-        plimsoll_check::run(&self.probe, tls.as_ref(), address, self.settings.timeout).await
+        let first_words = self.first_words();
+        let way = Way {
+            tls: tls.as_ref(),
+            first_words: &first_words,
+        };
+        plimsoll_check::run(&self.probe, way, address, self.settings.timeout).await
+    }
+
+    /// What a server is told of the connection that a check comes on.
+    fn first_words(&self) -> Vec<u8> {
+        let is_told = self.settings.proxy_protocol && !self.probe.is_beside();
+        let version = self.pool().and_then(|pool| pool.proxy_protocol);
+        let words = version.filter(|_| is_told).map(proxy_protocol::tell_own);
+        words.unwrap_or_default()
     }
 
     /// How the check speaks within TLS, as requests to the server do; nothing when it does not.

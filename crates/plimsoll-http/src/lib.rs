@@ -20,6 +20,7 @@ pub mod h2;
 pub mod head;
 pub mod host;
 pub mod method;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod request;
 pub mod rewrite;

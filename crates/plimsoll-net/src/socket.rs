@@ -7,7 +7,7 @@ use std::cell::{OnceCell, RefCell, RefMut};
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -70,6 +70,12 @@ pub trait Stream: fmt::Debug {
 
     /// Tells whether the connection below is secure.
     fn is_secure(&self) -> bool;
+
+    /// Where the connection below ends on this side.
+    ///
+    /// # Errors
+    /// It has none any more.
+    fn local_address(&self) -> io::Result<SocketAddr>;
 
     /// Tells `look` the name that the client of the connection below asked for.
     fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>));
@@ -142,6 +148,17 @@ impl Socket {
         match &self.end {
             End::Tcp(_) => None,
             End::Stream(stream) => Some(&**stream),
+        }
+    }
+
+    /// Where it ends on this side.
+    ///
+    /// # Errors
+    /// It has none any more.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        match &self.end {
+            End::Tcp(stream) => stream.local_addr(),
+            End::Stream(stream) => stream.local_address(),
         }
     }
 

@@ -125,6 +125,8 @@ pub struct ListenerMetrics {
     pub refused: Counter,
     /// Connections whose TLS failed.
     pub tls_failed: Counter,
+    /// Connections of which nobody who may has said whom they are from.
+    pub unannounced: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

@@ -207,6 +207,16 @@ impl<'a> Page<'a> {
             let failed = self.sum(|w| Some(&w.listeners.get(at)?.tls_failed));
             self.sample(name, &format!("listener=\"{listener}\""), failed);
         }
+        let name = "plimsoll_proxy_protocol_failures_total";
+        self.family(
+            name,
+            "counter",
+            "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
+        );
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let failed = self.sum(|w| Some(&w.listeners.get(at)?.unannounced));
+            self.sample(name, &format!("listener=\"{listener}\""), failed);
+        }
     }
 
     fn servers(&mut self, labels: &Labels) {

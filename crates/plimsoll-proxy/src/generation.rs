@@ -13,7 +13,7 @@ use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
     AccessLog, Adaptive, Buffer, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy,
-    Monitor, Overload, Priority, Protocol, RequestLimits, Retry, ServerTimeouts, Way,
+    Monitor, Overload, Priority, Protocol, ProxyVersion, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -89,6 +89,8 @@ pub struct Listener {
     pub limits: HeadLimits,
     /// How long a head may take: the longest of its sites.
     pub header_timeout: Duration,
+    /// Who says whom connections are from; nobody means that they come without that being said.
+    pub(crate) announced_by: Vec<IpNet>,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
     pub(crate) hosts: Arc<Hosts>,
@@ -382,6 +384,8 @@ pub struct Pool {
     pub timeouts: ServerTimeouts,
     /// What its servers speak.
     pub protocol: Protocol,
+    /// How servers are told whom a connection is for; nothing means not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How long an upstream connection may be idle.
     pub keep_for: Duration,
     /// How many idle connections a worker keeps for each server.

@@ -19,6 +19,7 @@ pub mod material;
 pub(crate) mod page;
 pub mod plane;
 pub(crate) mod pools;
+pub mod proxy_protocol;
 pub mod routes;
 pub mod seen;
 pub mod server_tls;

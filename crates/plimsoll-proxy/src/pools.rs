@@ -96,7 +96,12 @@ fn pool(
         timeouts: pool.timeouts,
         protocol: pool.protocol,
         keep_for: pool.keep_alive.idle,
-        keep_max: usize::from(pool.keep_alive.max),
+        proxy_protocol: pool.proxy_protocol,
+        // What a server was told of a connection holds for one client.
+        keep_max: match pool.proxy_protocol {
+            None => usize::from(pool.keep_alive.max),
+            Some(_) => 0,
+        },
         retry: pool.retry.clone(),
         adaptive: pool.adaptive,
         // A client that belongs to a server is served by no other.

@@ -213,6 +213,7 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         addresses: BTreeMap::new(),
         max_requests: None,
         tls: None,
+        proxy_protocol: None,
         settings: Settings::default(),
         span: stmt.span,
     };

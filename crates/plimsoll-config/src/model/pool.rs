@@ -24,6 +24,9 @@ pub struct Pool {
     pub protocol: Protocol,
     /// How its servers are spoken with over TLS; `None` means without.
     pub tls: Option<ServerTls>,
+    /// In which version of the PROXY protocol its servers are told who the client is; `None` means in
+    /// none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
     /// How servers are checked; a server is up when all checks say so.
@@ -160,6 +163,15 @@ impl Default for ServerTls {
     }
 }
 
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// Deadlines of an upstream connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTimeouts {
@@ -220,6 +232,8 @@ pub struct Check {
     pub port: Option<u16>,
     /// Whether it goes over TLS where requests to the server do. Default true.
     pub tls: bool,
+    /// Whether it is announced in the PROXY protocol where requests are. Default true.
+    pub proxy_protocol: bool,
     /// Whether servers are up before their first check. Default true.
     pub initially_up: bool,
 }

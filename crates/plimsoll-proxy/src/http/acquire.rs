@@ -9,13 +9,14 @@ use std::time::Duration;
 use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
-use plimsoll_net::{clock, connect, stream};
+use plimsoll_net::{announce, clock, connect, stream};
 
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
 use crate::http::h2::Place;
 use crate::plane::Plane;
+use crate::proxy_protocol;
 use crate::server_tls::ServerTls;
 
 /// A connection to a server.
@@ -82,7 +83,8 @@ pub(crate) async fn acquire(
             }
         }
     }
-    let opening = open(exchange.client, server);
+    let first_words = first_words(exchange, pool)?;
+    let opening = open(exchange.client, server, &first_words);
     let socket = in_time(exchange, pool, opening).await?;
     Ok(Upstream {
         socket,
@@ -137,7 +139,8 @@ async fn acquire_stream(
         }
         Place::Opening(opening) => {
             let opening = async {
-                let socket = open(client, server).await?;
+                // Many clients have requests on it, so that it is told of none.
+                let socket = open(client, server, &[]).await?;
                 let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
                 spoken.map_err(|error| {
                     tracing::debug!(server = %server.name, %error, "no HTTP/2");
@@ -178,12 +181,23 @@ async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Resul
 
 /// Connects to `server`, for as long as the client is there. The client is looked at only when the
 /// server makes us wait.
-async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
-    while_there(client, dial(server)).await?
+async fn open(client: &Socket, server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
+    while_there(client, dial(server, first_words)).await?
 }
 
-/// Connects to `server`, over TLS if it is spoken with over that.
-pub(crate) async fn dial(server: &Server) -> Result<Socket, Failure> {
+/// What the server is told of the connection; nearly always nothing.
+fn first_words(exchange: &Exchange<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
+    let Some(version) = pool.proxy_protocol else {
+        return Ok(Vec::new());
+    };
+    proxy_protocol::tell(exchange, version).map_err(|_| {
+        let (reason, detail) = (Reason::ProxyInternalError, "too much to tell of the client");
+        Failure::upstream(reason, detail, Sent::Answered)
+    })
+}
+
+/// Connects to `server`, over TLS if it is spoken with over that, which `first_words` go before.
+pub(crate) async fn dial(server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
     let known = server.addresses.now();
     let addresses = match &*known {
         Ok(addresses) => addresses,
@@ -191,6 +205,10 @@ pub(crate) async fn dial(server: &Server) -> Result<Socket, Failure> {
     };
     let connected = connect::connect(addresses).await;
     let socket = connected.map_err(|error| connect_failure(&error))?;
+    if !first_words.is_empty() {
+        let sent = announce::send(&socket, first_words).await;
+        sent.map_err(|error| connect_failure(&error))?;
+    }
     match &server.tls {
         // Boxed: few servers need it, and each exchange has room for it.
         Some(tls) => Box::pin(secure(socket, tls)).await,

@@ -191,6 +191,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) listener: &'a Listener,
     pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
+    /// Where the connection is from.
+    pub(crate) peer: SocketAddr,
     pub(crate) origin: Origin,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
@@ -259,6 +261,7 @@ impl<'a> Exchange<'a> {
             listener,
             client,
             timer,
+            peer,
             origin: Origin {
                 scheme: scheme(client),
                 ..origin

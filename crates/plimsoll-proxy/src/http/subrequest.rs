@@ -22,6 +22,7 @@ use crate::http::flow::Writer;
 use crate::http::line;
 use crate::http::mirror::Digest;
 use crate::plane::Plane;
+use crate::proxy_protocol;
 
 /// What a server answered.
 #[derive(Debug)]
@@ -130,7 +131,9 @@ fn pick<'a>(plane: &Plane, pool: &'a Pool, tried: &Tried) -> Option<Slot<'a>> {
 
 async fn dial(pool: &Pool, server: &Server, timer: &Timer, deadline: Instant) -> Option<Socket> {
     timer.set(deadline.min(clock::now() + pool.timeouts.connect));
-    timer.limit(acquire::dial(server)).await.ok()?.ok()
+    let first_words = pool.proxy_protocol.map(proxy_protocol::tell_own);
+    let dialled = acquire::dial(server, first_words.as_deref().unwrap_or_default());
+    timer.limit(dialled).await.ok()?.ok()
 }
 
 async fn converse(

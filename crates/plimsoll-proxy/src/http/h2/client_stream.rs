@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -225,6 +226,10 @@ impl Stream for ClientStream {
 
     fn is_secure(&self) -> bool {
         self.lease.link().scheme == "https"
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into()) // nobody asks where we are to a server
     }
 
     fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {

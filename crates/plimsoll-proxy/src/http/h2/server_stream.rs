@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -111,6 +112,10 @@ impl Stream for ServerStream {
 
     fn is_secure(&self) -> bool {
         self.wire.owner.socket.is_secure()
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.wire.owner.socket.local_address()
     }
 
     fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
