@@ -59,7 +59,7 @@ fn calls_and_streams_pass_through_whole() {
     let server = Server::start();
     let plimsoll = start(&server.address.to_string());
     let port = plimsoll.address().port();
-    let said = client(port, &["calls", "streams", "many", "deadline"]);
+    let said = client(port, &["calls", "streams", "many", "deadline", "web"]);
     assert_eq!(said, "done\n");
 }
 

@@ -1,16 +1,18 @@
 //! What gRPC clients understand of an error: a status of gRPC, in an answer that HTTP calls good.
 
+pub mod web;
+
 use crate::head::RequestHead;
 use crate::reason::Reason;
 
-/// Tells whether a request is a call of gRPC.
-pub fn is_call(head: &RequestHead, bytes: &[u8]) -> bool {
-    let kind = head.fields.by_text(bytes, b"content-type");
-    let kind = kind.map(|line| line.value.of(bytes)).unwrap_or_default();
-    matches!(
+/// The content type of a call, if a request is one: of gRPC, or by a client that sees no trailers.
+pub fn call<'a>(head: &RequestHead, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let kind = head.fields.by_text(bytes, b"content-type")?.value.of(bytes);
+    let is_plain = matches!(
         kind.strip_prefix(b"application/grpc"),
         Some([] | [b'+' | b';' | b' ', ..])
-    )
+    );
+    (is_plain || web::Web::asked(kind).is_some()).then_some(kind)
 }
 
 /// The status of gRPC for an answer that HTTP has `status` for (gRPC, "HTTP to gRPC Status Code
@@ -55,13 +57,15 @@ mod tests {
             ("application/grpc", true),
             ("application/grpc+proto", true),
             ("application/grpc; x=y", true),
-            ("application/grpc-web", false),
+            ("application/grpc-web", true),
+            ("application/grpc-website", false),
             ("application/json", false),
         ] {
             let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n\r\n");
             let mut head = RequestHead::default();
             parse::request(text.as_bytes(), &HeadLimits::default(), &mut head).unwrap();
-            assert_eq!(is_call(&head, text.as_bytes()), call, "{kind}");
+            let told = super::call(&head, text.as_bytes());
+            assert_eq!(told, call.then_some(kind.as_bytes()));
         }
     }
 

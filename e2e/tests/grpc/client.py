@@ -1,5 +1,7 @@
 """Calls the methods of server.py through whatever listens on the given port; says what did not work."""
 
+import base64
+import http.client
 import sys
 import threading
 from concurrent import futures
@@ -73,6 +75,39 @@ def deadline():
     next(iter(call))
     call.cancel()
     check("after a cancel", unary("Echo")(b"still") == b"still")
+
+
+def web_call(name, message, text):
+    """What a browser gets: the messages, and the status that follows them."""
+    kind = "application/grpc-web" + ("-text" if text else "") + "+proto"
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+    body = base64.b64encode(body) if text else body
+    connection.request("POST", "/test.Service/" + name, body, {"Content-Type": kind})
+    answer = connection.getresponse()
+    data = answer.read()
+    check("web content type", answer.headers["Content-Type"].startswith(kind.split("+")[0]))
+    if text:
+        # Pieces end with padding, so each group stands for itself.
+        data = b"".join(base64.b64decode(data[at : at + 4]) for at in range(0, len(data), 4))
+    messages, status = [], answer.headers.get("grpc-status")
+    while data:
+        mark, length = data[0], int.from_bytes(data[1:5], "big")
+        message, data = data[5 : 5 + length], data[5 + length :]
+        if mark & 0x80:
+            lines = dict(line.split(": ") for line in message.decode().split("\r\n") if line)
+            status = lines["grpc-status"]
+        else:
+            messages.append(message)
+    return messages, status
+
+
+def web():
+    for text in (False, True):
+        check("web unary", web_call("Echo", b"hello" * 10000, text) == ([b"hello" * 10000], "0"))
+        numbers = [b"%d" % number for number in range(100)]
+        check("web stream", web_call("Count", b"100", text) == (numbers, "0"))
+        check("web status", web_call("Fail", b"", text) == ([], "9"))
 
 
 def error():

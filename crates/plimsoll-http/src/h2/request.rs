@@ -3,13 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, uri};
 
 use super::text::{Full, Text};
 use crate::field::Name;
 use crate::framing::Length;
+use crate::grpc::web::Web;
 
 /// Why a request is not written as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -218,6 +219,17 @@ pub fn read(text: &Bytes, scheme: &str) -> Result<Asked, BadText> {
         .build()
         .map_err(|_| BadText)?;
     Ok(asked)
+}
+
+/// Makes a call of gRPC of one by a client that sees no trailers, if it is that.
+pub fn take_web(request: &mut Request<()>) -> Option<Web> {
+    let fields = request.headers_mut();
+    let (web, plain) = Web::asked(fields.get(CONTENT_TYPE)?.as_bytes())?;
+    let plain = HeaderValue::from_bytes(&plain).ok()?;
+    fields.insert(CONTENT_TYPE, plain);
+    // Without base64 it is shorter, and calls say no length anyway.
+    fields.remove(CONTENT_LENGTH);
+    Some(web)
 }
 
 /// Makes an extended CONNECT of a request for WebSocket (RFC 8441 §5).

@@ -5,6 +5,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::text::{Full, Text};
 use crate::field::{self, Name};
+use crate::grpc::web::Web;
 use crate::head::ResponseHead;
 use crate::upgrade;
 
@@ -111,6 +112,20 @@ pub fn write(
     }
     text.push(b"\r\n")?;
     Ok(text.len())
+}
+
+/// Makes an answer of gRPC what a client gets that sees no trailers; tells whether it is one.
+pub fn put_web(web: Web, head: &mut http::response::Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
+    if !kind.starts_with(b"application/grpc") {
+        return false;
+    }
+    if let Ok(kind) = HeaderValue::from_bytes(&web.content_type(kind)) {
+        head.headers.insert(header::CONTENT_TYPE, kind);
+    }
+    head.headers.remove(header::CONTENT_LENGTH);
+    true
 }
 
 /// Writes the head of an answer that takes a WebSocket (RFC 8441 §5) as HTTP/1.1 has it; `key` is that

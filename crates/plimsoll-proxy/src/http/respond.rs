@@ -97,7 +97,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
     let has_head = exchange.facts.has_head;
     if answer.said == Said::Page
         && has_head
-        && grpc::is_call(&exchange.scratch.head, exchange.bytes())
+        && grpc::call(&exchange.scratch.head, exchange.bytes()).is_some()
     {
         return write_grpc(exchange, answer, reuse);
     }
@@ -159,8 +159,10 @@ fn write_grpc(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
     let is_hiding = exchange.facts.site.is_some_and(|site| site.hide.server);
     let fields = begin(exchange, 200);
     let out = &mut exchange.scratch.response_out;
-    let start = b"\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\nGrpc-Status: ";
-    out.extend_from_slice(start);
+    out.extend_from_slice(b"\r\nContent-Type: ");
+    let kind = grpc::call(&exchange.scratch.head, exchange.inbound.filled());
+    out.extend_from_slice(kind.unwrap_or_default());
+    out.extend_from_slice(b"\r\nContent-Length: 0\r\nGrpc-Status: ");
     let status = grpc::status(answer.status, answer.reason);
     encode::decimal(u64::from(status), out);
     out.extend_from_slice(b"\r\nGrpc-Message: ");

@@ -12,6 +12,7 @@ use h2::SendStream;
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
 use plimsoll_http::framing::Framing;
+use plimsoll_http::grpc::web::Web;
 use plimsoll_http::h2::request;
 use plimsoll_http::h2::response::{self, Follows};
 use plimsoll_http::head::HEAD_BYTES_MAX;
@@ -41,6 +42,8 @@ struct Request {
     /// The key of a request for WebSocket.
     websocket_key: Option<Bytes>,
     is_head: bool,
+    /// The client, if it is one of gRPC that sees no trailers.
+    web: Option<Web>,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl ClientStream {
         let link = self.lease.link();
         let mut asked = request::read(&bytes, link.scheme).map_err(invalid)?;
         request.is_head = asked.request.method() == http::Method::HEAD;
+        request.web = request::take_web(&mut asked.request);
         if let Some(key) = asked
             .websocket_key
             .take()
@@ -100,7 +104,8 @@ impl ClientStream {
             Ok(stream)
         };
         let framing = Framing::of_length(asked.length);
-        request.body = Some(Outbound::begin(framing, text, open)?);
+        let base64 = request.web.and_then(Web::decoder);
+        request.body = Some(Outbound::begin(framing, text, base64, open)?);
         Ok(())
     }
 
@@ -115,7 +120,9 @@ impl ClientStream {
             let text = text(&interim, Follows::Nothing);
             return Poll::Ready(Ok(Head::Interim(text)));
         }
-        let (head, body) = ready!(Pin::new(answer).poll(context))?.into_parts();
+        let (mut head, body) = ready!(Pin::new(answer).poll(context))?.into_parts();
+        let web = self.request.borrow().web;
+        let web = web.filter(|web| response::put_web(*web, &mut head));
         let key = self.request.borrow_mut().websocket_key.take();
         if let Some(key) = key.filter(|_| head.status.is_success()) {
             let mut text = Vec::new();
@@ -131,7 +138,7 @@ impl ClientStream {
         };
         let text = text(&head, follows);
         let is_chunked = has_body && !head.headers.contains_key(http::header::CONTENT_LENGTH);
-        let body = Inbound::new(has_body.then_some(body), is_chunked);
+        let body = Inbound::new(has_body.then_some(body), is_chunked).for_web(web);
         Poll::Ready(Ok(Head::Final(text, body)))
     }
 

@@ -5,7 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes};
 use h2::RecvStream;
+use http::HeaderMap;
 use plimsoll_http::chunked::size_line;
+use plimsoll_http::grpc::web::Web;
 use plimsoll_http::h2::trailer;
 
 /// What the chunked coding puts around a piece, at most.
@@ -25,6 +27,10 @@ pub(super) struct Inbound {
     is_chunked: bool,
     /// What is read before all else.
     text: Bytes,
+    /// What is read when all data has been.
+    end: Bytes,
+    /// The client, if it is one of gRPC that sees no trailers.
+    web: Option<Web>,
 }
 
 impl Inbound {
@@ -34,7 +40,15 @@ impl Inbound {
             piece: Bytes::new(),
             is_chunked,
             text: Bytes::new(),
+            end: Bytes::new(),
+            web: None,
         }
+    }
+
+    /// The same for a client of gRPC that sees no trailers.
+    pub(super) fn for_web(mut self, web: Option<Web>) -> Self {
+        self.web = web;
+        self
     }
 
     /// Has `text` read before the body.
@@ -58,20 +72,43 @@ impl Inbound {
                 continue;
             }
             let Some(body) = &mut self.body else {
-                return Poll::Ready(Ok(0));
+                self.text = std::mem::take(&mut self.end);
+                match self.text.is_empty() {
+                    true => return Poll::Ready(Ok(0)),
+                    false => continue,
+                }
             };
             match ready!(body.poll_data(context)) {
-                Some(piece) => self.piece = piece.map_err(gone)?,
+                Some(piece) => self.take(piece.map_err(gone)?),
                 None => {
                     let fields = ready!(body.poll_trailers(context)).map_err(gone)?;
-                    self.body = None;
-                    if self.is_chunked {
-                        let mut end = Vec::new();
-                        trailer::write(&fields.unwrap_or_default(), &mut end);
-                        self.text = end.into();
-                    }
+                    self.finish(fields.unwrap_or_default());
                 }
             }
+        }
+    }
+
+    fn take(&mut self, piece: Bytes) {
+        self.piece = match self.web {
+            Some(web) => {
+                self.release(piece.len());
+                web.piece(piece.into()).into()
+            }
+            None => piece,
+        };
+    }
+
+    /// Notes what follows the data.
+    fn finish(&mut self, mut trailers: HeaderMap) {
+        self.body = None;
+        if let Some(web) = self.web {
+            self.piece = web.trailers(&trailers).into();
+            trailers.clear();
+        }
+        if self.is_chunked {
+            let mut end = Vec::new();
+            trailer::write(&trailers, &mut end);
+            self.end = end.into();
         }
     }
 
@@ -79,7 +116,7 @@ impl Inbound {
     fn read_piece(&mut self, room: &mut [u8]) -> Option<usize> {
         if !self.is_chunked {
             let read = fill(room, &mut self.piece);
-            self.release(read);
+            self.release_read(read);
             return Some(read);
         }
         if room.len() < ROOM_MIN {
@@ -88,7 +125,7 @@ impl Inbound {
             text.extend_from_slice(&self.piece.split_to(taken));
             text.extend_from_slice(b"\r\n");
             self.text = text.into();
-            self.release(taken);
+            self.release_read(taken);
             return None;
         }
         let taken = self.piece.len().min(room.len() - CHUNK_BYTES);
@@ -97,8 +134,15 @@ impl Inbound {
         room.put_slice(size_line(taken, &mut [0; 18]));
         room.put(self.piece.split_to(taken));
         room.put_slice(b"\r\n");
-        self.release(taken);
+        self.release_read(taken);
         Some(whole - room.len())
+    }
+
+    /// Lets the peer send as much again as has been read, where that is what it sent.
+    fn release_read(&mut self, bytes: usize) {
+        if self.web.is_none() {
+            self.release(bytes);
+        }
     }
 
     /// Lets the peer send as much again.

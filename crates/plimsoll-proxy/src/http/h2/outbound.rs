@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 use plimsoll_http::framing::Framing;
+use plimsoll_http::grpc::web::Decoder;
 use plimsoll_http::h2::trailer;
 
 use super::inbound::gone;
@@ -22,6 +23,8 @@ pub(super) struct Outbound {
     /// What ends the body, once that is known.
     end: Option<HeaderMap>,
     is_over: bool,
+    /// Takes off what only clients of gRPC have that see no trailers.
+    base64: Option<Decoder>,
 }
 
 impl Outbound {
@@ -30,9 +33,10 @@ impl Outbound {
     pub(super) fn begin(
         mut framing: Framing,
         start: BytesMut,
+        mut base64: Option<Decoder>,
         open: impl FnOnce(bool) -> Result<SendStream<Bytes>, h2::Error>,
     ) -> io::Result<Self> {
-        let (data, end) = decode(&mut framing, start)?;
+        let (data, end) = decode(&mut framing, base64.as_mut(), start)?;
         let is_over = data.is_empty() && end.as_ref().is_some_and(HeaderMap::is_empty);
         Ok(Self {
             stream: open(is_over).map_err(gone)?,
@@ -40,6 +44,7 @@ impl Outbound {
             data,
             end,
             is_over,
+            base64,
         })
     }
 
@@ -51,13 +56,16 @@ impl Outbound {
             data: start.freeze(),
             end: None,
             is_over: false,
+            base64: None,
         }
     }
 
     /// Takes text that was written. All that was taken before has been sent.
     pub(super) fn take(&mut self, text: BytesMut) -> io::Result<()> {
         match &mut self.framing {
-            Some(framing) => (self.data, self.end) = decode(framing, text)?,
+            Some(framing) => {
+                (self.data, self.end) = decode(framing, self.base64.as_mut(), text)?;
+            }
             None => self.data = text.freeze(),
         }
         Ok(())
@@ -116,14 +124,27 @@ impl Outbound {
 }
 
 /// Takes the coding off; tells what follows the body, if it ends here.
-fn decode(framing: &mut Framing, mut text: BytesMut) -> io::Result<(Bytes, Option<HeaderMap>)> {
+fn decode(
+    framing: &mut Framing,
+    base64: Option<&mut Decoder>,
+    mut text: BytesMut,
+) -> io::Result<(Bytes, Option<HeaderMap>)> {
     let decoded = framing.decode(&mut text);
     let decoded = decoded.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
     text.truncate(decoded.data);
     let end = framing
         .is_complete()
         .then(|| trailer::read(framing.trailer()));
-    Ok((text.freeze(), end))
+    let data = match base64 {
+        Some(base64) => {
+            let decoded = base64.decode(&text);
+            decoded
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?
+                .into()
+        }
+        None => text.freeze(),
+    };
+    Ok((data, end))
 }
 
 /// Copies what is written.

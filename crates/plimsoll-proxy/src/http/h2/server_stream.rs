@@ -147,7 +147,7 @@ impl Answer {
             let framing = Framing::of_response(head, &bytes, self.method);
             let framing = framing.map_err(io::Error::other)?;
             let open = |is_all| self.respond.send_response(response, is_all);
-            self.body = Some(Outbound::begin(framing, text, open)?);
+            self.body = Some(Outbound::begin(framing, text, None, open)?);
             return Ok(());
         }
         Ok(())
