@@ -11,9 +11,9 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, KeyPair, Monitor, Overload,
-    Place, Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site, Split, Step,
-    Template,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, KeyPair,
+    Monitor, Overload, Place, Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site,
+    Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -84,6 +84,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
         geo,
         spool,
+        tickets: draft
+            .tickets
+            .map(|(tickets, _)| tickets)
+            .unwrap_or_default(),
         matches,
         sites,
         pools,
@@ -242,6 +246,23 @@ fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
 
+/// Which certificates the clients of a site show. What `defaults` says is for sites with TLS alone.
+fn client_certificate(
+    reader: &mut Reader<'_>,
+    site: &SiteDraft,
+    defaults: &Settings,
+) -> Option<ClientCertificate> {
+    let own = site.settings.client_certificate.as_ref();
+    let inherited = defaults.client_certificate.as_ref();
+    let is_plain = tls(site, defaults).is_empty();
+    if is_plain && own.is_some_and(Option::is_some) {
+        let message = "the site asks for certificates of clients that come without TLS";
+        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, site.span, message);
+        reader.problem(problem.help("add `tls CERTIFICATE KEY`, or take `client-certificate` out"));
+    }
+    own.or(inherited).filter(|_| !is_plain)?.clone()
+}
+
 fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
     let port = if tls(site, defaults).is_empty() {
         80
@@ -299,6 +320,7 @@ fn resolve_site(
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
         tls: tls(site, defaults).to_vec(),
+        client_certificate: client_certificate(reader, site, defaults),
         hide: own.hide.or(up.hide).unwrap_or_default(),
         errors: own.errors.iter().chain(&up.errors).cloned().collect(),
         monitor: site.monitor.as_ref().map(|(monitor, _)| Monitor {

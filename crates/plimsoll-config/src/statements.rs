@@ -1,6 +1,7 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod steps;
+mod tls;
 
 pub(crate) use steps::step;
 
@@ -143,6 +144,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     zone.into_iter()
         .chain(geo)
         .chain(config.spool.as_ref().map(spool))
+        .chain(tls::tickets(&config.tickets))
         .chain(connections(&config.connections))
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
@@ -248,11 +250,8 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(pools)
             .collect()
     });
-    let tls = site
-        .tls
-        .iter()
-        .map(|pair| words(["tls", &pair.certificate, &pair.key]));
-    tls.chain(trust)
+    tls::site(site)
+        .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
         .chain(site.errors.iter().map(error_page))

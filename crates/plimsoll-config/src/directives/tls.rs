@@ -1,15 +1,17 @@
-//! `tls`: what a site shows its clients to prove that it is who they asked for.
+//! `tls` and its family: what a site and its clients show each other to prove who they are.
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
-use crate::directives::policy::is_off;
+use crate::directives::policy::{is_off, once};
 use crate::draft::Scope;
-use crate::model::KeyPair;
+use crate::model::{ClientCertificate, KeyPair, Pass, Tickets, Verify};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
-pub(crate) static ROWS: &[Directive] = &[Directive {
+pub(crate) static ROWS: &[Directive] = &[TLS, CLIENT_CERTIFICATE, TICKETS];
+
+const TLS: Directive = Directive {
     name: "tls",
     within: &[Context::Defaults, Context::Site],
     usage: "tls CERTIFICATE KEY, or: tls off",
@@ -25,7 +27,102 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     variables: false,
     block: None,
     set: tls,
-}];
+};
+
+const CLIENT_CERTIFICATE: Directive = Directive {
+    name: "client-certificate",
+    within: &[Context::Defaults, Context::Site],
+    usage: "client-certificate required|optional ca=FILE [crl=FILE] [pass=certificate|chain|off], or: client-certificate off",
+    default: "off; pass=certificate",
+    doc: "Clients of a site with `tls` show a certificate that an issuer in the file `ca` has given them. `required` ends the handshake with who \
+          has none, `optional` lets them in, for routes to tell apart with the condition `certificate:verified`; who shows one that cannot be verified is \
+          refused in both cases. With `crl`, what issuers revoked is refused, and so is every certificate for which the file holds no \
+          list that is still in force. The files are in PEM, are read again when they change, and what cannot be used changes nothing; while they \
+          cannot be used at the start, nobody is let in. Servers get the certificate in `Client-Cert`, and with `pass=chain` what leads to its issuer in \
+          `Client-Cert-Chain` (RFC 9440); clients cannot send these fields. A certificate that expires while its connection is open is not taken any more. \
+          A request for a site with another `client-certificate` than its connection was opened for is answered 421, and no session goes on at \
+          another site, or after its `ca` or `crl` has changed.",
+    words: (1, 4),
+    variables: false,
+    block: None,
+    set: client_certificate,
+};
+
+const TICKETS: Directive = Directive {
+    name: "tls-tickets",
+    within: &[Context::Root],
+    usage: "tls-tickets FILE..., or: tls-tickets off",
+    default: "keys that no one else has, new ones every 6 hours",
+    doc: "With what clients that come back spare themselves and us a whole handshake. Tickets are good for 12 hours after the handshake that began the session, however \
+          often it goes on. Several nodes that clients reach by one name take each other's tickets when they share keys: each FILE holds 48 or 80 random \
+          bytes, as for NGINX, and only its owner may read it. The first makes new tickets, the others are still taken; the files are read again when they change, and whoever \
+          made them must renew them. `off` makes every connection begin anew.",
+    words: (1, 8),
+    variables: false,
+    block: None,
+    set: tickets,
+};
+
+fn client_certificate(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), Some((first, options))) = (scope.settings(), stmt.words.split_first())
+    else {
+        return;
+    };
+    if !once(reader, stmt, settings.client_certificate.is_some()) {
+        return;
+    }
+    let verify = match first.text.as_str() {
+        "off" if options.is_empty() => return settings.client_certificate = Some(None),
+        "required" => Verify::Required,
+        "optional" => Verify::Optional,
+        other => {
+            let message = format!("`{other}` does not say whether clients must have a certificate");
+            let problem = Diagnostic::new(&codes::VALUE, first.span, message);
+            return reader.problem(problem.help("known: required, optional, off"));
+        }
+    };
+    let (mut ca, mut crl, mut pass) = (None, None, Pass::Certificate);
+    reader.options(options, &["ca", "crl", "pass"], |reader, name, value| {
+        if value.text.is_empty() {
+            let message = format!("`{name}` says nothing");
+            return reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
+        }
+        let known = Pass::NAMES.iter().find(|(known, _)| *known == value.text);
+        match (name, known) {
+            ("ca", _) => ca = Some(value.text.into()),
+            ("crl", _) => crl = Some(value.text.into()),
+            (_, Some((_, known))) => pass = *known,
+            _ => {
+                let message = format!("`{}` is nothing that servers can be told", value.text);
+                let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+                reader.problem(problem.help("known: certificate, chain, off"));
+            }
+        }
+    });
+    let Some(ca) = ca else {
+        let message = "nothing says who issues the certificates";
+        let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
+        return reader.problem(problem.help("add `ca=FILE`"));
+    };
+    settings.client_certificate = Some(Some(ClientCertificate {
+        verify,
+        ca,
+        crl,
+        pass,
+    }));
+}
+
+fn tickets(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let tickets = match is_off(stmt) {
+        true => Tickets::Off,
+        false => {
+            let files = stmt.words.iter().map(|word| word.text.as_str().into());
+            Tickets::Files(files.collect())
+        }
+    };
+    reader.once(stmt, &mut draft.tickets, tickets);
+}
 
 fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let Some(settings) = scope.settings() else {
