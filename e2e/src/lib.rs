@@ -26,6 +26,7 @@
 )]
 
 pub mod body;
+pub mod certifier;
 pub mod daemon;
 pub mod fault;
 pub mod head;
@@ -40,5 +41,6 @@ pub mod raw;
 pub mod recorder;
 pub mod script;
 pub mod stand;
+pub mod tls;
 pub mod wait;
 pub mod wire;

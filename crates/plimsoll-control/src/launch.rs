@@ -23,7 +23,7 @@ use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
 use crate::key_sets;
 use crate::log_file::LogFile;
-use crate::materials::{self, Known};
+use crate::materials::{self, Known, Loaded};
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ pub async fn launch(
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
-    let known = materials::load(&generation).map_err(LaunchError::Materials)?;
+    let known = load(&generation)?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
             directory: spool.directory.clone(),
@@ -152,6 +152,25 @@ pub async fn launch(
         logs,
         threads: Mutex::new(threads),
     })
+}
+
+/// Reads the files of a generation. Where one certificate cannot be used, other sites are served all the
+/// same.
+fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
+    let Loaded {
+        known,
+        degraded,
+        problems,
+    } = materials::load(generation);
+    if !problems.is_empty() {
+        return Err(LaunchError::Materials(
+            problems.into_iter().chain(degraded).collect(),
+        ));
+    }
+    for problem in degraded {
+        tracing::error!("{problem}; the sites that need it serve nobody until it is put right");
+    }
+    Ok(known)
 }
 
 type Parts = Arc<Mutex<Vec<Option<(Vec<TcpListener>, Vec<Log>)>>>>;
@@ -268,6 +287,7 @@ fn build(config: &Config, found: &Found, workers: usize) -> Result<Built, Launch
         workers,
         // Each client's connection may need one to a server, and there is more to open.
         connections_max: descriptors() / 2,
+        sessions: Arc::default(),
     };
     let (generation, logs) = compile::compile(config, |address| found.known(address), machine);
     Ok((Arc::new(generation), logs))

@@ -4,6 +4,7 @@
 pub mod care;
 pub mod checks;
 pub mod discovery;
+pub(crate) mod expiry;
 pub mod explain;
 pub(crate) mod fetch;
 pub mod files;

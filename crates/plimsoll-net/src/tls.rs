@@ -25,6 +25,9 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 pub trait Choose: fmt::Debug + Send + Sync {
     /// What serves this client; nothing refuses it.
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>>;
+
+    /// Takes note that a client and we have agreed.
+    fn opened(&self, connection: &ServerConnection);
 }
 
 /// A session on one connection.
@@ -38,7 +41,8 @@ pub(crate) struct Session {
 enum State {
     /// The client has not said all that is needed to choose.
     Hello(Box<Acceptor>, Arc<dyn Choose>),
-    Open(Box<ServerConnection>),
+    /// Until all is agreed on, with who wants to know.
+    Open(Box<ServerConnection>, Option<Arc<dyn Choose>>),
     /// It has failed, or nobody serves the client; these are the last words.
     Over(Vec<u8>),
 }
@@ -47,7 +51,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hello(..) => "Hello",
-            Self::Open(_) => "Open",
+            Self::Open(..) => "Open",
             Self::Over(_) => "Over",
         })
     }
@@ -62,10 +66,10 @@ impl Session {
         }
     }
 
-    /// The name that the client asked for, once it is known.
-    pub(crate) fn server_name(&self) -> Option<&str> {
+    /// What was agreed with the client, once it has said who it wants to talk to.
+    pub(crate) fn connection(&self) -> Option<&ServerConnection> {
         match &self.state {
-            State::Open(connection) => connection.server_name(),
+            State::Open(connection, _) => Some(connection),
             State::Hello(..) | State::Over(_) => None,
         }
     }
@@ -102,7 +106,7 @@ impl Session {
 
     /// Text that has been deciphered; nothing when more has to come before.
     fn text(&mut self, room: &mut [u8]) -> Option<io::Result<usize>> {
-        let State::Open(connection) = &mut self.state else {
+        let State::Open(connection, _) = &mut self.state else {
             return match &self.state {
                 State::Over(_) => Some(Ok(0)),
                 _ => None,
@@ -130,9 +134,14 @@ impl Session {
                     acceptor.read_tls(&mut cipher)?;
                     self.greet()?;
                 }
-                State::Open(connection) => {
+                State::Open(connection, choose) => {
                     connection.read_tls(&mut cipher)?;
                     connection.process_new_packets().map_err(invalid)?;
+                    if !connection.is_handshaking()
+                        && let Some(choose) = choose.take()
+                    {
+                        choose.opened(connection);
+                    }
                 }
             }
             // Behind the end of a session nothing is taken.
@@ -160,7 +169,8 @@ impl Session {
             Ok(mut connection) => {
                 // What came behind the greeting waits in there.
                 let processed = connection.process_new_packets().map(drop);
-                self.state = State::Open(Box::new(connection));
+                let choose = Arc::clone(choose);
+                self.state = State::Open(Box::new(connection), Some(choose));
                 processed.map_err(invalid)
             }
             Err((error, alert)) => Err(self.refuse(error, alert)),
@@ -183,7 +193,7 @@ impl Session {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.promised == 0 {
-            let State::Open(connection) = &mut self.state else {
+            let State::Open(connection, _) = &mut self.state else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
             self.promised = connection.writer().write_vectored(parts)?;
@@ -196,7 +206,7 @@ impl Session {
     fn poll_flush(&mut self, socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match &mut self.state {
-                State::Open(connection) if connection.wants_write() => {
+                State::Open(connection, _) if connection.wants_write() => {
                     ready!(socket.poll_io(context, Need::Write, 1, |fd| {
                         let written = connection.write_tls(&mut Wire(fd));
                         written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -209,14 +219,14 @@ impl Session {
                     }))?;
                     words.drain(..sent.min(whole));
                 }
-                State::Hello(..) | State::Open(_) | State::Over(_) => return Poll::Ready(Ok(())),
+                State::Hello(..) | State::Open(..) | State::Over(_) => return Poll::Ready(Ok(())),
             }
         }
     }
 
     /// Says that nothing more will be sent, as far as that can be said at once.
     pub(crate) fn close(&mut self, fd: BorrowedFd<'_>) {
-        if let State::Open(connection) = &mut self.state {
+        if let State::Open(connection, _) = &mut self.state {
             connection.send_close_notify();
             while connection.wants_write() && connection.write_tls(&mut Wire(fd)).is_ok() {}
         }

@@ -35,6 +35,7 @@ use crate::steps::Builder;
 use crate::sticky::Sticky;
 use crate::strain::Memory;
 use crate::template::Template;
+use crate::tls::sessions::Sessions;
 
 /// What a generation depends on besides its configuration.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Machine {
     pub workers: usize,
     /// How many connections clients may have unless the configuration says.
     pub connections_max: usize,
+    /// What sessions of TLS share with those of generations before.
+    pub sessions: Arc<Sessions>,
 }
 
 /// Which node this is, of all that have the configuration.
@@ -97,7 +100,7 @@ pub fn compile(
         .enumerate()
         .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
         .collect();
-    let listeners = listeners::compile(config, &mut materials);
+    let listeners = listeners::compile(config, &mut materials, &machine.sessions);
     let labels = labels(config, names, &listeners, rules);
     let (materials, key_sets) = materials.finish();
     (
@@ -113,6 +116,7 @@ pub fn compile(
             ceiling: ceiling(config.max_requests),
             overload: config.overload,
             memory: Memory::default(),
+            sessions: Arc::clone(&machine.sessions),
             spool: config
                 .spool
                 .as_ref()
@@ -196,6 +200,7 @@ fn site(
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: parts.steps.steps(&site.steps, &site.step_places),
+        asks_for_certificates: site.client_certificate.is_some(),
         hide: site.hide,
         pages: pages(&[&site.errors], parts),
         monitor: site.monitor.clone(),

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
+use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Instant,
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
+    /// The certificate that the client has shown.
+    pub(crate) certificate: Option<Rc<Certificate>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
     _seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -60,6 +63,7 @@ impl Connection {
             socket,
             timer: plane.worker.deadlines.timer(),
             is_new: false,
+            certificate: self.certificate.clone(),
             _seats: None,
             ..*self
         }
@@ -210,6 +214,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             listener,
             deadline: clock::now() + timeout,
             is_new: true,
+            certificate: None,
             _seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
@@ -224,6 +229,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         async move {
             let _end = End::of(&self.plane, connection.listener);
             while let Some(inbound) = self.first_bytes(&connection).await {
+                self.identify(&mut connection);
                 if h2::is_spoken(&inbound) {
                     return Box::pin(self.many_at_once(connection, inbound)).await;
                 }
@@ -233,6 +239,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 }
             }
             stream::close(&connection.socket);
+        }
+    }
+
+    /// Finds out which certificate the client has shown, before its first request.
+    fn identify(&self, connection: &mut Connection) {
+        let at = self.plane.generation.listeners.get(connection.listener);
+        if let Some(secure) = at.and_then(|at| at.tls.as_ref())
+            && connection.is_new
+        {
+            connection.certificate = secure.certificate(&connection.socket).map(Rc::new);
         }
     }
 

@@ -14,6 +14,9 @@ use plimsoll_config::model;
 
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
+use crate::tls::certificate;
+use crate::tls::clients::{self, Issuers};
+use crate::tls::tickets::Key;
 use crate::tls::{self, Pair};
 
 /// A file or a fetched set, and what it holds.
@@ -21,8 +24,8 @@ use crate::tls::{self, Pair};
 pub struct Material {
     /// Its path or URL, as written.
     pub path: Box<str>,
-    /// The file with the key, of a certificate.
-    pub key: Option<Box<str>>,
+    /// The file beside it: with the key, of a certificate; with what was revoked, of issuers.
+    pub beside: Option<Box<str>>,
     /// How often it was put in force.
     pub taken: AtomicU64,
     /// How often it could not be used.
@@ -43,13 +46,15 @@ enum Content {
     Pages(Arc<ArcSwap<Page>>),
     Switch(Arc<AtomicBool>),
     Pair(Pair),
+    Issuers(Issuers),
+    TicketKey(Arc<ArcSwapOption<Key>>),
 }
 
 impl Material {
     fn new(path: &str, content: Content) -> Self {
         Self {
             path: path.into(),
-            key: None,
+            beside: None,
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
@@ -68,6 +73,8 @@ impl Material {
             Content::Switch(_) => "switch",
             Content::Pages(_) => "page",
             Content::Pair(_) => "certificate",
+            Content::Issuers(_) => "client-issuers",
+            Content::TicketKey(_) => "ticket-key",
         }
     }
 
@@ -90,11 +97,35 @@ impl Material {
         }
     }
 
-    /// Takes over what the file holds now; of a certificate, with what the key's file holds behind it.
+    /// Until when it is good, in seconds since 1970, if it is a certificate.
+    pub fn expires(&self) -> Option<u64> {
+        let Content::Pair(pair) = &self.content else {
+            return None;
+        };
+        let pair = pair.load();
+        certificate::not_after(pair.as_ref()?.cert.first()?)
+    }
+
+    /// Tells whether only those sites serve nobody that need it, when it cannot be used at the start.
+    pub fn may_be_missing(&self) -> bool {
+        matches!(self.content, Content::Pair(_) | Content::Issuers(_))
+    }
+
+    /// Tells whether nobody but its owner may know what the file holds.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.content, Content::TicketKey(_))
+    }
+
+    /// Tells whether nobody but its owner may know what the file beside it holds.
+    pub fn is_beside_secret(&self) -> bool {
+        matches!(self.content, Content::Pair(_))
+    }
+
+    /// Takes over what the file holds now, and the one beside it.
     ///
     /// # Errors
     /// What is wrong with it; then what it held before still counts.
-    pub fn take(&self, bytes: Vec<u8>) -> Result<(), String> {
+    pub fn take(&self, bytes: Vec<u8>, beside: Option<&[u8]>) -> Result<(), String> {
         let text = |bad: plimsoll_access::lines::BadFile| bad.to_string();
         // What truncates a file leaves nothing, which must not let everybody in.
         if bytes.is_empty() && !matches!(self.content, Content::Pages(_) | Content::Switch(_)) {
@@ -112,7 +143,14 @@ impl Material {
             Content::Geo(place) => place.store(Some(Arc::new(Geo::read(bytes).map_err(text)?))),
             Content::Pages(place) => place.store(Arc::new(Page::read(&bytes)?)),
             Content::Switch(switch) => switch.store(true, Relaxed),
-            Content::Pair(pair) => pair.store(Some(Arc::new(tls::read(&bytes)?))),
+            Content::Pair(pair) => {
+                let pem = [&*bytes, b"\n", beside.unwrap_or_default()].concat();
+                pair.store(Some(Arc::new(tls::read(&pem)?)));
+            }
+            Content::Issuers(place) => {
+                place.store(Some(Arc::new(clients::read(&bytes, beside)?)));
+            }
+            Content::TicketKey(place) => place.store(Some(Arc::new(Key::read(&bytes)?))),
         }
         Ok(())
     }
@@ -168,6 +206,10 @@ impl Materials {
         pages -> Pages(Arc<ArcSwap<Page>>)
     );
     getter!(
+        /// A key of tickets.
+        ticket_key -> TicketKey(Arc<ArcSwapOption<Key>>)
+    );
+    getter!(
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
@@ -179,17 +221,38 @@ impl Materials {
             .iter()
             .find_map(|material| match &material.content {
                 Content::Pair(pair) if *material.path == *files.certificate => {
-                    (material.key.as_ref() == Some(&files.key)).then(|| Arc::clone(pair))
+                    (material.beside.as_ref() == Some(&files.key)).then(|| Arc::clone(pair))
                 }
                 _ => None,
             });
         known.unwrap_or_else(|| {
             let pair = Pair::default();
             self.files.push(Material {
-                key: Some(files.key.clone()),
+                beside: Some(files.key.clone()),
                 ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
             });
             pair
+        })
+    }
+
+    /// Who may issue certificates of clients, and what they revoked.
+    pub(crate) fn issuers(&mut self, files: &model::ClientCertificate) -> Issuers {
+        let known = self
+            .files
+            .iter()
+            .find_map(|material| match &material.content {
+                Content::Issuers(known) if *material.path == *files.ca => {
+                    (material.beside == files.crl).then(|| Arc::clone(known))
+                }
+                _ => None,
+            });
+        known.unwrap_or_else(|| {
+            let issuers = Issuers::default();
+            self.files.push(Material {
+                beside: files.crl.clone(),
+                ..Material::new(&files.ca, Content::Issuers(Arc::clone(&issuers)))
+            });
+            issuers
         })
     }
 

@@ -33,6 +33,7 @@ use crate::http::pace::Pace;
 use crate::page::{self, OwnPage};
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
+use crate::tls::certificate::Certificate;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
 #[derive(Debug, Default)]
@@ -192,6 +193,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
     pub(crate) origin: Origin,
+    /// The certificate that the client has shown.
+    pub(crate) certificate: Option<&'a Certificate>,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
     pub(crate) inbound: &'a mut Buffer,
@@ -263,6 +266,7 @@ impl<'a> Exchange<'a> {
                 scheme: scheme(client),
                 ..origin
             },
+            certificate: None,
             scratch,
             inbound,
             framing: None,
@@ -294,7 +298,10 @@ impl<'a> Exchange<'a> {
     /// What rules see of the request.
     pub(crate) fn seen(&self) -> Seen<'_> {
         let head = (&self.scratch.head, &self.scratch.target, self.authority);
-        Seen::new(head, self.bytes(), &self.origin)
+        Seen {
+            certificate: self.certificate,
+            ..Seen::new(head, self.bytes(), &self.origin)
+        }
     }
 
     /// What variables stand for, before there is an answer.

@@ -71,6 +71,7 @@ pub(crate) async fn serve(
             &mut inbound,
             started,
         );
+        exchange.certificate = connection.certificate.as_deref();
         let ending = match rejection {
             None => walk::walk(&mut exchange).await,
             Some(rejection) => walk::refuse(&mut exchange, rejection).await,

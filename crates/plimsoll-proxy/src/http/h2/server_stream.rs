@@ -13,6 +13,7 @@ use plimsoll_http::h2::response;
 use plimsoll_http::head::ResponseHead;
 use plimsoll_http::method::Method;
 use plimsoll_net::socket::Stream;
+use rustls::ServerConnection;
 
 use super::inbound::{Inbound, gone};
 use super::outbound::{Outbound, gather};
@@ -106,8 +107,8 @@ impl Stream for ServerStream {
         self.wire.connection.socket.is_secure()
     }
 
-    fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
-        self.wire.connection.socket.with_server_name(look);
+    fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
+        self.wire.connection.socket.look_at_tls(look);
     }
 }
 
