@@ -36,6 +36,8 @@ pub(crate) struct Session {
     state: State,
     /// Bytes that a write has handed over, and that have not all been sent.
     promised: usize,
+    /// What came and there was no room for: so much text has to be read before.
+    rest: Vec<u8>,
 }
 
 enum State {
@@ -63,6 +65,7 @@ impl Session {
         Self {
             state: State::Hello(Box::default(), choose),
             promised: 0,
+            rest: Vec::new(),
         }
     }
 
@@ -86,6 +89,13 @@ impl Session {
             if let Some(read) = self.text(room) {
                 return Poll::Ready(read);
             }
+            if !self.rest.is_empty() {
+                let rest = std::mem::take(&mut self.rest);
+                match self.take(&rest) {
+                    Ok(()) => continue,
+                    Err(error) => return Poll::Ready(Err(self.fail(error, socket, context))),
+                }
+            }
             // What a handshake has to say goes first; where it must wait, the client may still speak.
             if let Poll::Ready(Err(error)) = self.poll_flush(socket, context) {
                 return Poll::Ready(Err(error));
@@ -96,12 +106,16 @@ impl Session {
             }))?;
             let cipher = cipher.get(..read).unwrap_or_default();
             if let Err(error) = self.take(cipher) {
-                // The client is told why, if it still listens.
-                let _told = self.poll_flush(socket, context);
-                self.state = State::Over(Vec::new());
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(self.fail(error, socket, context)));
             }
         }
+    }
+
+    /// Ends the session; the client is told why, if it still listens.
+    fn fail(&mut self, error: io::Error, socket: &Socket, context: &mut Context<'_>) -> io::Error {
+        let _told = self.poll_flush(socket, context);
+        self.state = State::Over(Vec::new());
+        error
     }
 
     /// Text that has been deciphered; nothing when more has to come before.
@@ -135,7 +149,14 @@ impl Session {
                     self.greet()?;
                 }
                 State::Open(connection, choose) => {
-                    connection.read_tls(&mut cipher)?;
+                    match connection.read_tls(&mut cipher) {
+                        // A record that ends in there has filled it with text.
+                        Err(error) if error.kind() == io::ErrorKind::Other => {
+                            self.rest = cipher.to_vec();
+                            return Ok(());
+                        }
+                        read => read?,
+                    };
                     connection.process_new_packets().map_err(invalid)?;
                     if !connection.is_handshaking()
                         && let Some(choose) = choose.take()
