@@ -35,13 +35,15 @@ impl Certifier {
             name: name.to_owned(),
         };
         let text = format!(
-            "[ca]\ndefault_ca=d\n[d]\ndatabase={0}/index\ncrlnumber={0}/number\ndefault_md=sha256\n\
-             default_crl_days=30\ncrl_extensions=crl\n[crl]\nauthorityKeyIdentifier=keyid:always\n",
+            "[ca]\ndefault_ca=d\n[d]\ndatabase={0}/index\ncrlnumber={0}/number\nserial={0}/serial\ndefault_md=sha256\n\
+             default_crl_days=30\ncrl_extensions=crl\npolicy=p\ncopy_extensions=copy\n\
+             [p]\ncommonName=supplied\n[crl]\nauthorityKeyIdentifier=keyid:always\n",
             made.directory.path().display()
         );
         made.write("ca.conf", &text);
         made.write("index", "");
         made.write("number", "01");
+        made.write("serial", "01");
         made.run(&["-subj", &format!("/CN={name}")], "ca", None);
         made
     }
@@ -80,6 +82,36 @@ impl Certifier {
     #[must_use]
     pub fn certify(&self, file: &str, subject: &str, names: &str) -> Shown {
         self.certify_by("ca", file, subject, names, "CA:FALSE")
+    }
+
+    /// Certifies a host whose certificate ends at this time, as `30000101000000Z`.
+    ///
+    /// # Panics
+    /// If a file cannot be written.
+    #[must_use]
+    pub fn certify_until(&self, file: &str, host: &str, end: &str) -> Shown {
+        let shown = self.certify(file, "/CN=request", &format!("DNS:{host}"));
+        let mut command = Command::new("openssl");
+        command.args(["req", "-new", "-subj", &format!("/CN={host}")]);
+        command.args(["-addext", &format!("subjectAltName=DNS:{host}")]);
+        command.args(["-key", &shown.key, "-out", &self.path("request")]);
+        finish(command, b"");
+        let request = self.path("request");
+        self.ca(&[
+            "-batch",
+            "-in",
+            &request,
+            "-out",
+            &shown.certificate,
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            end,
+            "-notext",
+            "-outdir",
+            &self.path(""),
+        ]);
+        shown
     }
 
     /// Certifies an authority below this one, and by it a client, whose file leads to this one.

@@ -31,6 +31,9 @@ pub fn curl(
     let output = command.args(more).arg(url).output();
     let output = output.expect("install the Debian package curl");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        eprintln!("curl: {}", String::from_utf8_lossy(&output.stderr));
+    }
     output.status.success().then_some(text)
 }
 

@@ -1,14 +1,15 @@
 //! Files with certificates and keys: read, changed, broken, out of date.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::certifier::put;
+use plimsoll_e2e::certifier::{Certifier, put};
 use plimsoll_e2e::issuer::Authority;
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::tls::{curl, pair};
 use plimsoll_e2e::wait;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -109,5 +110,115 @@ fn a_pair_that_cannot_be_used_costs_its_own_site_alone() {
         ];
         let mut check = Start::with(arguments.into()).spawn();
         assert_eq!(check.wait_exit(SOON).code(), Some(78));
+    }
+}
+
+#[test]
+fn certificates_that_end_are_spoken_of() {
+    let ours = Certifier::make("ours");
+    let seconds = |days: u64| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        since.as_secs() + days * 24 * 60 * 60 + 3600
+    };
+    let stamp = |unix: u64| {
+        let mut date = Command::new("date");
+        let output = date
+            .args(["-u", "-d", &format!("@{unix}"), "+%Y%m%d%H%M%SZ"])
+            .output();
+        String::from_utf8(output.unwrap().stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let (soon, later) = (seconds(3), seconds(400));
+    let past = ours.certify_until("past", "past.example", "20240101000000Z");
+    let near = ours.certify_until("near", "near.example", &stamp(soon));
+    let far = ours.certify_until("far", "far.example", &stamp(later));
+    let all = [
+        (&past, "past.example", 1_704_067_200, Some("has expired")),
+        (
+            &near,
+            "near.example",
+            soon,
+            Some("expires in less than 4 days"),
+        ),
+        (&far, "far.example", later, None),
+    ];
+    let sites = all.map(|(shown, host, _, _)| {
+        format!(
+            "site {host} {{ listen 127.0.0.1:{{port}} ; tls {} {} ; route {{ respond 200 }} }}\n",
+            shown.certificate, shown.key
+        )
+    });
+    let plimsoll = start(&sites.concat());
+    let file = plimsoll.directory().join("plimsoll.conf");
+    let output = Command::new(binary())
+        .args(["check", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let output = String::from_utf8(output.stdout).unwrap();
+    wait::expect("a warning", SOON, || plimsoll.stderr().contains("expired"));
+    let stderr = plimsoll.stderr();
+    for (shown, _, end, says) in all {
+        let name = "plimsoll_certificate_expiry_timestamp_seconds";
+        let metric = format!("{name}{{file=\"{}\"}}", shown.certificate);
+        assert_eq!(
+            plimsoll.metric(&metric).map(|value| value as u64),
+            Some(end)
+        );
+        let about = format!("the certificate `{}` ", shown.certificate);
+        for text in [&output, &stderr] {
+            let said = text.lines().find_map(|line| line.split_once(&about));
+            assert_eq!(said.map(|(_, said)| said), says, "{text}");
+        }
+    }
+}
+
+/// While certificates change, every client gets the old one or the new one, whole; which site it gets
+/// does not depend on the order in which they are written.
+#[test]
+fn certificates_change_under_load_and_the_nearest_name_decides() {
+    let (exact, wild) = (
+        Authority::make("DNS:a.b.example"),
+        Authority::make("DNS:*.b.example"),
+    );
+    let next = Authority::make("DNS:a.b.example");
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = directory.path().join("a.pem");
+    let key = directory.path().join("a.key");
+    put(exact.certificate(), &certificate);
+    put(exact.key(), &key);
+    let a = format!("tls {} {}", certificate.display(), key.display());
+    let site = |host: &str, pair: &str| {
+        format!(
+            "site {host} {{ listen 127.0.0.1:{{port}} ; {pair} ; route {{ respond 200 \"{host}\" }} }}\n"
+        )
+    };
+    let (one, other) = (site("*.b.example", &pair(&wild)), site("a.b.example", &a));
+    for sites in [one.clone() + &other, other + &one] {
+        let plimsoll = start(&sites);
+        let get = |authority, url| curl(&plimsoll, authority, url, &[]);
+        assert_eq!(
+            get(&wild, "https://x.b.example/").unwrap(),
+            "*.b.example 200"
+        );
+        assert_eq!(get(&wild, "https://a.b.example/"), None);
+        let turns = [(&next, 2.0), (&exact, 3.0), (&next, 4.0), (&exact, 5.0)];
+        for (pair, taken) in turns {
+            put(pair.certificate(), &certificate);
+            put(pair.key(), &key);
+            let reads = format!(
+                "plimsoll_file_reads_total{{file=\"{}\",kind=\"certificate\",result=\"taken\"}}",
+                certificate.display()
+            );
+            wait::expect("the new pair", SOON, || {
+                let either = get(&exact, "https://a.b.example/")
+                    .or_else(|| get(&next, "https://a.b.example/"));
+                assert_eq!(either.unwrap(), "a.b.example 200");
+                plimsoll.metric(&reads) >= Some(taken)
+            });
+        }
     }
 }
