@@ -52,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) trust: Option<Vec<IpNet>>,
     /// An empty list is `off`.
     pub(crate) tls: Option<Vec<KeyPair>>,
+    pub(crate) https_redirect: Option<bool>,
     /// The inner `None` is `off`.
     pub(crate) client_certificate: Option<Option<ClientCertificate>>,
     pub(crate) head_bytes: Option<u32>,

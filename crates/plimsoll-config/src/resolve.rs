@@ -19,7 +19,7 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{arguments, lint, text};
+use crate::{arguments, https, lint, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -50,12 +50,16 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     check_asked(reader, geo.is_some(), spool.is_some());
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
+    let redirects = https::redirects(&draft.sites, &defaults);
     for site in &draft.sites {
         lint::unreachable_routes(reader, site);
         if site.routes.is_empty() && !reader.is_broken() {
             let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
             reader.problem(problem.help("add one: `route { proxy POOL }`"));
         }
+        sites.push(resolve_site(reader, site, &defaults, &mut pools));
+    }
+    for site in &redirects {
         sites.push(resolve_site(reader, site, &defaults, &mut pools));
     }
     for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
@@ -241,7 +245,7 @@ fn check_tls(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) 
     }
 }
 
-fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
+pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
     let pairs = site.settings.tls.as_ref().or(defaults.tls.as_ref());
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
@@ -263,7 +267,7 @@ fn client_certificate(
     own.or(inherited).filter(|_| !is_plain)?.clone()
 }
 
-fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
+pub(crate) fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
     let port = if tls(site, defaults).is_empty() {
         80
     } else {

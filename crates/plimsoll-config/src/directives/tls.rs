@@ -9,14 +9,14 @@ use crate::model::{ClientCertificate, KeyPair, Pass, Tickets, Verify};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
-pub(crate) static ROWS: &[Directive] = &[TLS, CLIENT_CERTIFICATE, TICKETS];
+pub(crate) static ROWS: &[Directive] = &[TLS, HTTPS_REDIRECT, CLIENT_CERTIFICATE, TICKETS];
 
 const TLS: Directive = Directive {
     name: "tls",
     within: &[Context::Defaults, Context::Site],
     usage: "tls CERTIFICATE KEY, or: tls off",
     default: "off",
-    doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise. CERTIFICATE is a file with the \
+    doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise; see `https-redirect` for those that come without. CERTIFICATE is a file with the \
           certificate and those that lead to its issuer, KEY one with its private key, both in PEM. With several lines, each client gets \
           the first kind of certificate that it can check: ECDSA, then RSA. The files are read again when they change, and a pair that \
           cannot be used changes nothing. A key that everybody on the machine could read is refused. Clients say which site they want \
@@ -27,6 +27,20 @@ const TLS: Directive = Directive {
     variables: false,
     block: None,
     set: tls,
+};
+
+const HTTPS_REDIRECT: Directive = Directive {
+    name: "https-redirect",
+    within: &[Context::Defaults, Context::Site],
+    usage: "https-redirect on|off",
+    default: "on",
+    doc: "A site with `tls` and without `listen` answers on port 443, and sends clients on to it that come to port 80 without TLS, with status 308. \
+          Hosts that another site on port 80 answers for, a wildcard or `*` included, are left to it. With `off`, or where `listen` is \
+          written, a site listens on no port that is not said.",
+    words: (1, 1),
+    variables: false,
+    block: None,
+    set: https_redirect,
 };
 
 const CLIENT_CERTIFICATE: Directive = Directive {
@@ -62,6 +76,23 @@ const TICKETS: Directive = Directive {
     block: None,
     set: tickets,
 };
+
+fn https_redirect(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), Some(word)) = (scope.settings(), stmt.words.first()) else {
+        return;
+    };
+    if !once(reader, stmt, settings.https_redirect.is_some()) {
+        return;
+    }
+    match word.text.as_str() {
+        "on" => settings.https_redirect = Some(true),
+        "off" => settings.https_redirect = Some(false),
+        other => {
+            let message = format!("`{other}` is neither `on` nor `off`");
+            reader.problem(Diagnostic::new(&codes::VALUE, word.span, message));
+        }
+    }
+}
 
 fn client_certificate(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let (Some(settings), Some((first, options))) = (scope.settings(), stmt.words.split_first())
