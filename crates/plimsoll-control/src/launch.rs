@@ -15,8 +15,9 @@ use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
 use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
-use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::generation::{Generation, Listener};
 use plimsoll_proxy::plane::{GiveBack, Log, Plane};
+use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::task::JoinSet;
 
 use crate::checks::{self, Count};
@@ -24,6 +25,7 @@ use crate::discovery::{Found, Name};
 use crate::key_sets;
 use crate::log_file::LogFile;
 use crate::materials::{self, Known, Loaded};
+use crate::secrets;
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,9 @@ pub async fn launch(
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
+    if generation.listeners.iter().any(Listener::is_secure) {
+        secrets::keep_out_of_dumps();
+    }
     let known = load(&generation)?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
@@ -287,7 +292,7 @@ fn build(config: &Config, found: &Found, workers: usize) -> Result<Built, Launch
         workers,
         // Each client's connection may need one to a server, and there is more to open.
         connections_max: descriptors() / 2,
-        sessions: Arc::default(),
+        sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
     };
     let (generation, logs) = compile::compile(config, |address| found.known(address), machine);
     Ok((Arc::new(generation), logs))

@@ -13,3 +13,4 @@ pub mod launch;
 pub mod log_file;
 pub mod materials;
 pub mod memory;
+pub(crate) mod secrets;

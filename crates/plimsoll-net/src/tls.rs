@@ -21,6 +21,12 @@ const CIPHER_BYTES_MAX: usize = 16 * 1024;
 /// A fatal alert, as it is sent before anything is agreed on (RFC 8446 §6, RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// What a client is told that speaks HTTP where TLS is spoken.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 62\r\nConnection: close\r\n\r\n\
+    this port is for HTTPS: write https:// in front of the address";
+
 /// Finds out who a client wants to talk to, and how.
 pub trait Choose: fmt::Debug + Send + Sync {
     /// What serves this client; nothing refuses it.
@@ -36,6 +42,8 @@ pub(crate) struct Session {
     state: State,
     /// Bytes that a write has handed over, and that have not all been sent.
     promised: usize,
+    /// Whether the first byte that came begins a method, and not TLS.
+    is_plain: bool,
     /// What came and there was no room for: so much text has to be read before.
     rest: Vec<u8>,
 }
@@ -65,6 +73,7 @@ impl Session {
         Self {
             state: State::Hello(Box::default(), choose),
             promised: 0,
+            is_plain: false,
             rest: Vec::new(),
         }
     }
@@ -145,6 +154,7 @@ impl Session {
                     return Ok(());
                 }
                 State::Hello(acceptor, _) => {
+                    self.is_plain |= cipher.first().is_some_and(u8::is_ascii_uppercase);
                     acceptor.read_tls(&mut cipher)?;
                     self.greet()?;
                 }
@@ -200,7 +210,11 @@ impl Session {
 
     fn refuse(&mut self, error: rustls::Error, mut alert: AcceptedAlert) -> io::Error {
         let mut words = Vec::new();
-        let _fits = alert.write_all(&mut words); // memory takes all
+        if self.is_plain {
+            words.extend_from_slice(PLAIN_HTTP);
+        } else {
+            let _fits = alert.write_all(&mut words); // memory takes all
+        }
         self.state = State::Over(words);
         invalid(error)
     }

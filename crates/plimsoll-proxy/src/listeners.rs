@@ -116,7 +116,8 @@ fn secure_sites(
             let pairs = site.tls.iter().map(|pair| materials.pair(pair)).collect();
             let asked = site.client_certificate.as_ref();
             let clients = asked.map(|asked| Policy::new(asked, materials.issuers(asked)));
-            let common = common.get_or_init(|| Arc::new(Common::new(source.clone())));
+            let common =
+                common.get_or_init(|| Arc::new(Common::new(source.clone(), sessions.key_log())));
             Arc::new(Served::new(Arc::clone(common), pairs, clients))
         });
         sites.push(SecureSite {

@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm};
+use rustls::{KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm};
 use sha2::{Digest, Sha256};
 
 use crate::generation::Hosts;
@@ -63,13 +63,15 @@ pub(crate) struct Common {
     provider: Arc<CryptoProvider>,
     /// Where tickets come from, with which clients come back sooner.
     tickets: Source,
+    key_log: Arc<dyn KeyLog>,
 }
 
 impl Common {
-    pub(crate) fn new(tickets: Source) -> Self {
+    pub(crate) fn new(tickets: Source, key_log: Arc<dyn KeyLog>) -> Self {
         Self {
             provider: provider(),
             tickets,
+            key_log,
         }
     }
 
@@ -85,6 +87,7 @@ impl Common {
         let builder = builder.with_client_cert_verifier(clients);
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.key_log = Arc::clone(&self.key_log);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Some(config)
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::{ArcSwapOption, Guard};
 use plimsoll_net::clock;
 use rustls::server::ProducesTickets;
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{HandshakeKind, KeyLog, NoKeyLog, ProtocolVersion, ServerConnection};
 
 use super::tickets::{self, Binding, Key, Keys, LIFETIME};
 
@@ -17,6 +17,8 @@ use super::tickets::{self, Binding, Key, Keys, LIFETIME};
 pub struct Sessions {
     /// Keys of our own; nothing before the first ticket.
     keys: ArcSwapOption<Keys>,
+    /// Where secrets of sessions go, for who looks into what was recorded of them.
+    key_log: Option<Arc<dyn KeyLog>>,
     /// How many handshakes came to their end: of TLS 1.2 and 1.3, whole ones and others.
     handshakes: [AtomicU64; 4],
 }
@@ -25,6 +27,20 @@ pub struct Sessions {
 const KINDS: [(&str, bool); 4] = [("1.2", false), ("1.2", true), ("1.3", false), ("1.3", true)];
 
 impl Sessions {
+    /// Those whose secrets go there.
+    pub fn with_key_log(key_log: Option<Arc<dyn KeyLog>>) -> Self {
+        Self {
+            key_log,
+            ..Self::default()
+        }
+    }
+
+    /// Where secrets of sessions go.
+    pub(crate) fn key_log(&self) -> Arc<dyn KeyLog> {
+        let known = self.key_log.as_ref().map(Arc::clone);
+        known.unwrap_or_else(|| Arc::new(NoKeyLog))
+    }
+
     /// How many handshakes there were, with the version and whether a session went on.
     pub fn handshakes(&self) -> impl Iterator<Item = (&'static str, bool, u64)> {
         let counts = KINDS.iter().zip(&self.handshakes);
