@@ -36,7 +36,7 @@ impl Certifier {
         };
         let text = format!(
             "[ca]\ndefault_ca=d\n[d]\ndatabase={0}/index\ncrlnumber={0}/number\nserial={0}/serial\ndefault_md=sha256\n\
-             default_crl_days=30\ncrl_extensions=crl\npolicy=p\ncopy_extensions=copy\n\
+             default_crl_days=30\ncrl_extensions=crl\npolicy=p\nunique_subject=no\ncopy_extensions=copy\n\
              [p]\ncommonName=supplied\n[crl]\nauthorityKeyIdentifier=keyid:always\n",
             made.directory.path().display()
         );
@@ -171,6 +171,18 @@ impl Certifier {
         let next = self.path("next");
         self.ca(&["-gencrl", "-out", &next]);
         put(&next, to);
+    }
+
+    /// Writes what a responder says of a certificate that [`Self::certify_until`] made, and that is good
+    /// for so many days.
+    pub fn respond(&self, shown: &Shown, days: &str, to: &Path) {
+        let mut command = Command::new("openssl");
+        command.args(["ocsp", "-index", &self.path("index")]);
+        command.args(["-CA", &self.trusted(), "-rsigner", &self.trusted()]);
+        command.args(["-rkey", &self.path("ca.key"), "-issuer", &self.trusted()]);
+        command.args(["-cert", &shown.certificate, "-ndays", days, "-noverify"]);
+        command.arg("-respout").arg(to);
+        finish(command, b"");
     }
 
     /// Returns the name of the authority as logs write it.

@@ -1,13 +1,14 @@
 //! Files with certificates and keys: read, changed, broken, out of date.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::certifier::{Certifier, put};
+use plimsoll_e2e::certifier::{Certifier, Shown, put};
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
-use plimsoll_e2e::tls::{curl, pair};
+use plimsoll_e2e::tls::{curl, pair, s_client};
 use plimsoll_e2e::wait;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -186,6 +187,10 @@ fn certificates_change_under_load_and_the_nearest_name_decides() {
     );
     let next = Authority::make("DNS:a.b.example");
     let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path().join("both.pem");
+    let trusted = [exact.trusted(), next.trusted()].map(|file| fs::read_to_string(file).unwrap());
+    fs::write(&bundle, trusted.concat()).unwrap();
+    let both = ["--cacert", bundle.to_str().unwrap()];
     let certificate = directory.path().join("a.pem");
     let key = directory.path().join("a.key");
     put(exact.certificate(), &certificate);
@@ -214,11 +219,63 @@ fn certificates_change_under_load_and_the_nearest_name_decides() {
                 certificate.display()
             );
             wait::expect("the new pair", SOON, || {
-                let either = get(&exact, "https://a.b.example/")
-                    .or_else(|| get(&next, "https://a.b.example/"));
+                let either = curl(&plimsoll, &exact, "https://a.b.example/", &both);
                 assert_eq!(either.unwrap(), "a.b.example 200");
                 plimsoll.metric(&reads) >= Some(taken)
             });
         }
     }
+}
+
+/// What a responder says of `shown`, signed by its issuer.
+fn respond(ours: &Certifier, shown: &Shown, days: &str, to: &Path) {
+    let next = to.with_extension("answer");
+    ours.respond(shown, days, &next);
+    put(&next, to);
+}
+
+#[test]
+fn what_the_issuer_says_is_shown_while_it_is_in_force() {
+    let ours = Certifier::make("ours");
+    let end = "20990101000000Z";
+    let shown = ours.certify_until("a", "a.example", end);
+    let renewed = ours.certify_until("b", "a.example", end);
+    let directory = tempfile::tempdir().unwrap();
+    let answer = directory.path().join("a.ocsp");
+    fs::write(&answer, "nonsense").unwrap();
+    let site = format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; tls {} {} staple={} ; route {{ respond 200 here }} }}\n",
+        shown.certificate,
+        shown.key,
+        answer.display()
+    );
+    let plimsoll = start(&site);
+    let status = || s_client(&plimsoll, "-status -servername a.example", "Q\n");
+    let reads = |result: &str| {
+        let file = format!(
+            "file=\"{}\",kind=\"staple\",result=\"{result}\"",
+            answer.display()
+        );
+        plimsoll.metric(&format!("plimsoll_file_reads_total{{{file}}}"))
+    };
+    assert!(status().contains("no response sent"));
+    assert!(
+        plimsoll
+            .stderr()
+            .contains("the certificate is shown without it")
+    );
+    respond(&ours, &shown, "7", &answer);
+    wait::expect("the answer", SOON, || reads("taken") == Some(1.0));
+    let said = status();
+    assert!(said.contains("Cert Status: good"), "{said}");
+    // One that is about another certificate, or that is bad.
+    respond(&ours, &renewed, "7", &answer);
+    wait::expect("the other answer", SOON, || reads("taken") == Some(2.0));
+    assert!(status().contains("no response sent"));
+    respond(&ours, &shown, "7", &answer);
+    wait::expect("a good answer", SOON, || reads("taken") == Some(3.0));
+    ours.revoke(&shown);
+    respond(&ours, &shown, "7", &answer);
+    wait::expect("a refusal", SOON, || reads("refused") == Some(2.0));
+    assert!(status().contains("Cert Status: good"), "what holds is kept");
 }

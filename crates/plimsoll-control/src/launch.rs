@@ -173,7 +173,7 @@ fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
         ));
     }
     for problem in degraded {
-        tracing::error!("{problem}; the sites that need it serve nobody until it is put right");
+        tracing::error!("{problem}");
     }
     Ok(known)
 }

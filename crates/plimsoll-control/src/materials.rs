@@ -81,7 +81,7 @@ impl From<io::Error> for Fault {
 pub(crate) struct Loaded {
     /// What is known of each.
     pub(crate) known: Vec<Known>,
-    /// What is wrong with those that cannot be used, and without which some sites serve nobody.
+    /// What is wrong with those that cannot be used, and what happens without them.
     pub(crate) degraded: Vec<String>,
     /// What is wrong with the others that cannot be used.
     pub(crate) problems: Vec<String>,
@@ -99,11 +99,11 @@ pub(crate) fn load(generation: &Generation) -> Loaded {
         };
         material.note(problem.is_none());
         if let Some(problem) = &problem {
-            let problems = match material.may_be_missing() {
-                true => &mut loaded.degraded,
-                false => &mut loaded.problems,
-            };
-            problems.push(format!("cannot use `{}`: {problem}", material.path));
+            let text = format!("cannot use `{}`: {problem}", material.path);
+            match material.when_missing() {
+                Some(then) => loaded.degraded.push(format!("{text}; {then}")),
+                None => loaded.problems.push(text),
+            }
         }
         loaded.known.push(Known {
             read,

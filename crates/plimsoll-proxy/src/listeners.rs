@@ -113,12 +113,12 @@ fn secure_sites(
         }
         let key = (&site.tls, &site.client_certificate);
         let served = known.entry(key).or_insert_with(|| {
-            let pairs = site.tls.iter().map(|pair| materials.pair(pair)).collect();
+            let proofs = site.tls.iter().map(|pair| materials.proof(pair)).collect();
             let asked = site.client_certificate.as_ref();
             let clients = asked.map(|asked| Policy::new(asked, materials.issuers(asked)));
             let common =
                 common.get_or_init(|| Arc::new(Common::new(source.clone(), sessions.key_log())));
-            Arc::new(Served::new(Arc::clone(common), pairs, clients))
+            Arc::new(Served::new(Arc::clone(common), proofs, clients))
         });
         sites.push(SecureSite {
             site: index,

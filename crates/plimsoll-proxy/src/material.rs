@@ -16,6 +16,7 @@ use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
 use crate::tls::certificate;
 use crate::tls::clients::{self, Issuers};
+use crate::tls::staple::{self, Proof, Staple};
 use crate::tls::tickets::Key;
 use crate::tls::{self, Pair};
 
@@ -47,6 +48,7 @@ enum Content {
     Switch(Arc<AtomicBool>),
     Pair(Pair),
     Issuers(Issuers),
+    Staple(Staple),
     TicketKey(Arc<ArcSwapOption<Key>>),
 }
 
@@ -74,6 +76,7 @@ impl Material {
             Content::Pages(_) => "page",
             Content::Pair(_) => "certificate",
             Content::Issuers(_) => "client-issuers",
+            Content::Staple(_) => "staple",
             Content::TicketKey(_) => "ticket-key",
         }
     }
@@ -106,9 +109,15 @@ impl Material {
         certificate::not_after(pair.as_ref()?.cert.first()?)
     }
 
-    /// Tells whether only those sites serve nobody that need it, when it cannot be used at the start.
-    pub fn may_be_missing(&self) -> bool {
-        matches!(self.content, Content::Pair(_) | Content::Issuers(_))
+    /// What happens when it cannot be used at the start; nothing where all depends on it.
+    pub fn when_missing(&self) -> Option<&'static str> {
+        match self.content {
+            Content::Pair(_) | Content::Issuers(_) => {
+                Some("the sites that need it serve nobody until it is put right")
+            }
+            Content::Staple(_) => Some("the certificate is shown without it"),
+            _ => None,
+        }
     }
 
     /// Tells whether nobody but its owner may know what the file holds.
@@ -150,6 +159,7 @@ impl Material {
             Content::Issuers(place) => {
                 place.store(Some(Arc::new(clients::read(&bytes, beside)?)));
             }
+            Content::Staple(place) => place.store(Some(Arc::new(staple::read(bytes)?))),
             Content::TicketKey(place) => place.store(Some(Arc::new(Key::read(&bytes)?))),
         }
         Ok(())
@@ -210,12 +220,22 @@ impl Materials {
         ticket_key -> TicketKey(Arc<ArcSwapOption<Key>>)
     );
     getter!(
+        /// What an issuer says of a certificate.
+        staple -> Staple(Staple)
+    );
+    getter!(
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
 
+    /// A certificate with its key, and what its issuer says of it.
+    pub(crate) fn proof(&mut self, files: &model::KeyPair) -> Proof {
+        let staple = files.staple.as_ref().map(|file| self.staple(file));
+        Proof::new(self.pair(files), staple)
+    }
+
     /// A certificate and its key.
-    pub(crate) fn pair(&mut self, files: &model::KeyPair) -> Pair {
+    fn pair(&mut self, files: &model::KeyPair) -> Pair {
         let known = self
             .files
             .iter()

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub(crate) mod clients;
 pub mod sessions;
+pub(crate) mod staple;
 pub(crate) mod tickets;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use plimsoll_config::model::CertificatePart;
+use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::tls::Choose;
 use plimsoll_observe::access_log::Secured;
@@ -27,6 +29,7 @@ use crate::generation::Hosts;
 use certificate::Certificate;
 use clients::{Known, Policy};
 use sessions::{Sessions, Source, Ticketer};
+use staple::Proof;
 use tickets::Binding;
 
 /// A certificate with its key, as it was read last; nothing before that.
@@ -112,10 +115,10 @@ struct Current {
 }
 
 impl Served {
-    pub(crate) fn new(common: Arc<Common>, pairs: Vec<Pair>, clients: Option<Policy>) -> Self {
+    pub(crate) fn new(common: Arc<Common>, proofs: Vec<Proof>, clients: Option<Policy>) -> Self {
         Self {
             common,
-            resolver: Arc::new(Certificates(pairs)),
+            resolver: Arc::new(Certificates(proofs)),
             clients,
             current: ArcSwapOption::empty(),
         }
@@ -161,7 +164,7 @@ impl Served {
 }
 
 /// The certificates of one site.
-struct Certificates(Vec<Pair>);
+struct Certificates(Vec<Proof>);
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,14 +175,16 @@ impl fmt::Debug for Certificates {
 impl ResolvesServerCert for Certificates {
     /// The first that the client can check; those that are cheap to prove go before RSA.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let known = self.0.iter().filter_map(|pair| pair.load_full());
-        let fits = |pair: &Arc<CertifiedKey>| {
+        let proofs = self.0.iter();
+        let known = proofs.filter_map(|proof| Some((proof, proof.pair.load_full()?)));
+        let fits = |(_, pair): &(&Proof, Arc<CertifiedKey>)| {
             let schemes = hello.signature_schemes();
             pair.key.choose_scheme(schemes).is_some()
         };
-        known
+        let (proof, pair) = known
             .filter(fits)
-            .min_by_key(|pair| pair.key.algorithm() == SignatureAlgorithm::RSA)
+            .min_by_key(|(_, pair)| pair.key.algorithm() == SignatureAlgorithm::RSA)?;
+        Some(proof.shown(pair, clock::unix_time().as_secs()))
     }
 }
 

@@ -7,23 +7,24 @@ use crate::directives::policy::{is_off, once};
 use crate::draft::Scope;
 use crate::model::{ClientCertificate, KeyPair, Pass, Tickets, Verify};
 use crate::read::Reader;
-use crate::syntax::Stmt;
+use crate::syntax::{Stmt, Word};
 
 pub(crate) static ROWS: &[Directive] = &[TLS, HTTPS_REDIRECT, CLIENT_CERTIFICATE, TICKETS];
 
 const TLS: Directive = Directive {
     name: "tls",
     within: &[Context::Defaults, Context::Site],
-    usage: "tls CERTIFICATE KEY, or: tls off",
+    usage: "tls CERTIFICATE KEY [staple=FILE], or: tls off",
     default: "off",
     doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise; see `https-redirect` for those that come without. CERTIFICATE is a file with the \
           certificate and those that lead to its issuer, KEY one with its private key, both in PEM. With several lines, each client gets \
           the first kind of certificate that it can check: ECDSA, then RSA. The files are read again when they change, and a pair that \
-          cannot be used changes nothing. A key that everybody on the machine could read is refused. Clients say which site they want \
+          cannot be used changes nothing. A key that everybody on the machine could read is refused. `staple` is what a responder (OCSP) says of the certificate, in DER: clients get \
+          it beside the certificate as long as it is in force. Clients say which site they want \
           before they get a certificate: a name that no site on the listener has is refused unless there is a site `*`, and a client that \
           says none gets the site `*` or the first. A request for a site with other certificates than the connection was opened for is \
           answered 421. All sites on one address speak TLS, or none does.",
-    words: (1, 2),
+    words: (1, 3),
     variables: false,
     block: None,
     set: tls,
@@ -163,18 +164,31 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
         settings.tls.get_or_insert_default();
         return;
     }
-    let [certificate, key] = &*stmt.words else {
+    let (options, files): (Vec<Word>, Vec<Word>) = stmt
+        .words
+        .iter()
+        .cloned()
+        .partition(|word| word.text.starts_with("staple="));
+    let [certificate, key] = &*files else {
         let problem = match stmt.words.first().map(|word| &*word.text) {
             Some(kind @ ("auto" | "internal")) => {
                 let message = format!("`tls {kind}` is not in this version");
                 Diagnostic::new(&codes::NOT_YET, stmt.span, message)
             }
-            _ => Diagnostic::new(&codes::ARGUMENTS, stmt.span, "the certificate has no key"),
+            _ => {
+                let message = "a certificate and its key are two files";
+                Diagnostic::new(&codes::ARGUMENTS, stmt.span, message)
+            }
         };
         let help = "write `tls /etc/ssl/example.pem /etc/ssl/example.key`";
         return reader.problem(problem.help(help));
     };
+    let mut staple = None;
+    reader.options(&options, &["staple"], |_, _, value| {
+        staple = Some(value.text.into());
+    });
     settings.tls.get_or_insert_default().push(KeyPair {
+        staple,
         certificate: certificate.text.as_str().into(),
         key: key.text.as_str().into(),
     });

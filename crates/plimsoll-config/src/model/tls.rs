@@ -9,6 +9,8 @@ pub struct KeyPair {
     pub certificate: Box<str>,
     /// A file with the private key.
     pub key: Box<str>,
+    /// A file with what the issuer says of it, for clients.
+    pub staple: Option<Box<str>>,
 }
 
 /// Which certificates clients show.

@@ -6,7 +6,11 @@ use crate::model::{ClientCertificate, Pass, Site, Tickets, Verify};
 /// What a site and its clients show each other.
 pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
     let pairs = site.tls.iter();
-    let pairs = pairs.map(|pair| words(["tls", &pair.certificate, &pair.key]));
+    let pairs = pairs.map(|pair| {
+        let mut words = words(["tls", &pair.certificate, &pair.key]);
+        words.extend(pair.staple.as_ref().map(|file| format!("staple={file}")));
+        words
+    });
     pairs.chain(site.client_certificate.as_ref().map(client_certificate))
 }
 

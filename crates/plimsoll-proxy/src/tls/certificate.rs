@@ -92,6 +92,12 @@ pub(crate) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     )
 }
 
+/// The number of a certificate.
+pub(crate) fn serial(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let read = CertificateInner::<Rfc5280>::from_der(certificate).ok()?;
+    Some(read.tbs_certificate.serial_number.as_bytes().to_vec())
+}
+
 /// RFC 9440 §2: certificates as byte sequences of structured fields.
 fn write_line(name: &str, certificates: &[CertificateDer<'_>], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
