@@ -32,7 +32,8 @@ pub fn curl(
     let output = output.expect("install the Debian package curl");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        eprintln!("curl: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        let _ = writeln!(std::io::stderr(), "curl: {said}"); // for who reads why a test failed
     }
     output.status.success().then_some(text)
 }

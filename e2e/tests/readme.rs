@@ -96,7 +96,7 @@ fn every_configuration_of_the_guides_is_without_fault() {
     let tickets = Path::new(&clients.trusted()).with_extension("tickets");
     let random: Vec<u8> = (0..80).collect();
     std::fs::write(&tickets, random).unwrap();
-    put(&tickets.clone(), &tickets); // for its owner alone
+    put(tickets.clone(), &tickets); // for its owner alone
     let tickets = tickets.display().to_string();
     let mut count = 0;
     for guide in std::fs::read_dir(guides).unwrap() {

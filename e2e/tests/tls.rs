@@ -1,5 +1,4 @@
 //! Clients that come with TLS. OpenSSL and curl are the clients.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::issuer::Authority;

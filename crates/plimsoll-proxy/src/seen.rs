@@ -101,6 +101,14 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// The same, from a client that has shown a certificate.
+    pub(crate) fn shown(self, certificate: Option<&'a Certificate>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
+    }
+
     /// Its path in canonical form.
     pub fn path(&self) -> &'a [u8] {
         self.target.path(self.bytes)

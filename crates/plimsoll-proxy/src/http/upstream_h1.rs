@@ -87,10 +87,8 @@ pub(crate) async fn receive(
             fields: &scratch.fields,
             redirects: &mut exchange.redirects,
             delivery: &mut exchange.delivery,
-            seen: Seen {
-                certificate: exchange.certificate,
-                ..Seen::new(head, exchange.inbound.filled(), &exchange.origin)
-            },
+            seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin)
+                .shown(exchange.certificate),
             facts: &mut exchange.facts,
             patience,
             terms,
