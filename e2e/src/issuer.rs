@@ -1,6 +1,7 @@
 //! What issuers of tokens have: keys, tokens that they sign, and certificates for where the keys are.
 //! OpenSSL makes all of it.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,6 +87,33 @@ impl Authority {
     #[must_use]
     pub fn make_rsa(names: &str) -> Self {
         Self::make_with(names, "rsa:2048")
+    }
+
+    /// The same as [`Authority::make`]; the host's certificate has expired years ago.
+    ///
+    /// # Panics
+    /// If OpenSSL is not installed.
+    #[must_use]
+    pub fn make_expired(names: &str) -> Self {
+        let made = Self::make(names);
+        let policy = "[ca]\ndefault_ca = d\n[d]\ndatabase = index\nnew_certs_dir = .\nrand_serial = yes\n\
+                      default_md = sha256\npolicy = p\ncopy_extensions = copy\n[p]\ncommonName = supplied\n";
+        fs::write(made.file("policy"), policy).expect("an own directory is writable");
+        fs::write(made.file("index"), "").expect("an own directory is writable");
+        let run = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command
+                .current_dir(made.0.path())
+                .args(arguments.split(' '));
+            finish(command, b"");
+        };
+        // With all that its certificate says.
+        run("x509 -x509toreq -copy_extensions copy -in host.pem -signkey host.key -out host.csr");
+        run(
+            "ca -batch -notext -config policy -cert ca.pem -keyfile ca.key -in host.csr -out host.pem \
+             -startdate 20200101000000Z -enddate 20210101000000Z",
+        );
+        made
     }
 
     fn make_with(names: &str, key: &str) -> Self {
@@ -186,7 +214,6 @@ fn base64url(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn base64_is_that_of_the_standard() {

@@ -5,6 +5,7 @@
 //! | [`raw::Raw`] | a client that sends exactly these bytes and reports all that comes back |
 //! | [`recorder::Recorder`] | an upstream that records what reaches it and answers by script |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
+//! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
@@ -25,6 +26,7 @@
     reason = "errors are what tests look at, and none is hot"
 )]
 
+pub mod between;
 pub mod body;
 pub mod certifier;
 pub mod daemon;

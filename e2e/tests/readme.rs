@@ -80,9 +80,13 @@ fn with_files(text: &str, authority: &Authority, clients: &Certifier, tickets: &
             format!("crl={}", list.display())
         }
         word if word.starts_with("/etc/plimsoll/tickets.") => tickets.to_owned(),
-        word if word.starts_with("/etc/ssl/") && word.ends_with(".key") => authority.key(),
-        word if word.starts_with("/etc/ssl/") => authority.certificate(),
-        word => word.to_owned(),
+        word => match word.split_once("/etc/ssl/") {
+            Some((option, name)) if name.ends_with(".key") => {
+                format!("{option}{}", authority.key())
+            }
+            Some((option, _)) => format!("{option}{}", authority.certificate()),
+            None => word.to_owned(),
+        },
     };
     let line = |line: &str| line.split(' ').map(there).collect::<Vec<_>>().join(" ");
     text.lines().map(|text| line(text) + "\n").collect()

@@ -129,16 +129,21 @@ fn bodies_pass_whole_either_way() {
     fs::write(&file, &body).unwrap();
     let (file, url) = (file.to_str().unwrap(), "https://a.example/");
     for more in [
-        &["-T", file][..],
-        &["--http1.1", "-T", file, "-H", "Transfer-Encoding: chunked"],
+        &["-T", file, "--http2"][..],
+        &["-T", file, "--http1.1"],
+        &["-T", file, "--http1.1", "-H", "Transfer-Encoding: chunked"],
     ] {
         assert_eq!(curl(&plimsoll, &a, url, more).unwrap(), "taken 200");
         let received = server.requests().pop().unwrap().body;
         assert_eq!(received.digest, digest(&body), "{more:?}");
     }
     let out = directory.path().join("out");
-    for version in ["--tlsv1.3", "--tls-max=1.2"] {
-        let version: Vec<&str> = version.split('=').collect();
+    for version in [
+        "--http2 --tlsv1.3",
+        "--http1.1 --tlsv1.3",
+        "--http2 --tls-max 1.2",
+    ] {
+        let version: Vec<&str> = version.split(' ').collect();
         let more = [&version[..], &["-o", out.to_str().unwrap()]].concat();
         assert_eq!(curl(&plimsoll, &a, url, &more).unwrap(), " 200");
         assert!(fs::read(&out).unwrap() == body, "{version:?}");
@@ -161,7 +166,7 @@ fn what_the_two_ends_agree_on_is_safe() {
     );
     assert!(!said.contains("200 OK"), "{said}");
     for version in ["-tls1_2", "-tls1_3"] {
-        let options = format!("-ign_eof -servername a.example -alpn http/1.1 {version}");
+        let options = format!("-ign_eof -servername a.example -alpn x,http/1.1 {version}");
         let said = s_client(&plimsoll, &options, LAST);
         assert!(said.contains("200 OK"), "{said}");
         assert!(said.contains("ALPN protocol: http/1.1"), "{said}");

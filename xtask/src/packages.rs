@@ -3,6 +3,7 @@
 use crate::command::{is_installed, run};
 use anyhow::{Context, Result};
 use std::path::Path;
+use std::process::Command;
 
 /// Something that must be there, and the package that brings it.
 pub(crate) struct Need {
@@ -33,6 +34,17 @@ pub(crate) const IPROUTE: Need = Need {
 pub(crate) const PYTHON: Need = Need {
     found: || is_installed("python3"),
     package: "python3",
+};
+pub(crate) const GRPC: Need = Need {
+    found: || {
+        let import = Command::new("python3").args(["-c", "import grpc"]).output();
+        import.is_ok_and(|import| import.status.success())
+    },
+    package: "python3-grpcio",
+};
+pub(crate) const H2LOAD: Need = Need {
+    found: || is_installed("h2load"),
+    package: "nghttp2-client",
 };
 pub(crate) const STRACE: Need = Need {
     found: || is_installed("strace"),

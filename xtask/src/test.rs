@@ -2,13 +2,13 @@
 
 use crate::command;
 use crate::packages::{
-    self, CURL, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS, WRK,
+    self, CURL, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS, WRK,
 };
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
-    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL])?;
+    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL, GRPC])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

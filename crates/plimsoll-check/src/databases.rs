@@ -1,16 +1,14 @@
 //! The first messages of PostgreSQL and MySQL: enough to know that a server serves.
 
-use tokio::net::TcpStream;
-
-use crate::Failure;
 use crate::talk::Talk;
+use crate::{Failure, Wire};
 
 /// Messages longer than this are no greetings.
 const MESSAGE_MAX: usize = 16 * 1024;
 
 /// Starts a session as nobody in particular. That the server asks for a password or refuses the
 /// user shows that it serves; that it is starting up or shutting down shows that it does not.
-pub(crate) async fn postgres(stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn postgres(stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     talk.say(&postgres_startup()).await?;
     let head = talk.take(5).await?;
@@ -55,7 +53,7 @@ fn postgres_error(fields: &[u8]) -> Result<(), Failure> {
 
 /// Reads the greeting and goes, politely: a connection that breaks off counts against our address
 /// (`max_connect_errors`), one that ends with a well-formed refused login does not.
-pub(crate) async fn mysql(stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn mysql(stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     let head = talk.take(4).await?;
     let length = head

@@ -1,10 +1,9 @@
-//! The gRPC health service (grpc.health.v1) over cleartext HTTP/2.
+//! The gRPC health service (grpc.health.v1) over HTTP/2, with TLS or in cleartext.
 
 use h2::client;
 use http::{Method, Request, Version};
-use tokio::net::TcpStream;
 
-use crate::Failure;
+use crate::{Failure, Wire};
 
 /// A message longer than this is no health answer.
 const MESSAGE_MAX: usize = 1024;
@@ -13,24 +12,24 @@ const MESSAGE_MAX: usize = 1024;
 pub(crate) async fn health(
     service: &str,
     authority: &str,
-    stream: TcpStream,
+    (scheme, stream): (&str, Wire),
 ) -> Result<(), Failure> {
     let (sender, connection) = client::handshake(stream).await.map_err(broken)?;
     let driven = tokio::spawn(connection);
-    let answer = ask(service, authority, sender).await;
+    let answer = ask(service, &format!("{scheme}://{authority}"), sender).await;
     driven.abort();
     judge(&answer?)
 }
 
 async fn ask(
     service: &str,
-    authority: &str,
+    origin: &str,
     sender: client::SendRequest<bytes::Bytes>,
 ) -> Result<Vec<u8>, Failure> {
     let request = Request::builder()
         .method(Method::POST)
         .version(Version::HTTP_2)
-        .uri(format!("http://{authority}/grpc.health.v1.Health/Check"))
+        .uri(format!("{origin}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())

@@ -2,9 +2,8 @@
 
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::Failure;
+use crate::{Failure, Wire};
 
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 64 * 1024;
@@ -27,7 +26,7 @@ pub struct HttpProbe {
 }
 
 /// Asks, and judges the answer.
-pub(crate) async fn ask(probe: &HttpProbe, stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn ask(probe: &HttpProbe, stream: &mut Wire) -> Result<(), Failure> {
     let HttpProbe {
         method, path, host, ..
     } = probe;

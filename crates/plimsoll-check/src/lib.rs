@@ -15,10 +15,15 @@ pub use lines::Step;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
 /// What is asked of a server.
 #[derive(Clone, Debug)]
@@ -50,6 +55,46 @@ pub enum Probe {
     Exec(ExecProbe),
     /// An agent beside the server.
     Agent,
+}
+
+impl Probe {
+    /// What is spoken within TLS (RFC 7301), where a probe speaks what has a name there.
+    pub fn protocols(&self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Http(_) => &[b"http/1.1"],
+            Self::Grpc { .. } => &[b"h2"],
+            _ => &[],
+        }
+    }
+
+    /// Tells whether somebody else is asked than the server.
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::Agent)
+    }
+
+    /// Tells whether it is never wrapped in TLS: it makes its own handshake or connection, or asks
+    /// somebody else.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Exec(_) | Self::Agent)
+    }
+}
+
+/// Whom to trust, and who the server has to be.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// How a session begins.
+    pub config: Arc<ClientConfig>,
+    /// The name that the server has to prove.
+    pub name: ServerName<'static>,
+}
+
+/// How a probe goes to a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way<'a> {
+    /// Within this, if it does.
+    pub tls: Option<&'a Tls>,
+    /// What goes before everything else.
+    pub first_words: &'a [u8],
 }
 
 /// What a probe found.
@@ -87,6 +132,13 @@ pub enum Verdict {
     Skipped,
 }
 
+/// A connection to a server, with TLS or without.
+pub(crate) type Wire = Box<dyn Stream>;
+
+/// What can be read and written.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// Why a probe did not pass.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -104,11 +156,11 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Asks the server at `address`; the whole probe has `timeout`.
-pub async fn run(probe: &Probe, address: SocketAddr, timeout: Duration) -> Report {
+/// Asks the server at `address`, in this way; the whole probe has `timeout`.
+pub async fn run(probe: &Probe, way: Way<'_>, address: SocketAddr, timeout: Duration) -> Report {
     let began = Instant::now();
     let deadline = began + timeout;
-    let asked = timeout_at(deadline, ask(probe, address, deadline));
+    let asked = timeout_at(deadline, ask(probe, way, address, deadline));
     let (verdict, detail, advice) = match asked.await {
         Err(_) => (
             Verdict::Unfit,
@@ -143,19 +195,26 @@ fn is_want(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error().is_some_and(is_known)
 }
 
-async fn ask(probe: &Probe, address: SocketAddr, deadline: Instant) -> Result<Advice, Failure> {
+async fn ask(
+    probe: &Probe,
+    way: Way<'_>,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Advice, Failure> {
     if let Probe::Exec(probe) = probe {
         return exec::run(probe, address).await.map(|()| Advice::default());
     }
-    let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+    let connected = timeout_at(deadline, connect(probe, way, address)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let mut stream = connected.map_err(Failure::Unreachable)?;
+    let scheme = if way.tls.is_some() { "https" } else { "http" };
     match probe {
-        // Reset, so that thousands of checks leave no connections in TIME_WAIT.
-        Probe::Tcp | Probe::Exec(_) => stream.set_zero_linger()?,
+        Probe::Tcp | Probe::Exec(_) => {}
         Probe::Http(probe) => http::ask(probe, &mut stream).await?,
         Probe::Tls(name) => tls::hello(name, &mut stream).await?,
-        Probe::Grpc { service, authority } => grpc::health(service, authority, stream).await?,
+        Probe::Grpc { service, authority } => {
+            grpc::health(service, authority, (scheme, stream)).await?
+        }
         Probe::Postgres => databases::postgres(&mut stream).await?,
         Probe::Mysql => databases::mysql(&mut stream).await?,
         Probe::Redis => lines::redis(&mut stream).await?,
@@ -164,6 +223,22 @@ async fn ask(probe: &Probe, address: SocketAddr, deadline: Instant) -> Result<Ad
         Probe::Agent => return lines::agent(&mut stream).await,
     }
     Ok(Advice::default())
+}
+
+/// Connects, and has the server prove who it is if it is asked within TLS.
+async fn connect(probe: &Probe, way: Way<'_>, address: SocketAddr) -> io::Result<Wire> {
+    let mut stream = TcpStream::connect(address).await?;
+    if matches!(probe, Probe::Tcp) {
+        // Reset, so that thousands of checks leave no connections in TIME_WAIT.
+        stream.set_zero_linger()?;
+    }
+    stream.write_all(way.first_words).await?;
+    let Some(tls) = way.tls else {
+        return Ok(Box::new(stream));
+    };
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector.connect(tls.name.clone(), stream).await?;
+    Ok(Box::new(stream))
 }
 
 /// Text of a server's, made fit for a log.

@@ -1,9 +1,7 @@
 //! Protocols of lines: Redis, SMTP, agents, and whatever a script says.
 
-use tokio::net::TcpStream;
-
 use crate::talk::Talk;
-use crate::{Advice, Failure};
+use crate::{Advice, Failure, Wire};
 
 /// A step of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +12,7 @@ pub enum Step {
     Expect(Vec<u8>),
 }
 
-pub(crate) async fn script(steps: &[Step], stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn script(steps: &[Step], stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     for step in steps {
         match step {
@@ -26,7 +24,7 @@ pub(crate) async fn script(steps: &[Step], stream: &mut TcpStream) -> Result<(),
 }
 
 /// `PING`. A server that wants a password first is alive.
-pub(crate) async fn redis(stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn redis(stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     talk.say(b"*1\r\n$4\r\nPING\r\n").await?;
     redis_reply(&talk.line().await?)
@@ -40,7 +38,7 @@ fn redis_reply(line: &str) -> Result<(), Failure> {
     }
 }
 
-pub(crate) async fn smtp(stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn smtp(stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     smtp_reply(&mut talk, "220").await?;
     talk.say(b"EHLO localhost\r\n").await?;
@@ -61,7 +59,7 @@ async fn smtp_reply(talk: &mut Talk<'_>, code: &str) -> Result<(), Failure> {
 }
 
 /// Reads the line of an agent beside a server, in HAProxy's words.
-pub(crate) async fn agent(stream: &mut TcpStream) -> Result<Advice, Failure> {
+pub(crate) async fn agent(stream: &mut Wire) -> Result<Advice, Failure> {
     let line = Talk::new(stream).line().await?;
     advice(&line)
 }

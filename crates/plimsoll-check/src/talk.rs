@@ -2,21 +2,20 @@
 
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::Failure;
+use crate::{Failure, Wire};
 
 /// How much of an answer is read.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// A conversation with a server.
 pub(crate) struct Talk<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Wire,
     heard: Vec<u8>,
 }
 
 impl<'a> Talk<'a> {
-    pub(crate) fn new(stream: &'a mut TcpStream) -> Self {
+    pub(crate) fn new(stream: &'a mut Wire) -> Self {
         Self {
             stream,
             heard: Vec::with_capacity(512),

@@ -1,16 +1,14 @@
 //! Whether a server answers a TLS handshake. The handshake is not finished: a certificate that has
 //! expired does not make a server deaf.
 
-use tokio::net::TcpStream;
-
-use crate::Failure;
 use crate::talk::Talk;
+use crate::{Failure, Wire};
 
 /// TLS record types.
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 
-pub(crate) async fn hello(server_name: &str, stream: &mut TcpStream) -> Result<(), Failure> {
+pub(crate) async fn hello(server_name: &str, stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
     talk.say(&client_hello(server_name)).await?;
     let record = talk.take(5).await?;

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
-use plimsoll_check::{HttpProbe, Probe, Report, Step, Verdict, run};
+use plimsoll_check::{HttpProbe, Probe, Report, Step, Verdict, Way, run};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -56,7 +56,7 @@ async fn saying(bytes: &'static [u8], closes: bool) -> SocketAddr {
 }
 
 fn at(address: SocketAddr, probe: &Probe, timeout: Duration) -> impl Future<Output = Report> {
-    run(probe, address, timeout)
+    run(probe, Way::default(), address, timeout)
 }
 
 #[tokio::test]

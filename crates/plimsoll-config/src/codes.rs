@@ -322,6 +322,28 @@ address, some say `tls` and some do not. Give all of them certificates, or have 
     site example.com { tls cert.pem key.pem ; route { proxy app } }
     site example.com { listen :80 ; route { redirect https://${request.host}${request.uri} permanent } }
 ";
+HALF_IDENTITY = "E0326":
+"Servers that ask who we are get a certificate, and its key proves that it is ours: one is of no use without the
+other. Name both, each in a file in PEM:
+
+    pool app {
+        server app.internal:8443
+        tls certificate=/etc/plimsoll/client.pem key=/etc/plimsoll/client.key
+    }
+";
+PROXY_MIXED = "E0327":
+"Two sites on one address differ in whether connections come with a header of the PROXY protocol, or from whom. The header
+comes before anything that says which site is meant, so the address has one rule. What all say can stand in `defaults`:
+
+    defaults { proxy-protocol accept=10.0.0.0/8 }
+";
+PROXY_SHARED = "E0328":
+"Servers of the pool are to be told in the PROXY protocol whom each connection is from, and speak HTTP/2, with which many
+clients have their requests on one connection. What the server was told would be wrong for all but one of them. Servers learn
+who the client is from `X-Forwarded-For` and `Forwarded`, which each request carries:
+
+    pool app { server app.internal:8080 ; http 2 }
+";
 CLIENT_CERTIFICATE_PLAIN = "E0336":
 "The site asks its clients for certificates, and they come without TLS: nobody could show one, and nothing would be
 checked. Give the site a certificate of its own, or take `client-certificate` out:
@@ -385,6 +407,13 @@ PLAIN_KEYS = "W0610":
 in it and then make any token. Fetch it over TLS; an issuer with a certificate of your own is trusted with `ca`:
 
     jwt https://id.internal/jwks.json algorithms=RS256 ca=/etc/plimsoll/ca.pem
+";
+NOT_VERIFIED = "W0611":
+"The servers of a pool need not prove who they are. TLS then keeps out who only listens, and nobody who sits in between:
+he can read what he likes and answer as he likes. Certificates of your own issuer, or one that a server has made for
+itself, are trusted with `ca`; `sni` says which name they hold:
+
+    tls ca=/etc/plimsoll/ca.pem sni=app.internal
 ";
 }
 

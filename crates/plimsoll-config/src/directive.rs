@@ -2,8 +2,8 @@
 
 use crate::directives::{
     access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
-    overload, policy, pool, priority, resolver, rewrite, root, route, settings, site, sticky, tls,
-    traffic, trust,
+    overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route, server_tls,
+    settings, site, sticky, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -62,6 +62,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     named_match::ROWS,
     site::ROWS,
     tls::ROWS,
+    proxy_protocol::ROWS,
     route::ROWS,
     rewrite::ROWS,
     header::ROWS,
@@ -74,6 +75,8 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     traffic::ROWS,
     priority::ROWS,
     pool::ROWS,
+    server_tls::ROWS,
+    proxy_protocol::POOL_ROWS,
     check::ROWS,
     policy::ROWS,
     sticky::ROWS,
@@ -104,12 +107,10 @@ pub(crate) static NOT_YET: &[&str] = &[
     "hash-key",
     "header",
     "hsts",
-    "http",
     "http2",
     "memory",
     "mode",
     "otel",
-    "proxy-protocol",
     "redis",
     "sni",
     "source",

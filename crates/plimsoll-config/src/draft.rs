@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Check, ClientCertificate, Condition, ConnectionLimits,
     ErrorPage, HashKey, Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern,
-    Priority, Queue, Resolver, Retry, ServerAddress, Spool, Step, Sticky, Template, Tickets,
+    Priority, Protocol, ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, Spool,
+    Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) https_redirect: Option<bool>,
     /// The inner `None` is `off`.
     pub(crate) client_certificate: Option<Option<ClientCertificate>>,
+    /// An empty list is `off`.
+    pub(crate) proxy_protocol: Option<Vec<IpNet>>,
     pub(crate) head_bytes: Option<u32>,
     pub(crate) fields: Option<u16>,
     pub(crate) uri_bytes: Option<u32>,
@@ -62,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) body_bytes: Option<Option<u64>>,
     pub(crate) min_rate: Option<u32>,
     pub(crate) balance: Option<Balance>,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) keep_max: Option<u16>,
     pub(crate) keep_idle: Option<Duration>,
     pub(crate) checks: Option<Vec<Check>>,
@@ -159,6 +163,10 @@ pub(crate) struct PoolDraft {
     /// Where each address was written first.
     pub(crate) addresses: BTreeMap<String, Span>,
     pub(crate) max_requests: Option<(NonZeroU32, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) tls: Option<(Option<ServerTls>, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) proxy_protocol: Option<(Option<ProxyVersion>, Span)>,
     pub(crate) settings: Settings,
     pub(crate) span: Span,
 }

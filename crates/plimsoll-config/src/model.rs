@@ -20,8 +20,8 @@ pub use condition::{
 };
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
-    Queue, Retry, SameSite, ScriptStep, Server, ServerAddress, ServerTimeouts, Sticky, StickyBy,
-    StickyCookie,
+    Protocol, ProxyVersion, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress,
+    ServerTimeouts, ServerTls, Sticky, StickyBy, StickyCookie,
 };
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -91,6 +91,9 @@ pub struct Site {
     pub tls: Vec<KeyPair>,
     /// Which certificates its clients show; `None` means none.
     pub client_certificate: Option<ClientCertificate>,
+    /// Who says in the PROXY protocol, on each connection, whom it is from; empty means that connections
+    /// come without.
+    pub proxy_protocol: Vec<IpNet>,
     /// Whose `X-Forwarded-*` and `Forwarded` count. Default nobody's.
     pub trust: Vec<IpNet>,
     /// What is hidden from its clients. Default nothing.

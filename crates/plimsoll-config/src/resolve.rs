@@ -6,14 +6,16 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
     Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, KeyPair,
-    Monitor, Overload, Place, Pool, Priority, RequestLimits, Route, Server, ServerTimeouts, Site,
-    Split, Step, Template,
+    Monitor, Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server,
+    ServerTimeouts, Site, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -44,6 +46,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     }
     check_hosts(reader, &draft.sites, &defaults);
     check_tls(reader, &draft.sites, &defaults);
+    check_proxy_protocol(reader, &draft.sites, &defaults);
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
     let spool = draft.spool.map(|(spool, _)| spool);
@@ -65,6 +68,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
         lint::pool(reader, pool, *is_used);
     }
+    check_announced(reader, &draft.pools, &defaults);
     let all = draft.pools.iter().chain(&pools.anonymous);
     let pools = all
         .map(|pool| resolve_pool(reader, pool, &defaults))
@@ -190,6 +194,8 @@ impl Pools {
             servers: vec![server],
             addresses: BTreeMap::new(),
             max_requests: None,
+            tls: None,
+            proxy_protocol: None,
             settings: Settings::default(),
             span,
         });
@@ -243,6 +249,47 @@ fn check_tls(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) 
             }
         }
     }
+}
+
+/// Refuses an address on which two sites differ in who says whom connections are from: that is said
+/// before anybody knows which site is meant.
+fn check_proxy_protocol(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
+    let mut seen: BTreeMap<SocketAddr, (&[IpNet], Span)> = BTreeMap::new();
+    for site in sites {
+        let own = accepts(site, defaults);
+        for address in listen(site, defaults) {
+            let (first, span) = *seen.entry(address).or_insert((own, site.span));
+            if first != own {
+                let message =
+                    format!("on {address} two sites accept the PROXY protocol differently");
+                let problem = Diagnostic::new(&codes::PROXY_MIXED, site.span, message);
+                reader.problem(
+                    problem
+                        .related(span, "the other site")
+                        .help("say the same `proxy-protocol` in both, or in `defaults`"),
+                );
+            }
+        }
+    }
+}
+
+/// Refuses to tell servers whom a connection is from on which many have their requests.
+fn check_announced(reader: &mut Reader<'_>, pools: &[PoolDraft], defaults: &Settings) {
+    for pool in pools {
+        let speaks = pool.settings.protocol.or(defaults.protocol);
+        if let (Some((Some(_), span)), Some(Protocol::Http2)) = (pool.proxy_protocol, speaks) {
+            let message = "a connection with HTTP/2 is not from one client";
+            let problem = Diagnostic::new(&codes::PROXY_SHARED, span, message);
+            reader.problem(problem.help("leave `proxy-protocol` out, or say `http 1`"));
+        }
+    }
+}
+
+/// Who says in the PROXY protocol whom connections to a site are from.
+fn accepts<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [IpNet] {
+    let own = site.settings.proxy_protocol.as_ref();
+    let networks = own.or(defaults.proxy_protocol.as_ref());
+    networks.map(Vec::as_slice).unwrap_or_default()
 }
 
 pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
@@ -325,6 +372,7 @@ fn resolve_site(
         listen: listen(site, defaults),
         tls: tls(site, defaults).to_vec(),
         client_certificate: client_certificate(reader, site, defaults),
+        proxy_protocol: accepts(site, defaults).to_vec(),
         hide: own.hide.or(up.hide).unwrap_or_default(),
         errors: own.errors.iter().chain(&up.errors).cloned().collect(),
         monitor: site.monitor.as_ref().map(|(monitor, _)| Monitor {
@@ -446,6 +494,9 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             connect: own.connect.or(up.connect).unwrap_or_else(|| seconds(3)),
             response: own.response.or(up.response).unwrap_or_else(|| seconds(60)),
         },
+        protocol: own.protocol.or(up.protocol).unwrap_or_default(),
+        tls: pool.tls.clone().and_then(|(tls, _)| tls),
+        proxy_protocol: pool.proxy_protocol.and_then(|(version, _)| version),
         keep_alive: match own.keep_max.or(up.keep_max).unwrap_or(128) {
             // Without idle connections it means nothing how long they may be idle.
             0 => KeepAlive {

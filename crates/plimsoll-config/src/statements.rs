@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::model::{
     Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
-    HedgeAfter, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool,
-    Priority, Probe, Queue, Resolver, Retry, Route, SameSite, ScriptStep, Site, Spool, Sticky,
-    StickyBy, Way,
+    HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
+    PageSource, Pool, Priority, Probe, ProxyVersion, Queue, Resolver, Retry, Route, SameSite,
+    ScriptStep, ServerTls, Site, Spool, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -22,7 +22,14 @@ pub(crate) type Words = Vec<String>;
 
 /// What a pool does about servers that fail, complete: nothing depends on defaults.
 pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
-    let mut out: Vec<Words> = pool.checks.iter().map(check).collect();
+    let mut out: Vec<Words> = pool.tls.iter().map(server_tls).collect();
+    out.extend(pool.proxy_protocol.map(|version| {
+        words(match version {
+            ProxyVersion::V1 => ["proxy-protocol", "v1"],
+            ProxyVersion::V2 => ["proxy-protocol", "v2"],
+        })
+    }));
+    out.extend(pool.checks.iter().map(check));
     if out.is_empty() {
         out.push(words(["check", "off"]));
     }
@@ -39,6 +46,7 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
         OnDown::Finish => ["on-down", "finish"],
         OnDown::CloseConnections => ["on-down", "close-connections"],
     }));
+    out.push(words(["http", pool.protocol.version()]));
     let subset = pool.subset.map(|most| most.to_string());
     out.push(words(["subset", subset.as_deref().unwrap_or("off")]));
     out.push(retry(&pool.retry));
@@ -250,7 +258,13 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(pools)
             .collect()
     });
+    let accept = (!site.proxy_protocol.is_empty()).then(|| {
+        let networks = site.proxy_protocol.iter().map(ToString::to_string);
+        let networks: Vec<String> = networks.collect();
+        words(["proxy-protocol", &format!("accept={}", networks.join(","))])
+    });
     tls::site(site)
+        .chain(accept)
         .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
@@ -399,10 +413,32 @@ fn check(check: &Check) -> Words {
         format!("rise={}", check.rise),
     ]);
     out.extend(check.port.map(|port| format!("port={port}")));
+    out.extend((!check.tls).then(|| "tls=off".to_owned()));
+    out.extend((!check.proxy_protocol).then(|| "proxy-protocol=off".to_owned()));
     out.push(format!(
         "initial={}",
         if check.initially_up { "up" } else { "down" }
     ));
+    out
+}
+
+fn server_tls(tls: &ServerTls) -> Words {
+    let mut out = words([
+        "tls",
+        if tls.verify {
+            "verify=on"
+        } else {
+            "verify=off"
+        },
+    ]);
+    out.extend(tls.sni.as_ref().map(|name| format!("sni={name}")));
+    out.extend(tls.ca.as_ref().map(|file| format!("ca={file}")));
+    if let Some(KeyPair {
+        certificate, key, ..
+    }) = &tls.identity
+    {
+        out.extend([format!("certificate={certificate}"), format!("key={key}")]);
+    }
     out
 }
 

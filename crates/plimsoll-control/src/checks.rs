@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
-use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Verdict};
+use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Tls, Verdict, Way};
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::{Pool, Server};
+use plimsoll_proxy::proxy_protocol;
 
 use crate::launch::Running;
 
@@ -54,6 +55,9 @@ fn worst(all: &[Health]) -> Health {
         Health::Up
     }
 }
+
+/// Nobody is known whose word on a server counts.
+struct Unknown;
 
 /// One check of one server.
 struct Target {
@@ -114,17 +118,7 @@ impl Target {
         let mut was_asked = false;
         loop {
             tokio::time::sleep(pause).await;
-            let report = match self.address() {
-                Some(address) => {
-                    plimsoll_check::run(&self.probe, address, self.settings.timeout).await
-                }
-                None => Report {
-                    verdict: Verdict::Unreachable,
-                    took: Duration::ZERO,
-                    detail: "it has no address".to_owned(),
-                    advice: Advice::default(),
-                },
-            };
+            let report = self.ask().await;
             self.count(&report);
             self.heed(report.advice);
             let found = match report.verdict {
@@ -141,6 +135,52 @@ impl Target {
             }
             pause = checked.pause(&self.rule, random());
         }
+    }
+
+    async fn ask(&self) -> Report {
+        let unreachable = |detail: &str| Report {
+            verdict: Verdict::Unreachable,
+            took: Duration::ZERO,
+            detail: detail.to_owned(),
+            advice: Advice::default(),
+        };
+        let Some(address) = self.address() else {
+            return unreachable("it has no address");
+        };
+        let tls = match self.tls() {
+            Ok(tls) => tls,
+            Err(Unknown) => return unreachable("nobody's word on it counts"),
+        };
+        let first_words = self.first_words();
+        let way = Way {
+            tls: tls.as_ref(),
+            first_words: &first_words,
+        };
+        plimsoll_check::run(&self.probe, way, address, self.settings.timeout).await
+    }
+
+    /// What a server is told of the connection that a check comes on.
+    fn first_words(&self) -> Vec<u8> {
+        let is_told = self.settings.proxy_protocol && !self.probe.is_beside();
+        let version = self.pool().and_then(|pool| pool.proxy_protocol);
+        let words = version.filter(|_| is_told).map(proxy_protocol::tell_own);
+        words.unwrap_or_default()
+    }
+
+    /// How the check speaks within TLS, as requests to the server do; nothing when it does not.
+    fn tls(&self) -> Result<Option<Tls>, Unknown> {
+        if !self.settings.tls || self.probe.is_bare() {
+            return Ok(None);
+        }
+        let server = self
+            .pool()
+            .and_then(|pool| pool.servers.get(self.server.position()));
+        let Some(tls) = server.and_then(|server| server.tls.as_ref()) else {
+            return Ok(None);
+        };
+        let config = tls.for_check(self.probe.protocols()).ok_or(Unknown)?;
+        let name = tls.name();
+        Ok(Some(Tls { config, name }))
     }
 
     /// Where the check goes; nothing when the server's name leads nowhere.

@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 use plimsoll_config::model::{Resolver, ServerAddress, Url};
 use plimsoll_config::{LoadError, Loader};
 use plimsoll_net::clock;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use plimsoll_proxy::server_tls::read_roots;
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -139,19 +139,14 @@ pub(crate) fn roots(path: &str) -> Result<RootCertStore, String> {
         LoadError::Failed(why) => problem(why),
         LoadError::TooLarge => problem("the file is larger than 16 MiB".to_owned()),
     })?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|error| problem(error.to_string()))?;
-        let added = roots.add(certificate);
-        added.map_err(|error| problem(error.to_string()))?;
-    }
-    match roots.is_empty() {
-        true => Err(problem("no certificate stands in it".to_owned())),
-        false => Ok(roots),
-    }
+    read_roots(&bytes).map_err(problem)
 }
 
-fn system_roots() -> Result<RootCertStore, String> {
+/// Those whom the system trusts.
+///
+/// # Errors
+/// It trusts nobody.
+pub(crate) fn system_roots() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     match roots.is_empty() {

@@ -13,8 +13,8 @@ use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
 
 use crate::expiry;
-use crate::key_sets;
 use crate::launch::Running;
+use crate::{fetch, key_sets};
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
 /// half of a list is a list too.
@@ -110,6 +110,12 @@ pub(crate) fn load(generation: &Generation) -> Loaded {
             told: problem,
             ..Known::default()
         });
+    }
+    if let Some(trusted) = &generation.system_roots {
+        match fetch::system_roots() {
+            Ok(roots) => trusted.take(roots),
+            Err(problem) => loaded.problems.push(problem),
+        }
     }
     loaded.problems.extend(key_sets::unusable(generation));
     loaded

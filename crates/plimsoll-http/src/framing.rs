@@ -135,6 +135,11 @@ impl Framing {
         Ok(Self::new(length, reuse))
     }
 
+    /// The framing of a message that we have written ourselves.
+    pub fn of_length(length: Length) -> Self {
+        Self::new(length, Reuse::Keep)
+    }
+
     fn new(length: Length, reuse: Reuse) -> Self {
         let left = match length {
             Length::Empty | Length::Exactly(0) => Left::Nothing,

@@ -7,6 +7,7 @@
 use crate::chunked::Decoder;
 use crate::h1::parse::{self, BadHead, HeadLimits, Parsed};
 use crate::head::{RequestHead, ResponseHead};
+use crate::proxy_protocol;
 use crate::request::{self, Rejection};
 use crate::target::Target;
 
@@ -71,6 +72,21 @@ pub fn fuzz_chunked(bytes: &[u8]) {
         verdict.map(|()| data),
         "the data depends on the cut"
     );
+}
+
+/// A header of the PROXY protocol gets the same verdict whole and byte by byte, and ends in what is
+/// there.
+pub fn fuzz_proxy_protocol(bytes: &[u8]) {
+    let judge = |len| bytes.get(..len).map(proxy_protocol::parse);
+    let cut = (0..=bytes.len())
+        .filter_map(judge)
+        .find(|verdict| *verdict != Ok(proxy_protocol::Parsed::Partial));
+    let whole = proxy_protocol::parse(bytes);
+    if let Ok(proxy_protocol::Parsed::Complete(header)) = &whole {
+        assert!(header.len <= bytes.len(), "a header is here");
+    }
+    let cut = cut.unwrap_or(Ok(proxy_protocol::Parsed::Partial));
+    assert_eq!(whole, cut, "the verdict depends on the cut");
 }
 
 fn first_verdict(

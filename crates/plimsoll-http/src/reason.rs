@@ -53,6 +53,12 @@ reasons! {
     ConnectionTerminated = "connection_terminated", 502;
     /// The connection was not established in time.
     ConnectionTimeout = "connection_timeout", 504;
+    /// There is no TLS with the server.
+    TlsProtocolError = "tls_protocol_error", 502;
+    /// The server did not prove that it is the one that was meant.
+    TlsCertificateError = "tls_certificate_error", 502;
+    /// The server would not go on with TLS.
+    TlsAlertReceived = "tls_alert_received", 502;
     /// The server took too long to begin its answer.
     HttpResponseTimeout = "http_response_timeout", 504;
     /// The server stopped in the middle of its answer for too long.

@@ -102,6 +102,7 @@ impl IdlePool {
                 found = Some(idle.socket);
                 break;
             }
+            stream::close(&idle.socket);
         }
         self.board.note(self.worker, server, list.len());
         found
@@ -111,7 +112,7 @@ impl IdlePool {
     /// forgotten; of more than `max` the oldest goes.
     pub fn put(&self, server: usize, (socket, epoch): (Socket, u32), until: Instant, max: usize) {
         if epoch != self.board.epoch(server) {
-            return;
+            return stream::close(&socket);
         }
         let mut servers = self.servers.borrow_mut();
         let Some(list) = servers.get_mut(server) else {
@@ -122,8 +123,10 @@ impl IdlePool {
             until,
             epoch,
         });
-        if list.len() > max {
-            list.pop_front();
+        if list.len() > max
+            && let Some(oldest) = list.pop_front()
+        {
+            stream::close(&oldest.socket);
         }
         self.board.note(self.worker, server, list.len());
     }
@@ -136,7 +139,7 @@ impl IdlePool {
     /// Closes all connections to `server`.
     pub fn forget(&self, server: usize) {
         if let Some(list) = self.servers.borrow_mut().get_mut(server) {
-            list.clear();
+            list.drain(..).for_each(|idle| stream::close(&idle.socket));
         }
         self.board.note(self.worker, server, 0);
     }
@@ -145,7 +148,13 @@ impl IdlePool {
     pub fn sweep(&self, now: Instant) {
         for (server, list) in self.servers.borrow_mut().iter_mut().enumerate() {
             let before = list.len();
-            list.retain(|idle| now < idle.until && stream::is_quiet(&idle.socket));
+            list.retain(|idle| {
+                let is_kept = now < idle.until && stream::is_quiet(&idle.socket);
+                if !is_kept {
+                    stream::close(&idle.socket);
+                }
+                is_kept
+            });
             if list.len() != before {
                 self.board.note(self.worker, server, list.len());
             }

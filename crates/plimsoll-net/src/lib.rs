@@ -1,6 +1,7 @@
 //! Sockets, workers and time: the part of the data plane that touches the operating system.
 
 pub mod accept;
+pub mod announce;
 pub mod buffer;
 pub mod clock;
 pub mod connect;

@@ -7,7 +7,7 @@ use std::cell::{OnceCell, RefCell, RefMut};
 use std::fmt;
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +19,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
 use crate::tls::{Choose, Session};
+
+/// A connection without the reactor of its worker, on its way to another one.
+#[derive(Debug)]
+pub struct Detached {
+    stream: TcpStream,
+    session: Option<Box<RefCell<Session>>>,
+}
 
 /// A connected, non-blocking socket.
 #[derive(Debug)]
@@ -56,11 +63,20 @@ pub trait Stream: fmt::Debug {
     /// Ready when the peer has reset it.
     fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()>;
 
+    /// Ends what is written, where that is not messages that know their own end.
+    fn end(&self);
+
     /// Ends it; a message that was not written to its end is not to look complete.
     fn cut(&self);
 
     /// Tells whether the connection below is secure.
     fn is_secure(&self) -> bool;
+
+    /// Where the connection below ends on this side.
+    ///
+    /// # Errors
+    /// It has none any more.
+    fn local_address(&self) -> io::Result<SocketAddr>;
 
     /// Tells `look` what was agreed with the client of the connection below.
     fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>));
@@ -73,6 +89,12 @@ pub(crate) enum Need {
     Read,
     /// Room to write.
     Write,
+}
+
+impl AsRef<Self> for Socket {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl Socket {
@@ -95,8 +117,12 @@ impl Socket {
     }
 
     /// The same socket, on which a client comes with TLS; `choose` finds out who serves it.
-    pub fn with_tls(mut self, choose: Arc<dyn Choose>) -> Self {
-        self.session = Some(Box::new(RefCell::new(Session::new(choose))));
+    pub fn with_tls(self, choose: Arc<dyn Choose>) -> Self {
+        self.with_session(Session::with_client(choose))
+    }
+
+    pub(crate) fn with_session(mut self, session: Session) -> Self {
+        self.session = Some(Box::new(RefCell::new(session)));
         self
     }
 
@@ -126,6 +152,17 @@ impl Socket {
         }
     }
 
+    /// Where it ends on this side.
+    ///
+    /// # Errors
+    /// It has none any more.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        match &self.end {
+            End::Tcp(stream) => stream.local_addr(),
+            End::Stream(stream) => stream.local_address(),
+        }
+    }
+
     /// Looks at what was agreed with a client that comes with TLS, as far as it has come.
     pub fn with_tls_connection<T>(
         &self,
@@ -145,11 +182,24 @@ impl Socket {
         }
     }
 
+    /// Tells whether the two ends of a session knew each other from before.
+    pub fn is_resumed(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.borrow().is_resumed() == Some(true))
+    }
+
+    /// Tells whether the two ends of a session have agreed to speak `protocol` (RFC 7301).
+    pub fn has_agreed_on(&self, protocol: &[u8]) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.borrow().protocol() == Some(protocol))
+    }
+
     pub(crate) fn session(&self) -> Option<RefMut<'_, Session>> {
         Some(self.session.as_ref()?.borrow_mut())
     }
 
-    /// The socket alone, for another worker; nothing if it is a part of one.
+    /// The socket alone, for another worker: one that nothing has been said on. Nothing if it is a part of
+    /// one.
     pub fn into_fd(self) -> Option<OwnedFd> {
         drop(self.watch);
         match self.end {
@@ -166,6 +216,27 @@ impl Socket {
         match &self.end {
             End::Tcp(stream) => Ok(stream.as_fd()),
             End::Stream(_) => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// The connection for another worker, with its session; nothing if it is a part of one.
+    pub fn detach(self) -> Option<Detached> {
+        drop(self.watch);
+        match self.end {
+            End::Tcp(stream) => Some(Detached {
+                stream,
+                session: self.session,
+            }),
+            End::Stream(_) => None,
+        }
+    }
+
+    /// A connection that comes from another worker.
+    pub fn attach(detached: Detached) -> Self {
+        Self {
+            watch: OnceCell::new(),
+            end: End::Tcp(detached.stream),
+            session: detached.session,
         }
     }
 
@@ -243,7 +314,7 @@ impl Socket {
         }
         let fd = self.fd()?.as_raw_fd();
         // SAFETY: the descriptor belongs to `end`, which outlives the registration: it is moved
-        // out only by `into_fd`, after the registration is gone, and dropped after it otherwise.
+        // out only by `into_fd` and `detach`, after the registration is gone, and dropped after it otherwise.
         #[expect(unsafe_code, reason = "Tokio registers descriptors it does not own")]
         let watch = unsafe { AsyncFd::register(fd) }?;
         Ok(self.watch.get_or_init(|| watch))

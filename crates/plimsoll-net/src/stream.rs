@@ -8,6 +8,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::buffer::Buffer;
 use crate::socket::{Need, Socket};
+use crate::tls;
 
 /// Reads into the room of `buffer`; 0 is the end of the stream. The buffer must have room. While
 /// it waits for its first bytes, it has no memory.
@@ -96,23 +97,41 @@ pub fn poll_write_vectored(
 
 /// Tells whether an idle connection is still as it was left: open, and silent. Bytes that nobody
 /// asked for are as bad as the end of the stream. This costs a system call only on a connection
-/// that never made us wait.
+/// that never made us wait, or that something came on.
 pub fn is_quiet(socket: &Socket) -> bool {
     if !socket.is_watched() {
         return is_quiet_now(socket);
     }
     let mut context = Context::from_waker(std::task::Waker::noop());
-    socket.poll_readable(&mut context).is_pending()
+    if socket.poll_readable(&mut context).is_pending() {
+        return socket
+            .session()
+            .is_none_or(|mut session| session.is_silent());
+    }
+    // What came may be a ticket.
+    socket.is_secure() && is_quiet_now(socket)
 }
 
 /// Asks the kernel whether an idle connection is still as it was left.
 pub fn is_quiet_now(socket: &Socket) -> bool {
-    peek(socket) == Err(rustix::io::Errno::AGAIN)
+    match socket.session() {
+        Some(mut session) => socket.fd().is_ok_and(|fd| session.is_quiet(fd)),
+        None => peek(socket) == Err(rustix::io::Errno::AGAIN),
+    }
+}
+
+/// Ready when there is something to read, or the end of it, or an error.
+pub fn poll_readable(socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match socket.session() {
+        Some(mut session) => session.poll_readable(socket, context),
+        None => socket.poll_readable(context),
+    }
 }
 
 /// Asks the kernel whether the peer will send nothing more. Bytes that nobody has read yet hide it.
 pub fn has_ended(socket: &Socket) -> bool {
-    peek(socket) == Ok(0)
+    let is_over = |mut session: std::cell::RefMut<'_, tls::Session>| session.has_ended();
+    socket.session().is_some_and(is_over) || peek(socket) == Ok(0)
 }
 
 fn peek(socket: &Socket) -> rustix::io::Result<usize> {
@@ -135,6 +154,9 @@ pub fn shutdown_write(socket: &Socket) {
         // The peer may be gone already, and then there is nothing to end.
         let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
     }
+    if let Some(stream) = socket.stream() {
+        stream.end();
+    }
 }
 
 /// Ends both directions: whoever waits for the peer sees its end.
@@ -156,6 +178,16 @@ pub fn reset_on_close(socket: &Socket) {
         }
         Err(_) => cut(socket),
     }
+}
+
+/// The failure of a stream whose peer says that it has not looked at what was sent.
+pub fn untouched(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, error)
+}
+
+/// Tells whether a failure is of that kind.
+pub fn is_untouched(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotConnected
 }
 
 fn cut(socket: &Socket) {

@@ -1,5 +1,11 @@
-//! TLS on a client's connection. A session belongs to its socket: whoever reads and writes does not
-//! see whether there is one.
+//! TLS on a connection, from a client or to a server. A session belongs to its socket: whoever reads
+//! and writes does not see whether there is one.
+
+mod client;
+mod server;
+
+pub use client::secure;
+pub use server::Choose;
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -9,32 +15,23 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustls::ServerConnection;
-use rustls::server::{AcceptedAlert, Acceptor, ClientHello, ServerConfig};
+use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 
 use crate::socket::{Need, Socket};
+use server::{Hello, Refusal};
+
+/// From this much text on, a session takes nothing before some of it has been read.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// What is read of a connection at once: the text of one record, as TLS has it at most, for which a
 /// session has room.
 const CIPHER_BYTES_MAX: usize = 16 * 1024;
 
-/// A fatal alert, as it is sent before anything is agreed on (RFC 8446 §6, RFC 6066 §3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// How much is read at once of what is no text: messages of handshakes, and tickets.
+const ASIDE_BYTES: usize = 4 * 1024;
 
-/// What a client is told that speaks HTTP where TLS is spoken.
-const PLAIN_HTTP: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 62\r\nConnection: close\r\n\r\n\
-    this port is for HTTPS: write https:// in front of the address";
-
-/// Finds out who a client wants to talk to, and how.
-pub trait Choose: fmt::Debug + Send + Sync {
-    /// What serves this client; nothing refuses it.
-    fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>>;
-
-    /// Takes note that a client and we have agreed.
-    fn opened(&self, connection: &ServerConnection);
-}
+/// How often an idle connection is read on end before it is taken for one that is not silent.
+const ASIDES_MAX: usize = 8;
 
 /// A session on one connection.
 #[derive(Debug)]
@@ -42,17 +39,18 @@ pub(crate) struct Session {
     state: State,
     /// Bytes that a write has handed over, and that have not all been sent.
     promised: usize,
-    /// Whether the first byte that came begins a method, and not TLS.
-    is_plain: bool,
-    /// What came and there was no room for: so much text has to be read before.
-    rest: Vec<u8>,
+    /// What came of the connection and is not deciphered before there is room for the text.
+    surplus: Vec<u8>,
+    /// Who wants to know when all is agreed on with a client.
+    opening: Option<Arc<dyn Choose>>,
 }
 
 enum State {
-    /// The client has not said all that is needed to choose.
-    Hello(Box<Acceptor>, Arc<dyn Choose>),
-    /// Until all is agreed on, with who wants to know.
-    Open(Box<ServerConnection>, Option<Arc<dyn Choose>>),
+    /// A client has not said all that is needed to choose.
+    Hello(Box<Hello>),
+    Open(Box<Connection>),
+    /// The client left before it said who it wants.
+    Left,
     /// It has failed, or nobody serves the client; these are the last words.
     Over(Vec<u8>),
 }
@@ -61,28 +59,60 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hello(..) => "Hello",
-            Self::Open(..) => "Open",
+            Self::Open(_) => "Open",
+            Self::Left => "Left",
             Self::Over(_) => "Over",
         })
     }
 }
 
 impl Session {
-    /// One of which nothing has come yet.
-    pub(crate) fn new(choose: Arc<dyn Choose>) -> Self {
+    /// One with a client, of which nothing has come yet.
+    pub(crate) fn with_client(choose: Arc<dyn Choose>) -> Self {
+        Self::new(State::Hello(Box::new(Hello::new(choose))))
+    }
+
+    /// One with a server, to which nothing has been said yet.
+    pub(crate) fn with_server(connection: ClientConnection) -> Self {
+        Self::new(State::Open(Box::new(connection.into())))
+    }
+
+    fn new(state: State) -> Self {
         Self {
-            state: State::Hello(Box::default(), choose),
+            state,
             promised: 0,
-            is_plain: false,
-            rest: Vec::new(),
+            surplus: Vec::new(),
+            opening: None,
         }
     }
 
-    /// What was agreed with the client, once it has said who it wants to talk to.
+    /// What was agreed with a client, once it has said who it wants to talk to.
     pub(crate) fn connection(&self) -> Option<&ServerConnection> {
         match &self.state {
-            State::Open(connection, _) => Some(connection),
-            State::Hello(..) | State::Over(_) => None,
+            State::Open(connection) => match &**connection {
+                Connection::Server(connection) => Some(connection),
+                Connection::Client(_) => None,
+            },
+            State::Hello(_) | State::Left | State::Over(_) => None,
+        }
+    }
+
+    /// Tells whether the two ends knew each other from before; nothing before that is known.
+    pub(crate) fn is_resumed(&self) -> Option<bool> {
+        match &self.state {
+            State::Open(connection) => {
+                let kind = connection.handshake_kind()?;
+                Some(kind == HandshakeKind::Resumed)
+            }
+            State::Hello(_) | State::Left | State::Over(_) => None,
+        }
+    }
+
+    /// What the two ends have agreed to speak, if they have (RFC 7301).
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Open(connection) => connection.alpn_protocol(),
+            State::Hello(_) | State::Left | State::Over(_) => None,
         }
     }
 
@@ -98,47 +128,58 @@ impl Session {
             if let Some(read) = self.text(room) {
                 return Poll::Ready(read);
             }
-            if !self.rest.is_empty() {
-                let rest = std::mem::take(&mut self.rest);
-                match self.take(&rest) {
-                    Ok(()) => continue,
-                    Err(error) => return Poll::Ready(Err(self.fail(error, socket, context))),
-                }
-            }
-            // What a handshake has to say goes first; where it must wait, the client may still speak.
-            if let Poll::Ready(Err(error)) = self.poll_flush(socket, context) {
-                return Poll::Ready(Err(error));
-            }
             let cipher = room.get_mut(..whole).unwrap_or_default();
-            let read = ready!(socket.poll_io(context, Need::Read, whole, |fd| {
-                rustix::net::recv(fd, &mut *cipher, RecvFlags::empty()).map(|(read, _)| read)
-            }))?;
-            let cipher = cipher.get(..read).unwrap_or_default();
-            if let Err(error) = self.take(cipher) {
-                return Poll::Ready(Err(self.fail(error, socket, context)));
-            }
+            ready!(self.poll_more(socket, context, cipher))?;
         }
     }
 
-    /// Ends the session; the client is told why, if it still listens.
-    fn fail(&mut self, error: io::Error, socket: &Socket, context: &mut Context<'_>) -> io::Error {
-        let _told = self.poll_flush(socket, context);
-        self.state = State::Over(Vec::new());
-        error
+    /// Takes what comes of the connection next, into `cipher` first. What a session has to say by
+    /// itself goes before.
+    fn poll_more(
+        &mut self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+        cipher: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        // Where that must wait, the peer may still speak.
+        if let Poll::Ready(Err(error)) = self.poll_flush(socket, context) {
+            return Poll::Ready(Err(error));
+        }
+        let taken = if self.surplus.is_empty() {
+            let read = ready!(socket.poll_io(context, Need::Read, cipher.len(), |fd| {
+                rustix::net::recv(fd, &mut *cipher, RecvFlags::empty()).map(|(read, _)| read)
+            }))?;
+            self.take(cipher.get(..read).unwrap_or_default())
+        } else {
+            let surplus = std::mem::take(&mut self.surplus);
+            self.take(&surplus)
+        };
+        if taken.is_err() {
+            // The peer is told why, if it still listens.
+            let _told = self.poll_flush(socket, context);
+            self.state = State::Over(Vec::new());
+        }
+        Poll::Ready(taken)
     }
 
     /// Text that has been deciphered; nothing when more has to come before.
     fn text(&mut self, room: &mut [u8]) -> Option<io::Result<usize>> {
-        let State::Open(connection, _) = &mut self.state else {
-            return match &self.state {
-                State::Over(_) => Some(Ok(0)),
-                _ => None,
-            };
+        let connection = match &mut self.state {
+            State::Open(connection) => connection,
+            State::Hello(_) => return None,
+            State::Left => return Some(Ok(0)),
+            State::Over(_) => return Some(Err(io::ErrorKind::ConnectionAborted.into())),
         };
         match connection.reader().read(room) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            // The end of the connection without the end of the session: messages know their own end.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Some(Ok(0)),
+            // The end of the connection without the end of the session. Requests know their own end;
+            // an answer may not, and then anybody in between could have cut it off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some(match **connection {
+                    Connection::Server(_) => Ok(0),
+                    Connection::Client(_) => Err(error),
+                })
+            }
             read => Some(read),
         }
     }
@@ -148,30 +189,28 @@ impl Session {
         loop {
             let before = cipher.len();
             match &mut self.state {
-                State::Over(_) => return Ok(()),
+                State::Left | State::Over(_) => return Ok(()),
                 State::Hello(..) if before == 0 => {
-                    self.state = State::Over(Vec::new());
+                    self.state = State::Left;
                     return Ok(());
                 }
-                State::Hello(acceptor, _) => {
-                    self.is_plain |= cipher.first().is_some_and(u8::is_ascii_uppercase);
-                    acceptor.read_tls(&mut cipher)?;
+                State::Hello(hello) => {
+                    hello.read(&mut cipher)?;
                     self.greet()?;
                 }
-                State::Open(connection, choose) => {
-                    match connection.read_tls(&mut cipher) {
-                        // A record that ends in there has filled it with text.
-                        Err(error) if error.kind() == io::ErrorKind::Other => {
-                            self.rest = cipher.to_vec();
-                            return Ok(());
-                        }
-                        read => read?,
-                    };
-                    connection.process_new_packets().map_err(invalid)?;
-                    if !connection.is_handshaking()
-                        && let Some(choose) = choose.take()
+                State::Open(connection) => {
+                    connection.read_tls(&mut cipher)?;
+                    let state = connection.process_new_packets().map_err(invalid)?;
+                    if let Connection::Server(connection) = &**connection
+                        && !connection.is_handshaking()
+                        && let Some(opening) = self.opening.take()
                     {
-                        choose.opened(connection);
+                        opening.opened(connection);
+                    }
+                    // With the rest of a record from before, this may be more than a session holds.
+                    if state.plaintext_bytes_to_read() >= TEXT_BYTES_MAX {
+                        self.surplus.extend_from_slice(cipher);
+                        return Ok(());
                     }
                 }
             }
@@ -184,39 +223,89 @@ impl Session {
 
     /// Chooses who serves the client, once it has said enough.
     fn greet(&mut self) -> io::Result<()> {
-        let State::Hello(acceptor, choose) = &mut self.state else {
+        let State::Hello(hello) = &mut self.state else {
             return Ok(());
         };
-        let accepted = match acceptor.accept() {
-            Ok(None) => return Ok(()),
-            Ok(Some(accepted)) => accepted,
-            Err((error, alert)) => return Err(self.refuse(error, alert)),
-        };
-        let Some(config) = choose.choose(&accepted.client_hello()) else {
-            self.state = State::Over(UNRECOGNIZED_NAME.to_vec());
-            return Err(invalid("no site for this name"));
-        };
-        match accepted.into_connection(config) {
-            Ok(mut connection) => {
+        match hello.greet() {
+            Ok(None) => Ok(()),
+            Ok(Some(connection)) => {
+                let mut connection = Box::new(Connection::from(connection));
                 // What came behind the greeting waits in there.
                 let processed = connection.process_new_packets().map(drop);
-                let choose = Arc::clone(choose);
-                self.state = State::Open(Box::new(connection), Some(choose));
+                self.opening = Some(Arc::clone(&hello.choose));
+                self.state = State::Open(connection);
                 processed.map_err(invalid)
             }
-            Err((error, alert)) => Err(self.refuse(error, alert)),
+            Err(Refusal { words, error }) => {
+                self.state = State::Over(words);
+                Err(error)
+            }
         }
     }
 
-    fn refuse(&mut self, error: rustls::Error, mut alert: AcceptedAlert) -> io::Error {
-        let mut words = Vec::new();
-        if self.is_plain {
-            words.extend_from_slice(PLAIN_HTTP);
-        } else {
-            let _fits = alert.write_all(&mut words); // memory takes all
+    /// Ready when the peer has something to say, or will say nothing more. Tickets, which servers send
+    /// when they like, are nothing.
+    pub(crate) fn poll_readable(
+        &mut self,
+        socket: &Socket,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut cipher = [0; ASIDE_BYTES];
+        loop {
+            if self.says() != Says::Nothing {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_more(socket, context, &mut cipher))?;
         }
-        self.state = State::Over(words);
-        invalid(error)
+    }
+
+    /// What has come that nobody has read.
+    fn says(&mut self) -> Says {
+        match &mut self.state {
+            State::Open(connection) => match connection.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => Says::Text,
+                Ok(state) if state.peer_has_closed() => Says::End,
+                Ok(_) => match connection.reader().read(&mut [0]) {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Says::End,
+                    _ => Says::Nothing,
+                },
+                Err(_) => Says::End,
+            },
+            State::Hello(_) => Says::Nothing,
+            State::Left | State::Over(_) => Says::End,
+        }
+    }
+
+    /// Tells whether nothing has come that nobody has read, as far as that is known here.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.says() == Says::Nothing
+    }
+
+    /// Tells whether the peer is known to say nothing more, and all that it said has been read.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.says() == Says::End
+    }
+
+    /// Tells whether an idle connection is still open, and the peer has said nothing on it. Tickets do
+    /// not count, so they are taken first.
+    pub(crate) fn is_quiet(&mut self, fd: BorrowedFd<'_>) -> bool {
+        let mut cipher = [0; ASIDE_BYTES];
+        for _ in 0..ASIDES_MAX {
+            if self.says() != Says::Nothing {
+                return false;
+            }
+            match rustix::net::recv(fd, &mut cipher, RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+                Ok((read, _)) => {
+                    if read == 0 || self.take(cipher.get(..read).unwrap_or_default()).is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Writes a part of `parts`. What was handed over once counts as written when all of it has been
@@ -228,7 +317,7 @@ impl Session {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.promised == 0 {
-            let State::Open(connection, _) = &mut self.state else {
+            let State::Open(connection) = &mut self.state else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
             self.promised = connection.writer().write_vectored(parts)?;
@@ -241,7 +330,7 @@ impl Session {
     fn poll_flush(&mut self, socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match &mut self.state {
-                State::Open(connection, _) if connection.wants_write() => {
+                State::Open(connection) if connection.wants_write() => {
                     ready!(socket.poll_io(context, Need::Write, 1, |fd| {
                         let written = connection.write_tls(&mut Wire(fd));
                         written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -254,18 +343,34 @@ impl Session {
                     }))?;
                     words.drain(..sent.min(whole));
                 }
-                State::Hello(..) | State::Open(..) | State::Over(_) => return Poll::Ready(Ok(())),
+                State::Hello(_) | State::Open(_) | State::Left | State::Over(_) => {
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
 
     /// Says that nothing more will be sent, as far as that can be said at once.
     pub(crate) fn close(&mut self, fd: BorrowedFd<'_>) {
-        if let State::Open(connection, _) = &mut self.state {
+        if let State::Open(connection) = &mut self.state {
             connection.send_close_notify();
             while connection.wants_write() && connection.write_tls(&mut Wire(fd)).is_ok() {}
         }
     }
+}
+
+/// What a peer has said that nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    Text,
+    /// That it says nothing more, in one way or another.
+    End,
+}
+
+/// What TLS itself has against a connection on which `error` came up; nothing for other errors.
+pub fn fault(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +17,7 @@ use crate::buffer::BufferPool;
 use crate::clock;
 use crate::deadline::{self, Deadlines};
 use crate::idle_pool::{Board, IdlePool};
-use crate::socket::Socket;
+use crate::socket::{Detached, Socket};
 use crate::splice::PipePool;
 
 /// Messages that may wait for a worker.
@@ -40,7 +39,7 @@ pub enum Mail {
         /// Which server.
         server: usize,
         /// Where the connection goes, or nothing.
-        reply: oneshot::Sender<Option<OwnedFd>>,
+        reply: oneshot::Sender<Option<Detached>>,
     },
     /// A place came free at a server of this pool, for one who waits here.
     Room {
@@ -191,19 +190,19 @@ impl Worker {
     }
 
     /// Asks another worker for an idle connection to `server`.
-    pub async fn borrow_idle(&self, server: usize) -> Option<OwnedFd> {
+    pub async fn borrow_idle(&self, server: usize) -> Option<Socket> {
         let lender = self.idle.lender(server)?;
         let (reply, answer) = oneshot::channel();
         self.peers.send(lender, Mail::Lend { server, reply }).ok()?;
-        answer.await.ok().flatten()
+        answer.await.ok().flatten().map(Socket::attach)
     }
 
     /// Answers [`Mail::Lend`].
-    pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<OwnedFd>>) {
+    pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<Detached>>) {
         let socket = self
             .idle
             .take(server, clock::now())
-            .and_then(Socket::into_fd);
+            .and_then(Socket::detach);
         // If the asker has gone, the connection is closed with the answer.
         let _ = reply.send(socket);
     }

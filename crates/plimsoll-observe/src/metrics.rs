@@ -79,6 +79,10 @@ pub struct PoolMetrics {
     pub connections_new: Counter,
     /// Exchanges on a connection that was kept.
     pub connections_reused: Counter,
+    /// New ones with TLS whose two ends did not know each other.
+    pub tls_new: Counter,
+    /// New ones with TLS that took up a session from before.
+    pub tls_resumed: Counter,
     /// Requests that were sent once more.
     pub retries: Counter,
     /// Requests that were not, because the budget was spent.
@@ -121,6 +125,8 @@ pub struct ListenerMetrics {
     pub refused: Counter,
     /// Connections whose TLS failed.
     pub tls_failed: Counter,
+    /// Connections of which nobody who may has said whom they are from.
+    pub unannounced: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

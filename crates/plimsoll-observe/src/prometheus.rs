@@ -207,6 +207,16 @@ impl<'a> Page<'a> {
             let failed = self.sum(|w| Some(&w.listeners.get(at)?.tls_failed));
             self.sample(name, &format!("listener=\"{listener}\""), failed);
         }
+        let name = "plimsoll_proxy_protocol_failures_total";
+        self.family(
+            name,
+            "counter",
+            "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
+        );
+        for (at, listener) in labels.listeners.iter().enumerate() {
+            let failed = self.sum(|w| Some(&w.listeners.get(at)?.unannounced));
+            self.sample(name, &format!("listener=\"{listener}\""), failed);
+        }
     }
 
     fn servers(&mut self, labels: &Labels) {
@@ -254,18 +264,7 @@ impl<'a> Page<'a> {
                 Some(&w.pools.get(at)?.first_byte)
             });
         }
-        let name = "plimsoll_upstream_connections_total";
-        self.family(
-            name,
-            "counter",
-            "Attempts, by whether they found a kept connection.",
-        );
-        self.pool_counters(labels, name, "reused=\"false\"", |pool| {
-            &pool.connections_new
-        });
-        self.pool_counters(labels, name, "reused=\"true\"", |pool| {
-            &pool.connections_reused
-        });
+        self.server_connections(labels);
         let name = "plimsoll_retries_total";
         self.family(name, "counter", "Requests that were sent once more.");
         self.pool_counters(labels, name, "", |pool| &pool.retries);
@@ -304,6 +303,27 @@ impl<'a> Page<'a> {
             "Requests that an adaptive pool may have at once; 0 without a limit.",
         );
         self.pool_counters(labels, name, "", |pool| &pool.concurrency_limit);
+    }
+
+    fn server_connections(&mut self, labels: &Labels) {
+        let name = "plimsoll_upstream_connections_total";
+        self.family(
+            name,
+            "counter",
+            "Attempts, by whether they found a kept connection.",
+        );
+        self.pool_counters(labels, name, "reused=\"false\"", |pool| {
+            &pool.connections_new
+        });
+        self.pool_counters(labels, name, "reused=\"true\"", |pool| {
+            &pool.connections_reused
+        });
+        let name = "plimsoll_upstream_tls_handshakes_total";
+        let help =
+            "New connections to servers with TLS, by whether they took up a session from before.";
+        self.family(name, "counter", help);
+        self.pool_counters(labels, name, "resumed=\"false\"", |pool| &pool.tls_new);
+        self.pool_counters(labels, name, "resumed=\"true\"", |pool| &pool.tls_resumed);
     }
 
     fn pool_counters(

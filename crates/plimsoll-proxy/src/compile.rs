@@ -8,31 +8,25 @@ use std::time::Duration;
 use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::concurrency::{ConcurrencyTable, WhenFull};
 use plimsoll_balance::rate::{Rate, RateTable};
-use plimsoll_balance::subset;
-use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
-use plimsoll_config::model::{
-    self, AccessLog, Balance, Config, Hide, Limited, OnDown, PathPattern, ServerAddress,
-};
+use plimsoll_config::model::{self, AccessLog, Config, Hide, Limited, PathPattern, ServerAddress};
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 use regex::bytes::Regex;
-use tokio::sync::Notify;
 
-use crate::addresses::{Addresses, Known};
+use crate::addresses::Known;
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::generation::{
-    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Pool, Route, Server, Site, Split,
+    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Route, Site, Split,
 };
 use crate::hashing::Turns;
-use crate::http::line::Board;
 use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
+use crate::pools;
 use crate::routes::Routes;
 use crate::spool::Spool;
 use crate::steps::Builder;
-use crate::sticky::Sticky;
 use crate::strain::Memory;
 use crate::template::Template;
 use crate::tls::sessions::Sessions;
@@ -52,13 +46,6 @@ pub struct Machine {
     pub sessions: Arc<Sessions>,
 }
 
-/// Which node this is, of all that have the configuration.
-#[derive(Clone, Copy, Debug)]
-struct Node<'a> {
-    name: &'a str,
-    zone: Option<&'a str>,
-}
-
 /// Compiles `config`; `resolve` tells what is known of where a server is.
 ///
 /// Returns the generation, and the distinct access logs: a site's `logs` are numbers in that list.
@@ -67,7 +54,7 @@ pub fn compile(
     resolve: impl Fn(&ServerAddress) -> Known,
     machine: Machine,
 ) -> (Generation, Vec<AccessLog>) {
-    let &Machine { seed, workers, .. } = &machine;
+    let seed = machine.seed;
     let mut logs = Vec::new();
     let mut materials = Materials::default();
     let (mut rules, mut secret_parameters) = (Vec::new(), Vec::new());
@@ -89,20 +76,10 @@ pub fn compile(
         .enumerate()
         .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
         .collect();
-    let mut servers = 0;
-    let node = Node {
-        name: &machine.name,
-        zone: config.zone.as_deref(),
-    };
-    let pools = config
-        .pools
-        .iter()
-        .enumerate()
-        .map(|(index, p)| pool(index, p, &mut servers, &resolve, workers, node))
-        .collect();
+    let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
     let listeners = listeners::compile(config, &mut materials, &machine.sessions);
     let labels = labels(config, names, &listeners, rules);
-    let (materials, key_sets) = materials.finish();
+    let (materials, key_sets, system_roots) = materials.finish();
     (
         Generation {
             number: 1,
@@ -123,7 +100,8 @@ pub fn compile(
                 .map(|spool| Arc::new(Spool::new(spool))),
             materials,
             key_sets,
-            turns: Turns::new(workers, seed),
+            system_roots,
+            turns: Turns::new(machine.workers, seed),
             secret_parameters,
             labels,
         },
@@ -227,7 +205,7 @@ fn glob(pattern: &str) -> PathMatch {
     )
 }
 
-fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
+pub(crate) fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
     most.map(|most| Ceiling::new(most.get()))
 }
 
@@ -390,102 +368,5 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             model::Action::Split(shares) => Action::Split(split(shares)),
         },
         place: format!("{}:{}", route.place.file, route.place.line).into(),
-    }
-}
-
-fn pool(
-    index: usize,
-    pool: &model::Pool,
-    servers: &mut usize,
-    resolve: impl Fn(&ServerAddress) -> Known,
-    workers: usize,
-    node: Node<'_>,
-) -> Pool {
-    let (algorithm, key) = match &pool.balance {
-        Balance::RoundRobin => (Algorithm::RoundRobin, None),
-        Balance::Random => (Algorithm::Random, None),
-        Balance::TwoChoices => (Algorithm::TwoChoices, None),
-        Balance::LeastConnections => (Algorithm::LeastConnections, None),
-        Balance::LeastTime => (Algorithm::LeastTime, None),
-        Balance::First => (Algorithm::First, None),
-        Balance::Hash(key) => (Algorithm::Ring, Some(key.clone())),
-        Balance::Maglev(key) => (Algorithm::Maglev, Some(key.clone())),
-    };
-    let tiers = tiers(pool, node);
-    let specs = pool.servers.iter().zip(tiers);
-    let specs = specs.map(|(server, tier)| ServerSpec {
-        name: Arc::clone(&server.name),
-        weight: server.weight,
-        max_connections: server.max_connections,
-        tier,
-    });
-    let rules = Rules {
-        outlier: pool.outlier.as_ref().map(outlier),
-        slow_start: pool.slow_start,
-        fail_open: pool.fail_open,
-    };
-    let balancer = Balancer::new(specs.collect(), algorithm).with_rules(rules);
-    let closes = pool.on_down == OnDown::CloseConnections;
-    let compiled = pool.servers.iter().map(|server| {
-        *servers += 1;
-        Server {
-            name: Arc::clone(&server.name),
-            id: *servers - 1,
-            addresses: Addresses::new(resolve(&server.address)),
-            cut: closes.then(Notify::new),
-        }
-    });
-    let compiled: Vec<Server> = compiled.collect();
-    let sticky = pool.sticky.as_ref();
-    Pool {
-        name: Arc::clone(&pool.name),
-        index,
-        balancer: Arc::new(balancer),
-        key,
-        sticky: sticky.map(|sticky| Sticky::new(sticky, &pool.name, &compiled)),
-        servers: compiled,
-        timeouts: pool.timeouts,
-        keep_for: pool.keep_alive.idle,
-        keep_max: usize::from(pool.keep_alive.max),
-        retry: pool.retry.clone(),
-        adaptive: pool.adaptive,
-        // A client that belongs to a server is served by no other.
-        hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
-        ceiling: ceiling(pool.max_requests),
-        line: pool.queue.map(|queue| Board::new(queue, workers)),
-    }
-}
-
-/// In which tier the balancer has each server: those of other zones come after those of ours, and
-/// those that this node does not use after those that it does, all before the next tier.
-fn tiers(pool: &model::Pool, node: Node<'_>) -> Vec<u8> {
-    let zoned =
-        |server: &model::Server| server.tier * 2 + u8::from(is_elsewhere(server, node.zone));
-    let most = pool.subset.map_or(usize::MAX, |most| most.get() as usize);
-    let servers = || pool.servers.iter();
-    let used = subset::of_node(node.name, servers().map(|s| (&*s.name, zoned(s))), most);
-    let tiers = servers().zip(used);
-    tiers
-        .map(|(server, is_used)| zoned(server) * 2 + u8::from(!is_used))
-        .collect()
-}
-
-/// Tells whether a server is known to be in another zone.
-fn is_elsewhere(server: &model::Server, zone: Option<&str>) -> bool {
-    zone.is_some_and(|zone| server.zone.as_deref().is_some_and(|own| own != zone))
-}
-
-fn outlier(outlier: &model::Outlier) -> OutlierRule {
-    OutlierRule {
-        consecutive_5xx: outlier.consecutive_5xx,
-        consecutive_gateway: outlier.consecutive_gateway,
-        consecutive_failures: outlier.consecutive_failures,
-        failure_percent: outlier.failure_percent,
-        success_rate: outlier.success_rate,
-        interval: outlier.interval,
-        volume: outlier.volume,
-        eject: outlier.eject,
-        eject_max: outlier.eject_max,
-        max_ejected: outlier.max_ejected,
     }
 }

@@ -4,6 +4,7 @@
 //! runner serves them, with [`server_h1::serve`], until it waits again.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
+use crate::proxy_protocol;
 use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
@@ -46,7 +48,13 @@ pub(crate) struct Connection {
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<Rc<Certificate>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
-    _seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
+    seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
+}
+
+impl AsRef<Socket> for Connection {
+    fn as_ref(&self) -> &Socket {
+        &self.socket
+    }
 }
 
 impl Connection {
@@ -64,7 +72,7 @@ impl Connection {
             timer: plane.worker.deadlines.timer(),
             is_new: false,
             certificate: self.certificate.clone(),
-            _seats: None,
+            seats: None,
             ..*self
         }
     }
@@ -162,7 +170,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
                 Mail::Room { pool } => line::call_here(&self.plane, pool),
-                Mail::Forget { server } => self.plane.worker.idle.forget(server),
+                Mail::Forget { server } => {
+                    self.plane.worker.idle.forget(server);
+                    self.plane.links.forget(server);
+                }
                 Mail::Drain => {
                     self.plane.draining.set(true);
                     self.plane.worker.deadlines.wake_all();
@@ -193,14 +204,21 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, listener: usize) {
-        let Some(seat) = gate::admit(&self.plane, peer.ip()) else {
-            if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
-                metrics.refused.add(1);
-            }
-            return stream::reset_on_close(&socket);
-        };
         let worker = &self.plane.worker;
         let at = self.plane.generation.listeners.get(listener);
+        let announced_by = at.map_or(&[][..], |at| &at.announced_by);
+        // Who the client is may not be known yet.
+        let seat = match announced_by {
+            [] => match self.admit(peer, listener) {
+                Some(seat) => seat,
+                None => return stream::reset_on_close(&socket),
+            },
+            networks if proxy_protocol::is_among(networks, peer.ip()) => None,
+            _ => {
+                self.count_unannounced(listener, peer, &"it is from elsewhere");
+                return stream::reset_on_close(&socket);
+            }
+        };
         let timeout = at.map_or(Duration::ZERO, |at| at.header_timeout);
         let socket = match at.and_then(|at| at.tls.as_ref()) {
             Some(secure) => socket.with_tls(Arc::clone(secure) as Arc<dyn Choose>),
@@ -215,9 +233,47 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             deadline: clock::now() + timeout,
             is_new: true,
             certificate: None,
-            _seats: Some((worker.count_connection(), seat)),
+            seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
+    }
+
+    /// Lets a client in, unless it has too many connections.
+    fn admit(&self, peer: SocketAddr, listener: usize) -> Option<Option<Box<Hold>>> {
+        let seat = gate::admit(&self.plane, peer.ip());
+        if let (None, Some(metrics)) = (&seat, self.plane.metrics.listeners.get(listener)) {
+            metrics.refused.add(1);
+        }
+        seat
+    }
+
+    /// Has the peer of a new connection say whom it is from; false when it goes no further.
+    async fn introduce(&self, connection: &mut Connection) -> bool {
+        if let Err(unknown) = proxy_protocol::hear(&self.plane, connection).await {
+            self.count_unannounced(connection.listener, connection.peer, &unknown);
+            return false;
+        }
+        let Some(seat) = self.admit(connection.peer, connection.listener) else {
+            stream::reset_on_close(&connection.socket);
+            return false;
+        };
+        if let Some((_, place)) = &mut connection.seats {
+            *place = seat;
+        }
+        true
+    }
+
+    fn count_unannounced(&self, listener: usize, peer: SocketAddr, why: &dyn fmt::Display) {
+        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+            metrics.unannounced.add(1);
+        }
+        tracing::debug!(%peer, %why, "a connection does not say whom it is from");
+    }
+
+    /// Tells whether connections begin with whom they are from.
+    fn is_announced(&self, listener: usize) -> bool {
+        let at = self.plane.generation.listeners.get(listener);
+        at.is_some_and(|at| !at.announced_by.is_empty())
     }
 
     /// The life of a connection. Every waiting connection holds this future, so it is kept small.
@@ -228,6 +284,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     fn live(self: Rc<Self>, mut connection: Connection) -> impl Future<Output = ()> {
         async move {
             let _end = End::of(&self.plane, connection.listener);
+            if self.is_announced(connection.listener)
+                && !Box::pin(self.introduce(&mut connection)).await
+            {
+                return;
+            }
             while let Some(inbound) = self.first_bytes(&connection).await {
                 self.identify(&mut connection);
                 if h2::is_spoken(&inbound) {

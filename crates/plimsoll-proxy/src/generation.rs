@@ -13,7 +13,7 @@ use plimsoll_balance::concurrency::ConcurrencyTable;
 use plimsoll_balance::rate::RateTable;
 use plimsoll_config::model::{
     AccessLog, Adaptive, Buffer, ClientTimeouts, Config, Excess, HashKey, Hedge, Hide, LimitBy,
-    Monitor, Overload, Priority, RequestLimits, Retry, ServerTimeouts, Way,
+    Monitor, Overload, Priority, Protocol, ProxyVersion, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_observe::metrics::Labels;
@@ -27,10 +27,11 @@ use crate::gate::Gate;
 use crate::hashing::Turns;
 use crate::http::line::Board;
 use crate::key_set::KeySet;
-use crate::material::Material;
+use crate::material::{Material, SystemRoots};
 use crate::page::OwnPage;
 use crate::routes::Routes;
 use crate::seen::Seen;
+use crate::server_tls::ServerTls;
 use crate::spool::Spool;
 use crate::steps::Step;
 use crate::sticky::Sticky;
@@ -72,6 +73,8 @@ pub struct Generation {
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
     pub key_sets: Vec<KeySet>,
+    /// Those whom the system trusts, if their word on servers counts.
+    pub system_roots: Option<SystemRoots>,
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: Vec<Box<[u8]>>,
     /// How many passwords may be hashed at once.
@@ -89,6 +92,8 @@ pub struct Listener {
     pub limits: HeadLimits,
     /// How long a head may take: the longest of its sites.
     pub header_timeout: Duration,
+    /// Who says whom connections are from; nobody means that they come without that being said.
+    pub(crate) announced_by: Vec<IpNet>,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
     pub(crate) hosts: Arc<Hosts>,
@@ -387,6 +392,10 @@ pub struct Pool {
     pub servers: Vec<Server>,
     /// Deadlines of its upstream connections.
     pub timeouts: ServerTimeouts,
+    /// What its servers speak.
+    pub protocol: Protocol,
+    /// How servers are told whom a connection is for; nothing means not at all.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How long an upstream connection may be idle.
     pub keep_for: Duration,
     /// How many idle connections a worker keeps for each server.
@@ -414,6 +423,8 @@ pub struct Server {
     pub id: usize,
     /// Where it is; more than one address for a name that has more.
     pub addresses: Addresses,
+    /// How it is spoken with over TLS; nothing means without.
+    pub tls: Option<ServerTls>,
     /// Tells those who have a connection to it that it is down; nothing where they are left alone.
     pub(crate) cut: Option<Notify>,
 }

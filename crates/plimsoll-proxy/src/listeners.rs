@@ -60,6 +60,8 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
                         },
                         header_timeout: Duration::ZERO,
                         idle_timeout: Duration::ZERO,
+                        // All sites of an address say the same.
+                        announced_by: site.proxy_protocol.clone(),
                         hosts: Arc::default(),
                         tls: None,
                     });

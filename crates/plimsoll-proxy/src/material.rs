@@ -11,9 +11,11 @@ use plimsoll_access::password::Passwords;
 use plimsoll_access::prefixes::Prefixes;
 use plimsoll_access::token::Keys;
 use plimsoll_config::model;
+use rustls::RootCertStore;
 
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
+use crate::server_tls::{self, Roots};
 use crate::tls::certificate;
 use crate::tls::clients::{self, Issuers};
 use crate::tls::staple::{self, Proof, Staple};
@@ -33,6 +35,8 @@ pub struct Material {
     pub refused: AtomicU64,
     /// Whether what is in force is what stands in it.
     pub is_current: AtomicBool,
+    /// Whether nothing is to start without it, whatever it is.
+    is_essential: bool,
     content: Content,
 }
 
@@ -50,6 +54,7 @@ enum Content {
     Issuers(Issuers),
     Staple(Staple),
     TicketKey(Arc<ArcSwapOption<Key>>),
+    Roots(Roots),
 }
 
 impl Material {
@@ -60,6 +65,7 @@ impl Material {
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
+            is_essential: false,
             content,
         }
     }
@@ -78,6 +84,7 @@ impl Material {
             Content::Issuers(_) => "client-issuers",
             Content::Staple(_) => "staple",
             Content::TicketKey(_) => "ticket-key",
+            Content::Roots(_) => "ca",
         }
     }
 
@@ -112,8 +119,9 @@ impl Material {
     /// What happens when it cannot be used at the start; nothing where all depends on it.
     pub fn when_missing(&self) -> Option<&'static str> {
         match self.content {
+            _ if self.is_essential => None,
             Content::Pair(_) | Content::Issuers(_) => {
-                Some("the sites that need it serve nobody until it is put right")
+                Some("nobody is served who needs it, until it is put right")
             }
             Content::Staple(_) => Some("the certificate is shown without it"),
             _ => None,
@@ -161,8 +169,22 @@ impl Material {
             }
             Content::Staple(place) => place.store(Some(Arc::new(staple::read(bytes)?))),
             Content::TicketKey(place) => place.store(Some(Arc::new(Key::read(&bytes)?))),
+            Content::Roots(place) => {
+                place.store(Some(Arc::new(server_tls::read_roots(&bytes)?)));
+            }
         }
         Ok(())
+    }
+}
+
+/// Those whom the system trusts, for pools that name nobody.
+#[derive(Debug)]
+pub struct SystemRoots(Roots);
+
+impl SystemRoots {
+    /// Takes over who they are.
+    pub fn take(&self, roots: RootCertStore) {
+        self.0.store(Some(Arc::new(roots)));
     }
 }
 
@@ -171,6 +193,7 @@ impl Material {
 pub(crate) struct Materials {
     files: Vec<Material>,
     key_sets: Vec<KeySet>,
+    system_roots: Option<Roots>,
 }
 
 macro_rules! getter {
@@ -227,32 +250,44 @@ impl Materials {
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
+    getter!(
+        /// Those whose word on servers counts.
+        roots -> Roots(Roots)
+    );
+
+    /// Those whom the system trusts.
+    pub(crate) fn system_roots(&mut self) -> Roots {
+        Arc::clone(self.system_roots.get_or_insert_default())
+    }
 
     /// A certificate with its key, and what its issuer says of it.
     pub(crate) fn proof(&mut self, files: &model::KeyPair) -> Proof {
         let staple = files.staple.as_ref().map(|file| self.staple(file));
-        Proof::new(self.pair(files), staple)
+        Proof::new(self.find_pair(files, false), staple)
     }
 
-    /// A certificate and its key.
-    fn pair(&mut self, files: &model::KeyPair) -> Pair {
-        let known = self
-            .files
-            .iter()
-            .find_map(|material| match &material.content {
-                Content::Pair(pair) if *material.path == *files.certificate => {
-                    (material.beside.as_ref() == Some(&files.key)).then(|| Arc::clone(pair))
-                }
-                _ => None,
-            });
-        known.unwrap_or_else(|| {
-            let pair = Pair::default();
-            self.files.push(Material {
-                beside: Some(files.key.clone()),
-                ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
-            });
-            pair
-        })
+    /// A certificate and its key, without which nothing is to start.
+    pub(crate) fn pair(&mut self, files: &model::KeyPair) -> Pair {
+        self.find_pair(files, true)
+    }
+
+    fn find_pair(&mut self, files: &model::KeyPair, is_essential: bool) -> Pair {
+        for material in &mut self.files {
+            if let Content::Pair(pair) = &material.content
+                && *material.path == *files.certificate
+                && material.beside.as_ref() == Some(&files.key)
+            {
+                material.is_essential |= is_essential;
+                return Arc::clone(pair);
+            }
+        }
+        let pair = Pair::default();
+        self.files.push(Material {
+            beside: Some(files.key.clone()),
+            is_essential,
+            ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
+        });
+        pair
     }
 
     /// Who may issue certificates of clients, and what they revoked.
@@ -301,8 +336,9 @@ impl Materials {
         })
     }
 
-    /// All files, and all sets that are fetched.
-    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>) {
-        (self.files, self.key_sets)
+    /// All files, all sets that are fetched, and those whom the system trusts where they matter.
+    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>, Option<SystemRoots>) {
+        let system_roots = self.system_roots.map(SystemRoots);
+        (self.files, self.key_sets, system_roots)
     }
 }

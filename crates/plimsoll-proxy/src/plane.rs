@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use crate::generation::{Generation, Pool};
 use crate::hashing::Hashing;
 use crate::http::exchange::Scratch;
+use crate::http::h2::Links;
 use crate::http::hedge::Hedger;
 use crate::http::line::{self, Line};
 use crate::http::throttle::Throttle;
@@ -67,6 +68,8 @@ pub struct Plane {
     pub(crate) hedgers: Vec<Option<Hedger>>,
     /// Who waits before each pool.
     pub(crate) lines: Vec<Line>,
+    /// Connections to servers that carry many requests at once.
+    pub(crate) links: Links,
     /// Who waits for a password to be hashed.
     pub(crate) hashing: Hashing,
     /// Itself, for what goes on beside a request.
@@ -128,6 +131,7 @@ impl Plane {
             me: Weak::clone(me),
             copies: Cell::new(0),
             lag: Lag::new(generation.overload),
+            links: Links::default(),
             hashing: Hashing::new(&generation.turns),
             generation,
             metrics,

@@ -6,6 +6,7 @@ use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
+use crate::directives::policy::on_off;
 use crate::draft::Scope;
 use crate::model::{Check, Probe, ScriptStep};
 use crate::read::Reader;
@@ -16,6 +17,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     name: "check",
     within: &[Context::Defaults, Context::Pool],
     usage: "check PROBE [every=DURATION] [fast=DURATION] [down=DURATION] [timeout=DURATION] [fall=N] [rise=N] [port=N] \
+            [tls=on|off] [proxy-protocol=on|off] \
             [initial=up|down], or: check off",
     default: "off; every=2s fast=1s timeout=1s fall=3 rise=2 initial=up",
     doc: "Active checks. PROBE is `tcp`; an HTTP request, `GET /path` or another method, with `host=NAME`, \
@@ -25,7 +27,8 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           `agent`, which reads one line such as `75%`, `drain`, `up` or `down`. A server goes down after `fall` failed \
           checks in a row and comes up after `rise` passed ones; the first check decides alone whether it is up. Checks come `every` so often, \
           `fast` while the state changes, and `down` apart while the server is down (as `every` when not said), each give or take a \
-          tenth. `port` is another port than the server's. With several `check` lines all must pass.",
+          tenth. `port` is another port than the server's. In a pool with `tls` the connection of a check has TLS as those of \
+          requests have, unless the check says `tls=off`; `agent`, `exec` and `tls` go without. The same holds for `proxy-protocol`, which announces a check of our own. With several `check` lines all must pass.",
     words: (1, 32),
     variables: false,
     block: None,
@@ -39,7 +42,16 @@ const PROBES: &[&str] = &[
 
 /// Options of every check.
 const COMMON: &[&str] = &[
-    "every", "fast", "down", "timeout", "fall", "rise", "port", "initial",
+    "every",
+    "fast",
+    "down",
+    "timeout",
+    "fall",
+    "rise",
+    "port",
+    "tls",
+    "proxy-protocol",
+    "initial",
 ];
 
 fn check(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
@@ -75,6 +87,7 @@ fn paced(reader: &mut Reader<'_>, probe: Probe, options: &[Word]) -> Check {
     let (mut every, mut fast, mut down) = (seconds(2), None, None);
     let (mut timeout, mut fall, mut rise) = (None, 3, 2);
     let (mut port, mut initially_up) = (None, true);
+    let (mut tls, mut proxy_protocol) = (true, true);
     reader.options(options, COMMON, |reader, name, value| match name {
         "every" => every = reader.duration(value).unwrap_or(every),
         "fast" => fast = reader.duration(value),
@@ -83,6 +96,8 @@ fn paced(reader: &mut Reader<'_>, probe: Probe, options: &[Word]) -> Check {
         "fall" => fall = reader.number(value, 1, 1000).unwrap_or(fall),
         "rise" => rise = reader.number(value, 1, 1000).unwrap_or(rise),
         "port" => port = reader.number(value, 1, 65_535),
+        "tls" => tls = on_off(reader, value),
+        "proxy-protocol" => proxy_protocol = on_off(reader, value),
         _ => match value.text {
             "up" => initially_up = true,
             "down" => initially_up = false,
@@ -101,6 +116,8 @@ fn paced(reader: &mut Reader<'_>, probe: Probe, options: &[Word]) -> Check {
         fall,
         rise,
         port,
+        tls,
+        proxy_protocol,
         initially_up,
     }
 }

@@ -159,6 +159,15 @@ pub(crate) fn is_off(stmt: &Stmt) -> bool {
     matches!(stmt.words.as_slice(), [word] if word.text == "off")
 }
 
+/// Tells whether a value is `on`, as what is neither that nor `off` is taken for.
+pub(crate) fn on_off(reader: &mut Reader<'_>, value: Value<'_>) -> bool {
+    if !matches!(value.text, "on" | "off") {
+        let message = format!("`{}` is neither `on` nor `off`", value.text);
+        reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
+    }
+    value.text != "off"
+}
+
 /// Refuses a statement that was made already.
 pub(crate) fn once(reader: &mut Reader<'_>, stmt: &Stmt, is_set: bool) -> bool {
     if is_set {

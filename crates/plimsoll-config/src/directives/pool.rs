@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::once;
 use crate::draft::{Scope, ServerDraft};
-use crate::model::{Balance, HashKey};
+use crate::model::{Balance, HashKey, Protocol};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::Stmt;
@@ -60,6 +60,19 @@ pub(crate) static ROWS: &[Directive] = &[
         variables: false,
         block: None,
         set: subset,
+    },
+    Directive {
+        name: "http",
+        within: &[Context::Defaults, Context::Pool],
+        usage: "http 1.1|2",
+        default: "1.1",
+        doc: "The version of HTTP that servers speak. With `2` each worker opens a connection to a server that carries up to 100 \
+              requests at once, and another one when that is full; it is begun without asking, so all servers of the pool must \
+              speak it. gRPC needs it.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: http,
     },
     Directive {
         name: "keep-alive",
@@ -229,6 +242,21 @@ fn keep_alive(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
             _ => settings.keep_idle = reader.duration(value).or(settings.keep_idle),
         },
     );
+}
+
+fn http(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
+    let (Some(settings), [word]) = (scope.settings(), &*stmt.words) else {
+        return;
+    };
+    if once(reader, stmt, settings.protocol.is_some()) {
+        let known = [Protocol::Http1, Protocol::Http2];
+        settings.protocol = known.into_iter().find(|p| p.version() == word.text);
+        if settings.protocol.is_none() {
+            let message = format!("servers do not speak HTTP {}", word.text);
+            let problem = Diagnostic::new(&codes::VALUE, word.span, message);
+            reader.problem(problem.help("write `1.1` or `2`"));
+        }
+    }
 }
 
 fn subset(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {

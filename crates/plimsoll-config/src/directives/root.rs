@@ -212,6 +212,8 @@ fn pool(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         servers: Vec::new(),
         addresses: BTreeMap::new(),
         max_requests: None,
+        tls: None,
+        proxy_protocol: None,
         settings: Settings::default(),
         span: stmt.span,
     };

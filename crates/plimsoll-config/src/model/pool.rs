@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::{KeyPair, Place};
 
 /// Servers that can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,13 @@ pub struct Pool {
     pub servers: Vec<Server>,
     /// Deadlines of its upstream connections.
     pub timeouts: ServerTimeouts,
+    /// What its servers speak.
+    pub protocol: Protocol,
+    /// How its servers are spoken with over TLS; `None` means without.
+    pub tls: Option<ServerTls>,
+    /// In which version of the PROXY protocol its servers are told who the client is; `None` means in
+    /// none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
     /// How servers are checked; a server is up when all checks say so.
@@ -132,6 +139,39 @@ pub enum ServerAddress {
     Name(Box<str>, u16),
 }
 
+/// How servers are spoken with over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTls {
+    /// Whether they have to prove who they are. Default true.
+    pub verify: bool,
+    /// The name that all of them have; `None` means that each has its own, or its address.
+    pub sni: Option<Box<str>>,
+    /// A file with those whose word on them counts; `None` means those that the system trusts.
+    pub ca: Option<Box<str>>,
+    /// What they are shown that ask who we are.
+    pub identity: Option<KeyPair>,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self {
+            verify: true,
+            sni: None,
+            ca: None,
+            identity: None,
+        }
+    }
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// Deadlines of an upstream connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTimeouts {
@@ -139,6 +179,27 @@ pub struct ServerTimeouts {
     pub connect: Duration,
     /// From the end of the request to the end of the response head. Default 60 s.
     pub response: Duration,
+}
+
+/// A version of HTTP that servers speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection. The default.
+    #[default]
+    Http1,
+    /// HTTP/2, many at once.
+    Http2,
+}
+
+impl Protocol {
+    /// The version, as a configuration says it.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
 }
 
 /// Idle upstream connections.
@@ -169,6 +230,10 @@ pub struct Check {
     pub rise: u32,
     /// Another port than the server's.
     pub port: Option<u16>,
+    /// Whether it goes over TLS where requests to the server do. Default true.
+    pub tls: bool,
+    /// Whether it is announced in the PROXY protocol where requests are. Default true.
+    pub proxy_protocol: bool,
     /// Whether servers are up before their first check. Default true.
     pub initially_up: bool,
 }

@@ -16,6 +16,9 @@ const ALLOWED: [(u8, u32); 5] = [
     (8, 20_000), // WINDOW_UPDATE
 ];
 
+/// The type of the frame with which a peer leaves.
+const GOAWAY: u8 = 7;
+
 /// Counts frames that go by.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -27,6 +30,9 @@ pub struct Meter {
     /// The second that is counted.
     second: u64,
     counts: [u32; ALLOWED.len()],
+    /// The last stream that a peer who leaves will look at; the bytes of it that have come.
+    last_stream: [u8; 4],
+    last_stream_len: Option<usize>,
 }
 
 /// A peer asks for too much work.
@@ -34,6 +40,14 @@ pub struct Meter {
 pub struct Excess;
 
 impl Meter {
+    /// One for a client, which says something else first (RFC 9113 §3.4).
+    pub fn of_client() -> Self {
+        Self {
+            payload: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            ..Self::default()
+        }
+    }
+
     /// Looks at bytes that came in the given second.
     ///
     /// # Errors
@@ -45,6 +59,7 @@ impl Meter {
         while !bytes.is_empty() {
             let skipped = self.payload.min(bytes.len());
             self.payload -= skipped;
+            self.note_last_stream(bytes.get(..skipped).unwrap_or_default());
             bytes = bytes.get(skipped..).unwrap_or_default();
             let wanted = HEAD_BYTES - self.head_len;
             let (now, rest) = bytes.split_at(wanted.min(bytes.len()));
@@ -60,10 +75,30 @@ impl Meter {
         Ok(())
     }
 
+    /// The last stream that the peer will look at, if it has said that it leaves (RFC 9113 §6.8). The
+    /// library says so only to those behind it, and not only to them.
+    pub fn last_stream(&self) -> Option<u32> {
+        let is_known = self.last_stream_len == Some(self.last_stream.len());
+        is_known.then(|| u32::from_be_bytes(self.last_stream) & 0x7fff_ffff)
+    }
+
+    fn note_last_stream(&mut self, payload: &[u8]) {
+        let Some(len) = &mut self.last_stream_len else {
+            return;
+        };
+        for (place, byte) in self.last_stream.iter_mut().skip(*len).zip(payload) {
+            *place = *byte;
+            *len += 1;
+        }
+    }
+
     fn begin_frame(&mut self) -> Result<(), Excess> {
         let [a, b, c, kind, ..] = self.head;
         self.head_len = 0;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+        if kind == GOAWAY {
+            self.last_stream_len = Some(0);
+        }
         for ((counted, most), count) in ALLOWED.iter().zip(&mut self.counts) {
             if *counted == kind {
                 *count += 1;
@@ -99,6 +134,30 @@ mod tests {
             assert_eq!(meter.see(&other, 7), Err(Excess), "the 101st");
             other.clear();
         }
+    }
+
+    #[test]
+    fn a_peer_that_leaves_says_what_it_will_look_at() {
+        let mut goaway = frame(7, 8);
+        goaway.splice(9..13, [0x80, 0, 1, 3]);
+        let all = [frame(0, 3), goaway, frame(0, 3)].concat();
+        for piece in [1, 2, 5, 11, 100] {
+            let mut meter = Meter::default();
+            assert_eq!(meter.last_stream(), None);
+            for bytes in all.chunks(piece) {
+                assert_eq!(meter.see(bytes, 7), Ok(()));
+            }
+            assert_eq!(meter.last_stream(), Some(0x103));
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_first_is_no_frame() {
+        let mut meter = Meter::of_client();
+        let said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(meter.see(said, 7), Ok(()));
+        assert_eq!(meter.see(&frame(6, 8).repeat(100), 7), Ok(()));
+        assert_eq!(meter.see(&frame(6, 8), 7), Err(Excess));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Requests.
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, uri};
 
 use super::text::{Full, Text};
 use crate::field::Name;
-use crate::head::RequestHead;
+use crate::framing::Length;
 
 /// Why a request is not written as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,34 @@ pub fn write(request: &Parts, has_body: bool, room: &mut [u8]) -> Result<usize, 
     if has_body && !request.headers.contains_key(CONTENT_LENGTH) {
         text.line(b"Transfer-Encoding", b"chunked")?;
     }
+    text.push(b"\r\n")?;
+    Ok(text.len())
+}
+
+/// Writes an extended CONNECT for WebSocket (RFC 8441 §5) as what HTTP/1.1 has for it; `key` is one of
+/// our own, since HTTP/2 has none.
+///
+/// # Errors
+/// It is malformed or too large.
+pub fn write_websocket(
+    request: &Parts,
+    key: &[u8; 16],
+    room: &mut [u8],
+) -> Result<usize, BadRequest> {
+    let mut text = Text::new(room);
+    text.push(b"GET ")?;
+    text.push(target(&Method::GET, &request.uri)?)?;
+    text.push(b" HTTP/1.1\r\n")?;
+    if let Some(host) = host(&request.uri, &request.headers)? {
+        text.line(b"Host", host)?;
+    }
+    fields(&request.headers, &mut text)?;
+    let mut letters = [0; 24];
+    // 16 bytes are 24 letters.
+    let _ = STANDARD.encode_slice(key, &mut letters);
+    text.line(b"Connection", b"Upgrade")?;
+    text.line(b"Upgrade", b"websocket")?;
+    text.line(b"Sec-WebSocket-Key", &letters)?;
     text.push(b"\r\n")?;
     Ok(text.len())
 }
@@ -116,35 +147,92 @@ fn fields(fields: &HeaderMap, text: &mut Text<'_>) -> Result<(), BadRequest> {
     Ok(())
 }
 
-/// The request whose head was written as text, for a server that speaks HTTP/2.
+/// A request whose head was written as text, for a server that speaks HTTP/2.
+#[derive(Debug)]
+pub struct Asked {
+    /// It.
+    pub request: Request<()>,
+    /// How the text of its body ends.
+    pub length: Length,
+    /// Its key, if it asks for WebSocket.
+    pub websocket_key: Option<Bytes>,
+}
+
+/// Text that [`crate::h1::encode`] would not write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the head of a request")]
+pub struct BadText;
+
+/// How long the head is that `text` begins with, if all of it is there.
+pub fn length(text: &[u8]) -> Option<usize> {
+    memchr::memmem::find(text, b"\r\n\r\n").map(|end| end + 4)
+}
+
+/// Reads a head that [`crate::h1::encode`] has written.
 ///
 /// # Errors
-/// What HTTP/2 has no place for; [`crate::h1::encode`] writes no such thing.
-pub fn read(head: &RequestHead, bytes: &[u8], scheme: &str) -> Result<Request<()>, http::Error> {
-    let host = head.fields.first(Name::Host);
-    let host = host.map_or(&b""[..], |host| host.value.of(bytes));
-    let uri = Uri::builder()
+/// It has not.
+pub fn read(text: &Bytes, scheme: &str) -> Result<Asked, BadText> {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let first = lines.next().ok_or(BadText)?;
+    let mut words = first.split(|byte| *byte == b' ');
+    let method = words.next().and_then(|word| Method::from_bytes(word).ok());
+    let target = words.next().ok_or(BadText)?;
+    let mut asked = Asked {
+        request: Request::new(()),
+        length: Length::Empty,
+        websocket_key: None,
+    };
+    let (mut host, mut is_upgrade) = (&b""[..], false);
+    let fields = asked.request.headers_mut();
+    for line in lines {
+        let Some((name, value)) = split(line) else {
+            continue;
+        };
+        match Name::from_bytes(name) {
+            Name::Host => host = value,
+            Name::TransferEncoding => asked.length = Length::Chunked,
+            Name::Upgrade => is_upgrade = value.eq_ignore_ascii_case(b"websocket"),
+            known if super::response::is_of_connection(known) => {}
+            known => {
+                let value = super::response::value(value, text).map_err(|_| BadText)?;
+                if known == Name::ContentLength {
+                    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+                    asked.length = Length::Exactly(length.ok_or(BadText)?);
+                }
+                fields.append(HeaderName::from_bytes(name).map_err(|_| BadText)?, value);
+            }
+        }
+    }
+    // Trailers are passed on to whoever can take them (RFC 9110 §10.1.4).
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    if is_upgrade {
+        let key = fields.get(SEC_WEBSOCKET_KEY);
+        asked.websocket_key = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
+    }
+    *asked.request.method_mut() = method.ok_or(BadText)?;
+    *asked.request.uri_mut() = Uri::builder()
         .scheme(scheme)
         .authority(host)
-        .path_and_query(head.target.of(bytes))
-        .build()?;
-    let mut request = Request::builder()
-        .method(head.method_span.of(bytes))
-        .uri(uri)
-        .version(http::Version::HTTP_2)
-        .body(())?;
+        .path_and_query(target)
+        .build()
+        .map_err(|_| BadText)?;
+    Ok(asked)
+}
+
+/// Makes an extended CONNECT of a request for WebSocket (RFC 8441 §5).
+pub fn make_websocket(request: &mut Request<()>) {
+    *request.method_mut() = Method::CONNECT;
     let fields = request.headers_mut();
-    fields.reserve(head.fields.iter().count() + 1);
-    for line in head.fields.iter() {
-        if line.name == Name::Host || super::response::is_of_connection(line.name) {
-            continue;
-        }
-        let name = http::HeaderName::from_bytes(line.name_span.of(bytes))?;
-        fields.append(name, HeaderValue::from_bytes(line.value.of(bytes))?);
-    }
-    // Whatever the client can take: trailers are passed on to those that can.
-    fields.insert(http::header::TE, HeaderValue::from_static("trailers"));
-    Ok(request)
+    fields.remove(SEC_WEBSOCKET_KEY);
+    fields.remove(TE);
+}
+
+/// The name and the value of a field line without its end.
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let value = line.get(colon + 1..)?;
+    Some((line.get(..colon)?, value.trim_ascii()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::text::{Full, Text};
-use crate::field::Name;
-use crate::head::{ResponseHead, Span};
+use crate::field::{self, Name};
+use crate::head::ResponseHead;
+use crate::upgrade;
 
 /// Tells whether a field is about one connection of HTTP/1, and has no place in HTTP/2 (RFC 9113 §8.2.2).
 pub(super) fn is_of_connection(name: Name) -> bool {
@@ -35,14 +36,27 @@ pub fn read(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Er
             continue;
         }
         let name = HeaderName::from_bytes(line.name_span.of(bytes))?;
-        fields.append(name, value(line.value, bytes)?);
+        fields.append(name, value(line.value.of(bytes), bytes)?);
     }
     Ok(response)
 }
 
+/// The same for one that switches to WebSocket, for which HTTP/2 has no interim answer (RFC 8441 §5).
+///
+/// # Errors
+/// As those of [`read`].
+pub fn read_switch(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Error> {
+    let mut response = read(head, bytes)?;
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+    Ok(response)
+}
+
 /// A value, without copying it.
-fn value(span: Span, bytes: &Bytes) -> Result<HeaderValue, header::InvalidHeaderValue> {
-    let value = span.of(bytes);
+pub(super) fn value(
+    value: &[u8],
+    bytes: &Bytes,
+) -> Result<HeaderValue, header::InvalidHeaderValue> {
     if value.is_empty() {
         return Ok(HeaderValue::from_static(""));
     }
@@ -60,14 +74,24 @@ impl From<Full> for TooLarge {
     }
 }
 
-/// Writes the head of an answer into `room`; tells how long it is. Its body, where more than the head
-/// comes, is in the chunked coding unless it says its length.
+/// What follows the head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing may: it is interim, or the answer to a HEAD.
+    Nothing,
+    /// Nothing does.
+    NoBody,
+    /// A body, in the chunked coding unless the head says its length.
+    Body,
+}
+
+/// Writes the head of an answer into `room`; tells how long it is.
 ///
 /// # Errors
 /// It is too large.
 pub fn write(
     response: &http::response::Parts,
-    has_body: bool,
+    follows: Follows,
     room: &mut [u8],
 ) -> Result<usize, TooLarge> {
     let mut text = Text::new(room);
@@ -77,11 +101,33 @@ pub fn write(
     for (name, value) in &response.headers {
         text.line(name.as_str().as_bytes(), value.as_bytes())?;
     }
-    if has_body && !response.headers.contains_key(header::CONTENT_LENGTH) {
-        text.line(b"transfer-encoding", b"chunked")?;
+    let says_length = response.headers.contains_key(header::CONTENT_LENGTH);
+    match follows {
+        Follows::Body if !says_length => text.line(b"Transfer-Encoding", b"chunked")?,
+        Follows::NoBody if !says_length && !matches!(response.status.as_u16(), 204 | 304) => {
+            text.line(b"Content-Length", b"0")?;
+        }
+        Follows::Nothing | Follows::NoBody | Follows::Body => {}
     }
     text.push(b"\r\n")?;
     Ok(text.len())
+}
+
+/// Writes the head of an answer that takes a WebSocket (RFC 8441 §5) as HTTP/1.1 has it; `key` is that
+/// of the request.
+pub fn write_switch(response: &http::response::Parts, key: &[u8], text: &mut Vec<u8>) {
+    text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in &response.headers {
+        field::write_line(name.as_str().as_bytes(), value.as_bytes(), text);
+    }
+    field::write_line(b"Connection", b"Upgrade", text);
+    field::write_line(b"Upgrade", b"websocket", text);
+    field::write_line(
+        b"Sec-WebSocket-Accept",
+        &upgrade::websocket_accept(key),
+        text,
+    );
+    text.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -117,12 +163,15 @@ mod tests {
     fn what_was_read_is_written_again() {
         let (parts, ()) = parsed("HTTP/1.1 200 OK\r\nA: b\r\n\r\n").into_parts();
         let mut room = [0; 100];
-        let len = write(&parts, true, &mut room).unwrap();
-        let text = str::from_utf8(&room[..len]).unwrap();
-        assert_eq!(
-            text,
-            "HTTP/1.1 200 \r\na: b\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        assert_eq!(write(&parts, true, &mut [0; 20]), Err(TooLarge));
+        for (follows, line) in [
+            (Follows::Body, "Transfer-Encoding: chunked\r\n"),
+            (Follows::NoBody, "Content-Length: 0\r\n"),
+            (Follows::Nothing, ""),
+        ] {
+            let len = write(&parts, follows, &mut room).unwrap();
+            let text = str::from_utf8(&room[..len]).unwrap();
+            assert_eq!(text, format!("HTTP/1.1 200 \r\na: b\r\n{line}\r\n"));
+        }
+        assert_eq!(write(&parts, Follows::Body, &mut [0; 20]), Err(TooLarge));
     }
 }

@@ -1,19 +1,23 @@
 //! A connection to a server: a kept one of this worker, one of another worker, or a new one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
-use plimsoll_net::{clock, connect, stream};
+use plimsoll_net::{announce, clock, connect, stream};
 
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
+use crate::http::h2::Place;
 use crate::plane::Plane;
+use crate::proxy_protocol;
+use crate::server_tls::ServerTls;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -26,12 +30,19 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Ends it: the server is told, where that can be told.
+    pub(crate) fn end(self) {
+        stream::close(&self.socket);
+    }
+
     /// Keeps it for the next request to its server, if the pool keeps any.
     pub(crate) fn put_back(self, plane: &Plane, pool: &Pool, server: &Server) {
-        if pool.keep_max > 0 {
+        if pool.keep_max > 0 && !self.socket.is_stream() {
             let until = clock::now() + pool.keep_for;
             let idle = &plane.worker.idle;
             idle.put(server.id, (self.socket, self.epoch), until, pool.keep_max);
+        } else {
+            self.end();
         }
     }
 }
@@ -53,6 +64,9 @@ pub(crate) async fn acquire(
     let plane = exchange.plane;
     let metrics = plane.metrics.pools.get(pool.index);
     let epoch = plane.worker.idle.epoch(server.id);
+    if pool.protocol == Protocol::Http2 {
+        return acquire_stream(exchange, pool, server).await;
+    }
     if kept == Kept::Welcome && pool.keep_max > 0 {
         let idempotent = exchange.scratch.head.method.is_idempotent();
         while let Some(socket) = take_kept(exchange, server).await {
@@ -69,22 +83,9 @@ pub(crate) async fn acquire(
             }
         }
     }
-    let began = clock::now();
-    let deadline = exchange.soonest(began + pool.timeouts.connect);
-    exchange.timer.set(deadline);
-    let connected = exchange.timer.limit(open(exchange.client, server)).await;
-    let took = clock::now().duration_since(began);
-    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
-    let socket = connected.unwrap_or_else(|_| {
-        Err(match exchange.is_overdue() {
-            true => Failure::overdue(),
-            false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
-        })
-    })?;
-    if let Some(metrics) = metrics {
-        metrics.connections_new.add(1);
-        metrics.connect.record(took);
-    }
+    let first_words = first_words(exchange, pool)?;
+    let opening = open(exchange.client, server, &first_words);
+    let socket = in_time(exchange, pool, opening).await?;
     Ok(Upstream {
         socket,
         is_reused: false,
@@ -92,18 +93,84 @@ pub(crate) async fn acquire(
     })
 }
 
-/// Connects to `server`, for as long as the client is there. The client is looked at only when the
-/// server makes us wait.
-async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
-    let known = server.addresses.now();
-    let addresses = match &*known {
-        Ok(addresses) => addresses,
-        Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
+/// Opens a connection within the time that there is for it, and counts it.
+async fn in_time(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    opening: impl Future<Output = Result<Socket, Failure>>,
+) -> Result<Socket, Failure> {
+    let began = clock::now();
+    let deadline = exchange.soonest(began + pool.timeouts.connect);
+    exchange.timer.set(deadline);
+    let opened = exchange.timer.limit(opening).await;
+    let took = clock::now().duration_since(began);
+    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
+    let socket = opened.unwrap_or_else(|_| Err(too_late(exchange)))?;
+    if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
+        metrics.connections_new.add(1);
+        metrics.connect.record(took);
+        if socket.is_secure() {
+            match socket.is_resumed() {
+                true => metrics.tls_resumed.add(1),
+                false => metrics.tls_new.add(1),
+            }
+        }
+    }
+    Ok(socket)
+}
+
+/// Finds a connection to `server` that has room for one more stream, or makes one.
+async fn acquire_stream(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    server: &Server,
+) -> Result<Upstream, Failure> {
+    let (plane, client) = (exchange.plane, exchange.client);
+    let deadline = exchange.soonest(clock::now() + pool.timeouts.connect);
+    exchange.timer.set(deadline);
+    let place = while_there(client, plane.links.place(server.id));
+    let place = exchange.timer.limit(place).await;
+    let (socket, is_reused) = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
+        Place::Stream(socket) => {
+            if let Some(metrics) = plane.metrics.pools.get(pool.index) {
+                metrics.connections_reused.add(1);
+            }
+            (socket, true)
+        }
+        Place::Opening(opening) => {
+            let opening = async {
+                // Many clients have requests on it, so that it is told of none.
+                let socket = open(client, server, &[]).await?;
+                let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
+                spoken.map_err(|error| {
+                    tracing::debug!(server = %server.name, %error, "no HTTP/2");
+                    let detail = "the server does not speak HTTP/2";
+                    Failure::upstream(Reason::HttpProtocolError, detail, Sent::Nothing)
+                })
+            };
+            (in_time(exchange, pool, opening).await?, false)
+        }
     };
-    let mut connected = pin!(connect::connect(addresses));
-    let mut left = pin!(client.broken());
-    poll_fn(|context| match connected.as_mut().poll(context) {
-        Poll::Ready(connected) => Poll::Ready(connected.map_err(|error| connect_failure(&error))),
+    Ok(Upstream {
+        socket,
+        is_reused,
+        epoch: 0,
+    })
+}
+
+/// The server was not reached in the time that there was for it.
+fn too_late(exchange: &Exchange<'_>) -> Failure {
+    match exchange.is_overdue() {
+        true => Failure::overdue(),
+        false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
+    }
+}
+
+/// Waits for as long as the client is there.
+async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Result<T, Failure> {
+    let (mut wait, mut left) = (pin!(wait), pin!(client.broken()));
+    poll_fn(|context| match wait.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
         Poll::Pending => left.as_mut().poll(context).map(|()| {
             let detail = "while connecting to the server";
             Err(Failure::downstream(Reason::ClientAborted, detail))
@@ -112,13 +179,74 @@ async fn open(client: &Socket, server: &Server) -> Result<Socket, Failure> {
     .await
 }
 
+/// Connects to `server`, for as long as the client is there. The client is looked at only when the
+/// server makes us wait.
+async fn open(client: &Socket, server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
+    while_there(client, dial(server, first_words)).await?
+}
+
+/// What the server is told of the connection; nearly always nothing.
+fn first_words(exchange: &Exchange<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
+    let Some(version) = pool.proxy_protocol else {
+        return Ok(Vec::new());
+    };
+    proxy_protocol::tell(exchange, version).map_err(|_| {
+        let (reason, detail) = (Reason::ProxyInternalError, "too much to tell of the client");
+        Failure::upstream(reason, detail, Sent::Answered)
+    })
+}
+
+/// Connects to `server`, over TLS if it is spoken with over that, which `first_words` go before.
+pub(crate) async fn dial(server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
+    let known = server.addresses.now();
+    let addresses = match &*known {
+        Ok(addresses) => addresses,
+        Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
+    };
+    let connected = connect::connect(addresses).await;
+    let socket = connected.map_err(|error| connect_failure(&error))?;
+    if !first_words.is_empty() {
+        let sent = announce::send(&socket, first_words).await;
+        sent.map_err(|error| connect_failure(&error))?;
+    }
+    match &server.tls {
+        // Boxed: few servers need it, and each exchange has room for it.
+        Some(tls) => Box::pin(secure(socket, tls)).await,
+        None => Ok(socket),
+    }
+}
+
+async fn secure(socket: Socket, tls: &ServerTls) -> Result<Socket, Failure> {
+    let Some(config) = tls.config() else {
+        let detail = "nobody's word on it counts";
+        return Err(Failure::upstream(
+            Reason::TlsCertificateError,
+            detail,
+            Sent::Nothing,
+        ));
+    };
+    let secured = plimsoll_net::tls::secure(socket, config, tls.name()).await;
+    secured.map_err(|error| {
+        tracing::debug!(%error, name = ?tls.name(), "TLS with a server failed");
+        match plimsoll_net::tls::fault(&error) {
+            Some(fault) => Failure::tls(fault, Sent::Nothing),
+            None => {
+                let (reason, detail) = (
+                    Reason::ConnectionTerminated,
+                    "while it was to prove who it is",
+                );
+                Failure::upstream(reason, detail, Sent::Nothing)
+            }
+        }
+    })
+}
+
 async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
     let worker = &exchange.plane.worker;
     if let Some(socket) = worker.idle.take(server.id, exchange.facts.started) {
         return Some(socket);
     }
     let socket = worker.borrow_idle(server.id).await?;
-    let socket = Socket::new(socket);
     stream::is_quiet(&socket).then_some(socket)
 }
 

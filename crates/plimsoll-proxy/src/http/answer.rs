@@ -16,16 +16,16 @@ use plimsoll_http::head::{ResponseHead, Version};
 use plimsoll_http::reason::Reason;
 use plimsoll_http::upgrade::Upgrade;
 use plimsoll_net::buffer::Buffer;
-use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
+use plimsoll_net::{clock, tls};
 
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
 use crate::http::exchange::{Ending, Facts};
-use crate::http::failure::{Failure, Sent};
+use crate::http::failure::{Failure, Sent, is_turned_away};
 use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, encode_piece, ended};
 use crate::http::internal::{Elsewhere, Redirects};
 use crate::http::mirror::Digest;
@@ -444,8 +444,20 @@ impl<'a, 'x> Answer<'a, 'x> {
             });
             match read.await? {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => {
+                Err(error) if stream::is_untouched(&error) => {
+                    let reason = Reason::ConnectionTerminated;
+                    return Err(Failure::upstream(reason, "", Sent::Untouched));
+                }
+                ended => {
                     let nothing = buffer.is_empty() && !is_answered;
+                    if let Some(fault) = ended.as_ref().err().and_then(tls::fault) {
+                        let sent = match nothing {
+                            true if is_turned_away(fault) => Sent::Nothing,
+                            true => Sent::Unanswered,
+                            false => Sent::Answered,
+                        };
+                        return Err(Failure::tls(fault, sent));
+                    }
                     let (sent, detail) = match nothing {
                         true => (Sent::Unanswered, ""),
                         false => (Sent::Answered, "in the middle of the response head"),

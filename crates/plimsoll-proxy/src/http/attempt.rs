@@ -108,6 +108,11 @@ fn is_tried_again(
             round.connects_left -= 1;
             round.connects_left > 0
         }
+        // The server has done nothing, so the request is as good as new if it is still here.
+        (_, Sent::Untouched) => {
+            round.connects_left -= 1;
+            exchange.came_whole && round.connects_left > 0
+        }
         (_, Sent::Unanswered) => {
             let is_allowed = match failed.reason {
                 Reason::HttpResponseTimeout => pool.retry.on_timeout,
@@ -346,8 +351,9 @@ async fn on_server<'a>(
         let talk = converse(exchange, pool, asked, &mut upstream, terms, tried);
         let failure = match talk.await {
             Ok((ending, keep)) => {
-                if keep == Keep::Yes {
-                    upstream.put_back(exchange.plane, pool, asked.server);
+                match keep {
+                    Keep::Yes => upstream.put_back(exchange.plane, pool, asked.server),
+                    Keep::No => upstream.end(),
                 }
                 return Ok(ending);
             }
@@ -357,6 +363,7 @@ async fn on_server<'a>(
             }
             Err(failure) => failure,
         };
+        stream::close(&upstream.socket);
         // The server closed a kept connection while the request was on its way. That says nothing
         // about the server, so the same one is asked on a new connection.
         let stale = upstream.is_reused
@@ -367,6 +374,7 @@ async fn on_server<'a>(
             );
         let again = match failure.sent {
             Sent::Nothing => true,
+            Sent::Untouched => exchange.came_whole,
             Sent::Unanswered => may_repeat(exchange),
             Sent::Answered | Sent::PassedOver | Sent::Hidden | Sent::Elsewhere => false,
         };
@@ -402,7 +410,7 @@ async fn converse<'a>(
     {
         last_sent = second.sent;
         exchange.facts.server = Some(&second.server.name);
-        *upstream = second.upstream;
+        std::mem::replace(upstream, second.upstream).end();
         *asked = Asked {
             server: second.server,
             pick: second.pick,

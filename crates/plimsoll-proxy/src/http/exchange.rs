@@ -1,6 +1,7 @@
 //! One request and its answer.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -192,6 +193,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) listener: &'a Listener,
     pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
+    /// Where the connection is from.
+    pub(crate) peer: SocketAddr,
     pub(crate) origin: Origin,
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<&'a Certificate>,
@@ -258,6 +261,7 @@ impl<'a> Exchange<'a> {
             listener,
             client,
             timer,
+            peer,
             origin: Origin {
                 scheme: scheme(client),
                 ..origin

@@ -1,6 +1,7 @@
 //! Why a request got no answer from a server, or none that is passed on.
 
 use plimsoll_http::reason::Reason;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::http::answer::Keep;
 use crate::http::line;
@@ -24,6 +25,8 @@ pub(crate) struct Failure {
 pub(crate) enum Sent {
     /// Nothing did.
     Nothing,
+    /// It was sent, and the server says that it has not looked at it.
+    Untouched,
     /// Something may have, and no byte of an answer came back.
     Unanswered,
     /// An answer began.
@@ -59,6 +62,21 @@ impl Failure {
         }
     }
 
+    /// There is no TLS with the server.
+    pub(crate) fn tls(fault: &rustls::Error, sent: Sent) -> Self {
+        use rustls::Error as E;
+        let (reason, detail) = match fault {
+            E::InvalidCertificate(error) => (Reason::TlsCertificateError, certificate(error)),
+            E::NoCertificatesPresented => (Reason::TlsCertificateError, "it shows no certificate"),
+            E::AlertReceived(alert) => (
+                Reason::TlsAlertReceived,
+                alert.as_str().unwrap_or("an unknown one"),
+            ),
+            _ => (Reason::TlsProtocolError, ""),
+        };
+        Self::upstream(reason, detail, sent)
+    }
+
     /// The client waits no longer.
     pub(crate) fn overdue() -> Self {
         Self::downstream(Reason::HttpResponseTimeout, line::OVERDUE)
@@ -82,4 +100,44 @@ impl Failure {
             keep: Keep::No,
         }
     }
+}
+
+/// What is wrong with a server's certificate.
+fn certificate(error: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match error {
+        E::Expired | E::ExpiredContext { .. } => "the server's certificate has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet"
+        }
+        E::NotValidForName | E::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name"
+        }
+        E::UnknownIssuer => "nobody who is trusted has issued the server's certificate",
+        E::Revoked => "the server's certificate was revoked",
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "the server's certificate is not for servers"
+        }
+        _ => "the server's certificate cannot be verified",
+    }
+}
+
+/// Tells whether a server that says this, before it says anything else, has not let us in: it has not
+/// looked at a request then.
+pub(crate) fn is_turned_away(fault: &rustls::Error) -> bool {
+    use AlertDescription as A;
+    let rustls::Error::AlertReceived(alert) = fault else {
+        return false;
+    };
+    matches!(
+        alert,
+        A::AccessDenied
+            | A::BadCertificate
+            | A::CertificateExpired
+            | A::CertificateRequired
+            | A::CertificateRevoked
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::UnsupportedCertificate
+    )
 }

@@ -128,7 +128,7 @@ async fn unless_answered<T>(
     poll_fn(|context| {
         let left = left.as_mut().as_pin_mut();
         let has_left = left.is_some_and(|left| left.poll(context).is_ready());
-        if has_left || first.poll_readable(context).is_ready() {
+        if has_left || stream::poll_readable(first, context).is_ready() {
             return Poll::Ready(None);
         }
         other.as_mut().poll(context).map(Some)
@@ -149,7 +149,7 @@ async fn ask<'a>(
     sending.await.ok()?;
     let sent = clock::now();
     exchange.timer.set(terms.deadline(sent));
-    let readable = poll_fn(|context| upstream.socket.poll_readable(context));
+    let readable = poll_fn(|context| stream::poll_readable(&upstream.socket, context));
     let answers = exchange
         .timer
         .limit(readable)

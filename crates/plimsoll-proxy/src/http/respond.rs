@@ -5,6 +5,7 @@ use std::io::IoSlice;
 
 use plimsoll_http::accept::Media;
 use plimsoll_http::framing::Reuse;
+use plimsoll_http::grpc;
 use plimsoll_http::h1::encode;
 use plimsoll_http::head::Version;
 use plimsoll_http::method::Method;
@@ -93,8 +94,13 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
 }
 
 fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
-    let date = exchange.plane.http_date(exchange.facts.at);
     let has_head = exchange.facts.has_head;
+    if answer.said == Said::Page
+        && has_head
+        && grpc::is_call(&exchange.scratch.head, exchange.bytes())
+    {
+        return write_grpc(exchange, answer, reuse);
+    }
     let (head, bytes) = (&exchange.scratch.head, exchange.inbound.filled());
     let media = match answer.said {
         Said::Page if has_head => Media::wanted(head, bytes),
@@ -121,16 +127,11 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
             page,
         ),
     }
-    let out = &mut exchange.scratch.response_out;
-    out.clear();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    encode::decimal(u64::from(answer.status), out);
-    out.push(b' ');
-    out.extend_from_slice(errors::phrase(answer.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    let fields = out.len();
-    out.extend_from_slice(b"Server: plimsoll\r\nDate: ");
-    out.extend_from_slice(&date);
+    let fields = begin(exchange, answer.status);
+    let (out, page) = (
+        &mut exchange.scratch.response_out,
+        &exchange.scratch.request_out,
+    );
     if !matches!(answer.status, 204 | 304) {
         if !matches!(answer.said, Said::Relayed) {
             out.extend_from_slice(b"\r\nContent-Type: ");
@@ -140,19 +141,7 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         out.extend_from_slice(b"\r\nContent-Length: ");
         encode::decimal(page.len() as u64, out);
     }
-    advice(answer, out);
-    if answer.reason != Reason::ProxyInternalResponse {
-        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");
-        out.extend_from_slice(answer.reason.token().as_bytes());
-    }
-    out.extend_from_slice(b"\r\nX-Request-ID: ");
-    out.extend_from_slice(exchange.facts.id.as_bytes());
-    match (reuse, head.version) {
-        (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
-        (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
-        (Reuse::Keep, Version::Http11 | Version::Http2) => {}
-    }
-    out.extend_from_slice(b"\r\n");
+    explain(exchange, answer, reuse);
     exchange.edit_answer(fields);
     let out = &mut exchange.scratch.response_out;
     let page = &exchange.scratch.request_out;
@@ -163,6 +152,60 @@ fn write_head_and_body(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: 
         out.extend_from_slice(page);
         exchange.facts.response_bytes.set(page.len() as u64);
     }
+}
+
+/// Answers a call of gRPC: with a status of its own, in an answer that HTTP calls good.
+fn write_grpc(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
+    let is_hiding = exchange.facts.site.is_some_and(|site| site.hide.server);
+    let fields = begin(exchange, 200);
+    let out = &mut exchange.scratch.response_out;
+    let start = b"\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\nGrpc-Status: ";
+    out.extend_from_slice(start);
+    let status = grpc::status(answer.status, answer.reason);
+    encode::decimal(u64::from(status), out);
+    out.extend_from_slice(b"\r\nGrpc-Message: ");
+    grpc::write_message(errors::phrase(answer.status), out);
+    if !answer.detail.is_empty() && !is_hiding {
+        grpc::write_message(": ", out);
+        grpc::write_message(answer.detail, out);
+    }
+    explain(exchange, answer, reuse);
+    exchange.edit_answer(fields);
+    exchange.scratch.response_out.extend_from_slice(b"\r\n");
+}
+
+/// Writes how each answer of ours begins; tells where its fields do.
+fn begin(exchange: &mut Exchange<'_>, status: u16) -> usize {
+    let date = exchange.plane.http_date(exchange.facts.at);
+    let out = &mut exchange.scratch.response_out;
+    out.clear();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    encode::decimal(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(errors::phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let fields = out.len();
+    out.extend_from_slice(b"Server: plimsoll\r\nDate: ");
+    out.extend_from_slice(&date);
+    fields
+}
+
+/// Writes why an answer is given, and how the connection goes on.
+fn explain(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
+    let out = &mut exchange.scratch.response_out;
+    advice(answer, out);
+    if answer.reason != Reason::ProxyInternalResponse {
+        out.extend_from_slice(b"\r\nCache-Control: no-store\r\nProxy-Status: plimsoll; error=");
+        out.extend_from_slice(answer.reason.token().as_bytes());
+    }
+    out.extend_from_slice(b"\r\nX-Request-ID: ");
+    out.extend_from_slice(exchange.facts.id.as_bytes());
+    match (reuse, exchange.scratch.head.version) {
+        (Reuse::Close, _) => out.extend_from_slice(b"\r\nConnection: close"),
+        (Reuse::Keep, Version::Http10) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
+        (Reuse::Keep, Version::Http11 | Version::Http2) => {}
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 impl Exchange<'_> {

@@ -13,15 +13,16 @@ use plimsoll_net::buffer::Buffer;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::Then;
-use plimsoll_net::{clock, connect, stream};
+use plimsoll_net::{clock, stream};
 
 use crate::events;
 use crate::generation::{Pool, Server};
-use crate::http::acquire::Upstream;
+use crate::http::acquire::{self, Upstream};
 use crate::http::flow::Writer;
 use crate::http::line;
 use crate::http::mirror::Digest;
 use crate::plane::Plane;
+use crate::proxy_protocol;
 
 /// What a server answered.
 #[derive(Debug)]
@@ -129,10 +130,10 @@ fn pick<'a>(plane: &Plane, pool: &'a Pool, tried: &Tried) -> Option<Slot<'a>> {
 }
 
 async fn dial(pool: &Pool, server: &Server, timer: &Timer, deadline: Instant) -> Option<Socket> {
-    let known = server.addresses.now();
-    let addresses = known.as_ref().as_ref().ok()?;
     timer.set(deadline.min(clock::now() + pool.timeouts.connect));
-    timer.limit(connect::connect(addresses)).await.ok()?.ok()
+    let first_words = pool.proxy_protocol.map(proxy_protocol::tell_own);
+    let dialled = acquire::dial(server, first_words.as_deref().unwrap_or_default());
+    timer.limit(dialled).await.ok()?.ok()
 }
 
 async fn converse(
@@ -171,6 +172,8 @@ async fn converse(
     let is_whole = timer.limit(reading).await.ok()??;
     if is_whole && framing.reuse() == Reuse::Keep && buffer.is_empty() {
         upstream.put_back(plane, pool, server);
+    } else {
+        upstream.end();
     }
     Some(Reply {
         head,

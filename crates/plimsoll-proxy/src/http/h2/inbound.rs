@@ -37,6 +37,11 @@ impl Inbound {
         }
     }
 
+    /// Has `text` read before the body.
+    pub(super) fn put_back(&mut self, text: Vec<u8>) {
+        self.text = text.into();
+    }
+
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

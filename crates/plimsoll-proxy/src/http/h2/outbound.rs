@@ -15,7 +15,8 @@ use super::inbound::gone;
 #[derive(Debug)]
 pub(super) struct Outbound {
     stream: SendStream<Bytes>,
-    framing: Framing,
+    /// How its end is found; nothing where the bytes are no messages.
+    framing: Option<Framing>,
     /// Data that waits for its turn.
     data: Bytes,
     /// What ends the body, once that is known.
@@ -35,16 +36,30 @@ impl Outbound {
         let is_over = data.is_empty() && end.as_ref().is_some_and(HeaderMap::is_empty);
         Ok(Self {
             stream: open(is_over).map_err(gone)?,
-            framing,
+            framing: Some(framing),
             data,
             end,
             is_over,
         })
     }
 
+    /// Bytes that are no messages, of which `start` was written already.
+    pub(super) fn tunnel(stream: SendStream<Bytes>, start: BytesMut) -> Self {
+        Self {
+            stream,
+            framing: None,
+            data: start.freeze(),
+            end: None,
+            is_over: false,
+        }
+    }
+
     /// Takes text that was written. All that was taken before has been sent.
     pub(super) fn take(&mut self, text: BytesMut) -> io::Result<()> {
-        (self.data, self.end) = decode(&mut self.framing, text)?;
+        match &mut self.framing {
+            Some(framing) => (self.data, self.end) = decode(framing, text)?,
+            None => self.data = text.freeze(),
+        }
         Ok(())
     }
 
@@ -84,6 +99,13 @@ impl Outbound {
     /// Ready when the peer has reset the stream.
     pub(super) fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_reset(context).map(drop)
+    }
+
+    /// Ends bytes that are no messages.
+    pub(super) fn end(&mut self) {
+        if self.framing.is_none() && !std::mem::replace(&mut self.is_over, true) {
+            let _gone = self.stream.send_data(Bytes::new(), true); // the peer, before
+        }
     }
 
     pub(super) fn cut(&mut self) {

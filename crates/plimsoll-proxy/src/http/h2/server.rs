@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
+use h2::ext::Protocol;
 use h2::server::{Builder, SendResponse};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_http::h2::meter::Meter;
 use plimsoll_http::h2::request::{self, BadRequest};
 use plimsoll_http::method::Method;
 use plimsoll_net::buffer::Buffer;
@@ -34,7 +36,7 @@ const PREFACE_START: &[u8] = b"PRI ";
 const STREAMS_MAX: u32 = 100;
 
 /// Streams after which a connection is ended, gracefully: so memory and load are spread anew.
-const STREAMS_TOTAL: u64 = 10_000;
+const STREAMS_TOTAL: u64 = 100_000;
 
 /// What a client may send before we have read it: on one stream, and on all together.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -65,14 +67,19 @@ pub(crate) async fn serve(
     let Some(listener) = plane.generation.listeners.get(connection.listener) else {
         return;
     };
-    let wire = Wire::new(connection, inbound, &plane.worker.buffers);
-    let timer = &wire.connection.timer;
-    timer.set(wire.connection.deadline);
+    let wire = Wire::new(
+        connection,
+        inbound,
+        Meter::of_client(),
+        &plane.worker.buffers,
+    );
+    let timer = &wire.owner.timer;
+    timer.set(wire.owner.deadline);
     let handshake = builder(&listener.limits).handshake(Transport(Rc::clone(&wire)));
     let Ok(Ok(mut h2)) = timer.limit(handshake).await else {
         return;
     };
-    let streams = Rc::new(Streams::new(plane, wire.connection.listener));
+    let streams = Rc::new(Streams::new(plane, wire.owner.listener));
     let mut is_leaving = false;
     loop {
         let is_asked_to_leave = || !is_leaving && (plane.keeps_nobody() || streams.is_worn());
@@ -107,7 +114,7 @@ pub(crate) async fn serve(
             }
         }
     }
-    stream::close(&wire.connection.socket);
+    stream::close(&wire.owner.socket);
 }
 
 /// What happens on a connection.
@@ -131,8 +138,8 @@ enum Event {
 /// Does all that can be done on a connection now; what was written is sent once nothing is left.
 fn poll_event(
     context: &mut Context<'_>,
-    h2: &mut h2::server::Connection<Transport, Bytes>,
-    wire: &Wire,
+    h2: &mut h2::server::Connection<Transport<Connection>, Bytes>,
+    wire: &Wire<Connection>,
     streams: &Streams,
 ) -> Poll<Event> {
     // As long as too much is under way, nothing new is begun.
@@ -144,22 +151,29 @@ fn poll_event(
         Poll::Ready(Some(Ok((request, respond)))) => {
             return Poll::Ready(Event::Opened(request, respond));
         }
-        Poll::Ready(_) => return Poll::Ready(Event::Closed),
+        Poll::Ready(Some(Err(error))) => {
+            tracing::debug!(client = %wire.owner.peer, %error, "HTTP/2 failed");
+            return Poll::Ready(Event::Closed);
+        }
+        Poll::Ready(None) => return Poll::Ready(Event::Closed),
         Poll::Pending => {}
     }
     match wire.poll_send(context) {
         Poll::Ready(Err(_)) => Poll::Ready(Event::Closed),
         _ if wire.is_excessive() => Poll::Ready(Event::Excess),
         _ => {
-            let late = wire.connection.timer.poll(context);
+            let late = wire.owner.timer.poll(context);
             late.map(|_| Event::Late)
         }
     }
 }
 
 /// Tells a client that asks for too much that it does.
-async fn send_away(h2: &mut h2::server::Connection<Transport, Bytes>, wire: &Wire) {
-    let connection = &wire.connection;
+async fn send_away(
+    h2: &mut h2::server::Connection<Transport<Connection>, Bytes>,
+    wire: &Wire<Connection>,
+) {
+    let connection = &wire.owner;
     tracing::debug!(client = %connection.peer, "too much work was asked for");
     h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
     connection.timer.set(clock::now() + LAST_WORDS);
@@ -178,7 +192,8 @@ fn builder(limits: &HeadLimits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BYTES_MAX)
-        .max_local_error_reset_streams(Some(ERRORS_MAX));
+        .max_local_error_reset_streams(Some(ERRORS_MAX))
+        .enable_connect_protocol();
     builder
 }
 
@@ -186,17 +201,27 @@ fn builder(limits: &HeadLimits) -> Builder {
 /// thing.
 fn begin(
     plane: &Plane,
-    wire: &Rc<Wire>,
+    wire: &Rc<Wire<Connection>>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Option<(Connection, Buffer)> {
     let (request, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let mut head = plane.worker.buffers.lend();
-    match request::write(&request, has_body, head.room()) {
+    let protocol = request.extensions.get::<Protocol>();
+    let written = match protocol.map(Protocol::as_str) {
+        None => request::write(&request, has_body, head.room()),
+        Some("websocket") => {
+            let key = [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes);
+            let key = key.as_flattened().try_into().unwrap_or_default();
+            request::write_websocket(&request, &key, head.room())
+        }
+        Some(_) => Err(BadRequest::Malformed("a protocol that is not known")),
+    };
+    match written {
         Ok(length) => head.add(length),
         Err(BadRequest::Malformed(why)) => {
-            tracing::debug!(client = %wire.connection.peer, why, "malformed request");
+            tracing::debug!(client = %wire.owner.peer, why, "malformed request");
             respond.send_reset(h2::Reason::PROTOCOL_ERROR);
             return None;
         }
@@ -207,12 +232,13 @@ fn begin(
             return None;
         }
     }
-    let is_chunked = has_body && !request.headers.contains_key(CONTENT_LENGTH);
+    let is_chunked =
+        has_body && protocol.is_none() && !request.headers.contains_key(CONTENT_LENGTH);
     let inbound = Inbound::new(has_body.then_some(body), is_chunked);
     let method = Method::from_token(request.method.as_str().as_bytes());
     let stream = ServerStream::new(wire, method, inbound, respond);
     let socket = Socket::of_stream(Box::new(stream));
-    Some((wire.connection.stream(plane, socket), head))
+    Some((wire.owner.stream(plane, socket), head))
 }
 
 /// The streams of one connection.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -18,11 +19,12 @@ use rustls::ServerConnection;
 use super::inbound::{Inbound, gone};
 use super::outbound::{Outbound, gather};
 use super::wire::Wire;
+use crate::connection::Connection;
 
 /// One request and its answer.
 #[derive(Debug)]
 pub(super) struct ServerStream {
-    wire: Rc<Wire>,
+    wire: Rc<Wire<Connection>>,
     inbound: RefCell<Inbound>,
     answer: RefCell<Answer>,
 }
@@ -42,7 +44,7 @@ struct Answer {
 
 impl ServerStream {
     pub(super) fn new(
-        wire: &Rc<Wire>,
+        wire: &Rc<Wire<Connection>>,
         method: Method,
         request: Inbound,
         respond: SendResponse<Bytes>,
@@ -95,6 +97,12 @@ impl Stream for ServerStream {
         }
     }
 
+    fn end(&self) {
+        if let Some(body) = &mut self.answer.borrow_mut().body {
+            body.end();
+        }
+    }
+
     fn cut(&self) {
         let answer = &mut *self.answer.borrow_mut();
         match &mut answer.body {
@@ -104,11 +112,15 @@ impl Stream for ServerStream {
     }
 
     fn is_secure(&self) -> bool {
-        self.wire.connection.socket.is_secure()
+        self.wire.owner.socket.is_secure()
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.wire.owner.socket.local_address()
     }
 
     fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
-        self.wire.connection.socket.look_at_tls(look);
+        self.wire.owner.socket.look_at_tls(look);
     }
 }
 
@@ -122,6 +134,12 @@ impl Answer {
                 return Ok(());
             }
             let bytes = text.split_to(head.len).freeze();
+            if head.status == 101 {
+                let response = response::read_switch(head, &bytes).map_err(io::Error::other)?;
+                let stream = self.respond.send_response(response, false).map_err(gone)?;
+                self.body = Some(Outbound::tunnel(stream, text));
+                return Ok(());
+            }
             let response = response::read(head, &bytes).map_err(io::Error::other)?;
             if response.status().is_informational() {
                 self.respond.send_informational(response).map_err(gone)?;

@@ -14,15 +14,15 @@ use plimsoll_http::h2::meter::Meter;
 use plimsoll_http::head::ResponseHead;
 use plimsoll_net::buffer::{Buffer, BufferPool};
 use plimsoll_net::clock;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connection::Connection;
-
 /// A connection, with what waits to be taken or sent.
 #[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) connection: Connection,
+pub(super) struct Wire<C> {
+    /// What has the socket.
+    pub(super) owner: C,
     inbound: RefCell<Buffer>,
     outbound: RefCell<Buffer>,
     meter: RefCell<Meter>,
@@ -31,14 +31,14 @@ pub(super) struct Wire {
     pub(super) head: RefCell<ResponseHead>,
 }
 
-impl Wire {
+impl<C: AsRef<Socket>> Wire<C> {
     /// A connection on which `first` came already.
-    pub(super) fn new(connection: Connection, first: Buffer, buffers: &Rc<BufferPool>) -> Rc<Self> {
+    pub(super) fn new(owner: C, first: Buffer, meter: Meter, buffers: &Rc<BufferPool>) -> Rc<Self> {
         let this = Self {
-            connection,
+            owner,
             inbound: RefCell::new(first),
             outbound: RefCell::new(buffers.lend()),
-            meter: RefCell::default(),
+            meter: RefCell::new(meter),
             is_excessive: Cell::new(false),
             head: RefCell::default(),
         };
@@ -49,6 +49,11 @@ impl Wire {
     /// Tells whether the peer has asked for too much work; nothing more is read of it then.
     pub(super) fn is_excessive(&self) -> bool {
         self.is_excessive.get()
+    }
+
+    /// The last stream that the peer will look at, if it leaves.
+    pub(super) fn last_stream(&self) -> Option<u32> {
+        self.meter.borrow().last_stream()
     }
 
     fn see(&self, inbound: &Buffer) {
@@ -63,7 +68,7 @@ impl Wire {
         while !outbound.is_empty() {
             let bytes = outbound.filled();
             let sent = ready!(stream::poll_write(
-                &self.connection.socket,
+                self.owner.as_ref(),
                 context,
                 bytes,
                 Then::Open
@@ -77,9 +82,9 @@ impl Wire {
 
 /// A connection as the library wants it.
 #[derive(Debug)]
-pub(super) struct Transport(pub(super) Rc<Wire>);
+pub(super) struct Transport<C>(pub(super) Rc<Wire<C>>);
 
-impl AsyncRead for Transport {
+impl<C: AsRef<Socket>> AsyncRead for Transport<C> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -91,7 +96,7 @@ impl AsyncRead for Transport {
         }
         let inbound = &mut *wire.inbound.borrow_mut();
         if inbound.is_empty() {
-            if ready!(stream::poll_read(&wire.connection.socket, context, inbound))? == 0 {
+            if ready!(stream::poll_read(wire.owner.as_ref(), context, inbound))? == 0 {
                 return Poll::Ready(Ok(()));
             }
             wire.see(inbound);
@@ -105,7 +110,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl<C: AsRef<Socket>> AsyncWrite for Transport<C> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,0 +1,132 @@
+//! Whom connections are from: heard from those who pass them on to us, and told to servers.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Poll, ready};
+
+use ipnet::IpNet;
+use plimsoll_config::model::ProxyVersion;
+use plimsoll_http::forwarded::AddressText;
+use plimsoll_http::proxy_protocol::{
+    Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, parse, write_v1, write_v2,
+};
+use plimsoll_net::announce;
+use rustls::ServerConnection;
+
+use crate::connection::Connection;
+use crate::http::exchange::Exchange;
+use crate::plane::Plane;
+
+/// Why it is not known whom a connection is from.
+#[derive(Debug)]
+pub(crate) enum Unknown {
+    /// No header came in time.
+    Late,
+    /// The connection ended before its header did.
+    Ended,
+    Malformed(Malformed),
+    Broken(io::Error),
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("no header came in time"),
+            Self::Ended => f.write_str("the connection ended before its header"),
+            Self::Malformed(malformed) => malformed.fmt(f),
+            Self::Broken(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Tells whether `peer` is in one of the networks.
+pub(crate) fn is_among(networks: &[IpNet], peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    networks.iter().any(|network| network.contains(&peer))
+}
+
+/// Takes the header from the beginning of a new connection, and nothing behind it. The client that it
+/// names is the peer from then on.
+pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(), Unknown> {
+    let socket = &connection.socket;
+    connection.timer.set(connection.deadline);
+    let mut known = 0;
+    let addresses = poll_fn(|context| {
+        // Lent for a look: a connection that waits holds no buffer.
+        let mut buffer = plane.worker.buffers.lend();
+        let room = buffer.room();
+        let most = room.len().min(HEADER_BYTES_MAX);
+        let room = room.get_mut(..most).unwrap_or_default();
+        loop {
+            let Poll::Ready(there) = announce::poll_peek(socket, context, room, known) else {
+                ready!(connection.timer.poll(context));
+                return Poll::Ready(Err(Unknown::Late));
+            };
+            let there = there.map_err(Unknown::Broken)?;
+            let header = parse(room.get(..there).unwrap_or_default());
+            match header.map_err(Unknown::Malformed)? {
+                Parsed::Complete(header) => {
+                    let (addresses, len) = (header.addresses, header.len);
+                    let taken = announce::take(socket, room, len).map_err(Unknown::Broken);
+                    return Poll::Ready(taken.map(|()| addresses));
+                }
+                Parsed::Partial if there <= known => return Poll::Ready(Err(Unknown::Ended)),
+                Parsed::Partial => known = there,
+            }
+        }
+    })
+    .await?;
+    if let Some(Addresses { source, .. }) = addresses {
+        connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
+        connection.peer_text = AddressText::new(connection.peer.ip());
+    }
+    Ok(())
+}
+
+/// What a server is told first on a connection for this exchange.
+///
+/// # Errors
+/// There is more to tell than fits.
+pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec<u8>, TooLong> {
+    let Ok(destination) = exchange.client.local_address() else {
+        return Ok(tell_own(version)); // it has just gone
+    };
+    let addresses = Addresses {
+        source: exchange.peer,
+        destination,
+    };
+    let mut out = Vec::new();
+    match version {
+        ProxyVersion::V1 => write_v1(Some(&addresses), &mut out),
+        ProxyVersion::V2 => {
+            let mut name = Vec::new();
+            exchange.client.with_tls_connection(|connection| {
+                let asked = connection.and_then(ServerConnection::server_name);
+                name.extend_from_slice(asked.unwrap_or_default().as_bytes());
+            });
+            let told = Told {
+                authority: (!name.is_empty()).then_some(&name),
+                unique_id: Some(exchange.facts.id.as_bytes()),
+                ssl: exchange.client.is_secure().then(Ssl::default),
+                ..Told::default()
+            };
+            write_v2(Some(&addresses), &told, &mut out)?;
+        }
+    }
+    Ok(out)
+}
+
+/// What a server is told first on a connection of our own.
+pub fn tell_own(version: ProxyVersion) -> Vec<u8> {
+    let mut out = Vec::new();
+    match version {
+        ProxyVersion::V1 => write_v1(None, &mut out),
+        ProxyVersion::V2 => {
+            let written = write_v2(None, &Told::default(), &mut out);
+            debug_assert!(written.is_ok(), "it says nothing");
+        }
+    }
+    out
+}
