@@ -62,9 +62,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         }
         sites.push(resolve_site(reader, site, &defaults, &mut pools));
     }
-    for site in &redirects {
-        sites.push(resolve_site(reader, site, &defaults, &mut pools));
-    }
+    let redirects = redirects.iter();
+    sites.extend(redirects.map(|site| resolve_site(reader, site, &defaults, &mut pools)));
     for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
         lint::pool(reader, pool, *is_used);
     }
