@@ -6,6 +6,8 @@
 
 mod case;
 mod contender;
+mod h2load;
+mod handshakes;
 mod idle;
 mod load;
 mod machine;
@@ -17,9 +19,10 @@ mod process;
 mod report;
 mod setting;
 mod syscalls;
+mod unverified;
 
 use crate::command::{self, target};
-use crate::packages::{self, HAPROXY, NGINX, NGINX_STREAM, STRACE, WRK};
+use crate::packages::{self, H2LOAD, HAPROXY, NGINX, NGINX_STREAM, OPENSSL, STRACE, WRK};
 use crate::test::has_plimsoll;
 use anyhow::{Result, bail};
 use case::Case;
@@ -27,6 +30,7 @@ use contender::{Contender, Running};
 use measure::Row;
 use options::Options;
 use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::ports;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
@@ -46,7 +50,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         println!("{}", options::usage());
         return Ok(());
     };
-    packages::ensure(&[NGINX, NGINX_STREAM, HAPROXY, WRK, STRACE])?;
+    packages::ensure(&[NGINX, NGINX_STREAM, HAPROXY, WRK, H2LOAD, OPENSSL, STRACE])?;
     raise_descriptors()?;
     let contenders = options.contenders(has_plimsoll());
     if contenders.is_empty() {
@@ -58,6 +62,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     let bench = Bench {
         upstream: Upstream::start()?,
+        authority: Authority::make("DNS:bench.test,IP:127.0.0.1"),
         options,
         contenders,
     };
@@ -89,6 +94,8 @@ impl Upstream {
 /// What is measured, on what.
 struct Bench {
     upstream: Upstream,
+    /// Who says that the proxies are who they are.
+    authority: Authority,
     options: Options,
     contenders: Vec<Contender>,
 }
@@ -118,18 +125,26 @@ impl Bench {
     }
 
     fn measure_idle(&self) -> Result<Vec<idle::Idle>> {
-        let wanted = self.contenders_for(idle::NAME, |_| true);
-        wanted
-            .map(|contender| {
-                let proxy = contender.start(&work_directory()?, self.upstream.ports, None)?;
-                idle::measure(contender, &proxy)
-            })
-            .collect()
+        let mut measured = Vec::new();
+        for kind in idle::Kind::ALL {
+            for contender in self.contenders_for(kind.name(), |c| kind.is_for(c)) {
+                let proxy = self.start(contender)?;
+                measured.push(idle::measure(kind, contender, &proxy)?);
+            }
+        }
+        Ok(measured)
+    }
+
+    fn start(&self, contender: Contender) -> Result<Running> {
+        let ports = self.upstream.ports;
+        contender.start(&work_directory()?, ports, None, &self.authority)
     }
 
     fn measure_overload(&self) -> Result<Vec<overload::Overload>> {
         let wanted = self.contenders_for(overload::NAME, overload::is_for);
-        wanted.map(overload::measure).collect()
+        wanted
+            .map(|contender| overload::measure(contender, &self.authority))
+            .collect()
     }
 
     /// Returns who takes part in a case of its own kind, and says so when it is their turn.
@@ -144,14 +159,13 @@ impl Bench {
     }
 
     fn start_all(&self) -> Result<Vec<Running>> {
-        let work = work_directory()?;
-        self.contenders
-            .iter()
-            .map(|c| c.start(&work, self.upstream.ports, None))
-            .collect()
+        let all = self.contenders.iter();
+        all.map(|&contender| self.start(contender)).collect()
     }
 
     fn measure_case(&self, case: &'static Case, running: &[Running]) -> Result<Vec<Row>> {
+        let takes_part = |proxy: &&Running| case.speaks.is_plain() || !proxy.is_relay();
+        let running: Vec<_> = running.iter().filter(takes_part).collect();
         let mut rows: Vec<_> = running.iter().map(|proxy| Row::new(case, proxy)).collect();
         for round in 0..self.options.rounds() {
             let mut turn: Vec<_> = running.iter().zip(&mut rows).collect();

@@ -35,6 +35,10 @@ pub(crate) const PYTHON: Need = Need {
     found: || is_installed("python3"),
     package: "python3",
 };
+pub(crate) const CHROMIUM: Need = Need {
+    found: || is_installed("chromium"),
+    package: "chromium",
+};
 pub(crate) const GRPC: Need = Need {
     found: || {
         let import = Command::new("python3").args(["-c", "import grpc"]).output();

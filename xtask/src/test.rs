@@ -2,13 +2,14 @@
 
 use crate::command;
 use crate::packages::{
-    self, CURL, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS, WRK,
+    self, CHROMIUM, CURL, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS,
+    WRK,
 };
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
-    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL, GRPC])?;
+    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL, GRPC, CHROMIUM])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

@@ -11,6 +11,28 @@ pub(crate) struct Case {
     pub(crate) body: u32,
     /// Whether each connection carries one request only.
     pub(crate) one_shot: bool,
+    pub(crate) speaks: Speaks,
+}
+
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http1Tls,
+    /// 16 requests at once on a connection.
+    Http2,
+    Http2Tls,
+    /// One connection after the other, each with a handshake.
+    Handshakes {
+        is_resumed: bool,
+    },
+}
+
+impl Speaks {
+    /// Tells whether a proxy that relays bytes can be asked.
+    pub(crate) fn is_plain(self) -> bool {
+        self == Self::Http1
+    }
 }
 
 const KEEP_ALIVE: Case = Case {
@@ -20,6 +42,24 @@ const KEEP_ALIVE: Case = Case {
     path: "/1k",
     body: 0,
     one_shot: false,
+    speaks: Speaks::Http1,
+};
+
+const MULTIPLEXED: Case = Case {
+    name: "h2-1k",
+    about: "HTTP/2, 8 connections of 16 streams, 1 KiB responses",
+    connections: 8,
+    speaks: Speaks::Http2,
+    ..KEEP_ALIVE
+};
+
+const HANDSHAKES: Case = Case {
+    name: "handshake-full",
+    about: "TLS 1.2, one connection after the other, each with a full handshake",
+    connections: 1,
+    one_shot: true,
+    speaks: Speaks::Handshakes { is_resumed: false },
+    ..KEEP_ALIVE
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -66,5 +106,26 @@ pub(crate) const CASES: &[Case] = &[
         about: "256 KiB responses in 16 chunks",
         path: "/chunked256k",
         ..KEEP_ALIVE
+    },
+    MULTIPLEXED,
+    Case {
+        name: "h2-tls-1k",
+        about: "the same over TLS",
+        speaks: Speaks::Http2Tls,
+        ..MULTIPLEXED
+    },
+    Case {
+        name: "tls-1m",
+        about: "1 MiB responses over TLS, HTTP/1.1",
+        path: "/1m",
+        speaks: Speaks::Http1Tls,
+        ..KEEP_ALIVE
+    },
+    HANDSHAKES,
+    Case {
+        name: "handshake-resumed",
+        about: "the same, sessions taken up",
+        speaks: Speaks::Handshakes { is_resumed: true },
+        ..HANDSHAKES
     },
 ];

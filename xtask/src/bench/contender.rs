@@ -1,11 +1,12 @@
 //! The proxies, started and stopped.
 
 use super::process::{self, Cpu, Memory};
-use super::setting::{ACCESS_LOG, Setting};
+use super::setting::{ACCESS_LOG, Addresses, PAIR, Setting};
 use super::{PROXY_CORE, pinned};
 use crate::command::target;
 use anyhow::{Context, Result};
 use plimsoll_e2e::daemon::{Daemon, Signal};
+use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::{ports, wait};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -64,6 +65,11 @@ impl Contender {
         }
     }
 
+    /// Tells whether it moves bytes, and knows nothing of HTTP and TLS.
+    pub(crate) fn is_relay(self) -> bool {
+        matches!(self, Self::NginxTcp | Self::HaproxyTcp)
+    }
+
     pub(crate) fn is_plimsoll(self) -> bool {
         self == Self::Plimsoll
     }
@@ -75,14 +81,21 @@ impl Contender {
         work: &Path,
         upstreams: [u16; 2],
         slots: Option<u32>,
+        authority: &Authority,
     ) -> Result<Running> {
         let directory = work.join(self.name());
         fs::create_dir_all(&directory)?;
-        let address = ports::local(ports::free());
+        let free = || ports::local(ports::free());
+        let addresses = Addresses {
+            plain: free(),
+            http2: free(),
+            tls: free(),
+        };
         let admin = self.is_plimsoll().then(|| ports::local(ports::free()));
         let file = directory.join("proxy.conf");
         let setting = Setting {
-            listen: address,
+            listen: &addresses,
+            authority,
             admin,
             directory: &directory,
             servers: upstreams.map(ports::local),
@@ -90,8 +103,15 @@ impl Contender {
         };
         fs::write(&file, setting.text(self))
             .with_context(|| format!("write {}", file.display()))?;
+        let pair = [authority.certificate(), authority.key()];
+        let pair = pair.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+        fs::write(directory.join(PAIR), pair.concat())?;
         let mut daemon = Daemon::spawn(self.name(), "is it installed?", self.command(&directory));
-        let ports: Vec<_> = [Some(address), admin]
+        let listens = (!self.is_relay()).then_some([addresses.http2, addresses.tls]);
+        let ports: Vec<_> = [Some(addresses.plain), admin]
+            .into_iter()
+            .chain(listens.into_iter().flatten().map(Some))
+            .collect::<Vec<_>>()
             .iter()
             .flatten()
             .map(SocketAddr::port)
@@ -100,7 +120,7 @@ impl Contender {
         Ok(Running {
             contender: self,
             daemon,
-            address,
+            addresses,
             admin,
             directory,
         })
@@ -132,7 +152,7 @@ impl Contender {
 pub(crate) struct Running {
     contender: Contender,
     daemon: Daemon,
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Addresses,
     pub(crate) admin: Option<SocketAddr>,
     directory: PathBuf,
 }
@@ -140,6 +160,10 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn name(&self) -> &'static str {
         self.contender.name()
+    }
+
+    pub(crate) fn is_relay(&self) -> bool {
+        self.contender.is_relay()
     }
 
     /// Returns its processes: the one that was started and all below it.

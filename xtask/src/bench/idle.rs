@@ -2,13 +2,15 @@
 
 use super::contender::{Contender, Running};
 use super::descriptors;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use plimsoll_e2e::raw::Raw;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-
-pub(crate) const NAME: &str = "idle-10000";
-pub(crate) const ABOUT: &str = "memory of 10,000 connections that made one request each";
 
 /// How many connections are opened, if the limit of descriptors allows them.
 const CONNECTIONS: u64 = 10_000;
@@ -19,8 +21,48 @@ const SPARE: u64 = 300;
 /// Time for a proxy to give back what the last requests needed.
 const SETTLE: Duration = Duration::from_secs(1);
 
+const REQUEST: &str = "GET /1k HTTP/1.1\r\nHost: bench\r\n\r\n";
+
+/// The same with HTTP/2: what a client begins with, its settings, and a request.
+const HTTP2_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \0\0\0\x04\0\0\0\0\0\
+    \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x04\x03/1k\x01\x05bench";
+
+/// What the connections carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Http1,
+    Tls,
+    Http2,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Tls, Self::Http2];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "idle-10000",
+            Self::Tls => "idle-tls-10000",
+            Self::Http2 => "idle-h2-10000",
+        }
+    }
+
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Http1 => "memory of 10,000 connections that made one request each",
+            Self::Tls => "the same over TLS",
+            Self::Http2 => "the same with HTTP/2",
+        }
+    }
+
+    pub(crate) fn is_for(self, contender: Contender) -> bool {
+        self == Self::Http1 || !contender.is_relay()
+    }
+}
+
 /// Bytes a connection.
 pub(crate) struct Idle {
+    pub(crate) case: &'static str,
     pub(crate) proxy: &'static str,
     pub(crate) connections: u32,
     pub(crate) resident: f64,
@@ -28,14 +70,15 @@ pub(crate) struct Idle {
 }
 
 /// Measures a proxy that was just started.
-pub(crate) fn measure(contender: Contender, proxy: &Running) -> Result<Idle> {
+pub(crate) fn measure(kind: Kind, contender: Contender, proxy: &Running) -> Result<Idle> {
     let room = descriptors().saturating_sub(SPARE) / contender.descriptors_per_client();
     let connections = u32::try_from(room.min(CONNECTIONS))?;
-    drop(connect(proxy)?); // what the first request of all needs is not counted
+    let tls = Arc::new(client());
+    drop(connect(kind, proxy, &tls)?); // what the first request of all needs is not counted
     thread::sleep(SETTLE);
     let before = proxy.memory()?;
     let held = (0..connections)
-        .map(|_| connect(proxy))
+        .map(|_| connect(kind, proxy, &tls))
         .collect::<Result<Vec<_>>>()?;
     thread::sleep(SETTLE);
     let after = proxy.memory()?;
@@ -45,6 +88,7 @@ pub(crate) fn measure(contender: Contender, proxy: &Running) -> Result<Idle> {
         f64::from(kibibytes) * 1024.0 / f64::from(connections)
     };
     Ok(Idle {
+        case: kind.name(),
         proxy: proxy.name(),
         connections,
         resident: each(before.resident, after.resident),
@@ -52,11 +96,64 @@ pub(crate) fn measure(contender: Contender, proxy: &Running) -> Result<Idle> {
     })
 }
 
-fn connect(proxy: &Running) -> Result<Raw> {
-    let mut client = Raw::try_connect(proxy.address)?;
-    client.send("GET /1k HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-    match client.try_response("GET") {
-        Ok(response) if response.status() == 200 => Ok(client),
-        other => Err(anyhow!("{}: {other:?}", proxy.name())),
+/// A connection that has carried a request.
+enum Held {
+    Plain { _connection: Raw },
+    Tls { _connection: TcpStream },
+}
+
+fn connect(kind: Kind, proxy: &Running, tls: &Arc<ClientConfig>) -> Result<Held> {
+    let to = &proxy.addresses;
+    match kind {
+        Kind::Tls => over_tls(TcpStream::connect(to.tls)?, Arc::clone(tls)),
+        Kind::Http1 => {
+            let mut client = Raw::try_connect(to.plain)?;
+            client.send(REQUEST)?;
+            match client.try_response("GET") {
+                Ok(response) if response.status() == 200 => Ok(Held::Plain {
+                    _connection: client,
+                }),
+                other => Err(anyhow!("{}: {other:?}", proxy.name())),
+            }
+        }
+        Kind::Http2 => {
+            let mut client = Raw::try_connect(to.http2)?;
+            client.send(HTTP2_REQUEST)?;
+            // The body and more: of heads and settings there are less.
+            match client.read_at_least(1024, Duration::from_secs(10)) {
+                Ok(_) => Ok(Held::Plain {
+                    _connection: client,
+                }),
+                Err(other) => Err(anyhow!("{}: {other:?}", proxy.name())),
+            }
+        }
     }
+}
+
+/// Makes a request, and keeps of the session only what the other end sees of it.
+fn over_tls(stream: TcpStream, tls: Arc<ClientConfig>) -> Result<Held> {
+    let kept = stream.try_clone()?;
+    let name = ServerName::try_from("bench.test")?;
+    let mut session = StreamOwned::new(ClientConnection::new(tls, name)?, stream);
+    session.write_all(REQUEST.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    while answer.len() < 1024 {
+        match session.read(&mut piece)? {
+            0 => bail!("the connection was closed"),
+            read => answer.extend_from_slice(piece.get(..read).context("more than there is")?),
+        }
+    }
+    Ok(Held::Tls { _connection: kept })
+}
+
+/// A client that asks for no proof: it talks to what this program has started.
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config
+        .dangerous()
+        .set_certificate_verifier(Arc::new(super::unverified::Anybody::default()));
+    config
 }

@@ -1,8 +1,8 @@
-//! The load generator, wrk, and what it reports.
+//! The load generators. What follows is wrk, and what it reports.
 
-use super::case::Case;
+use super::case::{Case, Speaks};
 use super::contender::Running;
-use super::{LOAD_CORE, work_directory};
+use super::{LOAD_CORE, h2load, handshakes, work_directory};
 use crate::command::output;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -21,6 +21,23 @@ pub(crate) struct Load {
 
 /// Loads `proxy` for this many seconds.
 pub(crate) fn run(case: &Case, proxy: &Running, seconds: u32) -> Result<Load> {
+    let (to, path) = (&proxy.addresses, case.path);
+    match case.speaks {
+        Speaks::Http1 => wrk(case, &format!("http://{}{path}", to.plain), seconds),
+        Speaks::Http1Tls => wrk(case, &format!("https://{}{path}", to.tls), seconds),
+        Speaks::Http2 => {
+            let url = format!("http://{}{path}", to.http2);
+            h2load::run(&url, case.connections, seconds)
+        }
+        Speaks::Http2Tls => {
+            let url = format!("https://{}{path}", to.tls);
+            h2load::run(&url, case.connections, seconds)
+        }
+        Speaks::Handshakes { is_resumed } => handshakes::run(to.tls, path, is_resumed, seconds),
+    }
+}
+
+fn wrk(case: &Case, url: &str, seconds: u32) -> Result<Load> {
     let mut command = Command::new("timeout"); // should wrk hang, the bench does not
     command.arg((seconds + 30).to_string());
     command.args([
@@ -48,7 +65,7 @@ pub(crate) fn run(case: &Case, proxy: &Running, seconds: u32) -> Result<Load> {
         fs::write(&script, text)?;
         command.arg("--script").arg(script);
     }
-    command.arg(format!("http://{}{}", proxy.address, case.path));
+    command.arg(url);
     let (good, text) = output(&mut command)?;
     if !good {
         bail!("wrk failed:\n{text}");
@@ -78,7 +95,7 @@ fn parse(text: &str) -> Option<Load> {
     (load.requests > 0).then_some(load)
 }
 
-fn microseconds(time: &str) -> Option<f64> {
+pub(crate) fn microseconds(time: &str) -> Option<f64> {
     let unit_at = time.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = time.split_at(unit_at);
     let factor = match unit {

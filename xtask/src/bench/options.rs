@@ -35,7 +35,8 @@ pub(crate) fn usage() -> String {
 
 /// The names of all cases, and what they are.
 fn all_cases() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let special = [(idle::NAME, idle::ABOUT), (overload::NAME, overload::ABOUT)];
+    let idle = idle::Kind::ALL.map(|kind| (kind.name(), kind.about()));
+    let special = idle.into_iter().chain([(overload::NAME, overload::ABOUT)]);
     CASES
         .iter()
         .map(|case| (case.name, case.about))

@@ -5,6 +5,7 @@ use super::{LOAD_CORE, pinned, work_directory};
 use crate::command::{output, target};
 use anyhow::{Context, Result, bail};
 use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::ports;
 use std::process::Command;
 
@@ -62,14 +63,14 @@ pub(crate) fn is_for(contender: Contender) -> bool {
     )
 }
 
-pub(crate) fn measure(contender: Contender) -> Result<Overload> {
+pub(crate) fn measure(contender: Contender, authority: &Authority) -> Result<Overload> {
     let servers = [ports::free(), ports::free()];
     let mut command = pinned(LOAD_CORE, &target().join("release/bench-limited"));
     command.args([SLOTS.to_string(), WORK_MS.to_string()]);
     command.args(servers.map(|port| ports::local(port).to_string()));
     let mut daemon = Daemon::spawn("bench-limited", "it was just built", command);
     daemon.wait_listening(&servers);
-    let proxy = contender.start(&work_directory()?, servers, Some(SLOTS))?;
+    let proxy = contender.start(&work_directory()?, servers, Some(SLOTS), authority)?;
     let text = load(&proxy)?;
     let requests = text.lines().map(Request::parse).collect::<Option<Vec<_>>>();
     let requests = requests.context("bench-open-loop wrote what is not understood")?;
@@ -80,7 +81,7 @@ fn load(proxy: &Running) -> Result<String> {
     let mut command = Command::new("timeout"); // should it hang, the bench does not
     command.args(["200", "taskset", "-c", LOAD_CORE]);
     command.arg(target().join("release/bench-open-loop"));
-    command.args([proxy.address.to_string(), PATIENCE_MS.to_string()]);
+    command.args([proxy.addresses.plain.to_string(), PATIENCE_MS.to_string()]);
     command.args(PHASES.map(|(share, seconds)| format!("{}:{seconds}", CAPACITY * share / 100)));
     let (good, text) = output(&mut command)?;
     if !good {

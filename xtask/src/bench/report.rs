@@ -25,6 +25,27 @@ pub(crate) fn write(machine: &Machine, results: &Results) -> Result<()> {
     Ok(())
 }
 
+fn idle_table(rows: &[Idle], text: &mut String) -> Result<()> {
+    if !rows.is_empty() {
+        *text += "\n| case | proxy | idle connections | RSS bytes each | PSS bytes each |\n";
+        *text += "|---|---|---:|---:|---:|\n";
+    }
+    for idle in rows {
+        let Idle {
+            case,
+            proxy,
+            connections,
+            resident,
+            proportional,
+        } = idle;
+        writeln!(
+            text,
+            "| {case} | {proxy} | {connections} | {resident:.0} | {proportional:.0} |"
+        )?;
+    }
+    Ok(())
+}
+
 fn table(machine: &Machine, results: &Results) -> Result<String> {
     let mut text = String::new();
     let Machine {
@@ -53,22 +74,7 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
             row.errors(),
         )?;
     }
-    if !results.idle.is_empty() {
-        text += "\n| proxy | idle connections | RSS bytes each | PSS bytes each |\n";
-        text += "|---|---:|---:|---:|\n";
-    }
-    for idle in &results.idle {
-        let Idle {
-            proxy,
-            connections,
-            resident,
-            proportional,
-        } = idle;
-        writeln!(
-            text,
-            "| {proxy} | {connections} | {resident:.0} | {proportional:.0} |"
-        )?;
-    }
+    idle_table(&results.idle, &mut text)?;
     if !results.overload.is_empty() {
         text += "\n| proxy | peak/s | goodput/s at 3x | of peak | good p50, p99 ms \
                  | refused p50, p99 ms | unanswered | recovery |\n";
@@ -110,6 +116,7 @@ fn document(machine: &Machine, results: &Results) -> Value {
         .collect();
     let idle = |idle: &Idle| {
         json!({
+            "case": idle.case,
             "proxy": idle.proxy,
             "connections": idle.connections,
             "rss_bytes": idle.resident,

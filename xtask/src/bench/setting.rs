@@ -2,6 +2,7 @@
 
 use super::contender::Contender;
 use super::descriptors;
+use plimsoll_e2e::issuer::Authority;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -9,6 +10,16 @@ use std::path::Path;
 pub(crate) const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(crate) const ACCESS_LOG: &str = "access.log";
+
+/// A certificate and its key, in one file.
+pub(crate) const PAIR: &str = "pair.pem";
+
+/// Where a proxy listens. Relays only know the first.
+pub(crate) struct Addresses {
+    pub(crate) plain: SocketAddr,
+    pub(crate) http2: SocketAddr,
+    pub(crate) tls: SocketAddr,
+}
 
 /// Ten changes of fields, for the case that measures them. NGINX and HAProxy make none.
 const FIELDS: &str = "request-header set X-Team a ; request-header set X-Client ${client.ip} ; \
@@ -18,7 +29,8 @@ const FIELDS: &str = "request-header set X-Team a ; request-header set X-Client 
 
 /// What a configuration says.
 pub(crate) struct Setting<'a> {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: &'a Addresses,
+    pub(crate) authority: &'a Authority,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) directory: &'a Path,
     pub(crate) servers: [SocketAddr; 2],
@@ -59,11 +71,16 @@ impl Setting<'_> {
             "workers 1\n\
              {}\
              defaults {{ log {} json }}\n\
-             site * {{ listen {} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+             site * {{ listen {} {} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+             site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n\
              pool app {{ balance round-robin ; {servers}{} }}\n",
             admin.unwrap_or_default(),
             log.display(),
-            self.listen,
+            self.listen.plain,
+            self.listen.http2,
+            self.listen.tls,
+            self.authority.certificate(),
+            self.authority.key(),
             self.slots.map_or("", |_| "queue 1000 timeout=5s"),
         )
     }
@@ -75,7 +92,7 @@ impl Setting<'_> {
             |address, limit| format!("server {address}{limit};\n"),
             "max_conns=",
         );
-        let listen = self.listen;
+        let Addresses { plain, http2, tls } = self.listen;
         format!(
             "http {{\n\
              access_log off;\n\
@@ -89,12 +106,19 @@ impl Setting<'_> {
              keepalive 64; keepalive_requests 1000000000;\n\
              }}\n\
              server {{\n\
-             listen {listen};\n\
+             listen {plain};\n\
+             listen {http2} http2;\n\
+             listen {tls} ssl http2;\n\
+             ssl_certificate {}; ssl_certificate_key {};\n\
+             ssl_session_cache shared:tls:1m; ssl_session_tickets on;\n\
+             http2_max_concurrent_streams 128;\n\
              location / {{\n\
              proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
              }}\n\
              }}\n\
-             }}\n"
+             }}\n",
+            self.authority.certificate(),
+            self.authority.key(),
         )
     }
 
@@ -103,7 +127,7 @@ impl Setting<'_> {
             |address, limit| format!("server {address}{limit};\n"),
             "max_conns=",
         );
-        let listen = self.listen;
+        let listen = self.listen.plain;
         format!(
             "stream {{\n\
              access_log off;\n\
@@ -122,7 +146,15 @@ impl Setting<'_> {
             Some(_) => "    timeout queue 5s\n    option abortonclose\n",
             None => "",
         };
-        let listen = self.listen;
+        let Addresses { plain, http2, tls } = self.listen;
+        let more_listens = match mode {
+            "http" => format!(
+                "    bind {http2} proto h2\n\
+                 \x20   bind {tls} ssl crt {} alpn h2,http/1.1\n",
+                self.directory.join(PAIR).display()
+            ),
+            _ => String::new(),
+        };
         format!(
             "global\n\
              \x20   nbthread 1\n\
@@ -135,7 +167,8 @@ impl Setting<'_> {
              \x20   timeout server 60s\n\
              {queue}\
              frontend in\n\
-             \x20   bind {listen}\n\
+             \x20   bind {plain}\n\
+             {more_listens}\
              \x20   default_backend app\n\
              backend app\n\
              \x20   balance roundrobin\n\
