@@ -180,7 +180,7 @@ fn openssl(arguments: &[&str], files: &[&Path], input: &[u8]) -> Vec<u8> {
     finish(command, input)
 }
 
-fn finish(mut command: Command, input: &[u8]) -> Vec<u8> {
+pub(crate) fn finish(mut command: Command, input: &[u8]) -> Vec<u8> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command
         .stderr(Stdio::piped())

@@ -28,6 +28,7 @@
 
 pub mod between;
 pub mod body;
+pub mod certifier;
 pub mod daemon;
 pub mod fault;
 pub mod head;
@@ -42,5 +43,6 @@ pub mod raw;
 pub mod recorder;
 pub mod script;
 pub mod stand;
+pub mod tls;
 pub mod wait;
 pub mod wire;

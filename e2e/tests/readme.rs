@@ -6,12 +6,14 @@
     reason = "a test that cannot go on fails"
 )]
 
+use plimsoll_e2e::certifier::{Certifier, put};
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::{Start, binary};
 use plimsoll_e2e::ports;
 use plimsoll_e2e::raw::{Raw, get};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -68,12 +70,23 @@ fn every_configuration_is_without_fault() {
     }
 }
 
-/// The same configuration with certificates that are there.
-fn with_certificates(text: &str, authority: &Authority) -> String {
-    let there = |word: &str| match word.split_once("/etc/ssl/") {
-        Some((option, name)) if name.ends_with(".key") => format!("{option}{}", authority.key()),
-        Some((option, _)) => format!("{option}{}", authority.certificate()),
-        None => word.to_owned(),
+/// The same configuration with files that are there.
+fn with_files(text: &str, authority: &Authority, clients: &Certifier, tickets: &str) -> String {
+    let list = Path::new(&clients.trusted()).with_extension("crl");
+    let there = |word: &str| match word {
+        "ca=/etc/plimsoll/clients-ca.pem" => format!("ca={}", clients.trusted()),
+        "crl=/etc/plimsoll/clients.crl" => {
+            clients.list_revoked(&list);
+            format!("crl={}", list.display())
+        }
+        word if word.starts_with("/etc/plimsoll/tickets.") => tickets.to_owned(),
+        word => match word.split_once("/etc/ssl/") {
+            Some((option, name)) if name.ends_with(".key") => {
+                format!("{option}{}", authority.key())
+            }
+            Some((option, _)) => format!("{option}{}", authority.certificate()),
+            None => word.to_owned(),
+        },
     };
     let line = |line: &str| line.split(' ').map(there).collect::<Vec<_>>().join(" ");
     text.lines().map(|text| line(text) + "\n").collect()
@@ -83,11 +96,17 @@ fn with_certificates(text: &str, authority: &Authority) -> String {
 fn every_configuration_of_the_guides_is_without_fault() {
     let guides = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/how-to");
     let authority = Authority::make("DNS:example.com");
+    let clients = Certifier::make("clients");
+    let tickets = Path::new(&clients.trusted()).with_extension("tickets");
+    let random: Vec<u8> = (0..80).collect();
+    std::fs::write(&tickets, random).unwrap();
+    put(tickets.clone(), &tickets); // for its owner alone
+    let tickets = tickets.display().to_string();
     let mut count = 0;
     for guide in std::fs::read_dir(guides).unwrap() {
         let text = std::fs::read_to_string(guide.unwrap().path()).unwrap();
         for configuration in fenced(&text, "text") {
-            let configuration = with_certificates(configuration, &authority);
+            let configuration = with_files(configuration, &authority, &clients, &tickets);
             let said = succeeds(&words("check -c plimsoll.conf"), &configuration);
             // Names of examples lead nowhere, and everything else would show in the last line.
             let (names, verdict): (Vec<&str>, Vec<&str>) = said

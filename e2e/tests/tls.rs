@@ -1,5 +1,4 @@
 //! Clients that come with TLS. OpenSSL and curl are the clients.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::issuer::Authority;
@@ -7,13 +6,9 @@ use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::wait;
+use plimsoll_e2e::tls::{curl, pair as tls, s_client};
 use plimsoll_e2e::wire::Close;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -22,43 +17,6 @@ const SOON: Duration = Duration::from_secs(10);
 fn start(sites: &str, server: &Recorder) -> Plimsoll {
     let text = format!("admin 127.0.0.1:{{port:admin}}\n{sites}");
     Start::run(&text).set("server", server.address()).start()
-}
-
-fn tls(authority: &Authority) -> String {
-    format!("tls {} {}", authority.certificate(), authority.key())
-}
-
-/// What curl gets, with the status before it; nothing when it fails.
-fn curl(plimsoll: &Plimsoll, authority: &Authority, url: &str, more: &[&str]) -> Option<String> {
-    let to = format!("::127.0.0.1:{}", plimsoll.address().port());
-    let mut command = Command::new("curl");
-    command.args([
-        "-sS",
-        "--noproxy",
-        "*",
-        "--max-time",
-        "30",
-        "-w",
-        " %{http_code}",
-    ]);
-    command.args(["--connect-to", &to, "--cacert", &authority.trusted()]);
-    let output = command.args(more).arg(url).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    output.status.success().then_some(text)
-}
-
-/// All that OpenSSL's client says, and what it was answered, when it sends `input`.
-fn s_client(plimsoll: &Plimsoll, options: &str, input: &str) -> String {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-connect", &plimsoll.address().to_string()]);
-    command.args(options.split(' ').filter(|option| !option.is_empty()));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    // It may have left already, when it was refused.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    let all = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&all).into_owned()
 }
 
 const LAST: &str = "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
@@ -251,90 +209,6 @@ fn each_client_gets_a_certificate_that_it_can_check() {
 }
 
 #[test]
-fn a_certificate_is_changed_while_we_serve_and_a_bad_one_changes_nothing() {
-    let (old, new) = (
-        Authority::make("DNS:a.example"),
-        Authority::make("DNS:a.example"),
-    );
-    let server = Recorder::start(|_| Answer::ok("app"));
-    let directory = tempfile::tempdir().unwrap();
-    let (certificate, key) = (
-        directory.path().join("a.pem"),
-        directory.path().join("a.key"),
-    );
-    let put = |from: &str, to: &Path| {
-        let next = to.with_extension("next");
-        fs::copy(from, &next).unwrap();
-        fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::rename(&next, to).unwrap();
-    };
-    put(&old.certificate(), &certificate);
-    put(&old.key(), &key);
-    let site = format!(
-        "site a.example {{ listen 127.0.0.1:{{port}} ; tls {} {} ; route {{ respond 200 here }} }}\n",
-        certificate.display(),
-        key.display()
-    );
-    let plimsoll = start(&site, &server);
-    let is_there = |authority| curl(&plimsoll, authority, "https://a.example/", &[]).is_some();
-    assert!(is_there(&old) && !is_there(&new));
-    let file = format!("file=\"{}\",kind=\"certificate\"", certificate.display());
-    let reads = |result: &str| {
-        let name = format!("plimsoll_file_reads_total{{{file},result=\"{result}\"}}");
-        plimsoll.metric(&name)
-    };
-    // The certificate without its key: both are there only when both are new.
-    put(&new.certificate(), &certificate);
-    wait::expect("a refusal", SOON, || reads("refused") == Some(1.0));
-    assert!(is_there(&old));
-    let stderr = plimsoll.stderr();
-    assert!(
-        stderr.contains("the key is not that of the certificate"),
-        "{stderr}"
-    );
-    put(&new.key(), &key);
-    wait::expect("the new pair", SOON, || reads("taken") == Some(2.0));
-    assert!(is_there(&new) && !is_there(&old));
-}
-
-#[test]
-fn pairs_that_cannot_be_used_are_found_out_at_the_start() {
-    let (a, b) = (
-        Authority::make("DNS:a.example"),
-        Authority::make("DNS:a.example"),
-    );
-    let open = tempfile::tempdir().unwrap();
-    let open = open.path().join("open.key");
-    fs::copy(a.key(), &open).unwrap();
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-    for (certificate, key, problem) in [
-        (
-            a.certificate(),
-            b.key(),
-            "the key is not that of the certificate",
-        ),
-        (a.key(), a.key(), "no certificate stands in it"),
-        (
-            a.certificate(),
-            open.display().to_string(),
-            "everybody on the machine may use it",
-        ),
-        (a.certificate(), "/nowhere.key".to_owned(), "No such file"),
-    ] {
-        let text = format!(
-            "admin off\nsite a.example {{ listen 127.0.0.1:{{port}} ; tls {certificate} {key} ; route {{ respond 200 }} }}\n"
-        );
-        let mut plimsoll = Start::run(&text).spawn();
-        assert_eq!(plimsoll.wait_exit(SOON).code(), Some(78));
-        let stderr = plimsoll.stderr();
-        assert!(stderr.contains(problem), "{stderr}");
-        let secret = fs::read_to_string(a.key()).unwrap();
-        let secret = secret.lines().nth(1).unwrap();
-        assert!(!stderr.contains(secret), "{stderr}");
-    }
-}
-
-#[test]
 fn a_client_that_does_not_greet_is_left() {
     let a = Authority::make("DNS:a.example");
     let server = Recorder::start(|_| Answer::ok("app"));
@@ -349,11 +223,4 @@ fn a_client_that_does_not_greet_is_left() {
         client.send(silent).unwrap();
         assert_eq!(client.read_to_close(SOON).close, Close::Fin);
     }
-    let mut client = Raw::connect(plimsoll.address());
-    client
-        .send("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-        .unwrap();
-    let capture = client.read_to_close(SOON);
-    assert_ne!(capture.close, Close::Open);
-    assert!(capture.bytes.len() <= 7, "{:?}", capture.bytes);
 }

@@ -4,3 +4,4 @@
 pub mod process;
 pub mod server;
 pub mod servers;
+pub(crate) mod tls;

@@ -344,6 +344,16 @@ who the client is from `X-Forwarded-For` and `Forwarded`, which each request car
 
     pool app { server app.internal:8080 ; http 2 }
 ";
+CLIENT_CERTIFICATE_PLAIN = "E0336":
+"The site asks its clients for certificates, and they come without TLS: nobody could show one, and nothing would be
+checked. Give the site a certificate of its own, or take `client-certificate` out:
+
+    site example.com {
+        tls cert.pem key.pem
+        client-certificate required ca=/etc/plimsoll/clients-ca.pem
+        route { proxy app }
+    }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Buffer, Check, Condition, ConnectionLimits, ErrorPage, HashKey,
-    Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern, Priority, Protocol,
-    ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, Spool, Step, Sticky, Template,
+    AccessLog, Adaptive, Balance, Buffer, Check, ClientCertificate, Condition, ConnectionLimits,
+    ErrorPage, HashKey, Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern,
+    Priority, Protocol, ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, Spool,
+    Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -23,6 +24,7 @@ pub(crate) struct Draft {
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) geo: Option<(Box<str>, Span)>,
     pub(crate) spool: Option<(Spool, Span)>,
+    pub(crate) tickets: Option<(Tickets, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
     /// The inner `None` is `off`.
     pub(crate) overload: Option<(Option<Overload>, Span)>,
@@ -51,6 +53,9 @@ pub(crate) struct Settings {
     pub(crate) trust: Option<Vec<IpNet>>,
     /// An empty list is `off`.
     pub(crate) tls: Option<Vec<KeyPair>>,
+    pub(crate) https_redirect: Option<bool>,
+    /// The inner `None` is `off`.
+    pub(crate) client_certificate: Option<Option<ClientCertificate>>,
     /// An empty list is `off`.
     pub(crate) proxy_protocol: Option<Vec<IpNet>>,
     pub(crate) head_bytes: Option<u32>,

@@ -12,6 +12,7 @@ mod directive;
 mod directives;
 mod draft;
 mod format;
+mod https;
 mod json;
 mod lint;
 pub mod model;

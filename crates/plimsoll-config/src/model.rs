@@ -8,6 +8,7 @@ mod condition;
 mod pool;
 mod step;
 mod template;
+mod tls;
 mod url;
 
 pub use access::{
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
+pub use tls::{CertificatePart, ClientCertificate, KeyPair, Pass, Tickets, Verify};
 pub(crate) use url::BadUrl;
 pub use url::Url;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub geo: Option<Box<str>>,
     /// Where bodies wait on disk.
     pub spool: Option<Spool>,
+    /// With what clients that come with TLS come back.
+    pub tickets: Tickets,
     /// Matches that conditions refer to, in the order in which they are named first.
     pub matches: Vec<NamedMatch>,
     /// Sites in written order.
@@ -85,6 +89,8 @@ pub struct Site {
     pub listen: Vec<SocketAddr>,
     /// Certificates and keys; without any, its clients come without TLS.
     pub tls: Vec<KeyPair>,
+    /// Which certificates its clients show; `None` means none.
+    pub client_certificate: Option<ClientCertificate>,
     /// Who says in the PROXY protocol, on each connection, whom it is from; empty means that connections
     /// come without.
     pub proxy_protocol: Vec<IpNet>,
@@ -271,15 +277,6 @@ pub struct Route {
     pub action: Action,
     /// Where it is written.
     pub place: Place,
-}
-
-/// A certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct KeyPair {
-    /// A file with the certificate and those that lead to its issuer.
-    pub certificate: Box<str>,
-    /// A file with the private key.
-    pub key: Box<str>,
 }
 
 /// What of a body may wait here. Default nothing.

@@ -13,15 +13,15 @@ use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
 use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
 use crate::model::{
-    Action, Balance, Buffer, ClientTimeouts, Config, Host, KeepAlive, KeyPair, Monitor, Overload,
-    Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site, Split,
-    Step, Template,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, KeyPair,
+    Monitor, Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server,
+    ServerTimeouts, Site, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{arguments, lint, text};
+use crate::{arguments, https, lint, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -53,6 +53,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
     check_asked(reader, geo.is_some(), spool.is_some());
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
+    let redirects = https::redirects(&draft.sites, &defaults);
     for site in &draft.sites {
         lint::unreachable_routes(reader, site);
         if site.routes.is_empty() && !reader.is_broken() {
@@ -61,6 +62,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         }
         sites.push(resolve_site(reader, site, &defaults, &mut pools));
     }
+    let redirects = redirects.iter();
+    sites.extend(redirects.map(|site| resolve_site(reader, site, &defaults, &mut pools)));
     for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
         lint::pool(reader, pool, *is_used);
     }
@@ -88,6 +91,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
         geo,
         spool,
+        tickets: draft
+            .tickets
+            .map(|(tickets, _)| tickets)
+            .unwrap_or_default(),
         matches,
         sites,
         pools,
@@ -284,12 +291,29 @@ fn accepts<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [IpNet] {
     networks.map(Vec::as_slice).unwrap_or_default()
 }
 
-fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
+pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
     let pairs = site.settings.tls.as_ref().or(defaults.tls.as_ref());
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
 
-fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
+/// Which certificates the clients of a site show. What `defaults` says is for sites with TLS alone.
+fn client_certificate(
+    reader: &mut Reader<'_>,
+    site: &SiteDraft,
+    defaults: &Settings,
+) -> Option<ClientCertificate> {
+    let own = site.settings.client_certificate.as_ref();
+    let inherited = defaults.client_certificate.as_ref();
+    let is_plain = tls(site, defaults).is_empty();
+    if is_plain && own.is_some_and(Option::is_some) {
+        let message = "the site asks for certificates of clients that come without TLS";
+        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, site.span, message);
+        reader.problem(problem.help("add `tls CERTIFICATE KEY`, or take `client-certificate` out"));
+    }
+    own.or(inherited).filter(|_| !is_plain)?.clone()
+}
+
+pub(crate) fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
     let port = if tls(site, defaults).is_empty() {
         80
     } else {
@@ -346,6 +370,7 @@ fn resolve_site(
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
         tls: tls(site, defaults).to_vec(),
+        client_certificate: client_certificate(reader, site, defaults),
         proxy_protocol: accepts(site, defaults).to_vec(),
         hide: own.hide.or(up.hide).unwrap_or_default(),
         errors: own.errors.iter().chain(&up.errors).cloned().collect(),

@@ -1,6 +1,7 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod steps;
+mod tls;
 
 pub(crate) use steps::step;
 
@@ -151,6 +152,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
     zone.into_iter()
         .chain(geo)
         .chain(config.spool.as_ref().map(spool))
+        .chain(tls::tickets(&config.tickets))
         .chain(connections(&config.connections))
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
@@ -256,16 +258,13 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(pools)
             .collect()
     });
-    let tls = site
-        .tls
-        .iter()
-        .map(|pair| words(["tls", &pair.certificate, &pair.key]));
     let accept = (!site.proxy_protocol.is_empty()).then(|| {
         let networks = site.proxy_protocol.iter().map(ToString::to_string);
         let networks: Vec<String> = networks.collect();
         words(["proxy-protocol", &format!("accept={}", networks.join(","))])
     });
-    tls.chain(accept)
+    tls::site(site)
+        .chain(accept)
         .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
@@ -434,7 +433,10 @@ fn server_tls(tls: &ServerTls) -> Words {
     ]);
     out.extend(tls.sni.as_ref().map(|name| format!("sni={name}")));
     out.extend(tls.ca.as_ref().map(|file| format!("ca={file}")));
-    if let Some(KeyPair { certificate, key }) = &tls.identity {
+    if let Some(KeyPair {
+        certificate, key, ..
+    }) = &tls.identity
+    {
         out.extend([format!("certificate={certificate}"), format!("key={key}")]);
     }
     out

@@ -1,12 +1,14 @@
 //! What a configuration would do, without serving it: for `trace`, for replays, for checks.
 
 use plimsoll_config::model::Config;
+use plimsoll_net::clock;
 use plimsoll_proxy::compile::{Machine, compile};
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::trace;
 pub use plimsoll_proxy::trace::{Candidate, Line, Outcome, Question, Trace};
 
-use crate::materials;
+use crate::expiry;
+use crate::materials::{self, Loaded};
 
 /// A configuration that requests are explained by.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ impl Rules {
             seed: 0,
             workers: 1,
             connections_max: 1,
+            sessions: std::sync::Arc::default(),
         };
         let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
         Self(generation)
@@ -30,7 +33,19 @@ impl Rules {
     /// # Errors
     /// Those that cannot be used, and why; the others are read.
     pub fn load(&self) -> Result<(), Vec<String>> {
-        materials::load(&self.0).map(drop)
+        let Loaded {
+            problems, degraded, ..
+        } = materials::load(&self.0);
+        let problems: Vec<String> = problems.into_iter().chain(degraded).collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems),
+        }
+    }
+
+    /// What is to be said of certificates that were read: which have expired, or will soon.
+    pub fn expiring(&self) -> Vec<String> {
+        expiry::warnings(&self.0, clock::unix_time().as_secs())
     }
 
     /// What becomes of a request.

@@ -176,7 +176,7 @@ impl Watch {
         if bytes.is_empty() {
             return Err("the answer is empty".to_owned());
         }
-        set.material.take(bytes.clone())?;
+        set.material.take(bytes.clone(), None)?;
         let is_new = self.held != bytes;
         self.held = bytes;
         Ok(is_new)

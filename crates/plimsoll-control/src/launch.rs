@@ -15,15 +15,17 @@ use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
 use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
-use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::generation::{Generation, Listener};
 use plimsoll_proxy::plane::{GiveBack, Log, Plane};
+use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::task::JoinSet;
 
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
 use crate::key_sets;
 use crate::log_file::LogFile;
-use crate::materials::{self, Known};
+use crate::materials::{self, Known, Loaded};
+use crate::secrets;
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,10 @@ pub async fn launch(
         .workers
         .map_or(cores, |workers| usize::from(workers.get()));
     let (generation, log_specs) = build(config, found, count)?;
-    let known = materials::load(&generation).map_err(LaunchError::Materials)?;
+    if generation.listeners.iter().any(Listener::is_secure) {
+        secrets::keep_out_of_dumps();
+    }
+    let known = load(&generation)?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
             directory: spool.directory.clone(),
@@ -152,6 +157,25 @@ pub async fn launch(
         logs,
         threads: Mutex::new(threads),
     })
+}
+
+/// Reads the files of a generation. Where one certificate cannot be used, other sites are served all the
+/// same.
+fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
+    let Loaded {
+        known,
+        degraded,
+        problems,
+    } = materials::load(generation);
+    if !problems.is_empty() {
+        return Err(LaunchError::Materials(
+            problems.into_iter().chain(degraded).collect(),
+        ));
+    }
+    for problem in degraded {
+        tracing::error!("{problem}");
+    }
+    Ok(known)
 }
 
 type Parts = Arc<Mutex<Vec<Option<(Vec<TcpListener>, Vec<Log>)>>>>;
@@ -268,6 +292,7 @@ fn build(config: &Config, found: &Found, workers: usize) -> Result<Built, Launch
         workers,
         // Each client's connection may need one to a server, and there is more to open.
         connections_max: descriptors() / 2,
+        sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
     };
     let (generation, logs) = compile::compile(config, |address| found.known(address), machine);
     Ok((Arc::new(generation), logs))

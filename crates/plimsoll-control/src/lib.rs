@@ -4,6 +4,7 @@
 pub mod care;
 pub mod checks;
 pub mod discovery;
+pub(crate) mod expiry;
 pub mod explain;
 pub(crate) mod fetch;
 pub mod files;
@@ -12,3 +13,4 @@ pub mod launch;
 pub mod log_file;
 pub mod materials;
 pub mod memory;
+pub(crate) mod secrets;

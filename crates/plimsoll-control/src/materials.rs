@@ -7,16 +7,21 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_net::clock;
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
 
+use crate::expiry;
 use crate::launch::Running;
 use crate::{fetch, key_sets};
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
 /// half of a list is a list too.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often people are told that a certificate ends.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -40,7 +45,7 @@ impl Stamp {
     }
 }
 
-/// The state of a file, and of the key's file beside it.
+/// The state of a file, and of the one beside it.
 type State = (Stamp, Option<Stamp>);
 
 /// What is known of a file.
@@ -71,38 +76,49 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Reads every file of a generation, before it serves; returns what is known of each. Fetches nothing.
-///
-/// # Errors
-/// Those that cannot be used, and why.
-pub(crate) fn load(generation: &Generation) -> Result<Vec<Known>, Vec<String>> {
-    let (mut known, mut problems) = (Vec::new(), Vec::new());
+/// What came of reading every file of a generation.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// What is known of each.
+    pub(crate) known: Vec<Known>,
+    /// What is wrong with those that cannot be used, and what happens without them.
+    pub(crate) degraded: Vec<String>,
+    /// What is wrong with the others that cannot be used.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads every file of a generation, before it serves. Fetches nothing.
+pub(crate) fn load(generation: &Generation) -> Loaded {
+    let mut loaded = Loaded::default();
     for material in &generation.materials {
-        let problem = match read(material) {
-            Ok(stamp) => {
-                material.note(true);
-                known.push(Known {
-                    read: stamp,
-                    ..Known::default()
-                });
-                continue;
-            }
-            Err(Fault::Unreadable(problem) | Fault::Unusable(problem)) => problem,
-            Err(Fault::Moving) => "it is being written".to_owned(),
+        let (read, problem) = match read(material) {
+            Ok(stamp) => (stamp, None),
+            Err(Fault::Unreadable(problem)) => (None, Some(problem)),
+            Err(Fault::Unusable(problem)) => (state(material), Some(problem)),
+            Err(Fault::Moving) => (None, Some("it is being written".to_owned())),
         };
-        problems.push(format!("cannot use `{}`: {problem}", material.path));
+        material.note(problem.is_none());
+        if let Some(problem) = &problem {
+            let text = format!("cannot use `{}`: {problem}", material.path);
+            match material.when_missing() {
+                Some(then) => loaded.degraded.push(format!("{text}; {then}")),
+                None => loaded.problems.push(text),
+            }
+        }
+        loaded.known.push(Known {
+            read,
+            told: problem,
+            ..Known::default()
+        });
     }
     if let Some(trusted) = &generation.system_roots {
         match fetch::system_roots() {
             Ok(roots) => trusted.take(roots),
-            Err(problem) => problems.push(problem),
+            Err(problem) => loaded.problems.push(problem),
         }
     }
-    problems.extend(key_sets::unusable(generation));
-    match problems.is_empty() {
-        true => Ok(known),
-        false => Err(problems),
-    }
+    loaded.problems.extend(key_sets::unusable(generation));
+    loaded
 }
 
 /// Looks after the files for ever.
@@ -113,8 +129,10 @@ pub async fn watch(running: Arc<Running>) {
     }
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = Duration::ZERO;
     loop {
         ticks.tick().await;
+        warn_of_ends(&running.generation, &mut last);
         let running = Arc::clone(&running);
         let looked = tokio::task::spawn_blocking(move || {
             for (material, known) in running.generation.materials.iter().zip(&mut known) {
@@ -125,6 +143,17 @@ pub async fn watch(running: Arc<Running>) {
         match looked.await {
             Ok(looked) => known = looked,
             Err(error) => return tracing::error!(%error, "files are not looked at any more"),
+        }
+    }
+}
+
+/// Says every day which certificates have expired, or will soon.
+fn warn_of_ends(generation: &Generation, last: &mut Duration) {
+    let now = clock::unix_time();
+    if now.saturating_sub(*last) >= DAY {
+        *last = now;
+        for warning in expiry::warnings(generation, now.as_secs()) {
+            tracing::warn!("{warning}");
         }
     }
 }
@@ -187,11 +216,11 @@ fn look(material: &Material, known: &mut Known) {
 /// The state of a file now; nothing when a part is missing.
 fn state(material: &Material) -> Option<State> {
     let of = |path: &str| fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata));
-    let key = match &material.key {
-        Some(key) => Some(of(key)?),
+    let beside = match &material.beside {
+        Some(beside) => Some(of(beside)?),
         None => None,
     };
-    Some((of(&material.path)?, key))
+    Some((of(&material.path)?, beside))
 }
 
 /// Puts what stands in a file in force, and returns which state of it that was.
@@ -201,20 +230,23 @@ fn read(material: &Material) -> Result<Option<State>, Fault> {
         material.switch(state.is_some());
         return Ok(state);
     }
-    let (stamp, mut bytes) = read_file(&material.path, Secret::No)?;
-    let mut state = (stamp, None);
-    if let Some(key) = &material.key {
-        let of_key = |fault| match fault {
-            Fault::Unreadable(problem) => Fault::Unreadable(format!("the key `{key}`: {problem}")),
-            fault => fault,
-        };
-        let (stamp, key) = read_file(key, Secret::Yes).map_err(of_key)?;
-        bytes.push(b'\n');
-        bytes.extend(key);
-        state.1 = Some(stamp);
-    }
-    material.take(bytes).map_err(Fault::Unusable)?;
-    Ok(Some(state))
+    let secret = |is| if is { Secret::Yes } else { Secret::No };
+    let (stamp, bytes) = read_file(&material.path, secret(material.is_secret()))?;
+    let Some(path) = &material.beside else {
+        material.take(bytes, None).map_err(Fault::Unusable)?;
+        return Ok(Some((stamp, None)));
+    };
+    let is_key = material.is_beside_secret();
+    let what = if is_key { "the key " } else { "" };
+    let of_it = |fault| match fault {
+        Fault::Unreadable(problem) => Fault::Unreadable(format!("{what}`{path}`: {problem}")),
+        fault => fault,
+    };
+    let (of_beside, beside) = read_file(path, secret(is_key)).map_err(of_it)?;
+    material
+        .take(bytes, Some(&beside))
+        .map_err(Fault::Unusable)?;
+    Ok(Some((stamp, Some(of_beside))))
 }
 
 /// Whether others on the machine may know what stands in a file.
@@ -274,6 +306,7 @@ mod tests {
             seed: 0,
             workers: 1,
             connections_max: 1,
+            sessions: Arc::default(),
         };
         compile(&loaded.config.unwrap(), |_| Ok(Box::default()), machine).0
     }
@@ -286,7 +319,7 @@ mod tests {
         let generation = generation("deny @FILE", &path);
         let material = &generation.materials[0];
         let counts = || (material.taken.load(Relaxed), material.refused.load(Relaxed));
-        let mut known = load(&generation).unwrap().remove(0);
+        let mut known = load(&generation).known.remove(0);
         assert_eq!(counts(), (1, 0));
         look(material, &mut known);
         look(material, &mut known);
@@ -310,7 +343,7 @@ mod tests {
         fs::write(&path, "10.0.0.1\n").unwrap();
         let generation = generation("deny @FILE", &path);
         let material = &generation.materials[0];
-        let mut known = load(&generation).unwrap().remove(0);
+        let mut known = load(&generation).known.remove(0);
         let mut after = |change: &dyn Fn()| {
             change();
             for _ in 0..4 {
@@ -344,7 +377,7 @@ mod tests {
         let pipe = directory.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
         for path in [&*pipe, Path::new("/dev/zero"), directory.path()] {
-            let problems = load(&generation("deny @FILE", path)).unwrap_err();
+            let problems = load(&generation("deny @FILE", path)).problems;
             assert_eq!(problems.len(), 1);
             assert!(problems[0].ends_with("it is not a file"), "{problems:?}");
         }
@@ -374,7 +407,7 @@ mod tests {
                 fs::write(&path, content).unwrap();
                 let generation = generation(rule, &path);
                 assert_eq!(generation.materials.len(), 1, "{rule}");
-                assert!(load(&generation).is_err(), "{rule} {content:?}");
+                assert!(!load(&generation).problems.is_empty(), "{rule} {content:?}");
             }
         }
     }
@@ -384,7 +417,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("down");
         let generation = generation("maintenance file=FILE", &path);
-        let mut known = load(&generation).unwrap().remove(0);
+        let mut known = load(&generation).known.remove(0);
         assert!(known.read.is_none());
         fs::write(&path, "").unwrap();
         look(&generation.materials[0], &mut known);

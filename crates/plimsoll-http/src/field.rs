@@ -160,7 +160,7 @@ pub fn is_vouched(name: &[u8]) -> bool {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.first() {
         Some(b't' | b'T') => is(b"true-client-ip"),
-        Some(b'c' | b'C') => is(b"client-cert") || is(b"client-cert-chain"),
+        Some(b'c' | b'C') => is_certificate(name),
         Some(b'x' | b'X') => {
             starts_with_ignore_case(name, b"x-ssl-")
                 || starts_with_ignore_case(name, b"x-client-cert")
@@ -168,6 +168,11 @@ pub fn is_vouched(name: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Tells whether the field says what certificate a client has shown (RFC 9440).
+pub fn is_certificate(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"client-cert") || name.eq_ignore_ascii_case(b"client-cert-chain")
 }
 
 /// Appends a field line.

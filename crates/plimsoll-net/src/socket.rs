@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
+use rustls::ServerConnection;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
@@ -77,8 +78,8 @@ pub trait Stream: fmt::Debug {
     /// It has none any more.
     fn local_address(&self) -> io::Result<SocketAddr>;
 
-    /// Tells `look` the name that the client of the connection below asked for.
-    fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>));
+    /// Tells `look` what was agreed with the client of the connection below.
+    fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>));
 }
 
 /// What a call on a socket needs.
@@ -162,11 +163,21 @@ impl Socket {
         }
     }
 
-    /// The name that a client with TLS asked for.
-    pub fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
+    /// Looks at what was agreed with a client that comes with TLS, as far as it has come.
+    pub fn with_tls_connection<T>(
+        &self,
+        look: impl FnOnce(Option<&ServerConnection>) -> T,
+    ) -> Option<T> {
+        let (mut look, mut seen) = (Some(look), None);
+        self.look_at_tls(&mut |connection| seen = look.take().map(|look| look(connection)));
+        seen
+    }
+
+    /// The same, for a stream to ask its connection.
+    pub fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
         match (&self.end, &self.session) {
-            (End::Stream(stream), _) => stream.with_server_name(look),
-            (End::Tcp(_), Some(session)) => look(session.borrow().server_name()),
+            (End::Stream(stream), _) => stream.look_at_tls(look),
+            (End::Tcp(_), Some(session)) => look(session.borrow().connection()),
             (End::Tcp(_), None) => look(None),
         }
     }

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use rustls::{ClientConnection, Connection, HandshakeKind};
+use rustls::{ClientConnection, Connection, HandshakeKind, ServerConnection};
 
 use crate::socket::{Need, Socket};
 use server::{Hello, Refusal};
@@ -41,6 +41,8 @@ pub(crate) struct Session {
     promised: usize,
     /// What came of the connection and is not deciphered before there is room for the text.
     surplus: Vec<u8>,
+    /// Who wants to know when all is agreed on with a client.
+    opening: Option<Arc<dyn Choose>>,
 }
 
 enum State {
@@ -80,14 +82,15 @@ impl Session {
             state,
             promised: 0,
             surplus: Vec::new(),
+            opening: None,
         }
     }
 
-    /// The name that the client asked for, once it is known.
-    pub(crate) fn server_name(&self) -> Option<&str> {
+    /// What was agreed with a client, once it has said who it wants to talk to.
+    pub(crate) fn connection(&self) -> Option<&ServerConnection> {
         match &self.state {
             State::Open(connection) => match &**connection {
-                Connection::Server(connection) => connection.server_name(),
+                Connection::Server(connection) => Some(connection),
                 Connection::Client(_) => None,
             },
             State::Hello(_) | State::Left | State::Over(_) => None,
@@ -198,6 +201,12 @@ impl Session {
                 State::Open(connection) => {
                     connection.read_tls(&mut cipher)?;
                     let state = connection.process_new_packets().map_err(invalid)?;
+                    if let Connection::Server(connection) = &**connection
+                        && !connection.is_handshaking()
+                        && let Some(opening) = self.opening.take()
+                    {
+                        opening.opened(connection);
+                    }
                     // With the rest of a record from before, this may be more than a session holds.
                     if state.plaintext_bytes_to_read() >= TEXT_BYTES_MAX {
                         self.surplus.extend_from_slice(cipher);
@@ -223,6 +232,7 @@ impl Session {
                 let mut connection = Box::new(Connection::from(connection));
                 // What came behind the greeting waits in there.
                 let processed = connection.process_new_packets().map(drop);
+                self.opening = Some(Arc::clone(&hello.choose));
                 self.state = State::Open(connection);
                 processed.map_err(invalid)
             }

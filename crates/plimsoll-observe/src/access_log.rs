@@ -37,6 +37,9 @@ pub struct Record<'a> {
     pub query: Option<&'a [u8]>,
     /// Names of parameters whose values are not logged, beside those that nobody's are.
     pub secrets: &'a [Box<[u8]>],
+    /// The version of TLS, the protocol agreed on there and the name that the client asked for; empty
+    /// without.
+    pub tls: Secured<'a>,
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub proto: &'a str,
     /// Status of the answer; 0 when the client got none.
@@ -71,6 +74,19 @@ pub struct Record<'a> {
     pub referer: &'a [u8],
     /// The trace id of `traceparent`.
     pub trace_id: &'a [u8],
+}
+
+/// What was agreed on with a client that came with TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Secured<'a> {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The protocol that the client chose with its handshake.
+    pub alpn: &'a [u8],
+    /// The name that it asked for.
+    pub sni: &'a str,
+    /// Whom the certificate is for that it has shown.
+    pub subject: &'a str,
 }
 
 /// Dates as the formats write them, made once a second.

@@ -53,6 +53,7 @@ fn build(text: &str) -> (Generation, f64) {
         seed: 1,
         workers: 1,
         connections_max: 1000,
+        sessions: std::sync::Arc::default(),
     };
     let (generation, _) = compile(&config, |_| Ok(Box::default()), machine);
     (generation, start.elapsed().as_secs_f64())

@@ -29,6 +29,7 @@ use crate::spool::Spool;
 use crate::steps::Builder;
 use crate::strain::Memory;
 use crate::template::Template;
+use crate::tls::sessions::Sessions;
 
 /// What a generation depends on besides its configuration.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Machine {
     pub workers: usize,
     /// How many connections clients may have unless the configuration says.
     pub connections_max: usize,
+    /// What sessions of TLS share with those of generations before.
+    pub sessions: Arc<Sessions>,
 }
 
 /// Compiles `config`; `resolve` tells what is known of where a server is.
@@ -74,7 +77,7 @@ pub fn compile(
         .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
         .collect();
     let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
-    let listeners = listeners::compile(config, &mut materials);
+    let listeners = listeners::compile(config, &mut materials, &machine.sessions);
     let labels = labels(config, names, &listeners, rules);
     let (materials, key_sets, system_roots) = materials.finish();
     (
@@ -90,6 +93,7 @@ pub fn compile(
             ceiling: ceiling(config.max_requests),
             overload: config.overload,
             memory: Memory::default(),
+            sessions: Arc::clone(&machine.sessions),
             spool: config
                 .spool
                 .as_ref()
@@ -174,6 +178,7 @@ fn site(
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: parts.steps.steps(&site.steps, &site.step_places),
+        asks_for_certificates: site.client_certificate.is_some(),
         hide: site.hide,
         pages: pages(&[&site.errors], parts),
         monitor: site.monitor.clone(),

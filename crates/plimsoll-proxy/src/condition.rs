@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use plimsoll_config::model::{self, BodyPart, JsonStep, NamedMatch, TimeSpan};
+use plimsoll_config::model::{self, BodyPart, CertificatePart, JsonStep, NamedMatch, TimeSpan};
 use plimsoll_http::request;
 use regex::bytes::Regex;
 use serde_json::Value;
 
 use crate::seen::Seen;
+use crate::tls::certificate::Certificate;
 
 /// What is known of a body when a route asks for it.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ enum Asked {
     Query(Box<[u8]>, Test),
     Cookie(Box<[u8]>, Test),
     Body(BodyPart, Test),
+    Certificate(CertificatePart, Test),
     Client(Vec<IpNet>),
     Port(Vec<u16>),
     Scheme(&'static str),
@@ -152,6 +154,7 @@ impl Condition {
             model::Asked::Path(text) => Asked::Path(Test::expression(text)),
             model::Asked::Host(hosts) => Asked::Host(hosts.iter().map(Host::new).collect()),
             model::Asked::Body(part, test) => Asked::Body(part.clone(), Test::new(test)),
+            model::Asked::Certificate(part, test) => Asked::Certificate(*part, Test::new(test)),
             model::Asked::Client(nets) => Asked::Client(nets.clone()),
             model::Asked::Https(is_it) => Asked::Scheme(if *is_it { "https" } else { "http" }),
             model::Asked::Port(ports) => Asked::Port(ports.clone()),
@@ -224,6 +227,7 @@ impl Condition {
             }
             Asked::Cookie(name, test) => test.any(request::cookies(head, bytes, name)),
             Asked::Body(..) => return true,
+            Asked::Certificate(part, test) => test.of_certificate(*part, seen.certificate),
             Asked::Client(nets) => {
                 let client = seen.origin.client.to_canonical();
                 nets.iter().any(|net| net.contains(&client))
@@ -293,6 +297,16 @@ impl Test {
 
     fn expression(text: &str) -> Self {
         model::expression(text).map_or(Self::Never, Self::Matches)
+    }
+
+    /// Tells whether a part of a client's certificate is what it is to be; one name of several is enough.
+    fn of_certificate(&self, part: CertificatePart, certificate: Option<&Certificate>) -> bool {
+        match (certificate, part, self) {
+            (Some(certificate), part, _) => self.any(certificate.values(part).map(str::as_bytes)),
+            (None, _, Self::Present) => false,
+            (None, CertificatePart::Verified, _) => self.holds(b"no"),
+            (None, ..) => false,
+        }
     }
 
     /// Tells whether a part of a body is what it is to be.

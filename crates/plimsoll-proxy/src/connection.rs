@@ -30,6 +30,7 @@ use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
 use crate::proxy_protocol;
+use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Instant,
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
+    /// The certificate that the client has shown.
+    pub(crate) certificate: Option<Rc<Certificate>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
     seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -68,6 +71,7 @@ impl Connection {
             socket,
             timer: plane.worker.deadlines.timer(),
             is_new: false,
+            certificate: self.certificate.clone(),
             seats: None,
             ..*self
         }
@@ -228,6 +232,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             listener,
             deadline: clock::now() + timeout,
             is_new: true,
+            certificate: None,
             seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
@@ -285,6 +290,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 return;
             }
             while let Some(inbound) = self.first_bytes(&connection).await {
+                self.identify(&mut connection);
                 if h2::is_spoken(&inbound) {
                     return Box::pin(self.many_at_once(connection, inbound)).await;
                 }
@@ -294,6 +300,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 }
             }
             stream::close(&connection.socket);
+        }
+    }
+
+    /// Finds out which certificate the client has shown, before its first request.
+    fn identify(&self, connection: &mut Connection) {
+        let at = self.plane.generation.listeners.get(connection.listener);
+        if let Some(secure) = at.and_then(|at| at.tls.as_ref())
+            && connection.is_new
+        {
+            connection.certificate = secure.certificate(&connection.socket).map(Rc::new);
         }
     }
 

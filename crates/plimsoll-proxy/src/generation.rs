@@ -38,6 +38,7 @@ use crate::sticky::Sticky;
 use crate::strain::Memory;
 use crate::template::Template;
 use crate::tls::Secure;
+use crate::tls::sessions::Sessions;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub struct Generation {
     pub overload: Option<Overload>,
     /// How short memory is.
     pub memory: Memory,
+    /// What sessions of TLS share with those of generations before.
+    pub sessions: Arc<Sessions>,
     /// Where bodies wait on disk.
     pub spool: Option<Arc<Spool>>,
     /// Files that rules read.
@@ -99,6 +102,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Tells whether clients come with TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The number of the site for a host.
     pub fn site(&self, host: &[u8]) -> Option<usize> {
         self.hosts.site(host)
@@ -174,6 +182,8 @@ pub struct Site {
     pub(crate) ceiling: Option<Ceiling>,
     /// What is done with its requests before what their routes do, in written order.
     pub(crate) steps: Vec<Step>,
+    /// Whether it asks its clients for certificates.
+    pub(crate) asks_for_certificates: bool,
     /// What is hidden from its clients.
     pub(crate) hide: Hide,
     /// Own pages for errors that no route answers.

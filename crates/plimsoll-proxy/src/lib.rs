@@ -28,5 +28,5 @@ pub(crate) mod steps;
 pub(crate) mod sticky;
 pub mod strain;
 pub(crate) mod template;
-pub(crate) mod tls;
+pub mod tls;
 pub mod trace;

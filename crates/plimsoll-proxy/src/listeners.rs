@@ -6,18 +6,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{self, Config, Host};
+use plimsoll_config::model::{self, Config, Host, Tickets};
 use plimsoll_http::h1::parse::HeadLimits;
-use rustls::ServerConfig;
 
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
-use crate::tls::{Common, Secure};
+use crate::tls::clients::Policy;
+use crate::tls::sessions::{Sessions, Source};
+use crate::tls::{Common, Secure, SecureSite, Served};
 
 /// The addresses of a configuration, each with the sites that answer there.
-pub(crate) fn compile(config: &Config, materials: &mut Materials) -> Vec<Listener> {
+pub(crate) fn compile(
+    config: &Config,
+    materials: &mut Materials,
+    sessions: &Arc<Sessions>,
+) -> Vec<Listener> {
     let (mut listeners, firsts) = plain(config);
-    let configs = configs(config, materials);
+    let sites = secure_sites(config, materials, sessions);
     for (listener, first) in listeners.iter_mut().zip(firsts) {
         // All sites of an address speak TLS, or none does.
         let is_secure = config
@@ -28,7 +33,8 @@ pub(crate) fn compile(config: &Config, materials: &mut Materials) -> Vec<Listene
             Arc::new(Secure {
                 hosts: Arc::clone(&listener.hosts),
                 first,
-                configs: Arc::clone(&configs),
+                sites: Arc::clone(&sites),
+                sessions: Arc::clone(sessions),
             })
         });
     }
@@ -83,23 +89,46 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
     (listeners, firsts)
 }
 
-/// How the sites with certificates are served, in their order. Those with the same ones are served
-/// alike.
-fn configs(config: &Config, materials: &mut Materials) -> Arc<[(usize, Arc<ServerConfig>)]> {
+/// How the sites with certificates are served, in their order. Those with the same ones, and that ask
+/// their clients for the same, are served alike.
+fn secure_sites(
+    config: &Config,
+    materials: &mut Materials,
+    sessions: &Arc<Sessions>,
+) -> Arc<[SecureSite]> {
+    let source = match &config.tickets {
+        Tickets::Off => Source::Off,
+        Tickets::Own => Source::Own(Arc::clone(sessions)),
+        Tickets::Files(files) => Source::Files(
+            files
+                .iter()
+                .map(|file| materials.ticket_key(file))
+                .collect(),
+        ),
+    };
     let common = OnceCell::new();
     let mut known = BTreeMap::new();
-    let mut configs = Vec::new();
+    let mut sites = Vec::new();
     for (index, site) in config.sites.iter().enumerate() {
         if site.tls.is_empty() {
             continue;
         }
-        let served = known.entry(&site.tls).or_insert_with(|| {
-            let pairs = site.tls.iter().map(|pair| materials.pair(pair)).collect();
-            common.get_or_init(Common::new).config(pairs)
+        let key = (&site.tls, &site.client_certificate);
+        let served = known.entry(key).or_insert_with(|| {
+            let proofs = site.tls.iter().map(|pair| materials.proof(pair)).collect();
+            let asked = site.client_certificate.as_ref();
+            let clients = asked.map(|asked| Policy::new(asked, materials.issuers(asked)));
+            let common =
+                common.get_or_init(|| Arc::new(Common::new(source.clone(), sessions.key_log())));
+            Arc::new(Served::new(Arc::clone(common), proofs, clients))
         });
-        configs.extend(served.clone().map(|served| (index, served)));
+        sites.push(SecureSite {
+            site: index,
+            name: Arc::clone(&site.name),
+            served: Arc::clone(served),
+        });
     }
-    configs.into()
+    sites.into()
 }
 
 fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {

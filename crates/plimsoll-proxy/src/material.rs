@@ -16,6 +16,10 @@ use rustls::RootCertStore;
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
 use crate::server_tls::{self, Roots};
+use crate::tls::certificate;
+use crate::tls::clients::{self, Issuers};
+use crate::tls::staple::{self, Proof, Staple};
+use crate::tls::tickets::Key;
 use crate::tls::{self, Pair};
 
 /// A file or a fetched set, and what it holds.
@@ -23,14 +27,16 @@ use crate::tls::{self, Pair};
 pub struct Material {
     /// Its path or URL, as written.
     pub path: Box<str>,
-    /// The file with the key, of a certificate.
-    pub key: Option<Box<str>>,
+    /// The file beside it: with the key, of a certificate; with what was revoked, of issuers.
+    pub beside: Option<Box<str>>,
     /// How often it was put in force.
     pub taken: AtomicU64,
     /// How often it could not be used.
     pub refused: AtomicU64,
     /// Whether what is in force is what stands in it.
     pub is_current: AtomicBool,
+    /// Whether nothing is to start without it, whatever it is.
+    is_essential: bool,
     content: Content,
 }
 
@@ -45,6 +51,9 @@ enum Content {
     Pages(Arc<ArcSwap<Page>>),
     Switch(Arc<AtomicBool>),
     Pair(Pair),
+    Issuers(Issuers),
+    Staple(Staple),
+    TicketKey(Arc<ArcSwapOption<Key>>),
     Roots(Roots),
 }
 
@@ -52,10 +61,11 @@ impl Material {
     fn new(path: &str, content: Content) -> Self {
         Self {
             path: path.into(),
-            key: None,
+            beside: None,
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
+            is_essential: false,
             content,
         }
     }
@@ -71,6 +81,9 @@ impl Material {
             Content::Switch(_) => "switch",
             Content::Pages(_) => "page",
             Content::Pair(_) => "certificate",
+            Content::Issuers(_) => "client-issuers",
+            Content::Staple(_) => "staple",
+            Content::TicketKey(_) => "ticket-key",
             Content::Roots(_) => "ca",
         }
     }
@@ -94,11 +107,42 @@ impl Material {
         }
     }
 
-    /// Takes over what the file holds now; of a certificate, with what the key's file holds behind it.
+    /// Until when it is good, in seconds since 1970, if it is a certificate.
+    pub fn expires(&self) -> Option<u64> {
+        let Content::Pair(pair) = &self.content else {
+            return None;
+        };
+        let pair = pair.load();
+        certificate::not_after(pair.as_ref()?.cert.first()?)
+    }
+
+    /// What happens when it cannot be used at the start; nothing where all depends on it.
+    pub fn when_missing(&self) -> Option<&'static str> {
+        match self.content {
+            _ if self.is_essential => None,
+            Content::Pair(_) | Content::Issuers(_) => {
+                Some("nobody is served who needs it, until it is put right")
+            }
+            Content::Staple(_) => Some("the certificate is shown without it"),
+            _ => None,
+        }
+    }
+
+    /// Tells whether nobody but its owner may know what the file holds.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.content, Content::TicketKey(_))
+    }
+
+    /// Tells whether nobody but its owner may know what the file beside it holds.
+    pub fn is_beside_secret(&self) -> bool {
+        matches!(self.content, Content::Pair(_))
+    }
+
+    /// Takes over what the file holds now, and the one beside it.
     ///
     /// # Errors
     /// What is wrong with it; then what it held before still counts.
-    pub fn take(&self, bytes: Vec<u8>) -> Result<(), String> {
+    pub fn take(&self, bytes: Vec<u8>, beside: Option<&[u8]>) -> Result<(), String> {
         let text = |bad: plimsoll_access::lines::BadFile| bad.to_string();
         // What truncates a file leaves nothing, which must not let everybody in.
         if bytes.is_empty() && !matches!(self.content, Content::Pages(_) | Content::Switch(_)) {
@@ -116,7 +160,15 @@ impl Material {
             Content::Geo(place) => place.store(Some(Arc::new(Geo::read(bytes).map_err(text)?))),
             Content::Pages(place) => place.store(Arc::new(Page::read(&bytes)?)),
             Content::Switch(switch) => switch.store(true, Relaxed),
-            Content::Pair(pair) => pair.store(Some(Arc::new(tls::read(&bytes)?))),
+            Content::Pair(pair) => {
+                let pem = [&*bytes, b"\n", beside.unwrap_or_default()].concat();
+                pair.store(Some(Arc::new(tls::read(&pem)?)));
+            }
+            Content::Issuers(place) => {
+                place.store(Some(Arc::new(clients::read(&bytes, beside)?)));
+            }
+            Content::Staple(place) => place.store(Some(Arc::new(staple::read(bytes)?))),
+            Content::TicketKey(place) => place.store(Some(Arc::new(Key::read(&bytes)?))),
             Content::Roots(place) => {
                 place.store(Some(Arc::new(server_tls::read_roots(&bytes)?)));
             }
@@ -187,6 +239,14 @@ impl Materials {
         pages -> Pages(Arc<ArcSwap<Page>>)
     );
     getter!(
+        /// A key of tickets.
+        ticket_key -> TicketKey(Arc<ArcSwapOption<Key>>)
+    );
+    getter!(
+        /// What an issuer says of a certificate.
+        staple -> Staple(Staple)
+    );
+    getter!(
         /// Whether a file is there.
         switch -> Switch(Arc<AtomicBool>)
     );
@@ -200,24 +260,54 @@ impl Materials {
         Arc::clone(self.system_roots.get_or_insert_default())
     }
 
-    /// A certificate and its key.
+    /// A certificate with its key, and what its issuer says of it.
+    pub(crate) fn proof(&mut self, files: &model::KeyPair) -> Proof {
+        let staple = files.staple.as_ref().map(|file| self.staple(file));
+        Proof::new(self.find_pair(files, false), staple)
+    }
+
+    /// A certificate and its key, without which nothing is to start.
     pub(crate) fn pair(&mut self, files: &model::KeyPair) -> Pair {
+        self.find_pair(files, true)
+    }
+
+    fn find_pair(&mut self, files: &model::KeyPair, is_essential: bool) -> Pair {
+        for material in &mut self.files {
+            if let Content::Pair(pair) = &material.content
+                && *material.path == *files.certificate
+                && material.beside.as_ref() == Some(&files.key)
+            {
+                material.is_essential |= is_essential;
+                return Arc::clone(pair);
+            }
+        }
+        let pair = Pair::default();
+        self.files.push(Material {
+            beside: Some(files.key.clone()),
+            is_essential,
+            ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
+        });
+        pair
+    }
+
+    /// Who may issue certificates of clients, and what they revoked.
+    pub(crate) fn issuers(&mut self, files: &model::ClientCertificate) -> Issuers {
         let known = self
             .files
             .iter()
             .find_map(|material| match &material.content {
-                Content::Pair(pair) if *material.path == *files.certificate => {
-                    (material.key.as_ref() == Some(&files.key)).then(|| Arc::clone(pair))
+                Content::Issuers(known) if *material.path == *files.ca => {
+                    (material.beside == files.crl).then(|| Arc::clone(known))
                 }
                 _ => None,
             });
         known.unwrap_or_else(|| {
-            let pair = Pair::default();
+            let issuers = Issuers::default();
             self.files.push(Material {
-                key: Some(files.key.clone()),
-                ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
+                beside: files.crl.clone(),
+                ..Material::new(&files.ca, Content::Issuers(Arc::clone(&issuers)))
             });
-            pair
+            issuers
         })
     }
 

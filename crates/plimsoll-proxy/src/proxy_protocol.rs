@@ -13,6 +13,7 @@ use plimsoll_http::proxy_protocol::{
     Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, parse, write_v1, write_v2,
 };
 use plimsoll_net::announce;
+use rustls::ServerConnection;
 
 use crate::connection::Connection;
 use crate::http::exchange::Exchange;
@@ -101,7 +102,8 @@ pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec
         ProxyVersion::V1 => write_v1(Some(&addresses), &mut out),
         ProxyVersion::V2 => {
             let mut name = Vec::new();
-            exchange.client.with_server_name(&mut |asked| {
+            exchange.client.with_tls_connection(|connection| {
+                let asked = connection.and_then(ServerConnection::server_name);
                 name.extend_from_slice(asked.unwrap_or_default().as_bytes());
             });
             let told = Told {

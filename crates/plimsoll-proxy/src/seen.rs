@@ -9,6 +9,7 @@ use plimsoll_http::target::Target;
 use plimsoll_http::trust::Told;
 
 use crate::http::exchange::Facts;
+use crate::tls::certificate::Certificate;
 
 /// A request as it came.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct Seen<'a> {
     pub authority: &'a [u8],
     /// Where it came from.
     pub origin: &'a Origin,
+    /// The certificate that its client has shown.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// Where a request came from, how and when.
@@ -94,6 +97,15 @@ impl<'a> Seen<'a> {
             target,
             authority: authority.of(bytes),
             origin,
+            certificate: None,
+        }
+    }
+
+    /// The same, from a client that has shown a certificate.
+    pub(crate) fn shown(self, certificate: Option<&'a Certificate>) -> Self {
+        Self {
+            certificate,
+            ..self
         }
     }
 

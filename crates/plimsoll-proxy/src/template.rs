@@ -1,6 +1,6 @@
 //! Texts with variables, compiled.
 
-use plimsoll_config::model::{self, Piece, Variable};
+use plimsoll_config::model::{self, CertificatePart, Piece, Variable};
 use plimsoll_http::h1::encode;
 use plimsoll_http::request;
 
@@ -64,6 +64,10 @@ fn text<'a>(variable: &Variable, values: &'a Values<'_>) -> Option<&'a [u8]> {
         answer,
     } = values;
     match variable {
+        Variable::Certificate(part) => match seen.certificate {
+            Some(certificate) => Some(certificate.text(*part).as_bytes()),
+            None => (*part == CertificatePart::Verified).then_some(&b"no"[..]),
+        },
         Variable::ClientIp => Some(seen.origin.client_text.as_bytes()),
         Variable::RequestId => Some(facts.id.as_bytes()),
         Variable::Method => Some(seen.head.method_span.of(seen.bytes)),

@@ -1,19 +1,36 @@
 //! Who serves a client that comes with TLS, and with which certificate.
 
+pub mod certificate;
+pub(crate) mod clients;
+pub mod sessions;
+pub(crate) mod staple;
+pub(crate) mod tickets;
+
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use plimsoll_config::model::CertificatePart;
+use plimsoll_net::clock;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::tls::Choose;
+use plimsoll_observe::access_log::Secured;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SignatureAlgorithm};
+use rustls::{KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm};
+use sha2::{Digest, Sha256};
 
 use crate::generation::Hosts;
+use certificate::Certificate;
+use clients::{Known, Policy};
+use sessions::{Sessions, Source, Ticketer};
+use staple::Proof;
+use tickets::Binding;
 
 /// A certificate with its key, as it was read last; nothing before that.
 pub(crate) type Pair = Arc<ArcSwapOption<CertifiedKey>>;
@@ -38,39 +55,116 @@ pub(crate) fn read(pem: &[u8]) -> Result<CertifiedKey, String> {
     }
 }
 
+/// What all of cryptography comes from.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 /// What all sites have in common.
+#[derive(Debug)]
 pub(crate) struct Common {
     provider: Arc<CryptoProvider>,
-    /// Makes tickets with which clients come back sooner. Nothing where there is no randomness.
-    tickets: Option<Arc<dyn ProducesTickets>>,
+    /// Where tickets come from, with which clients come back sooner.
+    tickets: Source,
+    key_log: Arc<dyn KeyLog>,
 }
 
 impl Common {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tickets: Source, key_log: Arc<dyn KeyLog>) -> Self {
         Self {
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            tickets: rustls::crypto::aws_lc_rs::Ticketer::new().ok(),
+            provider: provider(),
+            tickets,
+            key_log,
         }
     }
 
-    /// How a site with these certificates talks with its clients.
-    pub(crate) fn config(&self, pairs: Vec<Pair>) -> Option<Arc<ServerConfig>> {
+    /// How a site with these certificates talks with its clients, whose certificates are checked so.
+    fn config(
+        &self,
+        resolver: Arc<Certificates>,
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Option<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         // The provider has suites for both versions, so this does not fail.
         let builder = builder.with_safe_default_protocol_versions().ok()?;
-        let resolver = Arc::new(Certificates(pairs));
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        let builder = builder.with_client_cert_verifier(clients);
+        let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.key_log = Arc::clone(&self.key_log);
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if let Some(tickets) = &self.tickets {
-            config.ticketer = Arc::clone(tickets);
+        Some(config)
+    }
+}
+
+/// How the sites with the same certificates and the same question for those of clients are served.
+#[derive(Debug)]
+pub(crate) struct Served {
+    common: Arc<Common>,
+    resolver: Arc<Certificates>,
+    clients: Option<Policy>,
+    /// What holds now; nothing before the first client.
+    current: ArcSwapOption<Current>,
+}
+
+/// How sites are served as long as the issuers of clients are these.
+#[derive(Debug)]
+struct Current {
+    issuers: Option<Arc<Known>>,
+    config: ServerConfig,
+    digest: [u8; 32],
+}
+
+impl Served {
+    pub(crate) fn new(common: Arc<Common>, proofs: Vec<Proof>, clients: Option<Policy>) -> Self {
+        Self {
+            common,
+            resolver: Arc::new(Certificates(proofs)),
+            clients,
+            current: ArcSwapOption::empty(),
         }
+    }
+
+    /// What holds now; nothing while it is not known which certificates clients may show.
+    fn current(&self) -> Option<Arc<Current>> {
+        let issuers = match &self.clients {
+            Some(policy) => Some(policy.issuers.load_full()?),
+            None => None,
+        };
+        let known = self.current.load_full();
+        let address = |issuers: &Option<Arc<Known>>| issuers.as_ref().map(Arc::as_ptr);
+        if let Some(known) = known
+            && address(&known.issuers) == address(&issuers)
+        {
+            return Some(known);
+        }
+        let of_clients = self.clients.as_ref().zip(issuers.as_deref());
+        let verifier = match of_clients {
+            Some((policy, known)) => policy.verifier(known),
+            None => Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>,
+        };
+        let digest = of_clients.map(|(policy, known)| policy.digest(known));
+        let made = Arc::new(Current {
+            config: self.common.config(Arc::clone(&self.resolver), verifier)?,
+            digest: digest.unwrap_or_default(),
+            issuers,
+        });
+        self.current.store(Some(Arc::clone(&made)));
+        Some(made)
+    }
+
+    /// How a client of the site with this name is served. Its tickets are good for the same again.
+    fn config(&self, site: &str) -> Option<Arc<ServerConfig>> {
+        let current = self.current()?;
+        let binding = Sha256::new().chain_update(current.digest);
+        let binding: Binding = binding.chain_update(site).finalize().into();
+        let mut config = current.config.clone();
+        config.ticketer = Arc::new(Ticketer::new(self.common.tickets.clone(), binding));
         Some(Arc::new(config))
     }
 }
 
 /// The certificates of one site.
-struct Certificates(Vec<Pair>);
+struct Certificates(Vec<Proof>);
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,14 +175,16 @@ impl fmt::Debug for Certificates {
 impl ResolvesServerCert for Certificates {
     /// The first that the client can check; those that are cheap to prove go before RSA.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let known = self.0.iter().filter_map(|pair| pair.load_full());
-        let fits = |pair: &Arc<CertifiedKey>| {
+        let proofs = self.0.iter();
+        let known = proofs.filter_map(|proof| Some((proof, proof.pair.load_full()?)));
+        let fits = |(_, pair): &(&Proof, Arc<CertifiedKey>)| {
             let schemes = hello.signature_schemes();
             pair.key.choose_scheme(schemes).is_some()
         };
-        known
+        let (proof, pair) = known
             .filter(fits)
-            .min_by_key(|pair| pair.key.algorithm() == SignatureAlgorithm::RSA)
+            .min_by_key(|(_, pair)| pair.key.algorithm() == SignatureAlgorithm::RSA)?;
+        Some(proof.shown(pair, clock::unix_time().as_secs()))
     }
 }
 
@@ -99,35 +195,78 @@ pub(crate) struct Secure {
     /// The first site.
     pub(crate) first: usize,
     /// How each site of any address is served, in their order.
-    pub(crate) configs: Arc<[(usize, Arc<ServerConfig>)]>,
+    pub(crate) sites: Arc<[SecureSite]>,
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+/// How one site is served.
+#[derive(Debug)]
+pub(crate) struct SecureSite {
+    pub(crate) site: usize,
+    pub(crate) name: Arc<str>,
+    pub(crate) served: Arc<Served>,
 }
 
 impl Secure {
     /// How a client is served that asks for this name, or for none.
-    fn config(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
+    fn site(&self, name: Option<&str>) -> Option<&SecureSite> {
         match name {
             Some(name) => self.of(self.hosts.site(name.as_bytes())?),
             None => self.of(self.hosts.any.unwrap_or(self.first)),
         }
     }
 
-    fn of(&self, site: usize) -> Option<&Arc<ServerConfig>> {
-        let at = self.configs.binary_search_by_key(&site, |(site, _)| *site);
-        Some(&self.configs.get(at.ok()?)?.1)
+    fn of(&self, site: usize) -> Option<&SecureSite> {
+        let at = self.sites.binary_search_by_key(&site, |known| known.site);
+        self.sites.get(at.ok()?)
     }
 
     /// Tells whether a client that asked for this name may ask for this site as well: it has the same
-    /// certificates, so whatever decides about the one decides about the other.
+    /// certificates and asks clients for the same, so whatever decides about the one decides about the
+    /// other.
     pub(crate) fn serves(&self, name: Option<&str>, site: usize) -> bool {
-        match (self.config(name), self.of(site)) {
-            (Some(asked), Some(wanted)) => Arc::ptr_eq(asked, wanted),
+        match (self.site(name), self.of(site)) {
+            (Some(asked), Some(wanted)) => Arc::ptr_eq(&asked.served, &wanted.served),
             _ => false,
         }
+    }
+
+    /// The certificate that a client has shown, if it was asked for one.
+    pub(crate) fn certificate(&self, client: &Socket) -> Option<Certificate> {
+        let certificate = client.with_tls_connection(|connection| {
+            let connection = connection?;
+            let site = self.site(connection.server_name())?;
+            let policy = site.served.clients.as_ref()?;
+            Certificate::read(connection.peer_certificates()?, policy.pass)
+        });
+        certificate.flatten()
     }
 }
 
 impl Choose for Secure {
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
-        self.config(hello.server_name()).cloned()
+        let site = self.site(hello.server_name())?;
+        site.served.config(&site.name)
+    }
+
+    fn opened(&self, connection: &ServerConnection) {
+        self.sessions.count(connection);
+    }
+}
+
+/// What logs say of a client that came with TLS.
+pub(crate) fn secured<'a>(
+    connection: &'a ServerConnection,
+    shown: Option<&'a Certificate>,
+) -> Secured<'a> {
+    Secured {
+        version: match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "",
+        },
+        alpn: connection.alpn_protocol().unwrap_or_default(),
+        sni: connection.server_name().unwrap_or_default(),
+        subject: shown.map_or("", |shown| shown.text(CertificatePart::Subject)),
     }
 }

@@ -32,6 +32,7 @@ fn generation(text: &str) -> Generation {
         seed: 1,
         workers: 1,
         connections_max: 1000,
+        sessions: std::sync::Arc::default(),
     };
     compile(&config, |_| Ok(Box::default()), machine).0
 }

@@ -3,15 +3,28 @@
 use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::model::{Asked, BodyPart, Condition, Host, JsonStep, Part, Test, TimeSpan};
+use crate::model::{
+    Asked, BodyPart, CertificatePart, Condition, Host, JsonStep, Part, Test, TimeSpan,
+};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::Word;
 use ipnet::{IpNet, Ipv4Net};
 
-const KINDS: [&str; 12] = [
-    "path", "host", "header", "query", "cookie", "body", "client", "port", "scheme", "time",
-    "grpc", "is",
+const KINDS: [&str; 13] = [
+    "path",
+    "host",
+    "header",
+    "query",
+    "cookie",
+    "body",
+    "certificate",
+    "client",
+    "port",
+    "scheme",
+    "time",
+    "grpc",
+    "is",
 ];
 
 /// Reads `header:NAME=VALUE`, `not:client=10.0.0.0/8` and the like.
@@ -38,6 +51,7 @@ pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Conditio
         ("body", Some('~')) => {
             Asked::Body(BodyPart::Whole, Test::Matches(reader.expression(value)?))
         }
+        ("certificate", Some(':')) => certificate(reader, value)?,
         ("client", Some('=')) => Asked::Client(list(value, |net| network(reader, net))?),
         ("port", Some('=')) => Asked::Port(list(value, |port| reader.number(port, 1, 65_535))?),
         ("scheme", Some('=')) if value.text == "http" => Asked::Https(false),
@@ -101,6 +115,18 @@ fn named<'a>(reader: &mut Reader<'_>, value: Value<'a>) -> Option<(&'a str, Test
         Some(_) => Test::OneOf(text.split(',').map(Into::into).collect()),
     };
     Some((name, test))
+}
+
+fn certificate(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Asked> {
+    let (name, test) = named(reader, value)?;
+    let Some(part) = CertificatePart::named(name) else {
+        let message = format!("a certificate has no `{name}`");
+        let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+        let known = CertificatePart::NAMES.map(|(name, _)| name).join(", ");
+        reader.problem(problem.help(format!("known: {known}")));
+        return None;
+    };
+    Some(Asked::Certificate(part, test))
 }
 
 fn body(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Asked> {
@@ -287,7 +313,7 @@ fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition
         problem = problem.label(format!("did you mean `{near}`?"));
     }
     reader.problem(problem.help(
-        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, client=, port=, scheme=http|https, time=, grpc= and is:NAME",
+        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, certificate:PART, client=, port=, scheme=http|https, time=, grpc= and is:NAME",
     ));
     None
 }

@@ -48,7 +48,11 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     match (certificate, key) {
         (Some((certificate, _)), Some((key, _))) => {
             let pair = certificate.zip(key);
-            tls.identity = pair.map(|(certificate, key)| KeyPair { certificate, key });
+            tls.identity = pair.map(|(certificate, key)| KeyPair {
+                certificate,
+                key,
+                staple: None,
+            });
         }
         (Some((_, span)), None) => half(reader, span, "the certificate has no key"),
         (None, Some((_, span))) => half(reader, span, "the key has no certificate"),

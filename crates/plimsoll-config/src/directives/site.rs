@@ -40,7 +40,8 @@ pub(crate) static ROWS: &[Directive] = &[
               needless escapes are resolved before, and the server receives the same form; a `;` is a letter like others, so that `/admin;a` is not below `/admin`. A CONDITION is `host=NAME,...` or \
               `host~REGEX`; `path~REGEX`; `header:NAME`, `query:NAME` or \
               `cookie:NAME`, which the request must have, with `=VALUE,...` to be one of these values or `~REGEX` to match an \
-              expression; `client=NETWORK,...`; `port=N,...`, on which it came; `scheme=http|https`; `time=SPAN,...`, which are `08:00-18:00`, `mon-fri` or \
+              expression; `client=NETWORK,...`; `certificate:PART`, which is `verified`, `subject`, `issuer`, `san`, `serial` or `fingerprint` of the certificate that \
+              the client showed, see `client-certificate`, with `=VALUE,...` or `~REGEX`; `port=N,...`, on which it came; `scheme=http|https`; `time=SPAN,...`, which are `08:00-18:00`, `mon-fri` or \
               `2026-12-24..2026-12-26`, all in UTC; `grpc=SERVICE[/METHOD],...`; `is:NAME`, a `match`. Of a body ask `body:NAME` for a \
               field of a form, `body:$.a.b[0]` or `body:$.a[*].b` for a value of a JSON text, and `body~REGEX` for all of it as text; see \
               `buffer`. All must hold, and `not:` turns one round. Of a field that stands on several lines, one \

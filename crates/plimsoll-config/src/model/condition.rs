@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::Host;
+use super::{CertificatePart, Host};
 
 /// What a compiled expression may take, so that no file can take all memory.
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +44,8 @@ pub enum Asked {
     Part(Part, Test),
     /// For its body.
     Body(BodyPart, Test),
+    /// For a part of the client's certificate.
+    Certificate(CertificatePart, Test),
     /// Whether its client is in one of these networks.
     Client(Vec<IpNet>),
     /// Whether it came on one of these ports.

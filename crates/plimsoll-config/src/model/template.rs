@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::CertificatePart;
+
 /// A text with variables. At least one piece, unless it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
@@ -27,6 +29,8 @@ pub enum Variable {
     ClientIp,
     /// The client's port.
     ClientPort,
+    /// A part of the client's certificate.
+    Certificate(CertificatePart),
     /// The id of the request.
     RequestId,
     /// The method.
@@ -107,6 +111,14 @@ macro_rules! variables {
 variables! {
     "client.ip" Request "the client's address" = |_| Variable::ClientIp;
     "client.port" Request "the client's port" = |_| Variable::ClientPort;
+    "client.certificate.subject" Request "whom the client's certificate is for, as RFC 4514 writes it" = |_| Variable::Certificate(CertificatePart::Subject);
+    "client.certificate.issuer" Request "who issued the client's certificate" = |_| Variable::Certificate(CertificatePart::Issuer);
+    "client.certificate.san" Request "the other names in it, with commas between: `DNS:a.example,email:b@example.com`"
+        = |_| Variable::Certificate(CertificatePart::Names);
+    "client.certificate.serial" Request "its number, in hexadecimal digits" = |_| Variable::Certificate(CertificatePart::Serial);
+    "client.certificate.fingerprint" Request "its SHA-256, in hexadecimal digits" = |_| Variable::Certificate(CertificatePart::Fingerprint);
+    "client.certificate.verified" Request "`yes` when the client has shown a certificate that `client-certificate` takes, else `no`"
+        = |_| Variable::Certificate(CertificatePart::Verified);
     "request.id" Request "the id of the request" = |_| Variable::RequestId;
     "request.method" Request "the method" = |_| Variable::Method;
     "request.scheme" Request "`http` or `https`" = |_| Variable::Scheme;

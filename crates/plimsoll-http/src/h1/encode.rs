@@ -21,6 +21,8 @@ pub struct Forward<'a> {
     pub host: &'a [u8],
     /// Who sent it, and how.
     pub told: Told<'a>,
+    /// Lines about the certificate that the client has shown; nothing where nobody asked for one.
+    pub certificate: Option<&'a [u8]>,
     /// The id of the request.
     pub request_id: &'a [u8],
     /// How the body is sent on.
@@ -55,7 +57,9 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
             Name::Expect => head.version == Version::Http10 || forward.is_body_here,
             Name::MaxForwards => forward.max_forwards.is_some(),
             Name::Other => {
-                forward.told.trusted.is_none() && field::is_vouched(line.name_span.of(bytes))
+                let name = line.name_span.of(bytes);
+                (forward.told.trusted.is_none() && field::is_vouched(name))
+                    || (forward.certificate.is_some() && field::is_certificate(name))
             }
             name => name.is_hop_by_hop() || name.is_forwarding(),
         };
@@ -107,6 +111,7 @@ fn own_lines(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut 
         Version::Http2 => b"Via: 2.0 plimsoll\r\n",
     });
     forwarded::write(head, bytes, &forward.told, out);
+    out.extend_from_slice(forward.certificate.unwrap_or_default());
     out.extend_from_slice(b"X-Request-ID: ");
     out.extend_from_slice(forward.request_id);
     out.extend_from_slice(b"\r\n");
@@ -282,6 +287,7 @@ mod tests {
         let sound = request::check(&head, bytes, &mut target).unwrap();
         let mut out = Vec::new();
         let forward = Forward {
+            certificate: None,
             method: head.method_span.of(bytes),
             path: target.path(bytes),
             query: target.query.map(|query| query.of(bytes)),

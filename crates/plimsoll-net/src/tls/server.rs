@@ -12,16 +12,27 @@ use super::invalid;
 /// A fatal alert, as it is sent before anything is agreed on (RFC 8446 §6, RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// What a client is told that speaks HTTP where TLS is spoken.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 62\r\nConnection: close\r\n\r\n\
+    this port is for HTTPS: write https:// in front of the address";
+
 /// Finds out who a client wants to talk to, and how.
 pub trait Choose: fmt::Debug + Send + Sync {
     /// What serves this client; nothing refuses it.
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>>;
+
+    /// Takes note that a client and we have agreed.
+    fn opened(&self, connection: &ServerConnection);
 }
 
 /// What a client has said so far.
 pub(super) struct Hello {
     acceptor: Acceptor,
-    choose: Arc<dyn Choose>,
+    pub(super) choose: Arc<dyn Choose>,
+    /// Whether what came begins a method, and not TLS.
+    is_plain: bool,
 }
 
 /// Why nobody serves a client.
@@ -36,11 +47,13 @@ impl Hello {
         Self {
             acceptor: Acceptor::default(),
             choose,
+            is_plain: false,
         }
     }
 
     /// Takes a part of what came.
     pub(super) fn read(&mut self, cipher: &mut &[u8]) -> io::Result<usize> {
+        self.is_plain |= cipher.first().is_some_and(u8::is_ascii_uppercase);
         self.acceptor.read_tls(cipher)
     }
 
@@ -49,6 +62,12 @@ impl Hello {
         let accepted = match self.acceptor.accept() {
             Ok(None) => return Ok(None),
             Ok(Some(accepted)) => accepted,
+            Err((error, _)) if self.is_plain => {
+                return Err(Refusal {
+                    words: PLAIN_HTTP.to_vec(),
+                    error: invalid(error),
+                });
+            }
             Err((error, alert)) => return Err(refuse(error, alert)),
         };
         let Some(config) = self.choose.choose(&accepted.client_hello()) else {

@@ -67,6 +67,10 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     seconds(b",\"t_connect\":", record.connect, out);
     seconds(b",\"t_first_byte\":", record.first_byte, out);
     seconds(b",\"t_total\":", Some(record.total), out);
+    text(b",\"tls\":\"", record.tls.version.as_bytes(), out);
+    text(b",\"alpn\":\"", record.tls.alpn, out);
+    text(b",\"sni\":\"", record.tls.sni.as_bytes(), out);
+    text(b",\"cert\":\"", record.tls.subject.as_bytes(), out);
     text(b",\"ua\":\"", record.user_agent, out);
     referer(record, out);
     text(b",\"trace_id\":\"", record.trace_id, out);

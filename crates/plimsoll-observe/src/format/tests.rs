@@ -1,4 +1,5 @@
 use super::*;
+use crate::access_log::Secured;
 
 fn record<'a>() -> Record<'a> {
     Record {
@@ -17,6 +18,12 @@ fn record<'a>() -> Record<'a> {
         raw_path: b"/a/../b",
         query: Some(b"q=1&token=secret"),
         secrets: &[],
+        tls: Secured {
+            version: "TLSv1.3",
+            alpn: b"http/1.1",
+            sni: "example.com",
+            subject: "CN=ada",
+        },
         proto: "HTTP/1.1",
         status: 200,
         req_bytes: 0,
@@ -51,7 +58,7 @@ fn the_three_formats() {
             r#"{"ts":"2026-11-23T06:34:04.007Z","id":"0197","client":"192.0.2.1","client_port":4242,"site":"example.com","#,
             r#""route":"plimsoll.conf:4","generation":7,"method":"GET","scheme":"http","host":"example.com","path":"/b","#,
             r#""query":"q=1&token=***","proto":"HTTP/1.1","status":200,"req_bytes":0,"res_bytes":512,"pool":"app","#,
-            r#""server":"10.0.0.1:80","attempts":2,"failed_server":"10.0.0.2:80","failed_reason":"connection_refused","t_queue":0.003000,"t_first_byte":0.001234,"t_total":2.000345,"ua":"curl/8"}"#,
+            r#""server":"10.0.0.1:80","attempts":2,"failed_server":"10.0.0.2:80","failed_reason":"connection_refused","t_queue":0.003000,"t_first_byte":0.001234,"t_total":2.000345,"tls":"TLSv1.3","alpn":"http/1.1","sni":"example.com","cert":"CN=ada","ua":"curl/8"}"#,
             "\n"
         )
     );

@@ -10,7 +10,7 @@ use plimsoll_balance::concurrency::Hold;
 use plimsoll_config::model::Mirror;
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::edit::FieldEdits;
-use plimsoll_http::forwarded::{AddressText, RequestId};
+use plimsoll_http::forwarded::RequestId;
 use plimsoll_http::framing::{Framing, Reuse};
 use plimsoll_http::head::{RequestHead, ResponseHead, Span};
 use plimsoll_http::reason::Reason;
@@ -22,6 +22,7 @@ use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 
+use crate::connection::Connection;
 use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
@@ -33,6 +34,7 @@ use crate::http::pace::Pace;
 use crate::page::{self, OwnPage};
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
+use crate::tls::certificate::Certificate;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
 #[derive(Debug, Default)]
@@ -194,6 +196,8 @@ pub(crate) struct Exchange<'a> {
     /// Where the connection is from.
     pub(crate) peer: SocketAddr,
     pub(crate) origin: Origin,
+    /// The certificate that the client has shown.
+    pub(crate) certificate: Option<&'a Certificate>,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
     pub(crate) inbound: &'a mut Buffer,
@@ -235,20 +239,16 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of a connection, each borrowed apart"
-    )]
     pub(crate) fn new(
         plane: &'a Plane,
         listener: &'a Listener,
-        client: &'a Socket,
-        timer: &'a Timer,
-        (peer, text): (SocketAddr, AddressText),
+        connection: &'a Connection,
         scratch: &'a mut Scratch,
         inbound: &'a mut Buffer,
         started: Instant,
     ) -> Self {
+        let (client, timer) = (&connection.socket, &connection.timer);
+        let (peer, text) = (connection.peer, connection.peer_text);
         scratch.target.clear();
         scratch.target.is_secure = client.is_secure();
         scratch.fields.clear();
@@ -266,6 +266,7 @@ impl<'a> Exchange<'a> {
                 scheme: scheme(client),
                 ..origin
             },
+            certificate: connection.certificate.as_deref(),
             scratch,
             inbound,
             framing: None,
@@ -297,7 +298,7 @@ impl<'a> Exchange<'a> {
     /// What rules see of the request.
     pub(crate) fn seen(&self) -> Seen<'_> {
         let head = (&self.scratch.head, &self.scratch.target, self.authority);
-        Seen::new(head, self.bytes(), &self.origin)
+        Seen::new(head, self.bytes(), &self.origin).shown(self.certificate)
     }
 
     /// What variables stand for, before there is an answer.

@@ -2,9 +2,10 @@
 
 use plimsoll_http::field::Name;
 use plimsoll_net::clock;
-use plimsoll_observe::access_log::Record;
+use plimsoll_observe::access_log::{Record, Secured};
 
 use crate::http::exchange::Exchange;
+use crate::tls;
 
 /// Counts the exchange and writes its access log lines.
 pub(crate) fn finish(exchange: &mut Exchange<'_>) {
@@ -41,6 +42,20 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
 }
 
 fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Duration) {
+    exchange.client.with_tls_connection(|connection| {
+        let shown = exchange.certificate;
+        let tls = connection.map(|connection| tls::secured(connection, shown));
+        log_with(exchange, site, logs, total, tls.unwrap_or_default());
+    });
+}
+
+fn log_with(
+    exchange: &Exchange<'_>,
+    site: &str,
+    logs: &[usize],
+    total: std::time::Duration,
+    tls: Secured<'_>,
+) {
     let facts = &exchange.facts;
     let (head, target) = (&exchange.scratch.head, &exchange.scratch.target);
     let bytes = if facts.has_head {
@@ -87,6 +102,7 @@ fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Du
             .filter(|_| facts.has_head)
             .map(|query| query.of(bytes)),
         secrets: &exchange.plane.generation.secret_parameters,
+        tls,
         proto: head.version.label(),
         status: facts.status,
         req_bytes: facts.request_bytes.get(),

@@ -80,6 +80,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
             seen.authority
         },
         told: trust::told(exchange),
+        certificate: trust::certificate(exchange),
         request_id: exchange.facts.id.as_bytes(),
         length: Length::Empty,
         max_forwards: None,

@@ -61,16 +61,8 @@ pub(crate) async fn serve(
             Arrival::Gone => return None,
         };
         let scratch = scratch.get();
-        let mut exchange = Exchange::new(
-            plane,
-            listener,
-            client,
-            timer,
-            (connection.peer, connection.peer_text),
-            scratch,
-            &mut inbound,
-            started,
-        );
+        let mut exchange =
+            Exchange::new(plane, listener, &connection, scratch, &mut inbound, started);
         let ending = match rejection {
             None => walk::walk(&mut exchange).await,
             Some(rejection) => walk::refuse(&mut exchange, rejection).await,

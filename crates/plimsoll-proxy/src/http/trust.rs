@@ -40,6 +40,15 @@ pub(crate) fn told<'a>(exchange: &'a Exchange<'_>) -> Told<'a> {
     }
 }
 
+/// What servers are told of the certificate that a client has shown, and nothing of what anybody else
+/// says of one; nothing where clients are not asked.
+pub(crate) fn certificate<'a>(exchange: &'a Exchange<'_>) -> Option<&'a [u8]> {
+    let site = exchange.facts.site?;
+    let lines = exchange.certificate.map(|shown| &*shown.lines);
+    site.asks_for_certificates
+        .then(|| lines.unwrap_or_default())
+}
+
 /// What a trusted peer says, to be passed on.
 fn passed_on<'a>(exchange: &'a Exchange<'_>) -> Option<Trusted<'a>> {
     let (head, bytes) = (&exchange.scratch.head, exchange.bytes());

@@ -87,7 +87,8 @@ pub(crate) async fn receive(
             fields: &scratch.fields,
             redirects: &mut exchange.redirects,
             delivery: &mut exchange.delivery,
-            seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin),
+            seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin)
+                .shown(exchange.certificate),
             facts: &mut exchange.facts,
             patience,
             terms,
@@ -200,6 +201,7 @@ pub(crate) fn encode_head(
         query,
         host: host.unwrap_or(server),
         told: trust::told(exchange),
+        certificate: trust::certificate(exchange),
         request_id: exchange.facts.id.as_bytes(),
         length,
         max_forwards: request::max_forwards(&scratch.head, bytes)

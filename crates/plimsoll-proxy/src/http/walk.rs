@@ -4,6 +4,7 @@ use plimsoll_config::model::{Buffer, Monitor};
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_http::request::{self, Rejection};
+use rustls::ServerConnection;
 
 use crate::generation::{Action, Route, Site};
 use crate::http::attempt;
@@ -359,6 +360,18 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
             )
         });
     }
+    if exchange
+        .certificate
+        .is_some_and(|shown| shown.not_after < exchange.origin.unix)
+    {
+        return Err(Answer {
+            status: 403,
+            ..Answer::to(
+                Reason::HttpRequestDenied,
+                "the client's certificate has expired",
+            )
+        });
+    }
     trust::take_over(exchange, site);
     limits(exchange, site, declared)?;
     if request::max_forwards(&exchange.scratch.head, exchange.bytes()) == Some(0) {
@@ -427,10 +440,11 @@ fn is_misdirected(exchange: &Exchange<'_>, site: &Site) -> bool {
     let Some(secure) = &exchange.listener.tls else {
         return false;
     };
-    let mut is_served = false;
-    let mut look = |name: Option<&str>| is_served = secure.serves(name, site.index);
-    exchange.client.with_server_name(&mut look);
-    !is_served
+    let is_served = exchange.client.with_tls_connection(|connection| {
+        let name = connection.and_then(ServerConnection::server_name);
+        secure.serves(name, site.index)
+    });
+    is_served != Some(true)
 }
 
 /// The site that requests without a usable host are counted for: the one that takes every host,

@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
     let unresolved = unresolved(&loaded)?;
-    let unusable = loaded.config.as_ref().map(unusable).unwrap_or_default();
-    let has_warnings = !unresolved.is_empty()
+    let (unusable, expiring) = loaded.config.as_ref().map(files).unwrap_or_default();
+    let has_warnings = !(unresolved.is_empty() && expiring.is_empty())
         || loaded
             .diagnostics
             .iter()
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .iter()
                 .map(|p| p.to_json(&loaded.sources))
                 .collect();
-            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable });
+            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable, "expiring": expiring });
             print(&format!("{result:#}\n"))?;
         }
         Format::JsonModel => {
@@ -78,7 +78,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Format::Text => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
-            let warnings = unresolved.iter().map(|name| format!("warning: {name}\n"));
+            let warnings = unresolved.iter().chain(&expiring);
+            let warnings = warnings.map(|what| format!("warning: {what}\n"));
             let errors = unusable.iter().map(|file| format!("error: {file}\n"));
             let mut text: String = errors.chain(warnings).collect();
             let verdict = if is_good { "ok" } else { "not ok" };
@@ -112,9 +113,10 @@ fn replay(arguments: &Arguments, was: &str, log: &str) -> anyhow::Result<()> {
     }
 }
 
-/// What is wrong with the files that rules read.
-fn unusable(config: &Config) -> Vec<String> {
-    Rules::new(config).load().err().unwrap_or_default()
+/// What is wrong with the files that rules read, and which certificates among them end.
+fn files(config: &Config) -> (Vec<String>, Vec<String>) {
+    let rules = Rules::new(config);
+    (rules.load().err().unwrap_or_default(), rules.expiring())
 }
 
 /// The names of servers that have no address now: a warning, as they may have one tomorrow.

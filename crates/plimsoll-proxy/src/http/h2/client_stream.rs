@@ -18,6 +18,7 @@ use plimsoll_http::h2::response::{self, Follows};
 use plimsoll_http::head::HEAD_BYTES_MAX;
 use plimsoll_net::socket::Stream;
 use plimsoll_net::stream::untouched;
+use rustls::ServerConnection;
 
 use super::inbound::{Inbound, gone};
 use super::outbound::{Outbound, gather};
@@ -239,7 +240,7 @@ impl Stream for ClientStream {
         Err(io::ErrorKind::Unsupported.into()) // nobody asks where we are to a server
     }
 
-    fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
+    fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
         look(None);
     }
 }

@@ -14,6 +14,7 @@ use plimsoll_http::h2::response;
 use plimsoll_http::head::ResponseHead;
 use plimsoll_http::method::Method;
 use plimsoll_net::socket::Stream;
+use rustls::ServerConnection;
 
 use super::inbound::{Inbound, gone};
 use super::outbound::{Outbound, gather};
@@ -118,8 +119,8 @@ impl Stream for ServerStream {
         self.wire.owner.socket.local_address()
     }
 
-    fn with_server_name(&self, look: &mut dyn FnMut(Option<&str>)) {
-        self.wire.owner.socket.with_server_name(look);
+    fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
+        self.wire.owner.socket.look_at_tls(look);
     }
 }
 

@@ -1,0 +1,44 @@
+//! Certificates that have expired, or will soon: somebody has to renew them.
+
+use plimsoll_proxy::generation::Generation;
+
+/// How long before its end a certificate is spoken of, in seconds. Issuers renew theirs earlier.
+const SOON: u64 = 14 * DAY;
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// What is to be said of the certificates of a generation at `now`, in seconds since 1970.
+pub(crate) fn warnings(generation: &Generation, now: u64) -> Vec<String> {
+    let files = generation.materials.iter();
+    let ends = files.filter_map(|file| Some((&file.path, file.expires()?)));
+    ends.filter_map(|(path, end)| Some(format!("the certificate `{path}` {}", verdict(end, now)?)))
+        .collect()
+}
+
+fn verdict(end: u64, now: u64) -> Option<String> {
+    match end.checked_sub(now) {
+        None => Some("has expired".to_owned()),
+        Some(left) if left < DAY => Some("expires within a day".to_owned()),
+        Some(left) if left < SOON => Some(format!("expires in less than {} days", left / DAY + 1)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_that_are_near_or_past_are_spoken_of() {
+        for (end, now, says) in [
+            (0, 1, Some("has expired")),
+            (5, 5, Some("expires within a day")),
+            (DAY - 1, 0, Some("expires within a day")),
+            (DAY, 0, Some("expires in less than 2 days")),
+            (SOON - 1, 0, Some("expires in less than 14 days")),
+            (SOON, 0, None),
+        ] {
+            assert_eq!(verdict(end, now).as_deref(), says, "{end} {now}");
+        }
+    }
+}

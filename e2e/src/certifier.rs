@@ -1,0 +1,219 @@
+//! An authority that certifies clients, and revokes what it certified.
+
+use crate::issuer::finish;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// An authority, and its files.
+pub struct Certifier {
+    directory: TempDir,
+    name: String,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The file with the certificate.
+    pub certificate: String,
+    /// The file with the key.
+    pub key: String,
+}
+
+impl Certifier {
+    /// Makes an authority with this name.
+    ///
+    /// # Panics
+    /// If OpenSSL is not installed.
+    #[must_use]
+    pub fn make(name: &str) -> Self {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let made = Self {
+            directory,
+            name: name.to_owned(),
+        };
+        let text = format!(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase={0}/index\ncrlnumber={0}/number\nserial={0}/serial\ndefault_md=sha256\n\
+             default_crl_days=30\ncrl_extensions=crl\npolicy=p\nunique_subject=no\ncopy_extensions=copy\n\
+             [p]\ncommonName=supplied\n[crl]\nauthorityKeyIdentifier=keyid:always\n",
+            made.directory.path().display()
+        );
+        made.write("ca.conf", &text);
+        made.write("index", "");
+        made.write("number", "01");
+        made.write("serial", "01");
+        made.run(&["-subj", &format!("/CN={name}")], "ca", None);
+        made
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.file(file), text).expect("the directory is writable");
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.file(name).display().to_string()
+    }
+
+    fn run(&self, rest: &[&str], out: &str, by: Option<(&Path, &Path)>) {
+        let mut command = Command::new("openssl");
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
+        command.args(new.split(' ')).args(rest);
+        command.arg("-out").arg(self.file(&format!("{out}.pem")));
+        command.arg("-keyout").arg(self.file(&format!("{out}.key")));
+        if let Some((certificate, key)) = by {
+            command.arg("-CA").arg(certificate).arg("-CAkey").arg(key);
+        }
+        finish(command, b"");
+    }
+
+    /// Returns the file with the certificate of the authority.
+    #[must_use]
+    pub fn trusted(&self) -> String {
+        self.path("ca.pem")
+    }
+
+    /// Certifies a client; `names` are those besides its subject, as OpenSSL writes them.
+    #[must_use]
+    pub fn certify(&self, file: &str, subject: &str, names: &str) -> Shown {
+        self.certify_by("ca", file, subject, names, "CA:FALSE")
+    }
+
+    /// Certifies a host whose certificate ends at this time, as `30000101000000Z`.
+    ///
+    /// # Panics
+    /// If a file cannot be written.
+    #[must_use]
+    pub fn certify_until(&self, file: &str, host: &str, end: &str) -> Shown {
+        let shown = self.certify(file, "/CN=request", &format!("DNS:{host}"));
+        let mut command = Command::new("openssl");
+        command.args(["req", "-new", "-subj", &format!("/CN={host}")]);
+        command.args(["-addext", &format!("subjectAltName=DNS:{host}")]);
+        command.args(["-key", &shown.key, "-out", &self.path("request")]);
+        finish(command, b"");
+        let request = self.path("request");
+        self.ca(&[
+            "-batch",
+            "-in",
+            &request,
+            "-out",
+            &shown.certificate,
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            end,
+            "-notext",
+            "-outdir",
+            &self.path(""),
+        ]);
+        shown
+    }
+
+    /// Certifies an authority below this one, and by it a client, whose file leads to this one.
+    ///
+    /// # Panics
+    /// If a file cannot be written.
+    #[must_use]
+    pub fn certify_below(&self, file: &str, subject: &str) -> Shown {
+        let below = format!("{file}-ca");
+        let _ = self.certify_by("ca", &below, "/CN=below", "DNS:below", "CA:TRUE");
+        let shown = self.certify_by(&below, file, subject, "DNS:client", "CA:FALSE");
+        let read = |path| fs::read_to_string(path).expect("OpenSSL wrote it");
+        let chain =
+            read(self.file(&format!("{file}.pem"))) + &read(self.file(&format!("{below}.pem")));
+        self.write(&format!("{file}-chain.pem"), &chain);
+        Shown {
+            certificate: self.path(&format!("{file}-chain.pem")),
+            ..shown
+        }
+    }
+
+    fn certify_by(&self, by: &str, file: &str, subject: &str, names: &str, ca: &str) -> Shown {
+        let (names, ca) = (
+            format!("subjectAltName={names}"),
+            format!("basicConstraints=critical,{ca}"),
+        );
+        let by = (
+            self.file(&format!("{by}.pem")),
+            self.file(&format!("{by}.key")),
+        );
+        let rest = ["-subj", subject, "-addext", &names, "-addext", &ca];
+        self.run(&rest, file, Some((&by.0, &by.1)));
+        Shown {
+            certificate: self.path(&format!("{file}.pem")),
+            key: self.path(&format!("{file}.key")),
+        }
+    }
+
+    fn ca(&self, rest: &[&str]) {
+        let mut command = Command::new("openssl");
+        command.arg("ca").arg("-config").arg(self.file("ca.conf"));
+        command.arg("-cert").arg(self.file("ca.pem"));
+        command.arg("-keyfile").arg(self.file("ca.key")).args(rest);
+        finish(command, b"");
+    }
+
+    /// Revokes a certificate of this authority.
+    pub fn revoke(&self, shown: &Shown) {
+        self.ca(&["-revoke", &shown.certificate]);
+    }
+
+    /// Writes what is revoked to `to`, in one step.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn list_revoked(&self, to: &Path) {
+        let next = self.path("next");
+        self.ca(&["-gencrl", "-out", &next]);
+        put(&next, to);
+    }
+
+    /// Writes what a responder says of a certificate that [`Self::certify_until`] made, and that is good
+    /// for so many days.
+    pub fn respond(&self, shown: &Shown, days: &str, to: &Path) {
+        let mut command = Command::new("openssl");
+        command.args(["ocsp", "-index", &self.path("index")]);
+        command.args(["-CA", &self.trusted(), "-rsigner", &self.trusted()]);
+        command.args(["-rkey", &self.path("ca.key"), "-issuer", &self.trusted()]);
+        command.args(["-cert", &shown.certificate, "-ndays", days, "-noverify"]);
+        command.arg("-respout").arg(to);
+        finish(command, b"");
+    }
+
+    /// Returns the name of the authority as logs write it.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        format!("CN={}", self.name)
+    }
+}
+
+/// Puts a copy of a file in place of another one, in one step, for its owner alone.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn put(from: impl AsRef<Path>, to: &Path) {
+    let next = to.with_extension("next");
+    fs::copy(from, &next).expect("both are files");
+    let owner = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&next, owner).expect("it is ours");
+    fs::rename(&next, to).expect("they stand in one directory");
+}
+
+impl Shown {
+    /// Returns the options for curl to show it.
+    #[must_use]
+    pub fn curl(&self) -> [&str; 4] {
+        ["--cert", &self.certificate, "--key", &self.key]
+    }
+
+    /// Returns the options for OpenSSL to show it.
+    #[must_use]
+    pub fn s_client(&self) -> String {
+        format!("-cert {} -key {}", self.certificate, self.key)
+    }
+}
