@@ -10,6 +10,7 @@ use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{announce, clock, connect, stream};
+use plimsoll_observe::metrics::PoolMetrics;
 
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
@@ -30,6 +31,18 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// A stream of a connection that was there.
+    fn on_stream(socket: Socket, metrics: Option<&PoolMetrics>) -> Self {
+        if let Some(metrics) = metrics {
+            metrics.connections_reused.add(1);
+        }
+        Self {
+            socket,
+            is_reused: true,
+            epoch: 0,
+        }
+    }
+
     /// Ends it: the server is told, where that can be told.
     pub(crate) fn end(self) {
         stream::close(&self.socket);
@@ -65,7 +78,10 @@ pub(crate) async fn acquire(
     let metrics = plane.metrics.pools.get(pool.index);
     let epoch = plane.worker.idle.epoch(server.id);
     if pool.protocol == Protocol::Http2 {
-        return acquire_stream(exchange, pool, server).await;
+        if let Some(socket) = plane.links.stream(server.id) {
+            return Ok(Upstream::on_stream(socket, metrics));
+        }
+        return Box::pin(acquire_stream(exchange, pool, server)).await;
     }
     if kept == Kept::Welcome && pool.keep_max > 0 {
         let idempotent = exchange.scratch.head.method.is_idempotent();
@@ -83,14 +99,24 @@ pub(crate) async fn acquire(
             }
         }
     }
-    let first_words = first_words(exchange, pool)?;
-    let opening = open(exchange.client, server, &first_words);
-    let socket = in_time(exchange, pool, opening).await?;
+    // Boxed, as the one above: an exchange moves its future, and most find a kept connection.
+    let socket = Box::pin(open_new(exchange, pool, server)).await?;
     Ok(Upstream {
         socket,
         is_reused: false,
         epoch,
     })
+}
+
+/// Opens a connection to `server`.
+async fn open_new(
+    exchange: &mut Exchange<'_>,
+    pool: &Pool,
+    server: &Server,
+) -> Result<Socket, Failure> {
+    let first_words = first_words(exchange, pool)?;
+    let opening = open(exchange.client, server, &first_words);
+    in_time(exchange, pool, opening).await
 }
 
 /// Opens a connection within the time that there is for it, and counts it.
@@ -130,30 +156,26 @@ async fn acquire_stream(
     exchange.timer.set(deadline);
     let place = while_there(client, plane.links.place(server.id));
     let place = exchange.timer.limit(place).await;
-    let (socket, is_reused) = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
+    let opening = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
         Place::Stream(socket) => {
-            if let Some(metrics) = plane.metrics.pools.get(pool.index) {
-                metrics.connections_reused.add(1);
-            }
-            (socket, true)
+            let metrics = plane.metrics.pools.get(pool.index);
+            return Ok(Upstream::on_stream(socket, metrics));
         }
-        Place::Opening(opening) => {
-            let opening = async {
-                // Many clients have requests on it, so that it is told of none.
-                let socket = open(client, server, &[]).await?;
-                let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
-                spoken.map_err(|error| {
-                    tracing::debug!(server = %server.name, %error, "no HTTP/2");
-                    let detail = "the server does not speak HTTP/2";
-                    Failure::upstream(Reason::HttpProtocolError, detail, Sent::Nothing)
-                })
-            };
-            (in_time(exchange, pool, opening).await?, false)
-        }
+        Place::Opening(opening) => opening,
+    };
+    let opening = async {
+        // Many clients have requests on it, so that it is told of none.
+        let socket = open(client, server, &[]).await?;
+        let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
+        spoken.map_err(|error| {
+            tracing::debug!(server = %server.name, %error, "no HTTP/2");
+            let detail = "the server does not speak HTTP/2";
+            Failure::upstream(Reason::HttpProtocolError, detail, Sent::Nothing)
+        })
     };
     Ok(Upstream {
-        socket,
-        is_reused,
+        socket: in_time(exchange, pool, opening).await?,
+        is_reused: false,
         epoch: 0,
     })
 }

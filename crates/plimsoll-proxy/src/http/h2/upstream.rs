@@ -164,6 +164,12 @@ impl Links {
         servers.get(number).map(Rc::clone).unwrap_or_default()
     }
 
+    /// A stream of a connection that has room.
+    pub(crate) fn stream(&self, server: usize) -> Option<Socket> {
+        let lease = Server::lease(&self.server(server))?;
+        Some(Socket::of_stream(Box::new(ClientStream::new(lease))))
+    }
+
     /// Finds a place for one request. While a connection is being opened, it is waited for.
     pub(crate) async fn place(&self, server: usize) -> Place {
         let server = self.server(server);
