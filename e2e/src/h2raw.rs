@@ -264,33 +264,33 @@ impl Peer {
         }
     }
 
-    /// Sends a piece of a body as room is made for it; tells whether all of it went.
-    pub fn send_body(&mut self, stream: u32, mut body: &[u8], is_last: bool) -> bool {
-        let deadline = Instant::now() + ROOM_WITHIN;
-        loop {
-            let room = self.window.min(self.window_of(stream));
-            let now = usize::try_from(room)
-                .unwrap_or(0)
-                .min(FRAME_BYTES)
-                .min(body.len());
-            let (piece, rest) = body.split_at(now);
+    /// Sends a body as room is made for it; tells whether all of it went.
+    pub fn send_body(&mut self, stream: u32, body: &[u8], is_last: bool) -> bool {
+        let mut pieces = body.chunks(FRAME_BYTES).peekable();
+        let mut is_sent = true;
+        while let (true, Some(piece)) = (is_sent, pieces.next()) {
             let frame = Frame::data(stream, piece);
-            let is_end = rest.is_empty() && is_last;
-            if now > 0 || body.is_empty() {
-                let sent = self.send(&if is_end { frame.ending() } else { frame });
-                self.window -= now as i64;
-                *self.windows.entry(stream).or_insert(WINDOW) -= now as i64;
-                body = rest;
-                if sent.is_err() || body.is_empty() {
-                    return sent.is_ok();
-                }
-                continue;
-            }
-            let is_over = |message: &Message| matches!(message.end, Some(End::Reset(_)));
-            if self.messages.get(&stream).is_some_and(is_over) || !self.step(Some(deadline)) {
+            let is_end = is_last && pieces.peek().is_none();
+            is_sent = self.send_data(&if is_end { frame.ending() } else { frame });
+        }
+        is_sent
+    }
+
+    /// Sends a frame of data once there is room for it; tells whether it went.
+    pub fn send_data(&mut self, frame: &Frame) -> bool {
+        let deadline = Instant::now() + ROOM_WITHIN;
+        let length = i64::try_from(frame.payload.len()).unwrap_or(i64::MAX);
+        let stream = frame.stream;
+        while self.window.min(self.window_of(stream)) < length {
+            let end = self.messages.get(&stream).and_then(|message| message.end);
+            if matches!(end, Some(End::Reset(_))) || !self.step(Some(deadline)) {
                 return false;
             }
         }
+        self.window -= length;
+        let left = self.window_of(stream) - length;
+        self.windows.insert(stream, left);
+        self.send(frame).is_ok()
     }
 
     fn window_of(&mut self, stream: u32) -> i64 {
