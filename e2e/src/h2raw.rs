@@ -326,6 +326,7 @@ impl Peer {
         });
         match (ended(self), is_left(self), self.closed) {
             (Some(end), ..) => end,
+            (None, None, Some(_)) if let Some((_, code @ 1..)) = self.goaway => End::Left(code),
             (None, Some((_, code)), _) => End::Left(code),
             (None, None, closed) => End::Closed(closed.unwrap_or(Close::Open)),
         }
