@@ -64,10 +64,14 @@ impl Inbound {
                 Some(piece) => self.piece = piece.map_err(gone)?,
                 None => {
                     let fields = ready!(body.poll_trailers(context)).map_err(gone)?;
+                    let fields = fields.unwrap_or_default();
+                    if !trailer::is_sound(&fields) {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
                     self.body = None;
                     if self.is_chunked {
                         let mut end = Vec::new();
-                        trailer::write(&fields.unwrap_or_default(), &mut end);
+                        trailer::write(&fields, &mut end);
                         self.text = end.into();
                     }
                 }
