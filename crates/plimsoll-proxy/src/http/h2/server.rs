@@ -56,6 +56,24 @@ pub(crate) fn is_spoken(inbound: &Buffer) -> bool {
     inbound.filled().starts_with(PREFACE_START)
 }
 
+/// Tells whether more has to come before that can be told.
+pub(crate) fn may_be_spoken(inbound: &Buffer) -> bool {
+    let said = inbound.filled();
+    said.len() < PREFACE_START.len() && PREFACE_START.starts_with(said)
+}
+
+/// Reads until it can be told what a new client speaks, or there is nothing more.
+pub(crate) async fn hear(connection: &Connection, inbound: &mut Buffer) {
+    connection.timer.set(connection.deadline);
+    while may_be_spoken(inbound) {
+        let read = poll_fn(|context| stream::poll_read(&connection.socket, context, inbound));
+        match connection.timer.limit(read).await {
+            Ok(Ok(1..)) => {}
+            _ => return, // who reads on finds the same
+        }
+    }
+}
+
 /// Serves what arrives on `connection`, of which `inbound` holds the first bytes, until it ends. Each
 /// request is given to `start`, as the first one of a connection of its own.
 pub(crate) async fn serve(
