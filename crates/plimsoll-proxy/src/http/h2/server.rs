@@ -42,6 +42,9 @@ const STREAMS_TOTAL: u64 = 100_000;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// What small pieces of bodies may cost while they wait, each as much as it lacks to 256 bytes.
+const PIECES_BUDGET: usize = 1024 * 1024;
+
 /// What waits for one slow reader at most, beside what its exchange holds.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
@@ -210,6 +213,7 @@ fn builder(limits: &HeadLimits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BYTES_MAX)
+        .data_frame_budget(PIECES_BUDGET)
         .max_local_error_reset_streams(Some(ERRORS_MAX))
         .enable_connect_protocol();
     builder
