@@ -204,6 +204,11 @@ impl Peer {
         (came == PREFACE).then_some(this)
     }
 
+    /// Lets the other end keep that much of what it writes, as a setting has told it.
+    pub fn allow_table(&mut self, bytes: usize) {
+        self.decoder.allow(bytes);
+    }
+
     /// Sends a frame.
     ///
     /// # Errors
