@@ -37,6 +37,7 @@ pub struct Meter {
     last_stream: [u8; 4],
     last_stream_len: Option<usize>,
     has_begun: bool,
+    is_spoken: bool,
 }
 
 /// A peer asks for too much work, or does not begin as it must.
@@ -86,6 +87,11 @@ impl Meter {
         is_known.then(|| u32::from_be_bytes(self.last_stream) & 0x7fff_ffff)
     }
 
+    /// Tells whether the peer has said something that is not HTTP/2.
+    pub fn is_foreign(&self) -> bool {
+        self.has_begun && !self.is_spoken
+    }
+
     fn note_last_stream(&mut self, payload: &[u8]) {
         let Some(len) = &mut self.last_stream_len else {
             return;
@@ -100,7 +106,10 @@ impl Meter {
         let [a, b, c, kind, ..] = self.head;
         self.head_len = 0;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
-        if !std::mem::replace(&mut self.has_begun, true) && kind != SETTINGS {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.is_spoken = kind == SETTINGS;
+        }
+        if !self.is_spoken {
             return Err(Excess);
         }
         if kind == GOAWAY {
@@ -124,6 +133,7 @@ mod tests {
     fn begun() -> Meter {
         Meter {
             has_begun: true,
+            is_spoken: true,
             ..Meter::default()
         }
     }
@@ -183,6 +193,13 @@ mod tests {
         for kind in [0, 1, 6, 7, 99] {
             assert_eq!(begin(kind), Err(Excess));
         }
+        let mut meter = Meter::default();
+        assert!(!meter.is_foreign());
+        assert_eq!(
+            meter.see(b"HTTP/1.1 400 Bad Request\r\n\r\n", 7),
+            Err(Excess)
+        );
+        assert!(meter.is_foreign() && !begun().is_foreign());
     }
 
     #[test]

@@ -141,14 +141,14 @@ impl ClientStream {
             error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         let last = self.lease.link().last_stream();
         let is_behind_last = last.is_some_and(|last| stream.as_u32() > last);
-        match is_refused || is_behind_last {
+        match is_refused || is_behind_last || self.lease.link().is_foreign() {
             true => untouched(error),
             false => gone(error),
         }
     }
 }
 
-/// The head of an answer, as text. One that is too large is cut off, and is malformed then.
+/// The head of an answer, as text. One that is malformed or too large has no end.
 fn text(head: &http::response::Parts, follows: Follows) -> Vec<u8> {
     let mut room = vec![0; HEAD_BYTES_MAX];
     let written = response::write(head, follows, &mut room);

@@ -93,6 +93,11 @@ impl Link {
         self.wire.last_stream()
     }
 
+    /// Tells whether the server has said something that is not HTTP/2, and so has taken no request for one.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.wire.is_foreign()
+    }
+
     pub(super) fn takes_websocket(&self) -> bool {
         self.sender.borrow().is_extended_connect_protocol_enabled()
     }

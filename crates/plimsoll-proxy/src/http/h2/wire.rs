@@ -59,6 +59,11 @@ impl<C: AsRef<Socket>> Wire<C> {
         self.meter.borrow().last_stream()
     }
 
+    /// Tells whether the peer has said something that is not HTTP/2.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.meter.borrow().is_foreign()
+    }
+
     fn see(&self, inbound: &Buffer) {
         let second = clock::unix_time().as_secs();
         let seen = self.meter.borrow_mut().see(inbound.filled(), second);
