@@ -1,12 +1,13 @@
 //! What a peer sends on a stream, as HTTP/1.1 would write it.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes};
 use h2::RecvStream;
 use plimsoll_http::chunked::size_line;
 use plimsoll_http::h2::trailer;
+use plimsoll_net::buffer::Buffer;
 
 /// What the chunked coding puts around a piece, at most.
 const CHUNK_BYTES: usize = 18 + 2;
@@ -25,6 +26,8 @@ pub(super) struct Inbound {
     is_chunked: bool,
     /// What is read before all else.
     text: Bytes,
+    /// Whether what came is no body.
+    is_malformed: bool,
 }
 
 impl Inbound {
@@ -34,6 +37,19 @@ impl Inbound {
             piece: Bytes::new(),
             is_chunked,
             text: Bytes::new(),
+            is_malformed: false,
+        }
+    }
+
+    /// Reads what has come already behind what `buffer` holds: a request that is here as a whole can be
+    /// sent a second time.
+    pub(super) fn read_ahead(&mut self, buffer: &mut Buffer) {
+        let mut context = Context::from_waker(Waker::noop());
+        while !buffer.room().is_empty() {
+            match self.poll_read(&mut context, buffer.room()) {
+                Poll::Ready(Ok(read @ 1..)) => buffer.add(read),
+                _ => return, // who reads on finds the same
+            }
         }
     }
 
@@ -57,6 +73,9 @@ impl Inbound {
                 }
                 continue;
             }
+            if self.is_malformed {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(0));
             };
@@ -65,10 +84,11 @@ impl Inbound {
                 None => {
                     let fields = ready!(body.poll_trailers(context)).map_err(gone)?;
                     let fields = fields.unwrap_or_default();
-                    if !trailer::is_sound(&fields) {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
                     self.body = None;
+                    if !trailer::is_sound(&fields) {
+                        self.is_malformed = true;
+                        continue;
+                    }
                     if self.is_chunked {
                         let mut end = Vec::new();
                         trailer::write(&fields, &mut end);

@@ -256,7 +256,10 @@ fn begin(
     }
     let is_chunked =
         has_body && protocol.is_none() && !request.headers.contains_key(CONTENT_LENGTH);
-    let inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    let mut inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    if protocol.is_none() {
+        inbound.read_ahead(&mut head);
+    }
     let method = Method::from_token(request.method.as_str().as_bytes());
     let stream = ServerStream::new(wire, method, inbound, respond);
     let socket = Socket::of_stream(Box::new(stream));
