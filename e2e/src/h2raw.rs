@@ -21,6 +21,9 @@ const ROOM_WITHIN: Duration = Duration::from_secs(30);
 /// What a stream or connection may receive where nobody has said otherwise.
 const WINDOW: i64 = 65_535;
 
+/// For how much that came room is made at once.
+const ROOM_BYTES: u32 = 16_384;
+
 /// The longest frame that everybody takes.
 const FRAME_BYTES: usize = 16_384;
 
@@ -44,6 +47,8 @@ pub struct Peer {
     /// What may be sent, on the connection and on the streams that have sent something.
     window: i64,
     windows: BTreeMap<u32, i64>,
+    /// What came and was not made room for again.
+    owed: BTreeMap<u32, u32>,
     next: u32,
     log: Option<(usize, Log)>,
     /// Requests that a server's script knows.
@@ -185,6 +190,7 @@ impl Peer {
             closed: None,
             window: WINDOW,
             windows: BTreeMap::new(),
+            owed: BTreeMap::new(),
             next: 1,
             log: None,
             returned: Returned::new(),
@@ -455,15 +461,24 @@ impl Peer {
             .extend_from_slice(content.get(..room).unwrap_or_default());
         let length = u32::try_from(frame.payload.len()).unwrap_or_default();
         let is_last = frame.has(flag::END_STREAM);
-        if self.is_reading && length > 0 {
-            let mut room = Frame::window_update(0, length).encode();
+        if self.is_reading {
+            self.make_room(0, length);
             if !is_last {
-                room.extend(Frame::window_update(frame.stream, length).encode());
+                self.make_room(frame.stream, length);
             }
-            self.send_bytes(&room).ok(); // reading tells
         }
         if is_last {
             self.complete(frame.stream);
+        }
+    }
+
+    /// Has the other end send as much again, once it is worth a frame.
+    fn make_room(&mut self, stream: u32, length: u32) {
+        let owed = self.owed.entry(stream).or_default();
+        *owed += length;
+        if *owed >= ROOM_BYTES {
+            let room = Frame::window_update(stream, std::mem::take(owed));
+            self.send(&room).ok(); // reading tells
         }
     }
 
