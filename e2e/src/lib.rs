@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`raw::Raw`] | a client that sends exactly these bytes and reports all that comes back |
 //! | [`recorder::Recorder`] | an upstream that records what reaches it and answers by script |
+//! | [`h2raw::Peer`] | one end of an HTTP/2 connection, which sends any frames and keeps what comes back |
+//! | [`h2server::H2Server`] | an HTTP/2 server that does what a test says, frame by frame |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
@@ -31,7 +33,12 @@ pub mod body;
 pub mod certifier;
 pub mod daemon;
 pub mod fault;
+pub mod frame;
+pub mod h2raw;
+pub mod h2server;
 pub mod head;
+pub mod hpack;
+pub mod huffman;
 pub mod issuer;
 pub mod load;
 pub mod names;

@@ -248,6 +248,18 @@ impl Plimsoll {
         entries.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == path))
     }
 
+    /// Returns how long the process has computed so far.
+    #[must_use]
+    pub fn computed(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.daemon.id()));
+        let stat = stat.unwrap_or_default();
+        // Behind the name, which is in parentheses, the 12th and 13th are in hundredths of a second.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Returns the resident memory of the process in bytes.
     #[must_use]
     pub fn resident(&self) -> u64 {

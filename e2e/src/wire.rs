@@ -99,6 +99,16 @@ impl Wire {
         std::mem::take(&mut self.pending)
     }
 
+    /// Has `bytes` read before what is pending.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.pending.splice(..0, bytes.iter().copied());
+    }
+
+    /// Drops the first bytes of the pending ones.
+    pub fn skip(&mut self, count: usize) {
+        self.pending.drain(..count);
+    }
+
     /// Sends all of `bytes`.
     ///
     /// # Errors

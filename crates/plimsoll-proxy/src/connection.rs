@@ -289,9 +289,13 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             {
                 return;
             }
-            while let Some(inbound) = self.first_bytes(&connection).await {
+            while let Some(mut inbound) = self.first_bytes(&connection).await {
                 self.identify(&mut connection);
-                if h2::is_spoken(&inbound) {
+                if connection.is_new && h2::may_be_spoken(&inbound) {
+                    // Boxed: those who begin so, and no further, are rare.
+                    Box::pin(h2::hear(&connection, &mut inbound)).await;
+                }
+                if connection.is_new && h2::is_spoken(&inbound) {
                     return Box::pin(self.many_at_once(connection, inbound)).await;
                 }
                 match self.runners.run((connection, inbound)).await {

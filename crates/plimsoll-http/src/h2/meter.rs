@@ -16,6 +16,9 @@ const ALLOWED: [(u8, u32); 5] = [
     (8, 20_000), // WINDOW_UPDATE
 ];
 
+/// The type of the frame with which a peer begins (RFC 9113 §3.4).
+const SETTINGS: u8 = 4;
+
 /// The type of the frame with which a peer leaves.
 const GOAWAY: u8 = 7;
 
@@ -33,9 +36,11 @@ pub struct Meter {
     /// The last stream that a peer who leaves will look at; the bytes of it that have come.
     last_stream: [u8; 4],
     last_stream_len: Option<usize>,
+    has_begun: bool,
+    is_spoken: bool,
 }
 
-/// A peer asks for too much work.
+/// A peer asks for too much work, or does not begin as it must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Excess;
 
@@ -82,6 +87,11 @@ impl Meter {
         is_known.then(|| u32::from_be_bytes(self.last_stream) & 0x7fff_ffff)
     }
 
+    /// Tells whether the peer has said something that is not HTTP/2.
+    pub fn is_foreign(&self) -> bool {
+        self.has_begun && !self.is_spoken
+    }
+
     fn note_last_stream(&mut self, payload: &[u8]) {
         let Some(len) = &mut self.last_stream_len else {
             return;
@@ -96,6 +106,12 @@ impl Meter {
         let [a, b, c, kind, ..] = self.head;
         self.head_len = 0;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.is_spoken = kind == SETTINGS;
+        }
+        if !self.is_spoken {
+            return Err(Excess);
+        }
         if kind == GOAWAY {
             self.last_stream_len = Some(0);
         }
@@ -113,6 +129,15 @@ impl Meter {
 mod tests {
     use super::*;
 
+    /// One of a peer that has begun.
+    fn begun() -> Meter {
+        Meter {
+            has_begun: true,
+            is_spoken: true,
+            ..Meter::default()
+        }
+    }
+
     fn frame(kind: u8, payload: usize) -> Vec<u8> {
         let length = u8::try_from(payload).unwrap();
         let mut frame = vec![0, 0, length, kind, 0, 0, 0, 0, 1];
@@ -126,7 +151,7 @@ mod tests {
             .concat()
             .repeat(100);
         for piece in [1, 2, 9, 10, 1000] {
-            let mut meter = Meter::default();
+            let mut meter = begun();
             for bytes in pings.chunks(piece) {
                 assert_eq!(meter.see(bytes, 7), Ok(()));
             }
@@ -142,7 +167,7 @@ mod tests {
         goaway.splice(9..13, [0x80, 0, 1, 3]);
         let all = [frame(0, 3), goaway, frame(0, 3)].concat();
         for piece in [1, 2, 5, 11, 100] {
-            let mut meter = Meter::default();
+            let mut meter = begun();
             assert_eq!(meter.last_stream(), None);
             for bytes in all.chunks(piece) {
                 assert_eq!(meter.see(bytes, 7), Ok(()));
@@ -156,13 +181,30 @@ mod tests {
         let mut meter = Meter::of_client();
         let said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         assert_eq!(meter.see(said, 7), Ok(()));
+        assert_eq!(meter.see(&frame(4, 6), 7), Ok(()));
         assert_eq!(meter.see(&frame(6, 8).repeat(100), 7), Ok(()));
         assert_eq!(meter.see(&frame(6, 8), 7), Err(Excess));
     }
 
     #[test]
-    fn each_second_is_a_new_one() {
+    fn a_peer_begins_with_its_settings() {
+        let begin = |kind| Meter::default().see(&frame(kind, 6), 7);
+        assert_eq!(begin(4), Ok(()));
+        for kind in [0, 1, 6, 7, 99] {
+            assert_eq!(begin(kind), Err(Excess));
+        }
         let mut meter = Meter::default();
+        assert!(!meter.is_foreign());
+        assert_eq!(
+            meter.see(b"HTTP/1.1 400 Bad Request\r\n\r\n", 7),
+            Err(Excess)
+        );
+        assert!(meter.is_foreign() && !begun().is_foreign());
+    }
+
+    #[test]
+    fn each_second_is_a_new_one() {
+        let mut meter = begun();
         let settings = frame(4, 6).repeat(50);
         for second in 0..10 {
             assert_eq!(meter.see(&settings, second), Ok(()));

@@ -87,7 +87,12 @@ fn target<'a>(method: &Method, uri: &'a Uri) -> Result<&'a [u8], BadRequest> {
         let authority = authority.ok_or(BadRequest::Malformed("CONNECT to no authority"))?;
         return Ok(authority.as_bytes());
     }
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+    // The library keeps a scheme only beside an authority, for which `Host` may stand alone.
+    let is_ours = match uri.scheme_str() {
+        Some(scheme) => matches!(scheme, "http" | "https"),
+        None => uri.authority().is_none(),
+    };
+    if !is_ours {
         return Err(BadRequest::Malformed("neither http nor https"));
     }
     let path = uri.path_and_query().map_or("", uri::PathAndQuery::as_str);
@@ -276,6 +281,13 @@ mod tests {
     }
 
     #[test]
+    fn a_host_may_stand_alone() {
+        let request = Request::get("/x").header("host", "a.example");
+        let head = "GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        assert_eq!(text(request, false).unwrap(), head);
+    }
+
+    #[test]
     fn crumbs_of_a_cookie_are_put_together() {
         let request = get().header("cookie", "a=1").header("cookie", "b=2");
         let text = text(request, false).unwrap();
@@ -294,7 +306,7 @@ mod tests {
             (get().header("x", "a\t"), "blanks around a value"),
             (Request::get("https://u@a.example/"), "user information"),
             (Request::get("ftp://a.example/"), "neither http nor https"),
-            (Request::get("/"), "neither http nor https"),
+            (Request::get("a.example"), "neither http nor https"),
         ] {
             assert_eq!(text(request, false), Err(BadRequest::Malformed(why)));
         }

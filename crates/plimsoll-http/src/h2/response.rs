@@ -64,14 +64,20 @@ pub(super) fn value(
     HeaderValue::from_maybe_shared(bytes.slice_ref(value))
 }
 
-/// Why an answer is not written as text: it is larger than a head may be.
+/// Why an answer is not written as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too large")]
-pub struct TooLarge;
+pub enum BadResponse {
+    /// It is larger than a head may be.
+    #[error("too large")]
+    TooLarge,
+    /// It has blanks around a value (RFC 9113 §8.2.1).
+    #[error("blanks around a value")]
+    Malformed,
+}
 
-impl From<Full> for TooLarge {
+impl From<Full> for BadResponse {
     fn from(Full: Full) -> Self {
-        Self
+        Self::TooLarge
     }
 }
 
@@ -89,18 +95,22 @@ pub enum Follows {
 /// Writes the head of an answer into `room`; tells how long it is.
 ///
 /// # Errors
-/// It is too large.
+/// It is malformed or too large.
 pub fn write(
     response: &http::response::Parts,
     follows: Follows,
     room: &mut [u8],
-) -> Result<usize, TooLarge> {
+) -> Result<usize, BadResponse> {
     let mut text = Text::new(room);
     text.push(b"HTTP/1.1 ")?;
     text.push(response.status.as_str().as_bytes())?;
     text.push(b" \r\n")?;
     for (name, value) in &response.headers {
-        text.line(name.as_str().as_bytes(), value.as_bytes())?;
+        let value = value.as_bytes();
+        if value != value.trim_ascii() {
+            return Err(BadResponse::Malformed);
+        }
+        text.line(name.as_str().as_bytes(), value)?;
     }
     let says_length = response.headers.contains_key(header::CONTENT_LENGTH);
     match follows {
@@ -187,6 +197,17 @@ mod tests {
             let text = str::from_utf8(&room[..len]).unwrap();
             assert_eq!(text, format!("HTTP/1.1 200 \r\na: b\r\n{line}\r\n"));
         }
-        assert_eq!(write(&parts, Follows::Body, &mut [0; 20]), Err(TooLarge));
+        let full = write(&parts, Follows::Body, &mut [0; 20]);
+        assert_eq!(full, Err(BadResponse::TooLarge));
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_not_written() {
+        for value in [" a", "a ", "\ta", " "] {
+            let response = Response::builder().header("x", value).body(()).unwrap();
+            let (parts, ()) = response.into_parts();
+            let written = write(&parts, Follows::Nothing, &mut [0; 100]);
+            assert_eq!(written, Err(BadResponse::Malformed), "{value:?}");
+        }
     }
 }

@@ -4,6 +4,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::h1::encode;
 
+/// Tells whether fields that followed a body are sound, as far as the library has not looked
+/// (RFC 9113 §8.2.1).
+pub fn is_sound(trailer: &HeaderMap) -> bool {
+    let mut values = trailer.values().map(HeaderValue::as_bytes);
+    values.all(|value| value == value.trim_ascii())
+}
+
 /// The end of a body in the chunked coding, with the fields that follow it.
 pub fn write(trailer: &HeaderMap, out: &mut Vec<u8>) {
     let lines = trailer

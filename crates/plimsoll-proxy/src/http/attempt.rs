@@ -383,6 +383,8 @@ async fn on_server<'a>(
         }
         count_retry(exchange, pool);
         upstream = acquire(exchange, pool, asked.server, Kept::Unwelcome).await?;
+        // Once is enough: a connection that carries many requests may refuse one after the other.
+        upstream.is_reused = false;
     }
 }
 

@@ -9,5 +9,5 @@ mod server_stream;
 mod upstream;
 mod wire;
 
-pub(crate) use server::{is_spoken, serve};
+pub(crate) use server::{hear, is_spoken, may_be_spoken, serve};
 pub(crate) use upstream::{Links, Place};

@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::SendStream;
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
+use h2::{Reason, SendStream};
 use plimsoll_http::framing::Framing;
 use plimsoll_http::grpc::web::Web;
 use plimsoll_http::h2::request;
@@ -145,19 +145,18 @@ impl ClientStream {
 
     /// What a failure means: the server may have said that it did nothing.
     fn fault(&self, error: h2::Error, stream: h2::StreamId) -> io::Error {
-        let is_refused = error.is_reset()
-            && error.is_remote()
-            && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let is_refused =
+            error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         let last = self.lease.link().last_stream();
         let is_behind_last = last.is_some_and(|last| stream.as_u32() > last);
-        match is_refused || is_behind_last {
+        match is_refused || is_behind_last || self.lease.link().is_foreign() {
             true => untouched(error),
             false => gone(error),
         }
     }
 }
 
-/// The head of an answer, as text. One that is too large is cut off, and is malformed then.
+/// The head of an answer, as text. One that is malformed or too large has no end.
 fn text(head: &http::response::Parts, follows: Follows) -> Vec<u8> {
     let mut room = vec![0; HEAD_BYTES_MAX];
     let written = response::write(head, follows, &mut room);
@@ -228,7 +227,7 @@ impl Stream for ClientStream {
 
     fn cut(&self) {
         if let Some(body) = &mut self.request.borrow_mut().body {
-            body.cut();
+            body.reset(Reason::CANCEL);
         }
     }
 

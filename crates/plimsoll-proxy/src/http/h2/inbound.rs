@@ -1,7 +1,7 @@
 //! What a peer sends on a stream, as HTTP/1.1 would write it.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes};
 use h2::RecvStream;
@@ -9,6 +9,7 @@ use http::HeaderMap;
 use plimsoll_http::chunked::size_line;
 use plimsoll_http::grpc::web::Web;
 use plimsoll_http::h2::trailer;
+use plimsoll_net::buffer::Buffer;
 
 /// What the chunked coding puts around a piece, at most.
 const CHUNK_BYTES: usize = 18 + 2;
@@ -31,6 +32,8 @@ pub(super) struct Inbound {
     end: Bytes,
     /// The client, if it is one of gRPC that sees no trailers.
     web: Option<Web>,
+    /// Whether what came is no body.
+    is_malformed: bool,
 }
 
 impl Inbound {
@@ -42,6 +45,19 @@ impl Inbound {
             text: Bytes::new(),
             end: Bytes::new(),
             web: None,
+            is_malformed: false,
+        }
+    }
+
+    /// Reads what has come already behind what `buffer` holds: a request that is here as a whole can be
+    /// sent a second time.
+    pub(super) fn read_ahead(&mut self, buffer: &mut Buffer) {
+        let mut context = Context::from_waker(Waker::noop());
+        while !buffer.room().is_empty() {
+            match self.poll_read(&mut context, buffer.room()) {
+                Poll::Ready(Ok(read @ 1..)) => buffer.add(read),
+                _ => return, // who reads on finds the same
+            }
         }
     }
 
@@ -71,6 +87,9 @@ impl Inbound {
                 }
                 continue;
             }
+            if self.is_malformed {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             let Some(body) = &mut self.body else {
                 self.text = std::mem::take(&mut self.end);
                 match self.text.is_empty() {
@@ -82,7 +101,9 @@ impl Inbound {
                 Some(piece) => self.take(piece.map_err(gone)?),
                 None => {
                     let fields = ready!(body.poll_trailers(context)).map_err(gone)?;
-                    self.finish(fields.unwrap_or_default());
+                    let fields = fields.unwrap_or_default();
+                    self.is_malformed = !trailer::is_sound(&fields);
+                    self.finish(fields);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::SendStream;
+use h2::{Reason, SendStream};
 use http::HeaderMap;
 use plimsoll_http::framing::Framing;
 use plimsoll_http::grpc::web::Decoder;
@@ -116,9 +116,10 @@ impl Outbound {
         }
     }
 
-    pub(super) fn cut(&mut self) {
+    /// Ends a body that is not at its end, so that it does not look complete.
+    pub(super) fn reset(&mut self, reason: Reason) {
         if !self.is_over {
-            self.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            self.stream.send_reset(reason);
         }
     }
 }

@@ -42,6 +42,9 @@ const STREAMS_TOTAL: u64 = 100_000;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// What small pieces of bodies may cost while they wait, each as much as it lacks to 256 bytes.
+const PIECES_BUDGET: usize = 1024 * 1024;
+
 /// What waits for one slow reader at most, beside what its exchange holds.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
@@ -54,6 +57,24 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Tells whether a client that began like this speaks HTTP/2.
 pub(crate) fn is_spoken(inbound: &Buffer) -> bool {
     inbound.filled().starts_with(PREFACE_START)
+}
+
+/// Tells whether more has to come before that can be told.
+pub(crate) fn may_be_spoken(inbound: &Buffer) -> bool {
+    let said = inbound.filled();
+    said.len() < PREFACE_START.len() && PREFACE_START.starts_with(said)
+}
+
+/// Reads until it can be told what a new client speaks, or there is nothing more.
+pub(crate) async fn hear(connection: &Connection, inbound: &mut Buffer) {
+    connection.timer.set(connection.deadline);
+    while may_be_spoken(inbound) {
+        let read = poll_fn(|context| stream::poll_read(&connection.socket, context, inbound));
+        match connection.timer.limit(read).await {
+            Ok(Ok(1..)) => {}
+            _ => return, // who reads on finds the same
+        }
+    }
 }
 
 /// Serves what arrives on `connection`, of which `inbound` holds the first bytes, until it ends. Each
@@ -192,6 +213,7 @@ fn builder(limits: &HeadLimits) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BYTES_MAX)
+        .data_frame_budget(PIECES_BUDGET)
         .max_local_error_reset_streams(Some(ERRORS_MAX))
         .enable_connect_protocol();
     builder
@@ -234,7 +256,10 @@ fn begin(
     }
     let is_chunked =
         has_body && protocol.is_none() && !request.headers.contains_key(CONTENT_LENGTH);
-    let inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    let mut inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    if protocol.is_none() {
+        inbound.read_ahead(&mut head);
+    }
     let method = Method::from_token(request.method.as_str().as_bytes());
     let stream = ServerStream::new(wire, method, inbound, respond);
     let socket = Socket::of_stream(Box::new(stream));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use h2::Reason;
 use h2::server::SendResponse;
 use plimsoll_http::framing::Framing;
 use plimsoll_http::h1::parse::{self, Parsed};
@@ -66,7 +67,13 @@ impl ServerStream {
 
 impl Stream for ServerStream {
     fn poll_read(&self, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.inbound.borrow_mut().poll_read(context, room)
+        let read = self.inbound.borrow_mut().poll_read(context, room);
+        if let Poll::Ready(Err(error)) = &read
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.answer.borrow_mut().reset(Reason::PROTOCOL_ERROR);
+        }
+        read
     }
 
     fn poll_write(
@@ -104,11 +111,7 @@ impl Stream for ServerStream {
     }
 
     fn cut(&self) {
-        let answer = &mut *self.answer.borrow_mut();
-        match &mut answer.body {
-            Some(body) => body.cut(),
-            None => answer.respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        }
+        self.answer.borrow_mut().reset(Reason::INTERNAL_ERROR);
     }
 
     fn is_secure(&self) -> bool {
@@ -125,6 +128,13 @@ impl Stream for ServerStream {
 }
 
 impl Answer {
+    fn reset(&mut self, reason: Reason) {
+        match &mut self.body {
+            Some(body) => body.reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+
     /// Sends the heads that `text` begins with, of which only the last is final.
     fn take_head(&mut self, mut text: BytesMut, head: &mut ResponseHead) -> io::Result<()> {
         let invalid = |bad| io::Error::new(io::ErrorKind::InvalidData, bad);

@@ -33,6 +33,10 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// The largest head of an answer, as HTTP/2 counts (RFC 9113 §6.5.2).
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
 
+/// What small pieces of answers may cost while they wait, each as much as it lacks to 256 bytes. One
+/// slow client must not end the connection of all others.
+const PIECES_BUDGET: usize = 16 * 1024 * 1024;
+
 /// What waits for one slow server at most, beside what its exchange holds.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
@@ -87,6 +91,11 @@ impl Link {
     /// The last stream that the server will look at, if it leaves.
     pub(super) fn last_stream(&self) -> Option<u32> {
         self.wire.last_stream()
+    }
+
+    /// Tells whether the server has said something that is not HTTP/2, and so has taken no request for one.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.wire.is_foreign()
     }
 
     pub(super) fn takes_websocket(&self) -> bool {
@@ -257,6 +266,7 @@ fn builder() -> Builder {
         .max_header_list_size(HEAD_BYTES_MAX)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(PIECES_BUDGET)
         .max_send_buffer_size(SEND_BYTES_MAX);
     builder
 }

@@ -27,6 +27,8 @@ pub(super) struct Wire<C> {
     outbound: RefCell<Buffer>,
     meter: RefCell<Meter>,
     is_excessive: Cell<bool>,
+    /// Whether something was read since the streams had their turn.
+    has_read: Cell<bool>,
     /// Memory for the heads that streams write.
     pub(super) head: RefCell<ResponseHead>,
 }
@@ -40,6 +42,7 @@ impl<C: AsRef<Socket>> Wire<C> {
             outbound: RefCell::new(buffers.lend()),
             meter: RefCell::new(meter),
             is_excessive: Cell::new(false),
+            has_read: Cell::new(true),
             head: RefCell::default(),
         };
         this.see(&this.inbound.borrow());
@@ -54,6 +57,11 @@ impl<C: AsRef<Socket>> Wire<C> {
     /// The last stream that the peer will look at, if it leaves.
     pub(super) fn last_stream(&self) -> Option<u32> {
         self.meter.borrow().last_stream()
+    }
+
+    /// Tells whether the peer has said something that is not HTTP/2.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.meter.borrow().is_foreign()
     }
 
     fn see(&self, inbound: &Buffer) {
@@ -96,10 +104,18 @@ impl<C: AsRef<Socket>> AsyncRead for Transport<C> {
         }
         let inbound = &mut *wire.inbound.borrow_mut();
         if inbound.is_empty() {
+            let has_read = wire.has_read.replace(false);
             if ready!(stream::poll_read(wire.owner.as_ref(), context, inbound))? == 0 {
                 return Poll::Ready(Ok(()));
             }
             wire.see(inbound);
+            wire.has_read.set(true);
+            if has_read {
+                // Small pieces would pile up, of which a peer may not have many, while the streams that
+                // they are for get no turn.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
         let here = inbound.filled();
         let taken = here.get(..room.remaining()).unwrap_or(here);
