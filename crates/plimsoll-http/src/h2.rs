@@ -7,5 +7,5 @@
 pub mod meter;
 pub mod request;
 pub mod response;
-mod text;
+pub mod text;
 pub mod trailer;

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SEC_WEBSOCKET_KEY
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, uri};
 
-use super::text::{Full, Text};
+use super::text::{BadText, Full, Text, lines, number, split};
 use crate::field::Name;
 use crate::framing::Length;
 use crate::grpc::web::Web;
@@ -164,22 +164,12 @@ pub struct Asked {
     pub websocket_key: Option<Bytes>,
 }
 
-/// Text that [`crate::h1::encode`] would not write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the head of a request")]
-pub struct BadText;
-
-/// How long the head is that `text` begins with, if all of it is there.
-pub fn length(text: &[u8]) -> Option<usize> {
-    memchr::memmem::find(text, b"\r\n\r\n").map(|end| end + 4)
-}
-
 /// Reads a head that [`crate::h1::encode`] has written.
 ///
 /// # Errors
 /// It has not.
 pub fn read(text: &Bytes, scheme: &str) -> Result<Asked, BadText> {
-    let mut lines = text.split(|byte| *byte == b'\n');
+    let mut lines = lines(text);
     let first = lines.next().ok_or(BadText)?;
     let mut words = first.split(|byte| *byte == b' ');
     let method = words.next().and_then(|word| Method::from_bytes(word).ok());
@@ -203,7 +193,7 @@ pub fn read(text: &Bytes, scheme: &str) -> Result<Asked, BadText> {
             known => {
                 let value = super::response::value(value, text).map_err(|_| BadText)?;
                 if known == Name::ContentLength {
-                    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+                    let length = number(value.as_bytes());
                     asked.length = Length::Exactly(length.ok_or(BadText)?);
                 }
                 fields.append(HeaderName::from_bytes(name).map_err(|_| BadText)?, value);
@@ -243,13 +233,6 @@ pub fn make_websocket(request: &mut Request<()>) {
     let fields = request.headers_mut();
     fields.remove(SEC_WEBSOCKET_KEY);
     fields.remove(TE);
-}
-
-/// The name and the value of a field line without its end.
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr::memchr(b':', line)?;
-    let value = line.get(colon + 1..)?;
-    Some((line.get(..colon)?, value.trim_ascii()))
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::text::{Full, Text};
+use super::text::{BadText, Full, Text, lines, number, split};
 use crate::field::{self, Name};
+use crate::framing::Length;
 use crate::grpc::web::Web;
-use crate::head::ResponseHead;
+use crate::method::Method;
 use crate::upgrade;
+
+/// Fields that most answers have no more of.
+const FIELDS_EXPECTED: usize = 12;
 
 /// Tells whether a field is about one connection of HTTP/1, and has no place in HTTP/2 (RFC 9113 §8.2.2).
 pub(super) fn is_of_connection(name: Name) -> bool {
@@ -22,35 +26,61 @@ pub(super) fn is_of_connection(name: Name) -> bool {
     )
 }
 
-/// The answer whose head was written as text.
-///
-/// # Errors
-/// What HTTP/2 has no place for; a head that was parsed has nothing of it.
-pub fn read(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Error> {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status)?;
-    *response.version_mut() = http::Version::HTTP_2;
-    let fields = response.headers_mut();
-    fields.reserve(head.fields.iter().count());
-    for line in head.fields.iter() {
-        if is_of_connection(line.name) {
-            continue;
-        }
-        let name = HeaderName::from_bytes(line.name_span.of(bytes))?;
-        fields.append(name, value(line.value.of(bytes), bytes)?);
-    }
-    Ok(response)
+/// An answer whose head was written as text, for a client that speaks HTTP/2.
+#[derive(Debug)]
+pub struct Told {
+    /// It.
+    pub response: Response<()>,
+    /// How the text of its body ends; nothing where the connection leaves HTTP.
+    pub length: Option<Length>,
 }
 
-/// The same for one that switches to WebSocket, for which HTTP/2 has no interim answer (RFC 8441 §5).
+/// Reads a head that [`crate::h1::encode`] has written in answer to a request with `method`.
 ///
 /// # Errors
-/// As those of [`read`].
-pub fn read_switch(head: &ResponseHead, bytes: &Bytes) -> Result<Response<()>, http::Error> {
-    let mut response = read(head, bytes)?;
-    *response.status_mut() = StatusCode::OK;
-    response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
-    Ok(response)
+/// It has not.
+pub fn read(text: &Bytes, method: Method) -> Result<Told, BadText> {
+    let mut lines = lines(text);
+    let status = lines
+        .next()
+        .and_then(|line| line.get(9..12))
+        .ok_or(BadText)?;
+    let status = StatusCode::from_bytes(status).map_err(|_| BadText)?;
+    let mut response = Response::new(());
+    *response.version_mut() = http::Version::HTTP_2;
+    let fields = response.headers_mut();
+    fields.reserve(FIELDS_EXPECTED);
+    let mut length = Length::Empty;
+    for line in lines {
+        let Some((name, value)) = split(line) else {
+            continue;
+        };
+        match Name::from_bytes(name) {
+            Name::TransferEncoding => length = Length::Chunked,
+            known if is_of_connection(known) => {}
+            known => {
+                if known == Name::ContentLength {
+                    length = Length::Exactly(number(value).ok_or(BadText)?);
+                }
+                let name = HeaderName::from_bytes(name).map_err(|_| BadText)?;
+                fields.append(name, self::value(value, text).map_err(|_| BadText)?);
+            }
+        }
+    }
+    let has_none = method == Method::Head || matches!(status.as_u16(), 100..=199 | 204 | 304);
+    let mut told = Told {
+        response,
+        length: Some(if has_none { Length::Empty } else { length }),
+    };
+    *told.response.status_mut() = status;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // HTTP/2 has no interim answer for it (RFC 8441 §5).
+        *told.response.status_mut() = StatusCode::OK;
+        let fields = told.response.headers_mut();
+        fields.remove(header::SEC_WEBSOCKET_ACCEPT);
+        told.length = None;
+    }
+    Ok(told)
 }
 
 /// A value, without copying it.
@@ -158,12 +188,42 @@ pub fn write_switch(response: &http::response::Parts, key: &[u8], text: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::parse;
 
     fn parsed(text: &'static str) -> Response<()> {
-        let mut head = ResponseHead::default();
-        parse::response(text.as_bytes(), &mut head).unwrap();
-        read(&head, &Bytes::from_static(text.as_bytes())).unwrap()
+        let told = read(&Bytes::from_static(text.as_bytes()), Method::Get);
+        told.unwrap().response
+    }
+
+    #[test]
+    fn the_head_says_how_the_body_ends() {
+        for (text, method, length) in [
+            (
+                "200 OK\r\nContent-Length: 5",
+                Method::Get,
+                Some(Length::Exactly(5)),
+            ),
+            (
+                "200 OK\r\nContent-Length: 5",
+                Method::Head,
+                Some(Length::Empty),
+            ),
+            (
+                "304 Not Modified\r\nContent-Length: 5",
+                Method::Get,
+                Some(Length::Empty),
+            ),
+            (
+                "200 OK\r\nTransfer-Encoding: chunked",
+                Method::Get,
+                Some(Length::Chunked),
+            ),
+            ("204 No Content\r\nX: y", Method::Get, Some(Length::Empty)),
+            ("101 Switching Protocols\r\nX: y", Method::Get, None),
+        ] {
+            let text = Bytes::from(format!("HTTP/1.1 {text}\r\n\r\n"));
+            assert_eq!(read(&text, method).unwrap().length, length, "{text:?}");
+        }
+        assert!(read(&Bytes::from_static(b"HTTP/1.1 2"), Method::Get).is_err());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use h2::ext::Protocol;
 use h2::{Reason, SendStream};
 use plimsoll_http::framing::Framing;
 use plimsoll_http::grpc::web::Web;
-use plimsoll_http::h2::request;
 use plimsoll_http::h2::response::{self, Follows};
+use plimsoll_http::h2::{request, text};
 use plimsoll_http::head::HEAD_BYTES_MAX;
 use plimsoll_net::socket::Stream;
 use plimsoll_net::stream::untouched;
@@ -76,7 +76,7 @@ impl ClientStream {
     /// Sends the head that `text` begins with, once all of it is there.
     fn take_head(&self, request: &mut Request, mut text: BytesMut) -> io::Result<()> {
         let invalid = |bad| io::Error::new(io::ErrorKind::InvalidInput, bad);
-        let Some(length) = request::length(&text) else {
+        let Some(length) = text::length(&text) else {
             request.text = text;
             return Ok(());
         };

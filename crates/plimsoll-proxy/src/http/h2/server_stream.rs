@@ -10,9 +10,7 @@ use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::server::SendResponse;
 use plimsoll_http::framing::Framing;
-use plimsoll_http::h1::parse::{self, Parsed};
-use plimsoll_http::h2::response;
-use plimsoll_http::head::ResponseHead;
+use plimsoll_http::h2::{response, text};
 use plimsoll_http::method::Method;
 use plimsoll_net::socket::Stream;
 use rustls::ServerConnection;
@@ -87,7 +85,7 @@ impl Stream for ServerStream {
             answer.promised = gather(parts, &mut text);
             match &mut answer.body {
                 Some(body) => body.take(text)?,
-                None => answer.take_head(text, &mut self.wire.head.borrow_mut())?,
+                None => answer.take_head(text)?,
             }
         }
         if let Some(body) = &mut answer.body {
@@ -136,28 +134,27 @@ impl Answer {
     }
 
     /// Sends the heads that `text` begins with, of which only the last is final.
-    fn take_head(&mut self, mut text: BytesMut, head: &mut ResponseHead) -> io::Result<()> {
-        let invalid = |bad| io::Error::new(io::ErrorKind::InvalidData, bad);
+    fn take_head(&mut self, mut text: BytesMut) -> io::Result<()> {
         while !text.is_empty() {
-            if parse::response(&text, head).map_err(invalid)? == Parsed::Partial {
+            let Some(length) = text::length(&text) else {
                 self.text = text;
                 return Ok(());
-            }
-            let bytes = text.split_to(head.len).freeze();
-            if head.status == 101 {
-                let response = response::read_switch(head, &bytes).map_err(io::Error::other)?;
-                let stream = self.respond.send_response(response, false).map_err(gone)?;
-                self.body = Some(Outbound::tunnel(stream, text));
+            };
+            let head = text.split_to(length).freeze();
+            let told = response::read(&head, self.method);
+            let told = told.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+            let Some(length) = told.length else {
+                let stream = self.respond.send_response(told.response, false);
+                self.body = Some(Outbound::tunnel(stream.map_err(gone)?, text));
                 return Ok(());
-            }
-            let response = response::read(head, &bytes).map_err(io::Error::other)?;
-            if response.status().is_informational() {
-                self.respond.send_informational(response).map_err(gone)?;
+            };
+            if told.response.status().is_informational() {
+                let sent = self.respond.send_informational(told.response);
+                sent.map_err(gone)?;
                 continue;
             }
-            let framing = Framing::of_response(head, &bytes, self.method);
-            let framing = framing.map_err(io::Error::other)?;
-            let open = |is_all| self.respond.send_response(response, is_all);
+            let open = |is_all| self.respond.send_response(told.response, is_all);
+            let framing = Framing::of_length(length);
             self.body = Some(Outbound::begin(framing, text, None, open)?);
             return Ok(());
         }

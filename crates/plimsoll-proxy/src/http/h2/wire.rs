@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut};
 use plimsoll_http::h2::meter::Meter;
-use plimsoll_http::head::ResponseHead;
 use plimsoll_net::buffer::{Buffer, BufferPool};
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
@@ -29,8 +28,6 @@ pub(super) struct Wire<C> {
     is_excessive: Cell<bool>,
     /// Whether something was read since the streams had their turn.
     has_read: Cell<bool>,
-    /// Memory for the heads that streams write.
-    pub(super) head: RefCell<ResponseHead>,
 }
 
 impl<C: AsRef<Socket>> Wire<C> {
@@ -43,7 +40,6 @@ impl<C: AsRef<Socket>> Wire<C> {
             meter: RefCell::new(meter),
             is_excessive: Cell::new(false),
             has_read: Cell::new(true),
-            head: RefCell::default(),
         };
         this.see(&this.inbound.borrow());
         Rc::new(this)
