@@ -34,6 +34,8 @@ struct Answer {
     respond: SendResponse<Bytes>,
     /// The method that is answered: it says whether there is a body.
     method: Method,
+    /// Whether it is asked to become a tunnel.
+    is_tunnel: bool,
     /// A head that has not come to its end.
     text: BytesMut,
     /// The body, once its head has been sent.
@@ -51,6 +53,8 @@ impl ServerStream {
     ) -> Self {
         let answer = Answer {
             respond,
+            // There is no other CONNECT that anybody answers with a success.
+            is_tunnel: method == Method::Connect,
             method,
             text: BytesMut::new(),
             body: None,
@@ -153,6 +157,10 @@ impl Answer {
             if response.status().is_informational() {
                 self.respond.send_informational(response).map_err(gone)?;
                 continue;
+            }
+            if self.is_tunnel && response.status().is_success() {
+                self.reset(Reason::CANCEL);
+                return Err(io::Error::other("a success, and no tunnel"));
             }
             let framing = Framing::of_response(head, &bytes, self.method);
             let framing = framing.map_err(io::Error::other)?;
