@@ -228,6 +228,40 @@ fn interim_answers_and_expectations() {
     }));
 }
 
+/// S-48.
+#[test]
+fn interim_answers_without_end() {
+    let stand = stand(|request| {
+        let count: usize = request.head.target[1..].parse().unwrap();
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
+        Answer::bytes(interim + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    });
+    let server = H2Server::start(&[], |peer, _| {
+        while let Some(stream) = peer.next_request() {
+            let count: usize = peer.messages[&stream].field(":path").unwrap()[1..]
+                .parse()
+                .unwrap();
+            for _ in 0..count {
+                peer.send(&Frame::headers(stream, hpack::block(&[(":status", "103")])))
+                    .ok();
+            }
+            peer.respond(stream, 200, b"ok");
+        }
+    });
+    let second = before(server.address());
+    for address in [stand.address(), second.address()] {
+        let mut peer = Peer::connect(address);
+        for (count, status) in [(32, 200), (33, 502), (1_000, 502), (1, 200)] {
+            let stream = peer.get(&format!("/{count}"));
+            let statuses = peer.message(stream).statuses();
+            assert_eq!(
+                (statuses.len(), statuses.last()),
+                (count.min(32) + 1, Some(&status))
+            );
+        }
+    }
+}
+
 #[test]
 fn answers_without_a_body() {
     let stand = stand(|request| match &*request.head.target {

@@ -2,7 +2,7 @@
 //! bounded, and others are served meanwhile.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::frame::{Frame, PREFACE, code, kind, setting};
+use plimsoll_e2e::frame::{Frame, PREFACE, code, flag, kind, setting};
 use plimsoll_e2e::h2raw::{End, Peer, head};
 use plimsoll_e2e::hpack::{huffman_literal, indexed, kept, literal};
 use plimsoll_e2e::raw::{PATIENCE, Raw, get};
@@ -441,7 +441,11 @@ fn windows_below_nothing() {
 fn more_streams_than_there_may_be() {
     let (stand, gate) = stand();
     let mut peer = Peer::connect(stand.address());
-    let streams: Vec<_> = (0..150).map(|_| peer.get("/held")).collect();
+    // What a refused one says of tables counts all the same.
+    let block = |path, more| [head("GET", path, &[]), more].concat();
+    let streams: Vec<_> = (0..150)
+        .map(|at| peer.ask(block("/held", kept("x-at", at.to_string()))))
+        .collect();
     for stream in &streams[100..] {
         assert_eq!(peer.end(*stream), End::Reset(code::REFUSED_STREAM));
     }
@@ -450,6 +454,57 @@ fn more_streams_than_there_may_be() {
         assert_eq!(peer.message(*stream).text(), "late");
     }
     assert_eq!(stand.upstream.requests().len(), 100);
+    let large = [
+        kept("x-large", "v"),
+        literal("x", vec![b'y'; 9000]).repeat(4),
+    ]
+    .concat();
+    let stream = peer.open();
+    for (at, piece) in block("/", large).chunks(16_000).enumerate() {
+        let frame = match at {
+            0 => Frame::headers(stream, piece).ending().unfinished(),
+            1 => Frame::new(kind::CONTINUATION, 0, stream, piece),
+            _ => Frame::new(kind::CONTINUATION, flag::END_HEADERS, stream, piece),
+        };
+        peer.send(&frame).unwrap();
+    }
+    assert_eq!(peer.message(stream).status(), 431);
+    let stream = peer.ask(block("/", [indexed(62), indexed(63)].concat()));
+    peer.message(stream);
+    let last = stand.upstream.requests().pop().unwrap();
+    let fields = &last.head.fields;
+    assert_eq!(
+        (fields.first("x-large"), fields.first("x-at")),
+        (Some("v"), Some("149"))
+    );
+}
+
+/// A body that does not come is not waited for, whatever else comes on the connection.
+#[test]
+fn bodies_that_do_not_come() {
+    let (stand, _gate) = stand();
+    let mut peer = Peer::connect(stand.address());
+    let streams: Vec<_> = (0..50).map(|_| peer.begin("POST", "/", &[])).collect();
+    for stream in &streams {
+        assert!(peer.send_data(&Frame::data(*stream, "x")));
+    }
+    let begun = Instant::now();
+    let is_answered =
+        |peer: &Peer, stream: &u32| peer.messages.get(stream).is_some_and(|m| m.status() == 408);
+    while !streams.iter().all(|stream| is_answered(&peer, stream)) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10) && peer.closed().is_none(),
+            "{:?}",
+            peer.goaway
+        );
+        peer.send(&Frame::ping()).unwrap();
+        peer.wait(Duration::from_millis(100), |_| false);
+    }
+    let last = peer.get("/");
+    assert_eq!(peer.message(last).text(), "ok");
+    wait::expect("the server to be let go", PATIENCE, || {
+        under_way(&stand) <= 1
+    });
 }
 
 /// S-69: a connection is idle without streams, whatever else comes on it.

@@ -37,7 +37,8 @@ pub struct Meter {
     last_stream: [u8; 4],
     last_stream_len: Option<usize>,
     has_begun: bool,
-    is_spoken: bool,
+    /// Whether all of the first frame has come, and is the one that it must be.
+    is_settled: bool,
 }
 
 /// A peer asks for too much work, or does not begin as it must.
@@ -77,6 +78,7 @@ impl Meter {
                 self.begin_frame()?;
             }
         }
+        self.is_settled |= self.has_begun && self.payload == 0;
         Ok(())
     }
 
@@ -87,9 +89,9 @@ impl Meter {
         is_known.then(|| u32::from_be_bytes(self.last_stream) & 0x7fff_ffff)
     }
 
-    /// Tells whether the peer has said something that is not HTTP/2.
-    pub fn is_foreign(&self) -> bool {
-        self.has_begun && !self.is_spoken
+    /// Tells whether the settings have come with which the peer begins.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     fn note_last_stream(&mut self, payload: &[u8]) {
@@ -106,10 +108,9 @@ impl Meter {
         let [a, b, c, kind, ..] = self.head;
         self.head_len = 0;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
-        if !std::mem::replace(&mut self.has_begun, true) {
-            self.is_spoken = kind == SETTINGS;
-        }
-        if !self.is_spoken {
+        if std::mem::replace(&mut self.has_begun, true) {
+            self.is_settled = true;
+        } else if kind != SETTINGS {
             return Err(Excess);
         }
         if kind == GOAWAY {
@@ -133,7 +134,6 @@ mod tests {
     fn begun() -> Meter {
         Meter {
             has_begun: true,
-            is_spoken: true,
             ..Meter::default()
         }
     }
@@ -194,12 +194,24 @@ mod tests {
             assert_eq!(begin(kind), Err(Excess));
         }
         let mut meter = Meter::default();
-        assert!(!meter.is_foreign());
-        assert_eq!(
-            meter.see(b"HTTP/1.1 400 Bad Request\r\n\r\n", 7),
-            Err(Excess)
-        );
-        assert!(meter.is_foreign() && !begun().is_foreign());
+        let said = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        assert_eq!(meter.see(said, 7), Err(Excess));
+        assert!(!meter.is_settled());
+        for settings in [frame(4, 0), frame(4, 6)] {
+            for piece in [1, 8, 9, 100] {
+                let mut meter = Meter::default();
+                for bytes in settings.chunks(piece) {
+                    assert!(!meter.is_settled());
+                    meter.see(bytes, 7).unwrap();
+                }
+                assert!(meter.is_settled());
+            }
+        }
+        let mut meter = Meter::default();
+        meter
+            .see(&[frame(4, 6), frame(6, 8)[..12].to_vec()].concat(), 7)
+            .unwrap();
+        assert!(meter.is_settled());
     }
 
     #[test]

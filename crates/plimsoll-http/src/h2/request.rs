@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SEC_WEBSOCKET_KEY, TE};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, uri};
 
@@ -62,6 +64,10 @@ pub fn write_websocket(
     key: &[u8; 16],
     room: &mut [u8],
 ) -> Result<usize, BadRequest> {
+    let version = request.headers.get(SEC_WEBSOCKET_VERSION);
+    if version.is_none_or(|version| version != "13") {
+        return Err(BadRequest::Malformed("a WebSocket of another version"));
+    }
     let mut text = Text::new(room);
     text.push(b"GET ")?;
     text.push(target(&Method::GET, &request.uri)?)?;

@@ -124,6 +124,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             // Boxed, as what nearly no request needs.
             return Ok((Box::pin(self.tunnel(&mut buffer)).await, Keep::No));
         }
+        self.check_no_switch()?;
         if let Some(sent) = self.withheld(buffer.filled()) {
             return Err(Failure {
                 status: self.response.status,

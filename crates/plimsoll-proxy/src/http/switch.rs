@@ -62,4 +62,18 @@ impl Answer<'_, '_> {
         let checked = upgrade.check(self.seen.bytes, self.response, bytes);
         checked.map_err(failed)
     }
+
+    /// Checks an answer that switches nothing: to a client of HTTP/2 that asks for another protocol any
+    /// success would say that it is spoken (RFC 8441 §5).
+    pub(super) fn check_no_switch(&self) -> Result<(), Failure> {
+        let is_success = (200..300).contains(&self.response.status);
+        match is_success && self.upgrade.is_some() && self.client.is_stream() {
+            true => Err(Failure::upstream(
+                Reason::HttpUpgradeFailed,
+                "the server did not switch protocols",
+                Sent::Answered,
+            )),
+            false => Ok(()),
+        }
+    }
 }

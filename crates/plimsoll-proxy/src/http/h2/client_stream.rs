@@ -149,7 +149,7 @@ impl ClientStream {
             error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         let last = self.lease.link().last_stream();
         let is_behind_last = last.is_some_and(|last| stream.as_u32() > last);
-        match is_refused || is_behind_last || self.lease.link().is_foreign() {
+        match is_refused || is_behind_last {
             true => untouched(error),
             false => gone(error),
         }

@@ -33,6 +33,8 @@ struct Answer {
     respond: SendResponse<Bytes>,
     /// The method that is answered: it says whether there is a body.
     method: Method,
+    /// Whether it is asked to become a tunnel.
+    is_tunnel: bool,
     /// A head that has not come to its end.
     text: BytesMut,
     /// The body, once its head has been sent.
@@ -50,6 +52,8 @@ impl ServerStream {
     ) -> Self {
         let answer = Answer {
             respond,
+            // There is no other CONNECT that anybody answers with a success.
+            is_tunnel: method == Method::Connect,
             method,
             text: BytesMut::new(),
             body: None,
@@ -152,6 +156,10 @@ impl Answer {
                 let sent = self.respond.send_informational(told.response);
                 sent.map_err(gone)?;
                 continue;
+            }
+            if self.is_tunnel && told.response.status().is_success() {
+                self.reset(Reason::CANCEL);
+                return Err(io::Error::other("a success, and no tunnel"));
             }
             let open = |is_all| self.respond.send_response(told.response, is_all);
             let framing = Framing::of_length(length);

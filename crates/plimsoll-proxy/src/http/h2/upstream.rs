@@ -93,11 +93,6 @@ impl Link {
         self.wire.last_stream()
     }
 
-    /// Tells whether the server has said something that is not HTTP/2, and so has taken no request for one.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.wire.is_foreign()
-    }
-
     pub(super) fn takes_websocket(&self) -> bool {
         self.sender.borrow().is_extended_connect_protocol_enabled()
     }
@@ -237,6 +232,18 @@ impl Opening {
             }
         });
         let (sender, mut connection) = shaken.await?;
+        // What the server says of itself is known before it gets a request; one that says something else
+        // gets none.
+        let settled = poll_fn(|context| {
+            let is_over = Pin::new(&mut connection).poll(context).is_ready();
+            let is_sent = !matches!(wire.poll_send(context), Poll::Ready(Err(_)));
+            match is_over || !is_sent || wire.is_excessive() {
+                true => Poll::Ready(Err(io::Error::other("it says something else"))),
+                false if wire.is_settled() => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        });
+        settled.await?;
         let link = Rc::new(Link {
             wire,
             sender: RefCell::new(sender),

@@ -55,9 +55,9 @@ impl<C: AsRef<Socket>> Wire<C> {
         self.meter.borrow().last_stream()
     }
 
-    /// Tells whether the peer has said something that is not HTTP/2.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.meter.borrow().is_foreign()
+    /// Tells whether the settings of the peer have come, and have been looked at.
+    pub(super) fn is_settled(&self) -> bool {
+        self.meter.borrow().is_settled() && self.inbound.borrow().is_empty()
     }
 
     fn see(&self, inbound: &Buffer) {
