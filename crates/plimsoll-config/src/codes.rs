@@ -354,6 +354,12 @@ checked. Give the site a certificate of its own, or take `client-certificate` ou
         route { proxy app }
     }
 ";
+UNCERTIFIABLE = "E0337":
+"A site with `tls internal` takes hosts by an expression, and certificates are for names. Write the names; a wildcard and `*`, which
+stands for `localhost`, are names too:
+
+    site shop.localhost *.shop.localhost { tls internal ; route { proxy app } }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

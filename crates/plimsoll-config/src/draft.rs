@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     /// An empty list is `off`.
     pub(crate) trust: Option<Vec<IpNet>>,
     /// An empty list is `off`.
-    pub(crate) tls: Option<Vec<KeyPair>>,
+    pub(crate) tls: Option<Vec<Certified>>,
     pub(crate) https_redirect: Option<bool>,
     /// The inner `None` is `off`.
     pub(crate) client_certificate: Option<Option<ClientCertificate>>,
@@ -80,6 +80,15 @@ pub(crate) struct Settings {
     pub(crate) queue: Option<Option<Queue>>,
     pub(crate) adaptive: Option<Option<Adaptive>>,
     pub(crate) sticky: Option<Option<Sticky>>,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Certified {
+    /// Others bring it.
+    Files(KeyPair),
+    /// We issue it ourselves; this is where that is said.
+    Internal(Span),
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod certified;
 mod codes;
 mod diagnostic;
 mod directive;

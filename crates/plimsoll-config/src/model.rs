@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
-pub use tls::{CertificatePart, ClientCertificate, KeyPair, Pass, Tickets, Verify};
+pub use tls::{CertificatePart, ClientCertificate, Internal, KeyPair, Pass, Tickets, Verify};
 pub(crate) use url::BadUrl;
 pub use url::Url;
 
@@ -87,8 +87,10 @@ pub struct Site {
     pub hosts: Vec<Host>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
-    /// Certificates and keys; without any, its clients come without TLS.
+    /// Certificates and keys.
     pub tls: Vec<KeyPair>,
+    /// The certificate that we issue ourselves; without any at all, its clients come without TLS.
+    pub internal: Option<Internal>,
     /// Which certificates its clients show; `None` means none.
     pub client_certificate: Option<ClientCertificate>,
     /// Who says in the PROXY protocol, on each connection, whom it is from; empty means that connections

@@ -11,17 +11,19 @@ use ipnet::IpNet;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
-use crate::draft::{ActionDraft, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft};
+use crate::draft::{
+    ActionDraft, Certified, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft,
+};
 use crate::model::{
-    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, KeyPair,
-    Monitor, Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server,
-    ServerTimeouts, Site, Split, Step, Template,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, Monitor,
+    Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site,
+    Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{arguments, https, lint, text};
+use crate::{arguments, certified, https, lint, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -291,7 +293,7 @@ fn accepts<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [IpNet] {
     networks.map(Vec::as_slice).unwrap_or_default()
 }
 
-pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [KeyPair] {
+pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [Certified] {
     let pairs = site.settings.tls.as_ref().or(defaults.tls.as_ref());
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
@@ -369,7 +371,8 @@ fn resolve_site(
         name: site.name.as_str().into(),
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
-        tls: tls(site, defaults).to_vec(),
+        tls: certified::files(tls(site, defaults)),
+        internal: certified::internal(reader, site, tls(site, defaults)),
         client_certificate: client_certificate(reader, site, defaults),
         proxy_protocol: accepts(site, defaults).to_vec(),
         hide: own.hide.or(up.hide).unwrap_or_default(),

@@ -18,6 +18,11 @@ pub trait Loader {
 
     /// Reads a variable of the environment.
     fn env(&self, name: &str) -> Option<String>;
+
+    /// The directory for what the program makes and keeps.
+    fn state_directory(&self) -> String {
+        "/var/lib/plimsoll".to_owned()
+    }
 }
 
 /// Reads nothing: for a text that stands alone.

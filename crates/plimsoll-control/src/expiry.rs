@@ -10,9 +10,19 @@ const DAY: u64 = 24 * 60 * 60;
 /// What is to be said of the certificates of a generation at `now`, in seconds since 1970.
 pub(crate) fn warnings(generation: &Generation, now: u64) -> Vec<String> {
     let files = generation.materials.iter();
-    let ends = files.filter_map(|file| Some((&file.path, file.expires()?)));
-    ends.filter_map(|(path, end)| Some(format!("the certificate `{path}` {}", verdict(end, now)?)))
-        .collect()
+    let warnings = files.filter_map(|file| {
+        let end = file.expires()?;
+        // Those that we renew ourselves are good for days only.
+        if file.issued.is_some() && end.saturating_sub(now) > DAY {
+            return None;
+        }
+        Some(format!(
+            "the certificate `{}` {}",
+            file.path,
+            verdict(end, now)?
+        ))
+    });
+    warnings.collect()
 }
 
 fn verdict(end: u64, now: u64) -> Option<String> {

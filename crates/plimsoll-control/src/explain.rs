@@ -8,7 +8,7 @@ use plimsoll_proxy::trace;
 pub use plimsoll_proxy::trace::{Candidate, Line, Outcome, Question, Trace};
 
 use crate::expiry;
-use crate::materials::{self, Loaded};
+use crate::materials::{self, Issue, Loaded};
 
 /// A configuration that requests are explained by.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Rules {
     pub fn load(&self) -> Result<(), Vec<String>> {
         let Loaded {
             problems, degraded, ..
-        } = materials::load(&self.0);
+        } = materials::load(&self.0, Issue::No);
         let problems: Vec<String> = problems.into_iter().chain(degraded).collect();
         match problems.is_empty() {
             true => Ok(()),

@@ -2,8 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use plimsoll_config::{FILE_BYTES_MAX, LoadError, Loader};
+use rustix::fs::Access;
+
+/// Where services keep what they make.
+const STATE: &str = "/var/lib/plimsoll";
 
 /// Reads from the file system and the environment of the process.
 #[derive(Clone, Copy, Debug)]
@@ -36,5 +41,22 @@ impl Loader for Files {
 
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
+    }
+
+    fn state_directory(&self) -> String {
+        let of = |name: &str| self.env(name).filter(|path| path.starts_with('/'));
+        if let Some(state) = of("XDG_STATE_HOME") {
+            return format!("{state}/plimsoll");
+        }
+        // It may have to be made.
+        let is_ours = |path: &str| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+        match of("HOME") {
+            Some(home)
+                if !is_ours(STATE) && (Path::new(STATE).exists() || !is_ours("/var/lib")) =>
+            {
+                format!("{home}/.local/state/plimsoll")
+            }
+            _ => STATE.to_owned(),
+        }
     }
 }

@@ -22,9 +22,10 @@ use tokio::task::JoinSet;
 
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
+use crate::internal;
 use crate::key_sets;
 use crate::log_file::LogFile;
-use crate::materials::{self, Known, Loaded};
+use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 
 /// Why the data plane did not start. Nothing is left behind.
@@ -166,7 +167,7 @@ fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
         known,
         degraded,
         problems,
-    } = materials::load(generation);
+    } = materials::load(generation, Issue::Yes);
     if !problems.is_empty() {
         return Err(LaunchError::Materials(
             problems.into_iter().chain(degraded).collect(),
@@ -175,6 +176,7 @@ fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
     for problem in degraded {
         tracing::error!("{problem}");
     }
+    internal::announce(generation);
     Ok(known)
 }
 

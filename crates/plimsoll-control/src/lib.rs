@@ -8,6 +8,7 @@ pub(crate) mod expiry;
 pub mod explain;
 pub(crate) mod fetch;
 pub mod files;
+mod internal;
 pub(crate) mod key_sets;
 pub mod launch;
 pub mod log_file;

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use crate::expiry;
 use crate::launch::Running;
-use crate::{fetch, key_sets};
+use crate::{fetch, internal, key_sets};
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
 /// half of a list is a list too.
@@ -28,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     inode: u64,
     size: u64,
     changed: (i64, i64),
@@ -60,13 +60,16 @@ pub(crate) struct Known {
 }
 
 /// Why a file is not in force.
-#[derive(Debug)]
-enum Fault {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
     /// It cannot be read, which may change without the file.
+    #[error("{0}")]
     Unreadable(String),
     /// What stands in it cannot be used.
+    #[error("{0}")]
     Unusable(String),
     /// It changed while it was read.
+    #[error("it is being written")]
     Moving,
 }
 
@@ -87,15 +90,28 @@ pub(crate) struct Loaded {
     pub(crate) problems: Vec<String>,
 }
 
+/// Whether certificates are issued that we issue ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Issue {
+    /// They are, and so is their issuer made.
+    Yes,
+    /// Nothing is made: it is only looked.
+    No,
+}
+
 /// Reads every file of a generation, before it serves. Fetches nothing.
-pub(crate) fn load(generation: &Generation) -> Loaded {
+pub(crate) fn load(generation: &Generation, issue: Issue) -> Loaded {
     let mut loaded = Loaded::default();
     for material in &generation.materials {
+        if material.issued.is_some() && issue == Issue::No {
+            loaded.known.push(Known::default());
+            continue;
+        }
         let (read, problem) = match read(material) {
             Ok(stamp) => (stamp, None),
             Err(Fault::Unreadable(problem)) => (None, Some(problem)),
             Err(Fault::Unusable(problem)) => (state(material), Some(problem)),
-            Err(Fault::Moving) => (None, Some("it is being written".to_owned())),
+            Err(fault @ Fault::Moving) => (None, Some(fault.to_string())),
         };
         material.note(problem.is_none());
         if let Some(problem) = &problem {
@@ -160,6 +176,9 @@ fn warn_of_ends(generation: &Generation, last: &mut Duration) {
 
 /// Reads a file again if it is another than was read, and has stood still since the last look.
 fn look(material: &Material, known: &mut Known) {
+    if material.issued.is_some() {
+        return look_at_issued(material, known);
+    }
     let path = &*material.path;
     let now = state(material);
     if material.is_switch() {
@@ -202,14 +221,35 @@ fn look(material: &Material, known: &mut Known) {
             problem
         }
     };
+    tell(material, known, problem);
+}
+
+/// Says once what is wrong with a file.
+fn tell(material: &Material, known: &mut Known, problem: String) {
     if known.told.as_ref() != Some(&problem) {
         material.note(false);
         tracing::error!(
-            file = path,
+            file = &*material.path,
             problem,
             "a file cannot be used; what it held before still counts"
         );
         known.told = Some(problem);
+    }
+}
+
+/// Renews a certificate that we issue ourselves, when it is time.
+fn look_at_issued(material: &Material, known: &mut Known) {
+    let now = clock::unix_time().as_secs();
+    if !internal::is_due(material.expires(), now) {
+        return;
+    }
+    match internal::renew(material, now) {
+        Ok(()) => {
+            material.note(true);
+            tracing::info!(certificate = &*material.path, "a certificate was renewed");
+            known.told = None;
+        }
+        Err(problem) => tell(material, known, problem),
     }
 }
 
@@ -229,6 +269,10 @@ fn read(material: &Material) -> Result<Option<State>, Fault> {
         let state = state(material);
         material.switch(state.is_some());
         return Ok(state);
+    }
+    if material.issued.is_some() {
+        let renewed = internal::renew(material, clock::unix_time().as_secs());
+        return renewed.map(|()| None).map_err(Fault::Unusable);
     }
     let secret = |is| if is { Secret::Yes } else { Secret::No };
     let (stamp, bytes) = read_file(&material.path, secret(material.is_secret()))?;
@@ -251,13 +295,13 @@ fn read(material: &Material) -> Result<Option<State>, Fault> {
 
 /// Whether others on the machine may know what stands in a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Secret {
+pub(crate) enum Secret {
     Yes,
     No,
 }
 
 /// Reads one file, and returns which state of it that was.
-fn read_file(path: &str, secret: Secret) -> Result<(Stamp, Vec<u8>), Fault> {
+pub(crate) fn read_file(path: &str, secret: Secret) -> Result<(Stamp, Vec<u8>), Fault> {
     // A pipe would hold us up for ever when it is opened.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let mut file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -319,7 +363,7 @@ mod tests {
         let generation = generation("deny @FILE", &path);
         let material = &generation.materials[0];
         let counts = || (material.taken.load(Relaxed), material.refused.load(Relaxed));
-        let mut known = load(&generation).known.remove(0);
+        let mut known = load(&generation, Issue::Yes).known.remove(0);
         assert_eq!(counts(), (1, 0));
         look(material, &mut known);
         look(material, &mut known);
@@ -343,7 +387,7 @@ mod tests {
         fs::write(&path, "10.0.0.1\n").unwrap();
         let generation = generation("deny @FILE", &path);
         let material = &generation.materials[0];
-        let mut known = load(&generation).known.remove(0);
+        let mut known = load(&generation, Issue::Yes).known.remove(0);
         let mut after = |change: &dyn Fn()| {
             change();
             for _ in 0..4 {
@@ -377,7 +421,7 @@ mod tests {
         let pipe = directory.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
         for path in [&*pipe, Path::new("/dev/zero"), directory.path()] {
-            let problems = load(&generation("deny @FILE", path)).problems;
+            let problems = load(&generation("deny @FILE", path), Issue::Yes).problems;
             assert_eq!(problems.len(), 1);
             assert!(problems[0].ends_with("it is not a file"), "{problems:?}");
         }
@@ -407,7 +451,10 @@ mod tests {
                 fs::write(&path, content).unwrap();
                 let generation = generation(rule, &path);
                 assert_eq!(generation.materials.len(), 1, "{rule}");
-                assert!(!load(&generation).problems.is_empty(), "{rule} {content:?}");
+                assert!(
+                    !load(&generation, Issue::Yes).problems.is_empty(),
+                    "{rule} {content:?}"
+                );
             }
         }
     }
@@ -417,7 +464,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("down");
         let generation = generation("maintenance file=FILE", &path);
-        let mut known = load(&generation).known.remove(0);
+        let mut known = load(&generation, Issue::Yes).known.remove(0);
         assert!(known.read.is_none());
         fs::write(&path, "").unwrap();
         look(&generation.materials[0], &mut known);

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{self, Config, Host, Tickets};
+use plimsoll_config::model::{self, Config, Host, Site, Tickets};
 use plimsoll_http::h1::parse::HeadLimits;
 
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
 use crate::tls::clients::Policy;
 use crate::tls::sessions::{Sessions, Source};
+use crate::tls::staple::Proof;
 use crate::tls::{Common, Secure, SecureSite, Served};
 
 /// The addresses of a configuration, each with the sites that answer there.
@@ -25,10 +26,7 @@ pub(crate) fn compile(
     let sites = secure_sites(config, materials, sessions);
     for (listener, first) in listeners.iter_mut().zip(firsts) {
         // All sites of an address speak TLS, or none does.
-        let is_secure = config
-            .sites
-            .get(first)
-            .is_some_and(|site| !site.tls.is_empty());
+        let is_secure = config.sites.get(first).is_some_and(is_secure);
         listener.tls = is_secure.then(|| {
             Arc::new(Secure {
                 hosts: Arc::clone(&listener.hosts),
@@ -39,6 +37,10 @@ pub(crate) fn compile(
         });
     }
     listeners
+}
+
+fn is_secure(site: &Site) -> bool {
+    !site.tls.is_empty() || site.internal.is_some()
 }
 
 /// The addresses, and the first site of each.
@@ -110,12 +112,15 @@ fn secure_sites(
     let mut known = BTreeMap::new();
     let mut sites = Vec::new();
     for (index, site) in config.sites.iter().enumerate() {
-        if site.tls.is_empty() {
+        if !is_secure(site) {
             continue;
         }
-        let key = (&site.tls, &site.client_certificate);
+        let key = (&site.tls, &site.internal, &site.client_certificate);
         let served = known.entry(key).or_insert_with(|| {
-            let proofs = site.tls.iter().map(|pair| materials.proof(pair)).collect();
+            let proofs: Vec<_> = site.tls.iter().map(|pair| materials.proof(pair)).collect();
+            let internal = site.internal.as_ref();
+            let issued = internal.map(|internal| Proof::new(materials.issued(internal), None));
+            let proofs = proofs.into_iter().chain(issued).collect();
             let asked = site.client_certificate.as_ref();
             let clients = asked.map(|asked| Policy::new(asked, materials.issuers(asked)));
             let common =

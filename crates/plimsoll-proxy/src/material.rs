@@ -35,6 +35,8 @@ pub struct Material {
     pub refused: AtomicU64,
     /// Whether what is in force is what stands in it.
     pub is_current: AtomicBool,
+    /// What it certifies, if it is no file: a certificate that we issue ourselves.
+    pub issued: Option<model::Internal>,
     /// Whether nothing is to start without it, whatever it is.
     is_essential: bool,
     content: Content,
@@ -65,6 +67,7 @@ impl Material {
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
+            issued: None,
             is_essential: false,
             content,
         }
@@ -288,6 +291,28 @@ impl Materials {
             ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
         });
         pair
+    }
+
+    /// A certificate that we issue ourselves, with its key.
+    pub(crate) fn issued(&mut self, wanted: &model::Internal) -> Pair {
+        let known = self
+            .files
+            .iter()
+            .find_map(|material| match &material.content {
+                Content::Pair(pair) if material.issued.as_ref() == Some(wanted) => {
+                    Some(Arc::clone(pair))
+                }
+                _ => None,
+            });
+        known.unwrap_or_else(|| {
+            let pair = Pair::default();
+            let path = format!("internal:{}", wanted.names.join(","));
+            self.files.push(Material {
+                issued: Some(wanted.clone()),
+                ..Material::new(&path, Content::Pair(Arc::clone(&pair)))
+            });
+            pair
+        })
     }
 
     /// Who may issue certificates of clients, and what they revoked.

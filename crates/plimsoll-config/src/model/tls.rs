@@ -13,6 +13,15 @@ pub struct KeyPair {
     pub staple: Option<Box<str>>,
 }
 
+/// A certificate that we issue ourselves, for development.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Internal {
+    /// Hosts and addresses that it is for.
+    pub names: Vec<Box<str>>,
+    /// The directory of the issuer.
+    pub issuer: Box<str>,
+}
+
 /// Which certificates clients show.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClientCertificate {

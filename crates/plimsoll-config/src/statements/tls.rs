@@ -11,6 +11,8 @@ pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
         words.extend(pair.staple.as_ref().map(|file| format!("staple={file}")));
         words
     });
+    let internal = site.internal.iter().map(|_| words(["tls", "internal"]));
+    let pairs = pairs.chain(internal);
     pairs.chain(site.client_certificate.as_ref().map(client_certificate))
 }
 

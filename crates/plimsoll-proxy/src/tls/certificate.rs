@@ -81,7 +81,7 @@ impl Certificate {
 }
 
 /// Until when a certificate is good, in seconds since 1970.
-pub(crate) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     let read = CertificateInner::<Rfc5280>::from_der(certificate).ok()?;
     Some(
         read.tbs_certificate
