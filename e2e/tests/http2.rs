@@ -456,6 +456,47 @@ fn an_early_answer_ends_an_upload_alone() {
     assert_eq!(peer.goaway, None);
 }
 
+/// What is on its way when an upload is refused harms nobody, however many are.
+#[test]
+fn many_uploads_that_are_refused() {
+    let text = "workers 1\nadmin off\nsite * { listen 127.0.0.1:{port}; route /denied { respond 401 no }\n\
+                route { respond 200 ok } }\n";
+    let plimsoll = Start::run(text).start();
+    let mut peer = Peer::connect(plimsoll.address());
+    for round in 0..10 {
+        let streams: Vec<_> = (0..100)
+            .map(|_| peer.begin("POST", "/denied", &[]))
+            .collect();
+        for stream in &streams {
+            let is_answered =
+                |peer: &Peer| peer.messages.get(stream).is_some_and(|m| m.status() == 401);
+            assert!(
+                peer.wait(PATIENCE, is_answered),
+                "{round}: {:?}",
+                peer.goaway
+            );
+        }
+        for piece in 0..4 {
+            for stream in &streams {
+                // A client that has not yet heard of the reset.
+                let frame = Frame::data(*stream, vec![b'x'; 2_000]);
+                peer.messages.remove(stream);
+                while !peer.send_data(&frame) {
+                    assert_eq!(
+                        (peer.closed(), peer.goaway),
+                        (None, None),
+                        "{round} {piece}"
+                    );
+                    peer.messages.remove(stream);
+                }
+            }
+        }
+        let next = peer.get("/next");
+        assert_eq!(peer.message(next).text(), "ok", "{round}");
+    }
+    assert_eq!(peer.goaway, None);
+}
+
 /// A server that fails is passed over; what reached none is sent elsewhere.
 #[test]
 fn failover_behind_http_2() {

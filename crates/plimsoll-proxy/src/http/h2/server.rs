@@ -51,6 +51,11 @@ const SEND_BYTES_MAX: usize = 64 * 1024;
 /// Streams that we have to reset because they break rules, before the client is told to stop.
 const ERRORS_MAX: usize = 500;
 
+/// Streams of which we know that we have reset them, and for how long: what was on its way is passed
+/// over. On one that is forgotten it counts as an error.
+const RESETS_KNOWN: usize = 1_000;
+const RESET_KNOWN_FOR: Duration = Duration::from_secs(10);
+
 /// How long a client that is sent away may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -214,6 +219,8 @@ fn builder(limits: &HeadLimits) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BYTES_MAX)
         .data_frame_budget(PIECES_BUDGET)
+        .max_concurrent_reset_streams(RESETS_KNOWN)
+        .reset_stream_duration(RESET_KNOWN_FOR)
         .max_local_error_reset_streams(Some(ERRORS_MAX))
         .enable_connect_protocol();
     builder
