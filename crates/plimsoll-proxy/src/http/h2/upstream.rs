@@ -40,6 +40,12 @@ const PIECES_BUDGET: usize = 16 * 1024 * 1024;
 /// What waits for one slow server at most, beside what its exchange holds.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
+/// Streams of which we know that we have cancelled them, and for how long; what a server still sends on
+/// one that is forgotten is an error, of which a connection may have as many in all its life.
+const RESETS_KNOWN: usize = 1_000;
+const RESET_KNOWN_FOR: Duration = Duration::from_secs(10);
+const ERRORS_MAX: usize = 10_000;
+
 /// How long a server may take to hear that we leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -274,6 +280,9 @@ fn builder() -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(PIECES_BUDGET)
+        .max_concurrent_reset_streams(RESETS_KNOWN)
+        .reset_stream_duration(RESET_KNOWN_FOR)
+        .max_local_error_reset_streams(Some(ERRORS_MAX))
         .max_send_buffer_size(SEND_BYTES_MAX);
     builder
 }
