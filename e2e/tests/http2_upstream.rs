@@ -15,13 +15,18 @@ use std::time::Duration;
 
 /// Plimsoll in front of these servers, tried in this order.
 fn before(servers: &[&H2Server], pool: &str) -> Plimsoll {
+    patient(servers, pool, "30s")
+}
+
+/// One that waits that long for a piece of a body.
+fn patient(servers: &[&H2Server], pool: &str, patience: &str) -> Plimsoll {
     let lines: Vec<_> = servers
         .iter()
         .map(|server| format!("server {}", server.address()))
         .collect();
     let text = format!(
         "workers 1\nadmin 127.0.0.1:{{port:admin}}\n\
-         site * {{ listen 127.0.0.1:{{port}}; timeout body=2s; log {{dir}}/access.log; route {{ proxy app }} }}\n\
+         site * {{ listen 127.0.0.1:{{port}}; timeout body={patience}; log {{dir}}/access.log; route {{ proxy app }} }}\n\
          pool app {{ balance first; http 2; timeout connect=2s response=2s; {}; {pool} }}\n",
         lines.join("; ")
     );
@@ -261,7 +266,7 @@ fn bodies_of_answers_that_break_off() {
                 peer.send(&frame).ok();
             }
         });
-        let plimsoll = before(&[&bad], "");
+        let plimsoll = patient(&[&bad], "", "2s");
         let mut raw = Raw::connect(plimsoll.address());
         raw.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
         match raw.try_response("GET") {
@@ -515,6 +520,7 @@ fn a_client_that_leaves_cancels_its_request() {
     let server = server(
         |peer, stream| match peer.messages[&stream].field(":path").as_deref() {
             Some("/stuck") => {}
+            Some("/begun") => drop(peer.send(&Frame::headers(stream, head("200")))),
             _ => peer.respond(stream, 200, b"ok"),
         },
     );
@@ -543,8 +549,60 @@ fn a_client_that_leaves_cancels_its_request() {
             .count()
     };
     wait::expect("two resets at the server", PATIENCE, || resets() == 2);
+    // So it is in the middle of an answer.
+    let begun = peer.get("/begun");
+    assert!(peer.wait(PATIENCE, |peer| peer.messages.contains_key(&begun)));
+    peer.send(&Frame::reset(begun, code::CANCEL)).unwrap();
+    wait::expect("three resets at the server", PATIENCE, || resets() == 3);
     let stream = peer.get("/");
     assert_eq!(peer.message(stream).text(), "ok");
+    assert_eq!(server.connections(), 1);
+}
+
+/// What a server still sends of answers that were cancelled harms no other.
+#[test]
+fn answers_that_nobody_wants_any_more() {
+    let server = server(|peer, stream| {
+        let path = peer.messages[&stream].field(":path").unwrap_or_default();
+        if path == "/next" {
+            // All that was cancelled before goes on, as from a server that has not heard of it.
+            for old in (stream.saturating_sub(200)..stream)
+                .step_by(2)
+                .filter(|old| *old > 0)
+            {
+                for _ in 0..8 {
+                    peer.send(&Frame::data(old, vec![b'x'; 300])).ok();
+                }
+            }
+            return peer.respond(stream, 200, b"ok");
+        }
+        peer.send(&Frame::headers(stream, head("200"))).ok();
+    });
+    let plimsoll = before(&[&server], "");
+    for round in 0..8 {
+        let mut peer = Peer::connect(plimsoll.address());
+        let streams: Vec<_> = (0..100).map(|_| peer.get("/endless")).collect();
+        for stream in &streams {
+            assert!(
+                peer.wait(PATIENCE, |peer| peer.messages.contains_key(stream)),
+                "{round}"
+            );
+        }
+        peer.abort();
+        let cancelled = || {
+            server
+                .events()
+                .iter()
+                .filter(|(_, event)| matches!(event, Event::Reset(_, code::CANCEL)))
+                .count()
+        };
+        wait::expect("resets at the server", PATIENCE, || {
+            cancelled() == (round + 1) * 100
+        });
+        let mut peer = Peer::connect(plimsoll.address());
+        let next = peer.get("/next");
+        assert_eq!(peer.message(next).text(), "ok", "{round}");
+    }
     assert_eq!(server.connections(), 1);
 }
 

@@ -269,6 +269,12 @@ impl Socket {
         pending().await
     }
 
+    /// Ready when the peer has reset it, if it is one of many streams; nothing is known of others.
+    pub fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        let stream = self.stream();
+        stream.map_or(Poll::Pending, |stream| stream.poll_broken(context))
+    }
+
     /// Runs `call` until it does not have to wait. A call that moved less than `whole` has used
     /// the readiness up: noting that saves the call that would only say so.
     pub(crate) fn poll_io(

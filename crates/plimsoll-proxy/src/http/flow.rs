@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::size_line;
@@ -63,6 +64,16 @@ pub(crate) enum Sink<'a> {
     Socket(&'a Socket),
     /// To where it waits for its client.
     Backlog(&'a Backlog),
+}
+
+impl Sink<'_> {
+    /// Ready when whoever it is for wants nothing more, where that can be told without a system call.
+    fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Socket(sink) => sink.poll_reset(context),
+            Self::Backlog(_) => Poll::Pending,
+        }
+    }
 }
 
 /// How the receiver of a body finds its end.
@@ -209,14 +220,17 @@ impl Flow<'_> {
     }
 
     async fn read(&mut self, began: &Cell<Option<Instant>>) -> Result<usize, Fault> {
-        let (source, buffer) = (self.source, &mut *self.buffer);
+        let (source, sink, buffer) = (self.source, self.sink, &mut *self.buffer);
         let most = self.toll.piece();
         let mut wait = self.timer.wait(self.patience);
-        let read = wait.on(|context| stream::poll_read_some(source, context, buffer, most));
-        let read = read
-            .await
-            .map_err(|_| Fault::SourceLate)?
-            .map_err(|_| Fault::SourceGone)?;
+        let read = wait.on(|context| {
+            let read = stream::poll_read_some(source, context, buffer, most);
+            if read.is_pending() && sink.poll_reset(context).is_ready() {
+                return Poll::Ready(Err(Fault::SinkGone { written: 0 }));
+            }
+            read.map_err(|_| Fault::SourceGone)
+        });
+        let read = read.await.map_err(|_| Fault::SourceLate)??;
         self.judge_rate(began)?;
         Ok(read)
     }
