@@ -4,9 +4,14 @@
     reason = "a panic is how a fuzzer hears of a broken law"
 )]
 
+use bytes::Bytes;
+
 use crate::chunked::Decoder;
 use crate::h1::parse::{self, BadHead, HeadLimits, Parsed};
-use crate::head::{RequestHead, ResponseHead};
+use crate::h2;
+use crate::h2::meter::Meter;
+use crate::h2::response::Follows;
+use crate::head::{HEAD_BYTES_MAX, RequestHead, ResponseHead};
 use crate::proxy_protocol;
 use crate::request::{self, Rejection};
 use crate::target::Target;
@@ -87,6 +92,86 @@ pub fn fuzz_proxy_protocol(bytes: &[u8]) {
     }
     let cut = cut.unwrap_or(Ok(proxy_protocol::Parsed::Partial));
     assert_eq!(whole, cut, "the verdict depends on the cut");
+}
+
+/// What HTTP/2 says becomes one message of HTTP/1.1 and no more, whatever it says, and that comes back.
+pub fn fuzz_h2(bytes: &[u8]) {
+    h2_meter(bytes);
+    h2_request(bytes);
+    h2_response(bytes);
+}
+
+/// Frames are counted alike, whole and byte by byte.
+fn h2_meter(bytes: &[u8]) {
+    for start in [Meter::default, Meter::of_client] {
+        let (mut whole, mut cut) = (start(), start());
+        let at_once = whole.see(bytes, 1);
+        let one_by_one = bytes.chunks(1).try_for_each(|byte| cut.see(byte, 1));
+        assert_eq!(at_once, one_by_one, "the verdict depends on the cut");
+        if at_once.is_ok() {
+            assert_eq!(whole.last_stream(), cut.last_stream());
+        }
+    }
+}
+
+/// A request of which each line is a part: the method, the target, and fields.
+fn h2_request(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let (method, target) = (lines.next(), lines.next());
+    let mut built = http::Request::builder()
+        .method(method.unwrap_or_default())
+        .uri(target.unwrap_or_default());
+    for line in lines {
+        let colon = line.iter().skip(1).position(|byte| *byte == b':');
+        let Some((name, [_, value @ ..])) = colon.map(|colon| line.split_at(colon + 1)) else {
+            return;
+        };
+        built = built.header(name, value);
+    }
+    let Ok(built) = built.body(()) else { return };
+    let (parts, ()) = built.into_parts();
+    let mut room = vec![0; 4096];
+    for has_body in [false, true] {
+        let Ok(length) = h2::request::write(&parts, has_body, &mut room) else {
+            return;
+        };
+        let text = room.get(..length).unwrap_or_default();
+        let mut head = RequestHead::default();
+        let limits = HeadLimits::default();
+        if parse::request(text, &limits, &mut head) == Ok(Parsed::Complete) {
+            assert_eq!(head.len, length, "all of it is one head");
+            let crumbs = parts.headers.get_all(http::header::COOKIE).iter().count();
+            let more = usize::from(has_body && !parts.headers.contains_key("content-length"))
+                + usize::from(
+                    parts.uri.authority().is_some() && !parts.headers.contains_key("host"),
+                );
+            let lines = parts.headers.len() - crumbs.saturating_sub(1) + more;
+            assert_eq!(head.fields.iter().count(), lines, "no line has become two");
+        }
+        // It may lack what we would have written.
+        let _read = h2::request::read(&Bytes::copy_from_slice(text), "http");
+    }
+}
+
+/// An answer as HTTP/1.1 has it.
+fn h2_response(bytes: &[u8]) {
+    let mut head = ResponseHead::default();
+    if parse::response(bytes, &mut head) != Ok(Parsed::Complete) {
+        return;
+    }
+    let Ok(read) = h2::response::read(&head, &Bytes::copy_from_slice(bytes)) else {
+        return;
+    };
+    let (parts, ()) = read.into_parts();
+    let mut room = vec![0; HEAD_BYTES_MAX];
+    let Ok(length) = h2::response::write(&parts, Follows::Nothing, &mut room) else {
+        return;
+    };
+    let text = room.get(..length).unwrap_or_default();
+    let mut again = ResponseHead::default();
+    assert_eq!(parse::response(text, &mut again), Ok(Parsed::Complete));
+    assert_eq!((again.len, again.status), (length, head.status));
+    assert_eq!(again.fields.iter().count(), parts.headers.len());
 }
 
 fn first_verdict(
