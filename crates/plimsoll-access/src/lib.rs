@@ -8,6 +8,7 @@ pub mod api_key;
 pub mod basic;
 pub mod cors;
 pub mod geo;
+pub mod ja4;
 pub mod lines;
 pub mod password;
 pub mod prefixes;

@@ -263,6 +263,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
                 },
                 format: match log.format {
                     LogFormat::Json => "json".to_owned(),
+                    LogFormat::JsonFingerprint => "json+ja4".to_owned(),
                     LogFormat::Combined => "combined".to_owned(),
                     LogFormat::Haproxy => "haproxy".to_owned(),
                 },

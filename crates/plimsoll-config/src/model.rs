@@ -61,6 +61,8 @@ pub struct Config {
     pub spool: Option<Spool>,
     /// With what clients that come with TLS come back.
     pub tickets: Tickets,
+    /// Whether anything asks how clients begin TLS.
+    pub fingerprints: bool,
     /// Matches that conditions refer to, in the order in which they are named first.
     pub matches: Vec<NamedMatch>,
     /// Sites in written order.
@@ -224,6 +226,8 @@ pub enum LogFormat {
     Json,
     /// NGINX's `combined`.
     Combined,
+    /// The same, with the fingerprint of how the client begins TLS.
+    JsonFingerprint,
     /// HAProxy's HTTP log.
     Haproxy,
 }

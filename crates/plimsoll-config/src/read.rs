@@ -48,6 +48,8 @@ pub(crate) struct Reader<'a> {
     /// Where something asks for the spool first.
     pub(crate) spool_asked: Option<Span>,
     /// The matches that were written or referred to.
+    /// Whether anything asks how clients begin TLS.
+    pub(crate) fingerprints: bool,
     pub(crate) matches: Matches,
     /// The key sets that are fetched.
     pub(crate) key_sets: KeySets,
@@ -68,6 +70,7 @@ impl<'a> Reader<'a> {
             files: Vec::new(),
             geo_asked: None,
             spool_asked: None,
+            fingerprints: false,
             matches: Matches::default(),
             key_sets: KeySets::default(),
             expanded: 0,

@@ -97,6 +97,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
             .tickets
             .map(|(tickets, _)| tickets)
             .unwrap_or_default(),
+        fingerprints: reader.fingerprints,
         matches,
         sites,
         pools,

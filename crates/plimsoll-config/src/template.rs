@@ -78,7 +78,11 @@ impl Reader<'_> {
                     _ => "it is known in `request-header` and `response-header`",
                 })
             }
-            Some((row, rest)) => return Some((row.make)(rest)),
+            Some((row, rest)) => {
+                let variable = (row.make)(rest);
+                self.fingerprints |= variable == Variable::Fingerprint;
+                return Some(variable);
+            }
             None => {
                 let message = format!("there is no variable `${{{name}}}`");
                 let problem = Diagnostic::new(&codes::RUN_TIME_VARIABLE, word.span, message);

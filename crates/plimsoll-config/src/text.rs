@@ -126,6 +126,7 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
         };
         let format = match log.format {
             LogFormat::Json => "json",
+            LogFormat::JsonFingerprint => "json+ja4",
             LogFormat::Combined => "combined",
             LogFormat::Haproxy => "haproxy",
         };
@@ -273,6 +274,7 @@ pub fn balance(balance: &Balance) -> String {
 pub(crate) fn key(key: &HashKey) -> String {
     match key {
         HashKey::ClientIp => "client-ip".to_owned(),
+        HashKey::Fingerprint => "ja4".to_owned(),
         HashKey::Host => "host".to_owned(),
         HashKey::Path => "path".to_owned(),
         HashKey::Uri => "uri".to_owned(),

@@ -311,6 +311,7 @@ fn log_error(target: &LogTarget, source: io::Error) -> LaunchError {
 fn format(format: LogFormat) -> Format {
     match format {
         LogFormat::Json => Format::Json,
+        LogFormat::JsonFingerprint => Format::JsonFingerprint,
         LogFormat::Combined => Format::Combined,
         LogFormat::Haproxy => Format::Haproxy,
     }

@@ -173,6 +173,11 @@ impl Socket {
         seen
     }
 
+    /// What is to be known of what the client of a connection with TLS said first; once.
+    pub fn take_tls_note(&self) -> Option<Box<str>> {
+        self.session.as_ref()?.borrow_mut().take_note()
+    }
+
     /// The same, for a stream to ask its connection.
     pub fn look_at_tls(&self, look: &mut dyn FnMut(Option<&ServerConnection>)) {
         match (&self.end, &self.session) {

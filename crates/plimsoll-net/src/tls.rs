@@ -43,6 +43,8 @@ pub(crate) struct Session {
     surplus: Vec<u8>,
     /// Who wants to know when all is agreed on with a client.
     opening: Option<Arc<dyn Choose>>,
+    /// What is to be known of what the client said first.
+    note: Option<Box<str>>,
 }
 
 enum State {
@@ -83,6 +85,7 @@ impl Session {
             promised: 0,
             surplus: Vec::new(),
             opening: None,
+            note: None,
         }
     }
 
@@ -95,6 +98,11 @@ impl Session {
             },
             State::Hello(_) | State::Left | State::Over(_) => None,
         }
+    }
+
+    /// What is to be known of what the client said first; once.
+    pub(crate) fn take_note(&mut self) -> Option<Box<str>> {
+        self.note.take()
     }
 
     /// Tells whether the two ends knew each other from before; nothing before that is known.
@@ -233,6 +241,7 @@ impl Session {
                 // What came behind the greeting waits in there.
                 let processed = connection.process_new_packets().map(drop);
                 self.opening = Some(Arc::clone(&hello.choose));
+                self.note = hello.note();
                 self.state = State::Open(connection);
                 processed.map_err(invalid)
             }

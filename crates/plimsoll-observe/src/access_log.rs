@@ -85,6 +85,8 @@ pub struct Secured<'a> {
     pub alpn: &'a [u8],
     /// The name that it asked for.
     pub sni: &'a str,
+    /// The fingerprint of how it began.
+    pub fingerprint: &'a str,
     /// Whom the certificate is for that it has shown.
     pub subject: &'a str,
 }

@@ -13,6 +13,8 @@ use crate::access_log::{Dates, Record};
 pub enum Format {
     /// One JSON object a line.
     Json,
+    /// The same, with the fingerprint of how the client begins TLS.
+    JsonFingerprint,
     /// NGINX's `combined`.
     Combined,
     /// HAProxy's HTTP log.
@@ -23,7 +25,8 @@ impl Format {
     /// Appends the line for `record`.
     pub fn write(self, record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
         match self {
-            Self::Json => json::write(record, dates, out),
+            Self::Json => json::write(record, "", dates, out),
+            Self::JsonFingerprint => json::write(record, record.tls.fingerprint, dates, out),
             Self::Combined => combined::write(record, dates, out),
             Self::Haproxy => haproxy::write(record, dates, out),
         }

@@ -66,6 +66,7 @@ enum Asked {
     Cookie(Box<[u8]>, Test),
     Body(BodyPart, Test),
     Certificate(CertificatePart, Test),
+    Fingerprint(Test),
     Client(Vec<IpNet>),
     Port(Vec<u16>),
     Scheme(&'static str),
@@ -155,6 +156,7 @@ impl Condition {
             model::Asked::Host(hosts) => Asked::Host(hosts.iter().map(Host::new).collect()),
             model::Asked::Body(part, test) => Asked::Body(part.clone(), Test::new(test)),
             model::Asked::Certificate(part, test) => Asked::Certificate(*part, Test::new(test)),
+            model::Asked::Fingerprint(test) => Asked::Fingerprint(Test::new(test)),
             model::Asked::Client(nets) => Asked::Client(nets.clone()),
             model::Asked::Https(is_it) => Asked::Scheme(if *is_it { "https" } else { "http" }),
             model::Asked::Port(ports) => Asked::Port(ports.clone()),
@@ -228,6 +230,7 @@ impl Condition {
             Asked::Cookie(name, test) => test.any(request::cookies(head, bytes, name)),
             Asked::Body(..) => return true,
             Asked::Certificate(part, test) => test.of_certificate(*part, seen.certificate),
+            Asked::Fingerprint(test) => test.any(seen.fingerprint.map(str::as_bytes).into_iter()),
             Asked::Client(nets) => {
                 let client = seen.origin.client.to_canonical();
                 nets.iter().any(|net| net.contains(&client))

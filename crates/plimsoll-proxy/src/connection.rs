@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) is_new: bool,
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<Rc<Certificate>>,
+    /// The fingerprint of how it began TLS, where anything asks for it.
+    pub(crate) fingerprint: Option<Rc<str>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
     seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -72,6 +74,7 @@ impl Connection {
             timer: plane.worker.deadlines.timer(),
             is_new: false,
             certificate: self.certificate.clone(),
+            fingerprint: self.fingerprint.clone(),
             seats: None,
             ..*self
         }
@@ -233,6 +236,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             deadline: clock::now() + timeout,
             is_new: true,
             certificate: None,
+            fingerprint: None,
             seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
@@ -314,6 +318,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             && connection.is_new
         {
             connection.certificate = secure.certificate(&connection.socket).map(Rc::new);
+            connection.fingerprint = connection.socket.take_tls_note().map(Rc::from);
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) fn compile(
                 first,
                 sites: Arc::clone(&sites),
                 sessions: Arc::clone(sessions),
+                is_curious: config.fingerprints,
             })
         });
     }

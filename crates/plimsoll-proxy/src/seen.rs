@@ -26,6 +26,8 @@ pub struct Seen<'a> {
     pub origin: &'a Origin,
     /// The certificate that its client has shown.
     pub certificate: Option<&'a Certificate>,
+    /// The fingerprint of how its client began TLS.
+    pub fingerprint: Option<&'a str>,
 }
 
 /// Where a request came from, how and when.
@@ -98,13 +100,19 @@ impl<'a> Seen<'a> {
             authority: authority.of(bytes),
             origin,
             certificate: None,
+            fingerprint: None,
         }
     }
 
-    /// The same, from a client that has shown a certificate.
-    pub(crate) fn shown(self, certificate: Option<&'a Certificate>) -> Self {
+    /// The same, from a client that has shown a certificate and has this fingerprint.
+    pub(crate) fn shown(
+        self,
+        certificate: Option<&'a Certificate>,
+        fingerprint: Option<&'a str>,
+    ) -> Self {
         Self {
             certificate,
+            fingerprint,
             ..self
         }
     }

@@ -68,6 +68,7 @@ fn text<'a>(variable: &Variable, values: &'a Values<'_>) -> Option<&'a [u8]> {
             Some(certificate) => Some(certificate.text(*part).as_bytes()),
             None => (*part == CertificatePart::Verified).then_some(&b"no"[..]),
         },
+        Variable::Fingerprint => Some(seen.fingerprint?.as_bytes()),
         Variable::ClientIp => Some(seen.origin.client_text.as_bytes()),
         Variable::RequestId => Some(facts.id.as_bytes()),
         Variable::Method => Some(seen.head.method_span.of(seen.bytes)),

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use plimsoll_access::ja4;
 use plimsoll_config::model::CertificatePart;
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
@@ -197,6 +198,8 @@ pub(crate) struct Secure {
     /// How each site of any address is served, in their order.
     pub(crate) sites: Arc<[SecureSite]>,
     pub(crate) sessions: Arc<Sessions>,
+    /// Whether anything asks how clients begin.
+    pub(crate) is_curious: bool,
 }
 
 /// How one site is served.
@@ -244,6 +247,14 @@ impl Secure {
 }
 
 impl Choose for Secure {
+    fn is_curious(&self) -> bool {
+        self.is_curious
+    }
+
+    fn note(&self, records: &[u8]) -> Option<Box<str>> {
+        ja4::of_records(records).map(String::into_boxed_str)
+    }
+
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         let site = self.site(hello.server_name())?;
         site.served.config(&site.name)
@@ -258,8 +269,10 @@ impl Choose for Secure {
 pub(crate) fn secured<'a>(
     connection: &'a ServerConnection,
     shown: Option<&'a Certificate>,
+    fingerprint: Option<&'a str>,
 ) -> Secured<'a> {
     Secured {
+        fingerprint: fingerprint.unwrap_or_default(),
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",

@@ -7,11 +7,12 @@ use crate::model::{
     Asked, BodyPart, CertificatePart, Condition, Host, JsonStep, Part, Test, TimeSpan,
 };
 use crate::read::Reader;
+use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
 use ipnet::{IpNet, Ipv4Net};
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "path",
     "host",
     "header",
@@ -19,6 +20,7 @@ const KINDS: [&str; 13] = [
     "cookie",
     "body",
     "certificate",
+    "ja4",
     "client",
     "port",
     "scheme",
@@ -52,6 +54,10 @@ pub(crate) fn condition(reader: &mut Reader<'_>, word: &Word) -> Option<Conditio
             Asked::Body(BodyPart::Whole, Test::Matches(reader.expression(value)?))
         }
         ("certificate", Some(':')) => certificate(reader, value)?,
+        ("ja4", Some('=' | '~')) => {
+            reader.fingerprints = true;
+            Asked::Fingerprint(test(reader, rest, word.span)?)
+        }
         ("client", Some('=')) => Asked::Client(list(value, |net| network(reader, net))?),
         ("port", Some('=')) => Asked::Port(list(value, |port| reader.number(port, 1, 65_535))?),
         ("scheme", Some('=')) if value.text == "http" => Asked::Https(false),
@@ -108,13 +114,17 @@ fn named<'a>(reader: &mut Reader<'_>, value: Value<'a>) -> Option<(&'a str, Test
         reader.problem(problem.help("write it like `header:x-canary=yes`"));
         return None;
     }
-    let text = rest.get(1..).unwrap_or_default();
-    let test = match rest.chars().next() {
+    Some((name, test(reader, rest, value.span)?))
+}
+
+/// What is to be there: nothing said, `=VALUE,...` or `~EXPRESSION`.
+fn test(reader: &mut Reader<'_>, said: &str, span: Span) -> Option<Test> {
+    let text = said.get(1..).unwrap_or_default();
+    Some(match said.chars().next() {
         None => Test::Present,
-        Some('~') => Test::Matches(reader.expression(Value { text, ..value })?),
+        Some('~') => Test::Matches(reader.expression(Value { text, span })?),
         Some(_) => Test::OneOf(text.split(',').map(Into::into).collect()),
-    };
-    Some((name, test))
+    })
 }
 
 fn certificate(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Asked> {
@@ -313,7 +323,7 @@ fn unknown(reader: &mut Reader<'_>, word: &Word, kind: &str) -> Option<Condition
         problem = problem.label(format!("did you mean `{near}`?"));
     }
     reader.problem(problem.help(
-        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, certificate:PART, client=, port=, scheme=http|https, time=, grpc= and is:NAME",
+        "a path begins with a slash; conditions are method=, path~, host=, header:NAME, query:NAME, cookie:NAME, body:NAME, certificate:PART, ja4=, client=, port=, scheme=http|https, time=, grpc= and is:NAME",
     ));
     None
 }

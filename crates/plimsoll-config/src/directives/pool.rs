@@ -155,6 +155,7 @@ const ALGORITHMS: &[&str] = &[
 
 const KEYS: &[&str] = &[
     "client-ip",
+    "ja4",
     "host",
     "path",
     "uri",
@@ -208,6 +209,10 @@ pub(crate) fn hash_key(reader: &mut Reader<'_>, word: Value<'_>) -> Option<HashK
     let (kind, name) = word.text.split_once(':').unwrap_or((word.text, ""));
     let key = match (kind, name) {
         ("client-ip", "") => Some(HashKey::ClientIp),
+        ("ja4", "") => {
+            reader.fingerprints = true;
+            Some(HashKey::Fingerprint)
+        }
         ("host", "") => Some(HashKey::Host),
         ("path", "") => Some(HashKey::Path),
         ("uri", "") => Some(HashKey::Uri),

@@ -40,9 +40,10 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "log",
         within: &[Context::Defaults, Context::Site],
-        usage: "log PATH|stdout [json|combined|haproxy], or: log off",
+        usage: "log PATH|stdout [json|json+ja4|combined|haproxy], or: log off",
         default: "off; the format is json",
-        doc: "The access log: one line for each exchange, when it has ended. `json` is one object a line, `combined` is \
+        doc: "The access log: one line for each exchange, when it has ended. `json` is one object a line, `json+ja4` the same with the fingerprint of how \
+              the client begins TLS as `ja4`, `combined` is \
               NGINX's format, `haproxy` is HAProxy's. Several `log` lines write several logs. A site's own replace those \
               of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
               Values of query parameters that look like secrets are replaced.",
@@ -132,15 +133,19 @@ fn log(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
         None => LogFormat::Json,
         Some(word) => match word.text.as_str() {
             "json" => LogFormat::Json,
+            "json+ja4" => {
+                reader.fingerprints = true;
+                LogFormat::JsonFingerprint
+            }
             "combined" => LogFormat::Combined,
             "haproxy" => LogFormat::Haproxy,
             other => {
                 let message = format!("`{other}` is not a log format");
                 let mut problem = Diagnostic::new(&codes::VALUE, word.span, message);
-                if let Some(near) = nearest(other, ["json", "combined", "haproxy"]) {
+                if let Some(near) = nearest(other, ["json", "json+ja4", "combined", "haproxy"]) {
                     problem = problem.label(format!("did you mean `{near}`?"));
                 }
-                return reader.problem(problem.help("known: json, combined, haproxy"));
+                return reader.problem(problem.help("known: json, json+ja4, combined, haproxy"));
             }
         },
     };

@@ -46,6 +46,8 @@ pub enum Asked {
     Body(BodyPart, Test),
     /// For a part of the client's certificate.
     Certificate(CertificatePart, Test),
+    /// For the fingerprint of how its client begins TLS.
+    Fingerprint(Test),
     /// Whether its client is in one of these networks.
     Client(Vec<IpNet>),
     /// Whether it came on one of these ports.

@@ -95,6 +95,8 @@ pub enum Balance {
 pub enum HashKey {
     /// The client's address.
     ClientIp,
+    /// The fingerprint of how the client begins TLS.
+    Fingerprint,
     /// The host.
     Host,
     /// The canonical path.

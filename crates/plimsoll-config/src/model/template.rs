@@ -29,6 +29,8 @@ pub enum Variable {
     ClientIp,
     /// The client's port.
     ClientPort,
+    /// The fingerprint of how the client begins TLS.
+    Fingerprint,
     /// A part of the client's certificate.
     Certificate(CertificatePart),
     /// The id of the request.
@@ -111,6 +113,7 @@ macro_rules! variables {
 variables! {
     "client.ip" Request "the client's address" = |_| Variable::ClientIp;
     "client.port" Request "the client's port" = |_| Variable::ClientPort;
+    "client.ja4" Request "the fingerprint JA4 of how the client begins TLS; empty without TLS" = |_| Variable::Fingerprint;
     "client.certificate.subject" Request "whom the client's certificate is for, as RFC 4514 writes it" = |_| Variable::Certificate(CertificatePart::Subject);
     "client.certificate.issuer" Request "who issued the client's certificate" = |_| Variable::Certificate(CertificatePart::Issuer);
     "client.certificate.san" Request "the other names in it, with commas between: `DNS:a.example,email:b@example.com`"

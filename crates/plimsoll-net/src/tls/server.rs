@@ -12,6 +12,10 @@ use super::invalid;
 /// A fatal alert, as it is sent before anything is agreed on (RFC 8446 §6, RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+/// The most that is kept of what a client says first: the longest message, in records of the usual length.
+/// One that is cut into more of them is not known.
+const HEARD_BYTES_MAX: usize = 72 * 1024;
+
 /// What a client is told that speaks HTTP where TLS is spoken.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -20,6 +24,16 @@ const PLAIN_HTTP: &[u8] =
 
 /// Finds out who a client wants to talk to, and how.
 pub trait Choose: fmt::Debug + Send + Sync {
+    /// Tells whether what clients say first is wanted as it came.
+    fn is_curious(&self) -> bool {
+        false
+    }
+
+    /// What is to be known later of what a client said first, with the records around it.
+    fn note(&self, _records: &[u8]) -> Option<Box<str>> {
+        None
+    }
+
     /// What serves this client; nothing refuses it.
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>>;
 
@@ -33,6 +47,8 @@ pub(super) struct Hello {
     pub(super) choose: Arc<dyn Choose>,
     /// Whether what came begins a method, and not TLS.
     is_plain: bool,
+    /// What came, where somebody wants to know.
+    heard: Option<Vec<u8>>,
 }
 
 /// Why nobody serves a client.
@@ -46,15 +62,28 @@ impl Hello {
     pub(super) fn new(choose: Arc<dyn Choose>) -> Self {
         Self {
             acceptor: Acceptor::default(),
-            choose,
             is_plain: false,
+            heard: choose.is_curious().then(Vec::new),
+            choose,
         }
     }
 
     /// Takes a part of what came.
     pub(super) fn read(&mut self, cipher: &mut &[u8]) -> io::Result<usize> {
         self.is_plain |= cipher.first().is_some_and(u8::is_ascii_uppercase);
-        self.acceptor.read_tls(cipher)
+        let came = *cipher;
+        let read = self.acceptor.read_tls(cipher)?;
+        if let Some(heard) = &mut self.heard
+            && heard.len() < HEARD_BYTES_MAX
+        {
+            heard.extend_from_slice(came.get(..read).unwrap_or_default());
+        }
+        Ok(read)
+    }
+
+    /// What is to be known later of what the client has said.
+    pub(super) fn note(&self) -> Option<Box<str>> {
+        self.choose.note(self.heard.as_deref()?)
     }
 
     /// The session, once the client has said enough.

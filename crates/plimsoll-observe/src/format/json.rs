@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{cut, number, padded};
 use crate::access_log::{Dates, Record};
 
-pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
+pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"ts\":\"");
     out.extend_from_slice(dates.iso(record.at));
     out.push(b'.');
@@ -71,6 +71,7 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     text(b",\"alpn\":\"", record.tls.alpn, out);
     text(b",\"sni\":\"", record.tls.sni.as_bytes(), out);
     text(b",\"cert\":\"", record.tls.subject.as_bytes(), out);
+    text(b",\"ja4\":\"", fingerprint.as_bytes(), out);
     text(b",\"ua\":\"", record.user_agent, out);
     referer(record, out);
     text(b",\"trace_id\":\"", record.trace_id, out);

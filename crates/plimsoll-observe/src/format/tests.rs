@@ -19,6 +19,7 @@ fn record<'a>() -> Record<'a> {
         query: Some(b"q=1&token=secret"),
         secrets: &[],
         tls: Secured {
+            fingerprint: "t13d1516h2_8daaf6152771_e5627efa2ab1",
             version: "TLSv1.3",
             alpn: b"http/1.1",
             sni: "example.com",

@@ -198,6 +198,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) origin: Origin,
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<&'a Certificate>,
+    /// The fingerprint of how the client began TLS.
+    pub(crate) fingerprint: Option<&'a str>,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
     pub(crate) inbound: &'a mut Buffer,
@@ -267,6 +269,7 @@ impl<'a> Exchange<'a> {
                 ..origin
             },
             certificate: connection.certificate.as_deref(),
+            fingerprint: connection.fingerprint.as_deref(),
             scratch,
             inbound,
             framing: None,
@@ -298,7 +301,7 @@ impl<'a> Exchange<'a> {
     /// What rules see of the request.
     pub(crate) fn seen(&self) -> Seen<'_> {
         let head = (&self.scratch.head, &self.scratch.target, self.authority);
-        Seen::new(head, self.bytes(), &self.origin).shown(self.certificate)
+        Seen::new(head, self.bytes(), &self.origin).shown(self.certificate, self.fingerprint)
     }
 
     /// What variables stand for, before there is an answer.

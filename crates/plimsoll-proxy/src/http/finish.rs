@@ -44,7 +44,8 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
 fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Duration) {
     exchange.client.with_tls_connection(|connection| {
         let shown = exchange.certificate;
-        let tls = connection.map(|connection| tls::secured(connection, shown));
+        let tls =
+            connection.map(|connection| tls::secured(connection, shown, exchange.fingerprint));
         log_with(exchange, site, logs, total, tls.unwrap_or_default());
     });
 }

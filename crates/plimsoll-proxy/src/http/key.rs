@@ -21,6 +21,7 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
             IpAddr::V4(v4) => of(&v4.octets()),
             IpAddr::V6(v6) => of(&v6.octets()),
         },
+        HashKey::Fingerprint => of(exchange.fingerprint.unwrap_or_default().as_bytes()),
         HashKey::Host => match exchange.seen().host() {
             host if host.iter().any(u8::is_ascii_uppercase) => of(&host.to_ascii_lowercase()),
             host => of(host),

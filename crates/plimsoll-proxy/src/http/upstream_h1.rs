@@ -88,7 +88,7 @@ pub(crate) async fn receive(
             redirects: &mut exchange.redirects,
             delivery: &mut exchange.delivery,
             seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin)
-                .shown(exchange.certificate),
+                .shown(exchange.certificate, exchange.fingerprint),
             facts: &mut exchange.facts,
             patience,
             terms,
