@@ -12,6 +12,7 @@ use crate::h2;
 use crate::h2::meter::Meter;
 use crate::h2::response::Follows;
 use crate::head::{HEAD_BYTES_MAX, RequestHead, ResponseHead};
+use crate::method::Method;
 use crate::proxy_protocol;
 use crate::request::{self, Rejection};
 use crate::target::Target;
@@ -159,10 +160,12 @@ fn h2_response(bytes: &[u8]) {
     if parse::response(bytes, &mut head) != Ok(Parsed::Complete) {
         return;
     }
-    let Ok(read) = h2::response::read(&head, &Bytes::copy_from_slice(bytes)) else {
-        return;
+    let text = Bytes::copy_from_slice(bytes.get(..head.len).unwrap_or_default());
+    let told = match h2::response::read(&text, Method::Get) {
+        Ok(told) if told.length.is_some() => told,
+        _ => return, // it leaves HTTP, or HTTP/2 has no place for it
     };
-    let (parts, ()) = read.into_parts();
+    let (parts, ()) = told.response.into_parts();
     let mut room = vec![0; HEAD_BYTES_MAX];
     let Ok(length) = h2::response::write(&parts, Follows::Nothing, &mut room) else {
         return;
