@@ -362,3 +362,31 @@ fn names_that_could_be_read_as_others_are_refused() {
         assert_eq!(get(&plimsoll, &own, Some(&bad), &[]), None);
     }
 }
+
+/// A connection outlives the certificate that it was opened with; what that lets in does not.
+#[test]
+fn a_certificate_that_ends_while_its_connection_is_open_is_refused() {
+    let ours = Certifier::make("ours");
+    let asks = format!("required ca={}", ours.trusted());
+    let (plimsoll, own, _) = start(&asks, "route { respond 200 here }");
+    let mut date = Command::new("date");
+    date.args(["-u", "-d", "+6 seconds", "+%Y%m%d%H%M%SZ"]);
+    let end = String::from_utf8(date.output().unwrap().stdout).unwrap();
+    let shown = ours.certify_until("ada", "ada.example", end.trim());
+    // One connection, asked again and again until the answer is another one.
+    let to = format!("::127.0.0.1:{}", plimsoll.address().port());
+    let mut command = Command::new("curl");
+    command.args(["-s", "--noproxy", "*", "--max-time", "30", "--http1.1"]);
+    command.args(["--rate", "5/s", "-o", "/dev/null", "-w", "%{http_code} "]);
+    command.args(["--connect-to", &to, "--cacert", &own.trusted()]);
+    command.args(shown.curl()).arg(format!("{URL}?[1-50]"));
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let before = said.split(' ').take_while(|status| *status == "200");
+    let before = before.count();
+    assert!(before > 0, "{said}");
+    let after: Vec<&str> = said.split_whitespace().skip(before).collect();
+    assert_eq!(after.first(), Some(&"403"), "{said}");
+    // What was opened goes on to be refused, and what is new is not opened.
+    let is_refused = |status: &&str| ["403", "000"].contains(status);
+    assert!(after.iter().all(is_refused), "{said}");
+}

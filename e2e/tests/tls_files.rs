@@ -276,3 +276,41 @@ fn what_the_issuer_says_is_shown_while_it_is_in_force() {
     wait::expect("a refusal", SOON, || reads("refused") == Some(2.0));
     assert!(status().contains("Cert Status: good"), "what holds is kept");
 }
+
+#[test]
+fn what_the_issuer_says_no_more_is_spoken_of_once() {
+    let ours = Certifier::make("ours");
+    let shown = ours.certify_until("a", "a.example", "20990101000000Z");
+    let directory = tempfile::tempdir().unwrap();
+    let answer = directory.path().join("a.ocsp");
+    respond(&ours, &shown, "7", &answer);
+    // The same as it was said years ago. Whether it is signed is for clients to find out.
+    let mut der = fs::read(&answer).unwrap();
+    let times: Vec<usize> = (0..der.len())
+        .filter(|at| der[*at..].starts_with(b"\x18\x0f20"))
+        .collect();
+    for at in times {
+        der[at + 2..at + 6].copy_from_slice(b"2020");
+    }
+    fs::write(&answer, der).unwrap();
+    let plimsoll = start(&format!(
+        "site a.example {{ listen 127.0.0.1:{{port}} ; tls {} {} staple={} ; route {{ respond 200 here }} }}\n",
+        shown.certificate,
+        shown.key,
+        answer.display()
+    ));
+    let labels = format!("file=\"{}\",kind=\"staple\"", answer.display());
+    let metric = |name: &str| plimsoll.metric(name);
+    let refused = format!("plimsoll_file_reads_total{{{labels},result=\"refused\"}}");
+    let current = format!("plimsoll_file_current{{{labels}}}");
+    wait::expect("a count", SOON, || metric(&refused) == Some(1.0));
+    assert_eq!(metric(&current), Some(0.0));
+    let said = s_client(&plimsoll, "-status -servername a.example", "Q\n");
+    assert!(said.contains("no response sent"), "{said}");
+    respond(&ours, &shown, "7", &answer);
+    wait::expect("a new answer", SOON, || metric(&current) == Some(1.0));
+    let said = s_client(&plimsoll, "-status -servername a.example", "Q\n");
+    assert!(said.contains("Cert Status: good"), "{said}");
+    let stderr = plimsoll.stderr();
+    assert_eq!(stderr.matches("is out of date").count(), 1, "{stderr}");
+}

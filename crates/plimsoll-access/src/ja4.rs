@@ -356,7 +356,7 @@ mod tests {
         for seed in 0..2000_u32 {
             let mut bytes = example(&SIGNATURES);
             let at = seed as usize * 7 % bytes.len();
-            bytes[at] = seed as u8;
+            bytes[at] = u8::try_from(seed % 256).unwrap();
             fuzz(&bytes);
             fuzz(&bytes[5..]);
         }

@@ -35,17 +35,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         .defaults
         .map(|(settings, _)| settings)
         .unwrap_or_default();
-    if draft.sites.is_empty() {
-        let problem = Diagnostic::new(
-            &codes::NOTHING,
-            Span::default(),
-            "nothing is served: there is no `site`",
-        );
-        reader.problem(
-            problem
-                .help("the smallest: `site * { listen :8080 ; route { proxy 127.0.0.1:3000 } }`"),
-        );
-    }
+    check_any(reader, &draft.sites);
     check_hosts(reader, &draft.sites, &defaults);
     check_tls(reader, &draft.sites, &defaults);
     check_proxy_protocol(reader, &draft.sites, &defaults);
@@ -101,6 +91,21 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         matches,
         sites,
         pools,
+    }
+}
+
+/// Refuses a configuration that serves nothing.
+fn check_any(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
+    if sites.is_empty() {
+        let problem = Diagnostic::new(
+            &codes::NOTHING,
+            Span::default(),
+            "nothing is served: there is no `site`",
+        );
+        reader.problem(
+            problem
+                .help("the smallest: `site * { listen :8080 ; route { proxy 127.0.0.1:3000 } }`"),
+        );
     }
 }
 

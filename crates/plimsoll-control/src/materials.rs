@@ -57,6 +57,8 @@ pub(crate) struct Known {
     moving: Option<Option<State>>,
     /// What people were told is wrong with it.
     told: Option<String>,
+    /// Whether people were told that the time of what it says is over.
+    is_stale: bool,
 }
 
 /// Why a file is not in force.
@@ -195,6 +197,7 @@ fn look(material: &Material, known: &mut Known) {
     }
     if now.is_some() && now == known.read {
         known.moving = None;
+        look_for_end(material, known, clock::unix_time().as_secs());
         return;
     }
     if known.moving != Some(now) {
@@ -234,6 +237,19 @@ fn tell(material: &Material, known: &mut Known, problem: String) {
             "a file cannot be used; what it held before still counts"
         );
         known.told = Some(problem);
+    }
+}
+
+/// Says once that the time of what an issuer said of a certificate is over, and counts it as a read that
+/// brought nothing.
+fn look_for_end(material: &Material, known: &mut Known, now: u64) {
+    if material.is_stale(now) && !known.is_stale {
+        known.is_stale = true;
+        material.note(false);
+        tracing::warn!(
+            file = &*material.path,
+            "what the issuer says of the certificate is out of date; it is shown without that"
+        );
     }
 }
 

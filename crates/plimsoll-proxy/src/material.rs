@@ -119,6 +119,17 @@ impl Material {
         certificate::not_after(pair.as_ref()?.cert.first()?)
     }
 
+    /// Tells whether it is what an issuer said of a certificate, and the time of that is over.
+    pub fn is_stale(&self, now: u64) -> bool {
+        let Content::Staple(staple) = &self.content else {
+            return false;
+        };
+        staple
+            .load()
+            .as_ref()
+            .is_some_and(|staple| staple.is_over(now))
+    }
+
     /// What happens when it cannot be used at the start; nothing where all depends on it.
     pub fn when_missing(&self) -> Option<&'static str> {
         match self.content {

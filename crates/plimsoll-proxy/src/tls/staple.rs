@@ -57,6 +57,11 @@ pub(crate) fn read(der: Vec<u8>) -> Result<Response, String> {
 }
 
 impl Response {
+    /// Tells whether its time is over at `now`.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        self.until <= now
+    }
+
     /// Tells whether it says something at `now`.
     fn is_in_force(&self, now: u64) -> bool {
         (self.from..self.until).contains(&now)
@@ -134,6 +139,7 @@ mod tests {
         };
         for (now, holds) in [(99, false), (100, true), (199, true), (200, false)] {
             assert_eq!(response.is_in_force(now), holds, "{now}");
+            assert_eq!(response.is_over(now), now >= 200, "{now}");
         }
     }
 
