@@ -12,6 +12,7 @@ use crate::h2;
 use crate::h2::meter::Meter;
 use crate::h2::response::Follows;
 use crate::head::{HEAD_BYTES_MAX, RequestHead, ResponseHead};
+use crate::method::Method;
 use crate::proxy_protocol;
 use crate::request::{self, Rejection};
 use crate::target::Target;
@@ -159,10 +160,14 @@ fn h2_response(bytes: &[u8]) {
     if parse::response(bytes, &mut head) != Ok(Parsed::Complete) {
         return;
     }
-    let Ok(read) = h2::response::read(&head, &Bytes::copy_from_slice(bytes)) else {
+    let text = bytes.get(..head.len).unwrap_or_default();
+    // It may be what we would not have written.
+    let Ok(told) = h2::response::read(&Bytes::copy_from_slice(text), Method::Get) else {
         return;
     };
-    let (parts, ()) = read.into_parts();
+    let status = told.response.status().as_u16();
+    assert!(status == head.status || told.length.is_none());
+    let (parts, ()) = told.response.into_parts();
     let mut room = vec![0; HEAD_BYTES_MAX];
     let Ok(length) = h2::response::write(&parts, Follows::Nothing, &mut room) else {
         return;
@@ -170,7 +175,7 @@ fn h2_response(bytes: &[u8]) {
     let text = room.get(..length).unwrap_or_default();
     let mut again = ResponseHead::default();
     assert_eq!(parse::response(text, &mut again), Ok(Parsed::Complete));
-    assert_eq!((again.len, again.status), (length, head.status));
+    assert_eq!((again.len, again.status), (length, status));
     assert_eq!(again.fields.iter().count(), parts.headers.len());
 }
 
