@@ -173,7 +173,7 @@ fn h2_response(bytes: &[u8]) {
     let text = room.get(..length).unwrap_or_default();
     let mut again = ResponseHead::default();
     assert_eq!(parse::response(text, &mut again), Ok(Parsed::Complete));
-    assert_eq!((again.len, again.status), (length, status));
+    assert_eq!((again.len, again.status), (length, head.status));
     assert_eq!(again.fields.iter().count(), parts.headers.len());
 }
 
