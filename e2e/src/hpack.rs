@@ -34,15 +34,19 @@ const STATIC: [(&str, &str); 61] = [
 pub fn integer(pattern: u8, bits: u32, value: usize) -> Vec<u8> {
     let most = (1 << bits) - 1;
     if value < most {
-        return vec![pattern | value as u8];
+        return vec![pattern | low(value)];
     }
-    let (mut out, mut rest) = (vec![pattern | most as u8], value - most);
+    let (mut out, mut rest) = (vec![pattern | low(most)], value - most);
     while rest >= 128 {
-        out.push((rest % 128) as u8 | 128);
+        out.push(low(rest % 128) | 128);
         rest /= 128;
     }
-    out.push(rest as u8);
+    out.push(low(rest));
     out
+}
+
+fn low(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
 }
 
 fn string(text: &[u8]) -> Vec<u8> {

@@ -1,5 +1,9 @@
 //! Requests that break the rules of HTTP/2 reach no server, and harm no other.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::frame::{Frame, code, flag, kind};
 use plimsoll_e2e::h2raw::{End, Peer, head};
@@ -233,6 +237,7 @@ fn pseudo_fields() {
 
 /// S-43, R-84.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn authorities_and_hosts() {
     const M: (&str, &str) = (":method", "GET");
     const S: (&str, &str) = (":scheme", "http");
@@ -384,6 +389,7 @@ fn send_block(peer: &mut Peer, stream: u32, block: &[u8]) {
 
 /// S-37, R-85.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn bodies_that_are_not_as_long_as_they_say() {
     let stand = stand();
     let length = [("content-length", "5")];

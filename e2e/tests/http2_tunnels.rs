@@ -1,5 +1,9 @@
 //! WebSocket where one side or both speak HTTP/2 (RFC 8441), and connections for more than one site.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::frame::{Frame, code, setting};
 use plimsoll_e2e::h2raw::{End, Peer, field};
