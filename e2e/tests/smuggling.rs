@@ -285,7 +285,6 @@ fn methods_that_are_no_methods_are_refused() {
         b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_vec(),
         405,
     ));
-    vectors.push((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 505));
     refused(&vectors);
 }
 

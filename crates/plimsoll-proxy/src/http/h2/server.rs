@@ -30,7 +30,7 @@ use crate::generation::Listener;
 use crate::plane::Plane;
 
 /// How a client that speaks HTTP/2 begins (RFC 9113 §3.4); no method of HTTP/1 is called so.
-const PREFACE_START: &[u8] = b"PRI ";
+const PREFACE_START: &[u8] = b"PRI * HTTP/2.0";
 
 /// Streams that a client may have open at once; each costs memory for a request.
 const STREAMS_MAX: u32 = 100;
