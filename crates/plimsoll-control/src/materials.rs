@@ -107,6 +107,11 @@ pub(crate) fn load(generation: &Generation, issue: Issue) -> Loaded {
             loaded.known.push(Known::default());
             continue;
         }
+        // Whoever asks for it says so.
+        if material.is_awaited && state(material).is_none() {
+            loaded.known.push(Known::default());
+            continue;
+        }
         let (read, problem) = match read(material) {
             Ok(stamp) => (stamp, None),
             Err(Fault::Unreadable(problem)) => (None, Some(problem)),
@@ -193,7 +198,8 @@ fn look(material: &Material, known: &mut Known) {
         known.read = now;
         return;
     }
-    if now.is_some() && now == known.read {
+    let is_awaited = material.is_awaited && now.is_none();
+    if is_awaited || now.is_some() && now == known.read {
         known.moving = None;
         return;
     }
