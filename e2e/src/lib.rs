@@ -11,6 +11,7 @@
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
+//! | [`pebble::Pebble`] | an issuer of certificates |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
 //!
@@ -44,6 +45,7 @@ pub mod load;
 pub mod names;
 pub mod network;
 pub mod nginx;
+pub mod pebble;
 pub mod plimsoll;
 pub mod ports;
 pub mod raw;
