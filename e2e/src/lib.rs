@@ -7,6 +7,7 @@
 //! | [`h2raw::Peer`] | one end of an HTTP/2 connection, which sends any frames and keeps what comes back |
 //! | [`h2server::H2Server`] | an HTTP/2 server that does what a test says, frame by frame |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
+//! | [`bind::Bind`] | a name server that takes changes |
 //! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
@@ -30,6 +31,7 @@
 )]
 
 pub mod between;
+pub mod bind;
 pub mod body;
 pub mod certifier;
 pub mod daemon;

@@ -1,6 +1,7 @@
 //! Certificates that are asked for while we serve. Pebble is the issuer.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::bind::Bind;
 use plimsoll_e2e::pebble::Pebble;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
@@ -320,4 +321,37 @@ fn paths_of_challenges_that_nobody_asks_for_go_to_the_routes() {
         assert!(status == 403 || status == 400, "{path}: {status}");
     }
     stand.wait(&plimsoll, "a.example", &pebble.root());
+}
+
+#[test]
+fn wildcards_are_certified_by_a_record_that_goes_away_again() {
+    let stand = Stand::new();
+    let bind = Bind::start("example");
+    let pebble = stand.pebble().names(bind.address()).start();
+    let root = pebble.root();
+    let update = format!(
+        "dns-update {} zone=example key={}",
+        bind.address(),
+        bind.key()
+    );
+    let issuers = format!("{}\n{update}", pebble.issuer());
+    let plimsoll = stand.serve("challenge=dns-01", &issuers, "a.example *.a.example");
+    stand.wait(&plimsoll, "a.example", &root);
+    stand.wait(&plimsoll, "x.a.example", &root);
+    let said = bind.said();
+    let count = |what| said.matches(what).count();
+    assert_eq!(
+        (count("adding an RR"), count("deleting an RR")),
+        (2, 2),
+        "{said}"
+    );
+    drop(plimsoll);
+    // Another key under the same name.
+    let key = fs::read_to_string(bind.key()).unwrap();
+    fs::write(bind.key(), key.replace("RtZq", "AAAA")).unwrap();
+    fs::remove_file(stand.file()).unwrap();
+    let plimsoll = stand.serve("challenge=dns-01", &issuers, "a.example *.a.example");
+    wait::expect("a refusal", SOON, || {
+        plimsoll.stderr().contains("it refuses the change")
+    });
 }
