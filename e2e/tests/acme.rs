@@ -5,11 +5,16 @@ use plimsoll_e2e::bind::Bind;
 use plimsoll_e2e::pebble::Pebble;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::recorder::Recorder;
+use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::{ports, wait};
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -354,4 +359,98 @@ fn wildcards_are_certified_by_a_record_that_goes_away_again() {
     wait::expect("a refusal", SOON, || {
         plimsoll.stderr().contains("it refuses the change")
     });
+}
+
+/// While an issuer wants to know, who asks in its place sees what is meant for it and no more.
+#[test]
+fn a_challenge_is_answered_for_its_host_and_token_until_it_is_over() {
+    let stand = Stand::new();
+    let http = stand.http;
+    let asked: Arc<Mutex<Vec<(String, u16, String)>>> = Arc::default();
+    let noted = Arc::clone(&asked);
+    let ask = move |method: &str, host: &str, path: &str| {
+        let mut client = Raw::connect(ports::local(http));
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
+        client.send(head).unwrap();
+        let response = client.response(method);
+        (response.status(), response.text())
+    };
+    // The issuer comes here, finds a wrong answer, and we look at what it would have found.
+    let between = Recorder::start(move |request| {
+        let path = request.head.target.clone();
+        for (method, host) in [
+            ("GET", "a.example"),
+            ("GET", "A.EXAMPLE:80"),
+            ("GET", "c.example"),
+            ("POST", "a.example"),
+        ] {
+            let (status, text) = ask(method, host, &path);
+            let what = format!("{method} {host} {path}");
+            noted.lock().unwrap().push((what, status, text));
+        }
+        Answer::ok("wrong")
+    });
+    let pebble = Pebble::asking(between.address().port(), stand.tls).start();
+    let plimsoll = stand.serve("", &pebble.issuer(), "a.example");
+    wait::expect("a failure", SOON, || orders(&plimsoll, "failed") >= 1.0);
+    let said = plimsoll.stderr();
+    assert!(
+        said.contains("`a.example`") && said.contains("unauthorized"),
+        "{said}"
+    );
+    let asked = asked.lock().unwrap();
+    for (what, status, text) in asked.iter() {
+        let path = what.rsplit(' ').next().unwrap();
+        let token = path.rsplit('/').next().unwrap();
+        let is_told = what.starts_with("GET a.") || what.starts_with("GET A.");
+        assert_eq!(*status, if is_told { 200 } else { 403 }, "{what}");
+        assert_eq!(
+            text.starts_with(&format!("{token}.")),
+            is_told,
+            "{what}: {text}"
+        );
+    }
+    let path = asked
+        .first()
+        .unwrap()
+        .0
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let mut client = Raw::connect(ports::local(http));
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    client.send(head).unwrap();
+    assert_eq!(client.response("GET").status(), 403, "it is over");
+}
+
+#[test]
+fn nothing_is_served_where_only_a_challenge_is_shown() {
+    let stand = Stand::new();
+    // The issuer is kept waiting.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let pebble = Pebble::asking(ports::free(), port).start();
+    let _plimsoll = stand.serve("challenge=tls-alpn-01", &pebble.issuer(), "a.example");
+    let address = format!("127.0.0.1:{}", stand.tls);
+    let said = wait::until(SOON, || {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-alpn", "acme-tls/1", "-ign_eof"]);
+        client.args(["-servername", "a.example", "-connect", &address]);
+        client
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut client = client.spawn().unwrap();
+        let head = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        let _ = client.stdin.take().unwrap().write_all(head.as_bytes());
+        let output = client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.contains("ALPN protocol: acme-tls/1").then_some(said)
+    });
+    let said = said.unwrap();
+    assert!(
+        said.contains("BEGIN CERTIFICATE") && !said.contains("HTTP/1.1"),
+        "{said}"
+    );
 }

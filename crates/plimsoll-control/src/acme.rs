@@ -42,6 +42,9 @@ const WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 /// How many certificates are asked for at a time.
 const AT_ONCE: usize = 4;
 
+/// How much is told of a problem.
+const PROBLEM_CHARS_MAX: usize = 600;
+
 /// How orders went.
 #[derive(Debug, Default)]
 pub struct Orders {
@@ -137,17 +140,13 @@ impl Watch {
             }
             let turns = Arc::clone(&self.turns);
             // Nobody closes them.
-            let Ok(_turn) = turns.acquire().await else {
+            let Ok(turn) = turns.acquire().await else {
                 return;
             };
-            match self.attempt().await {
-                Ok(()) => self.failures = 0,
-                Err(failures) => {
-                    drop(_turn);
-                    let pause = self.note(&failures);
-                    tokio::time::sleep(pause).await;
-                }
-            }
+            let attempt = self.attempt().await;
+            drop(turn);
+            let pause = self.note(attempt);
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -159,6 +158,8 @@ impl Watch {
     fn kept(&self) -> Option<Kept> {
         let path = Path::new(&*self.pair.certificate);
         let read = storage::read(path).and_then(|text| text.map(|t| Kept::read(&t)).transpose());
+        let since = storage::since(path);
+        let read = read.map(|kept| kept.map(|kept| kept.since(since)));
         read.unwrap_or_else(|problem| {
             tracing::warn!(path = %path.display(), problem, "a certificate that is kept cannot be used");
             None
@@ -232,8 +233,12 @@ impl Watch {
         }
     }
 
-    /// Notes that an attempt has failed; returns how long to wait before the next.
-    fn note(&mut self, failures: &Failures) -> Duration {
+    /// Notes how an attempt has ended; returns how long to wait at least before the next.
+    fn note(&mut self, attempt: Result<(), Failures>) -> Duration {
+        let Err(failures) = attempt else {
+            self.failures = 0;
+            return self.acme.retry;
+        };
         self.failures = self.failures.saturating_add(1);
         let random = getrandom::u64().unwrap_or_default();
         let pause = schedule::pause(self.acme.retry, self.failures, failures.wished, random);
@@ -324,7 +329,7 @@ impl Watch {
         let client = Client::new(&self.fetcher, issuer.ca.as_deref());
         let ordered = self.order_with(issuer, before, &client).await;
         *wished = (*wished).max(client.wished());
-        let text = ordered?;
+        let text = ordered.map_err(bounded)?;
         let got = Kept::read(&text)?;
         match schedule::covers(&got.names, &self.pair.names) {
             true if got.holds.until > now() => Ok(text),
@@ -370,6 +375,11 @@ impl Watch {
         let mut answers = Answers::new(self.acme.challenge, &self.challenges, updater);
         order::certify(account, &self.pair.names, before, &mut answers).await
     }
+}
+
+/// What an issuer says may be long.
+fn bounded(problem: String) -> String {
+    problem.chars().take(PROBLEM_CHARS_MAX).collect()
 }
 
 /// Seconds since 1970.

@@ -52,6 +52,16 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// The same, which was got at this time: issuers date certificates back, and what is over before
+    /// it is there tells nothing of when to ask for the next.
+    pub(super) fn since(mut self, got: u64) -> Self {
+        let Span { from, until } = self.holds;
+        self.holds.from = from.max(got.min(until));
+        self
+    }
+}
+
 /// The text that is kept.
 pub(super) fn text(issuer: &str, key: &str, chain: &str) -> String {
     format!("{FROM}{issuer}\n{key}\n{chain}\n")

@@ -8,6 +8,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// The longest pause that an issuer may wish for.
 const WISH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a certificate is used at least, in seconds, whatever its issuer wishes.
+const SOON: u64 = 60 * 60;
+
 /// From when to when something holds, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -33,9 +36,10 @@ pub(super) fn renewal(holds: Span, wished: Option<Span>, random: u64) -> u64 {
         from: usual,
         until: usual + life / 30,
     };
-    // Whoever wishes for what is after the end has made a mistake.
+    // Whoever wishes for what is after the end has made a mistake; who always wishes for now, too.
     let wished = wished.filter(|wished| wished.from < holds.until);
-    wished.unwrap_or(usual).moment(random)
+    let least = holds.from + (life / 10).min(SOON);
+    wished.unwrap_or(usual).moment(random).max(least)
 }
 
 /// How an issuer is asked in an attempt.
@@ -102,6 +106,8 @@ mod tests {
         };
         assert_eq!(renewal(holds, Some(wished), 0), 110 * DAY);
         assert_eq!(renewal(holds, Some(wished), u64::MAX / 2 + 1), 111 * DAY);
+        let past = Span { from: 0, until: 1 };
+        assert_eq!(renewal(holds, Some(past), 0), 100 * DAY + SOON);
         let absurd = Span {
             from: 300 * DAY,
             until: 301 * DAY,

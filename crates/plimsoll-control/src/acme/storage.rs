@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +78,12 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
     }
+}
+
+/// When what stands in a file was written, in seconds since 1970; 0 when that is not known.
+pub(super) fn since(path: &Path) -> u64 {
+    let time = fs::metadata(path).map_or(0, |metadata| metadata.mtime());
+    u64::try_from(time).unwrap_or_default()
 }
 
 /// Puts `text` in the place of what stands in a file, in one step, so that it survives a fall of the
