@@ -106,7 +106,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        let directory = path.parent().unwrap_or(Path::new("."));
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
         File::open(directory)?.sync_all()
     };
     put().map_err(failed)
