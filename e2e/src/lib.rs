@@ -7,10 +7,12 @@
 //! | [`h2raw::Peer`] | one end of an HTTP/2 connection, which sends any frames and keeps what comes back |
 //! | [`h2server::H2Server`] | an HTTP/2 server that does what a test says, frame by frame |
 //! | [`fault::Fault`] | an upstream that fails in one named way |
+//! | [`bind::Bind`] | a name server that takes changes |
 //! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
+//! | [`pebble::Pebble`] | an issuer of certificates |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
 //!
@@ -29,6 +31,7 @@
 )]
 
 pub mod between;
+pub mod bind;
 pub mod body;
 pub mod certifier;
 pub mod daemon;
@@ -44,6 +47,7 @@ pub mod load;
 pub mod names;
 pub mod network;
 pub mod nginx;
+pub mod pebble;
 pub mod plimsoll;
 pub mod ports;
 pub mod raw;

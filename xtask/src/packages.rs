@@ -66,6 +66,14 @@ pub(crate) const MARIADB: Need = Need {
     found: || is_installed("mariadbd"),
     package: "mariadb-server",
 };
+pub(crate) const PEBBLE: Need = Need {
+    found: || is_installed("pebble"),
+    package: "pebble",
+};
+pub(crate) const BIND: Need = Need {
+    found: || Path::new("/usr/sbin/named").is_file(),
+    package: "bind9",
+};
 pub(crate) const OPENSSL: Need = Need {
     found: || is_installed("openssl"),
     package: "openssl",

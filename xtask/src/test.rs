@@ -2,14 +2,15 @@
 
 use crate::command;
 use crate::packages::{
-    self, CHROMIUM, CURL, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, POSTGRES, PYTHON, REDIS,
-    WRK,
+    self, BIND, CHROMIUM, CURL, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL, PEBBLE, POSTGRES,
+    PYTHON, REDIS, WRK,
 };
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
     packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL, GRPC, CHROMIUM])?;
+    packages::ensure(&[PEBBLE, BIND])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }

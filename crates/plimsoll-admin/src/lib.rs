@@ -1,6 +1,7 @@
 //! What people and machines ask of a running Plimsoll.
 #![forbid(unsafe_code)]
 
+pub(crate) mod acme;
 pub mod process;
 pub mod server;
 pub mod servers;

@@ -18,7 +18,7 @@ use plimsoll_observe::prometheus;
 use plimsoll_proxy::trace;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{process, servers, tls};
+use crate::{acme, process, servers, tls};
 
 /// How long a head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +76,7 @@ async fn answer(
             servers::render_names(running, &mut text);
             servers::render_materials(&running.generation, &mut text);
             tls::render(&running.generation, &mut text);
+            acme::render(running, &mut text);
             servers::render_queues(&running.generation, &mut text);
             servers::render_spool(&running.generation, &mut text);
             process::render(&mut text);

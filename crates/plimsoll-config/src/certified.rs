@@ -3,22 +3,13 @@
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{Certified, SiteDraft};
-use crate::model::{Host, Internal, KeyPair};
+use crate::model::{Host, Internal};
 use crate::read::Reader;
 use crate::source::Span;
 use crate::text;
 
 /// Whom a site is for that takes any host: those who try it out on their own machine.
 const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
-/// Those that others bring.
-pub(crate) fn files(all: &[Certified]) -> Vec<KeyPair> {
-    let pairs = all.iter().filter_map(|certified| match certified {
-        Certified::Files(pair) => Some(pair.clone()),
-        Certified::Internal(_) => None,
-    });
-    pairs.collect()
-}
 
 /// The one that we issue ourselves.
 pub(crate) fn internal(
@@ -28,7 +19,7 @@ pub(crate) fn internal(
 ) -> Option<Internal> {
     let said = all.iter().find_map(|certified| match certified {
         Certified::Internal(span) => Some(*span),
-        Certified::Files(_) => None,
+        Certified::Files(_) | Certified::Auto(_) => None,
     })?;
     let mut names = Vec::new();
     for (host, span) in &site.hosts {

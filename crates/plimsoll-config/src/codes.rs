@@ -360,6 +360,35 @@ stands for `localhost`, are names too:
 
     site shop.localhost *.shop.localhost { tls internal ; route { proxy app } }
 ";
+NOT_CERTIFIABLE = "E0350":
+"A site with `tls auto` answers for hosts that no issuer can be asked for: certificates are for names, and `*`, an expression
+or an address is none. Write the names, or bring a certificate in files:
+
+    site example.com www.example.com { tls auto ; route { proxy app } }
+    site * { tls /etc/ssl/any.pem /etc/ssl/any.key ; route { proxy app } }
+";
+WILDCARD = "E0351":
+"Issuers certify a wildcard only to whom the domain itself belongs, which a record in the domain name system shows. With
+the right to write such records Plimsoll does that; without it, write each host:
+
+    acme challenge=dns-01
+    dns-update 10.0.0.2 zone=example.com key=/etc/plimsoll/update.key
+    site *.example.com { tls auto ; route { proxy app } }
+";
+NO_DNS_UPDATE = "E0352":
+"With `challenge=dns-01` the issuer looks for a record in the domain name system, and nothing says who takes it from us.
+Name the server that has the zone, and the key that signs changes:
+
+    dns-update 10.0.0.2 zone=example.com key=/etc/plimsoll/update.key
+";
+TOO_MANY_NAMES = "E0353":
+"The site has more hosts than issuers put into one certificate. Divide it: each part has a certificate of its own, and a snippet
+holds what they share:
+
+    snippet shop { tls auto ; route { proxy app } }
+    site a1.example.com a2.example.com { use shop }
+    site b1.example.com b2.example.com { use shop }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
@@ -420,6 +449,13 @@ he can read what he likes and answer as he likes. Certificates of your own issue
 itself, are trusted with `ca`; `sni` says which name they hold:
 
     tls ca=/etc/plimsoll/ca.pem sni=app.internal
+";
+NO_PLAIN_LISTENER = "W0612":
+"Issuers check names with `challenge=http-01`, the default, by a request to port 80 of each host, without TLS. No site listens so.
+Add one, which can send everybody else on, or have names checked on port 443:
+
+    site example.com { listen :80 ; route { redirect https://${request.host}${request.uri} permanent } }
+    acme challenge=tls-alpn-01
 ";
 }
 

@@ -1,9 +1,9 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, answers, auth, buffer, check, cors, header, internal, limit, max_requests, named_match,
-    overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route, server_tls,
-    settings, site, sticky, tls, traffic, trust,
+    access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
+    named_match, overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route,
+    server_tls, settings, site, sticky, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -59,6 +59,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     max_requests::ROWS,
     overload::ROWS,
     resolver::ROWS,
+    acme::ROWS,
     named_match::ROWS,
     site::ROWS,
     tls::ROWS,
@@ -123,7 +124,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "vip",
     "vrrp",
     "websocket",
-    "acme",
     "default",
 ];
 

@@ -1,6 +1,7 @@
 //! The rows of the table, by block.
 
 pub(crate) mod access;
+pub(crate) mod acme;
 pub(crate) mod answers;
 pub(crate) mod auth;
 pub(crate) mod buffer;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Buffer, Check, ClientCertificate, Condition, ConnectionLimits,
-    ErrorPage, HashKey, Hedge, Hide, Host, KeyPair, OnDown, Outlier, Overload, PathPattern,
-    Priority, Protocol, ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, Spool,
-    Step, Sticky, Template, Tickets,
+    AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Condition,
+    ConnectionLimits, DnsUpdate, ErrorPage, HashKey, Hedge, Hide, Host, Issuer, KeyPair, OnDown,
+    Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue, Resolver, Retry,
+    ServerAddress, ServerTls, Spool, Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -23,6 +23,9 @@ pub(crate) struct Draft {
     pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) geo: Option<(Box<str>, Span)>,
+    pub(crate) acme: Option<(AcmeDraft, Span)>,
+    pub(crate) issuers: Vec<(Issuer, Span)>,
+    pub(crate) dns_update: Option<(DnsUpdate, Span)>,
     pub(crate) spool: Option<(Spool, Span)>,
     pub(crate) tickets: Option<(Tickets, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,
@@ -89,6 +92,17 @@ pub(crate) enum Certified {
     Files(KeyPair),
     /// We issue it ourselves; this is where that is said.
     Internal(Span),
+    /// An issuer is asked for it; this is where that is said.
+    Auto(Span),
+}
+
+/// What `acme` says.
+#[derive(Debug, Default)]
+pub(crate) struct AcmeDraft {
+    pub(crate) email: Option<Box<str>>,
+    pub(crate) storage: Option<Box<str>>,
+    pub(crate) challenge: Option<Challenge>,
+    pub(crate) retry: Option<Duration>,
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! resolved, defaults filled in. Files are read by a [`Loader`] that the caller passes.
 #![forbid(unsafe_code)]
 
+mod acme;
 mod arguments;
 mod certified;
 mod codes;

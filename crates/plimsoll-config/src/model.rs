@@ -4,6 +4,7 @@
 //! exists. Names point at pools by index, so a reference that does not resolve cannot be expressed.
 
 mod access;
+mod acme;
 mod condition;
 mod pool;
 mod step;
@@ -15,6 +16,7 @@ pub use access::{
     Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, KeySet, KeySource, Maintenance,
     SignedUrl, Whom,
 };
+pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
@@ -55,6 +57,8 @@ pub struct Config {
     pub overload: Option<Overload>,
     /// Who says where the names of servers are.
     pub resolver: Resolver,
+    /// How certificates are asked for; `None` where nothing needs one.
+    pub acme: Option<Acme>,
     /// A MaxMind file that tells where clients are.
     pub geo: Option<Box<str>>,
     /// Where bodies wait on disk.

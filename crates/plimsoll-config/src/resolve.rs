@@ -23,36 +23,41 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{arguments, certified, https, lint, text};
+use crate::{acme, arguments, certified, https, lint, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9900);
 
 /// Resolves `draft`; problems go to `reader`, and with an error among them the result means nothing.
-pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
+pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     let defaults = draft
         .defaults
+        .take()
         .map(|(settings, _)| settings)
         .unwrap_or_default();
     check_any(reader, &draft.sites);
     check_hosts(reader, &draft.sites, &defaults);
     check_tls(reader, &draft.sites, &defaults);
     check_proxy_protocol(reader, &draft.sites, &defaults);
+    let redirects = https::redirects(&draft.sites, &defaults);
+    let acme = acme::settings(reader, &mut draft, &redirects, &defaults);
+    let names = acme::Names::gather(reader, &draft.sites, &defaults, acme.as_ref());
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
     let spool = draft.spool.map(|(spool, _)| spool);
     check_asked(reader, geo.is_some(), spool.is_some());
     let mut pools = Pools::new(&draft.pools);
     let mut sites = Vec::new();
-    let redirects = https::redirects(&draft.sites, &defaults);
     for site in &draft.sites {
         lint::unreachable_routes(reader, site);
         if site.routes.is_empty() && !reader.is_broken() {
             let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
             reader.problem(problem.help("add one: `route { proxy POOL }`"));
         }
-        sites.push(resolve_site(reader, site, &defaults, &mut pools));
+        let mut resolved = resolve_site(reader, site, &defaults, &mut pools);
+        resolved.tls = names.pairs(site, &defaults, acme.as_ref());
+        sites.push(resolved);
     }
     let redirects = redirects.iter();
     sites.extend(redirects.map(|site| resolve_site(reader, site, &defaults, &mut pools)));
@@ -81,6 +86,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, draft: Draft) -> Config {
         overload: draft
             .overload
             .map_or_else(|| Some(Overload::default()), |(overload, _)| overload),
+        acme,
         geo,
         spool,
         tickets: draft
@@ -377,7 +383,7 @@ fn resolve_site(
         name: site.name.as_str().into(),
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
-        tls: certified::files(tls(site, defaults)),
+        tls: Vec::new(),
         internal: certified::internal(reader, site, tls(site, defaults)),
         client_certificate: client_certificate(reader, site, defaults),
         proxy_protocol: accepts(site, defaults).to_vec(),

@@ -1,5 +1,6 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
+mod acme;
 mod steps;
 mod tls;
 
@@ -157,6 +158,7 @@ pub(crate) fn root(config: &Config) -> Vec<Words> {
         .chain(config.max_requests.map(max_requests))
         .chain(overload(config.overload))
         .chain(resolver(&config.resolver))
+        .chain(config.acme.iter().flat_map(acme::root))
         .chain(config.matches.iter().flat_map(named_match))
         .collect()
 }

@@ -9,7 +9,8 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// What is to be said of the certificates of a generation at `now`, in seconds since 1970.
 pub(crate) fn warnings(generation: &Generation, now: u64) -> Vec<String> {
-    let files = generation.materials.iter();
+    // Whoever asks for the next one in time says when that fails.
+    let files = generation.materials.iter().filter(|file| !file.is_awaited);
     let warnings = files.filter_map(|file| {
         let end = file.expires()?;
         // Those that we renew ourselves are good for days only.

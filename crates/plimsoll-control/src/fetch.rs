@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
@@ -65,15 +65,45 @@ impl Fetcher {
         fetched.unwrap_or_else(|_| Err("it took longer than 10 seconds".to_owned()))
     }
 
+    /// The answer to a request for `url`, whatever its status. The caller limits the time.
+    ///
+    /// # Errors
+    /// Why no whole answer came, for people.
+    pub(crate) async fn ask<B>(
+        &self,
+        url: &Url,
+        ca: Option<&str>,
+        request: Request<B>,
+    ) -> Result<Response<Bytes>, String>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let stream = self.open(url, ca).await?;
+        send(stream, request).await
+    }
+
     async fn fetch(&self, url: &Url, ca: Option<&str>) -> Result<Vec<u8>, String> {
+        let stream = self.open(url, ca).await?;
+        let request = Request::get(&*url.target)
+            .header(HOST, &*url.authority)
+            .header(USER_AGENT, "plimsoll")
+            .header(ACCEPT, "application/jwk-set+json, application/json")
+            .header(CONNECTION, "close")
+            .body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| chain(&error))?;
+        let response = send(stream, request).await?;
+        accept(&response)?;
+        Ok(response.into_body().into())
+    }
+
+    async fn open(&self, url: &Url, ca: Option<&str>) -> Result<Box<dyn Stream>, String> {
         let end = clock::now() + DEADLINE;
         let tls = match url.is_tls {
             true => Some(Tls::new(url, ca).await?),
             false => None,
         };
         let addresses = self.addresses(&url.address).await?;
-        let stream = connect(&addresses, tls.as_ref(), end).await?;
-        exchange(url, stream).await
+        connect(&addresses, tls.as_ref(), end).await
     }
 
     async fn addresses(&self, address: &ServerAddress) -> Result<Vec<SocketAddr>, String> {
@@ -198,7 +228,11 @@ async fn connect_to(address: SocketAddr, tls: Option<&Tls>) -> Result<Box<dyn St
     Ok(Box::new(secured.map_err(|error| error.to_string())?))
 }
 
-async fn exchange(url: &Url, stream: Box<dyn Stream>) -> Result<Vec<u8>, String> {
+/// Sends a request, and reads the answer to its end.
+async fn send<B>(stream: Box<dyn Stream>, request: Request<B>) -> Result<Response<Bytes>, String>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let broken = |error: hyper::Error| chain(&error);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
@@ -206,21 +240,13 @@ async fn exchange(url: &Url, stream: Box<dyn Stream>) -> Result<Vec<u8>, String>
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // It ends with this fetch, however that ends.
+    // It ends with this exchange, however that ends.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
-    let request = Request::get(&*url.target)
-        .header(HOST, &*url.authority)
-        .header(USER_AGENT, "plimsoll")
-        .header(ACCEPT, "application/jwk-set+json, application/json")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| chain(&error))?;
     let response = sender.send_request(request).await.map_err(broken)?;
-    accept(&response)?;
-    let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
-    match body.collect().await {
-        Ok(body) => Ok(body.to_bytes().into()),
+    let (head, body) = response.into_parts();
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => {
             Err("the answer is larger than 1 MiB".to_owned())
         }
@@ -229,7 +255,7 @@ async fn exchange(url: &Url, stream: Box<dyn Stream>) -> Result<Vec<u8>, String>
 }
 
 /// Takes no answer but a plain 200.
-fn accept(response: &Response<Incoming>) -> Result<(), String> {
+fn accept(response: &Response<Bytes>) -> Result<(), String> {
     let status = response.status();
     let place = response
         .headers()

@@ -20,6 +20,7 @@ use plimsoll_proxy::plane::{GiveBack, Log, Plane};
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::task::JoinSet;
 
+use crate::acme::Orders;
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name};
 use crate::internal;
@@ -74,6 +75,8 @@ pub struct Running {
     pub peers: Arc<Peers>,
     /// What checks of each server said, by its number over all pools.
     pub checks: Box<[Count]>,
+    /// How orders of certificates went.
+    pub orders: Arc<Orders>,
     /// The names of servers.
     pub names: Vec<Arc<Name>>,
     /// What is known of the files that rules read, until they are looked after.
@@ -151,6 +154,7 @@ pub async fn launch(
         metrics,
         peers,
         checks,
+        orders: Arc::default(),
         names,
         known: Mutex::new(known),
         _key_sets: key_sets,

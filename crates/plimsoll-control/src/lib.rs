@@ -1,6 +1,7 @@
 //! Everything that runs beside the traffic: the only builder of generations.
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod care;
 pub mod checks;
 pub mod discovery;

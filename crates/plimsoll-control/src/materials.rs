@@ -109,6 +109,11 @@ pub(crate) fn load(generation: &Generation, issue: Issue) -> Loaded {
             loaded.known.push(Known::default());
             continue;
         }
+        // Whoever asks for it says so.
+        if material.is_awaited && state(material).is_none() {
+            loaded.known.push(Known::default());
+            continue;
+        }
         let (read, problem) = match read(material) {
             Ok(stamp) => (stamp, None),
             Err(Fault::Unreadable(problem)) => (None, Some(problem)),
@@ -195,7 +200,8 @@ fn look(material: &Material, known: &mut Known) {
         known.read = now;
         return;
     }
-    if now.is_some() && now == known.read {
+    let is_awaited = material.is_awaited && now.is_none();
+    if is_awaited || now.is_some() && now == known.read {
         known.moving = None;
         look_for_end(material, known, clock::unix_time().as_secs());
         return;

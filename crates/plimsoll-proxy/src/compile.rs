@@ -12,6 +12,7 @@ use plimsoll_config::model::{self, AccessLog, Config, Hide, Limited, PathPattern
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 use regex::bytes::Regex;
 
+use crate::acme::Challenges;
 use crate::addresses::Known;
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
@@ -77,7 +78,9 @@ pub fn compile(
         .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
         .collect();
     let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
-    let listeners = listeners::compile(config, &mut materials, &machine.sessions);
+    let challenges = Arc::<Challenges>::default();
+    let beside = (&machine.sessions, &challenges);
+    let listeners = listeners::compile(config, &mut materials, beside);
     let labels = labels(config, names, &listeners, rules);
     let (materials, key_sets, system_roots) = materials.finish();
     (
@@ -101,6 +104,7 @@ pub fn compile(
             materials,
             key_sets,
             system_roots,
+            challenges,
             turns: Turns::new(machine.workers, seed),
             secret_parameters,
             labels,

@@ -26,6 +26,7 @@ use plimsoll_net::tls::Choose;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
+use crate::acme;
 use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
@@ -294,6 +295,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 return;
             }
             while let Some(mut inbound) = self.first_bytes(&connection).await {
+                // Whoever asked only who we are has been told, and was not checked as clients are.
+                if connection.socket.has_agreed_on(acme::PROTOCOL) {
+                    return;
+                }
                 self.identify(&mut connection);
                 if connection.is_new && h2::may_be_spoken(&inbound) {
                     // Boxed: those who begin so, and no further, are rare.

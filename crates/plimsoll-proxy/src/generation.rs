@@ -20,6 +20,7 @@ use plimsoll_observe::metrics::Labels;
 use regex::bytes::Regex;
 use tokio::sync::Notify;
 
+use crate::acme::Challenges;
 use crate::addresses::Addresses;
 use crate::condition::{Body, Condition, Verdict};
 use crate::edits::Edits;
@@ -75,6 +76,8 @@ pub struct Generation {
     pub key_sets: Vec<KeySet>,
     /// Those whom the system trusts, if their word on servers counts.
     pub system_roots: Option<SystemRoots>,
+    /// What issuers of certificates are shown.
+    pub challenges: Arc<Challenges>,
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: Vec<Box<[u8]>>,
     /// How many passwords may be hashed at once.

@@ -3,6 +3,7 @@
 //! Read [`connection`] first, then [`http::walk`]: the life of a request in order.
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod addresses;
 pub mod compile;
 pub mod condition;

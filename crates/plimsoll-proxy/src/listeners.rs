@@ -9,6 +9,7 @@ use std::time::Duration;
 use plimsoll_config::model::{self, Config, Host, Site, Tickets};
 use plimsoll_http::h1::parse::HeadLimits;
 
+use crate::acme::Challenges;
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
 use crate::tls::clients::Policy;
@@ -20,7 +21,7 @@ use crate::tls::{Common, Secure, SecureSite, Served};
 pub(crate) fn compile(
     config: &Config,
     materials: &mut Materials,
-    sessions: &Arc<Sessions>,
+    (sessions, challenges): (&Arc<Sessions>, &Arc<Challenges>),
 ) -> Vec<Listener> {
     let (mut listeners, firsts) = plain(config);
     let sites = secure_sites(config, materials, sessions);
@@ -34,6 +35,7 @@ pub(crate) fn compile(
                 sites: Arc::clone(&sites),
                 sessions: Arc::clone(sessions),
                 is_curious: config.fingerprints,
+                challenges: Arc::clone(challenges),
             })
         });
     }

@@ -29,6 +29,8 @@ pub struct Material {
     pub path: Box<str>,
     /// The file beside it: with the key, of a certificate; with what was revoked, of issuers.
     pub beside: Option<Box<str>>,
+    /// Whether somebody has been asked for it, so that it may not be there yet.
+    pub is_awaited: bool,
     /// How often it was put in force.
     pub taken: AtomicU64,
     /// How often it could not be used.
@@ -64,6 +66,7 @@ impl Material {
         Self {
             path: path.into(),
             beside: None,
+            is_awaited: false,
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             is_current: AtomicBool::new(false),
@@ -144,7 +147,11 @@ impl Material {
 
     /// Tells whether nobody but its owner may know what the file holds.
     pub fn is_secret(&self) -> bool {
-        matches!(self.content, Content::TicketKey(_))
+        match self.content {
+            Content::TicketKey(_) => true,
+            Content::Pair(_) => self.beside.is_none(),
+            _ => false,
+        }
     }
 
     /// Tells whether nobody but its owner may know what the file beside it holds.
@@ -286,10 +293,12 @@ impl Materials {
     }
 
     fn find_pair(&mut self, files: &model::KeyPair, is_essential: bool) -> Pair {
+        // Both may stand in one file.
+        let beside = (files.key != files.certificate).then(|| files.key.clone());
         for material in &mut self.files {
             if let Content::Pair(pair) = &material.content
                 && *material.path == *files.certificate
-                && material.beside.as_ref() == Some(&files.key)
+                && material.beside == beside
             {
                 material.is_essential |= is_essential;
                 return Arc::clone(pair);
@@ -297,7 +306,8 @@ impl Materials {
         }
         let pair = Pair::default();
         self.files.push(Material {
-            beside: Some(files.key.clone()),
+            beside,
+            is_awaited: !files.names.is_empty(),
             is_essential,
             ..Material::new(&files.certificate, Content::Pair(Arc::clone(&pair)))
         });

@@ -26,6 +26,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm};
 use sha2::{Digest, Sha256};
 
+use crate::acme::{self, Challenges};
 use crate::generation::Hosts;
 use certificate::Certificate;
 use clients::{Known, Policy};
@@ -200,6 +201,8 @@ pub(crate) struct Secure {
     pub(crate) sessions: Arc<Sessions>,
     /// Whether anything asks how clients begin.
     pub(crate) is_curious: bool,
+    /// How issuers are served that only want to know whether a name is ours.
+    pub(crate) challenges: Arc<Challenges>,
 }
 
 /// How one site is served.
@@ -256,6 +259,9 @@ impl Choose for Secure {
     }
 
     fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        if acme::is_asked(hello) {
+            return self.challenges.config(hello.server_name());
+        }
         let site = self.site(hello.server_name())?;
         site.served.config(&site.name)
     }

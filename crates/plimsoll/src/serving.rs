@@ -9,7 +9,7 @@ use plimsoll_admin::server;
 use plimsoll_config::model::Config;
 use plimsoll_control::discovery::Names;
 use plimsoll_control::launch::{LaunchError, Running, launch};
-use plimsoll_control::{care, checks, materials, memory};
+use plimsoll_control::{acme, care, checks, materials, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::allocator;
@@ -82,6 +82,7 @@ pub(crate) fn serve(
         tokio::spawn(care::watch(Arc::clone(&running)));
         tokio::spawn(memory::watch(Arc::clone(&running)));
         tokio::spawn(materials::watch(Arc::clone(&running)));
+        acme::start(config, &running);
         names.watch(config, &running);
         checks::start(config, &running);
         signals.wait(&running).await;

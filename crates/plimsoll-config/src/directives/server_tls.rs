@@ -52,6 +52,7 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
                 certificate,
                 key,
                 staple: None,
+                names: Vec::new(),
             });
         }
         (Some((_, span)), None) => half(reader, span, "the certificate has no key"),

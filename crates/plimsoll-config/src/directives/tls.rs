@@ -14,7 +14,7 @@ pub(crate) static ROWS: &[Directive] = &[TLS, HTTPS_REDIRECT, CLIENT_CERTIFICATE
 const TLS: Directive = Directive {
     name: "tls",
     within: &[Context::Defaults, Context::Site],
-    usage: "tls CERTIFICATE KEY [staple=FILE], or: tls internal, or: tls off",
+    usage: "tls auto, or: tls CERTIFICATE KEY [staple=FILE], or: tls internal, or: tls off",
     default: "off",
     doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise; see `https-redirect` for those that come without. CERTIFICATE is a file with the \
           certificate and those that lead to its issuer, KEY one with its private key, both in PEM. With several lines, each client gets \
@@ -23,7 +23,7 @@ const TLS: Directive = Directive {
           it beside the certificate as long as it is in force. Clients say which site they want \
           before they get a certificate: a name that no site on the listener has is refused unless there is a site `*`, and a client that \
           says none gets the site `*` or the first. A request for a site with other certificates than the connection was opened for is \
-          answered 421. All sites on one address speak TLS, or none does. `internal` is for development: the site gets a certificate for its hosts, and for `localhost` where they are `*`, from an \
+          answered 421. All sites on one address speak TLS, or none does. With `auto` an issuer is asked for the certificate of the site's hosts, and for the next one in time; see `acme`. `internal` is for development: the site gets a certificate for its hosts, and for `localhost` where they are `*`, from an \
           issuer of our own, which is made once and kept with its key in the directory `internal` of `$XDG_STATE_HOME/plimsoll`, of `/var/lib/plimsoll` where that can be written, or else of \
           `~/.local/state/plimsoll`. Certificates are good for a week, and renewed at half of it. Clients have to be told to trust the issuer: the log says where its certificate is.",
     words: (1, 3),
@@ -186,9 +186,9 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
         .partition(|word| word.text.starts_with("staple="));
     let [certificate, key] = &*files else {
         let problem = match stmt.words.first().map(|word| &*word.text) {
-            Some("auto") => {
-                let message = "`tls auto` is not in this version";
-                Diagnostic::new(&codes::NOT_YET, stmt.span, message)
+            Some("auto") if files.len() == 1 && options.is_empty() => {
+                let all = settings.tls.get_or_insert_default();
+                return all.push(Certified::Auto(stmt.span));
             }
             _ => {
                 let message = "a certificate and its key are two files";
@@ -206,6 +206,7 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
         staple,
         certificate: certificate.text.as_str().into(),
         key: key.text.as_str().into(),
+        names: Vec::new(),
     };
     let all = settings.tls.get_or_insert_default();
     all.push(Certified::Files(pair));

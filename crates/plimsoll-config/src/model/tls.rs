@@ -11,6 +11,9 @@ pub struct KeyPair {
     pub key: Box<str>,
     /// A file with what the issuer says of it, for clients.
     pub staple: Option<Box<str>>,
+    /// The names that an issuer is asked to certify, with all that is in the two files, which are one;
+    /// empty where others bring them.
+    pub names: Vec<Box<str>>,
 }
 
 /// A certificate that we issue ourselves, for development.

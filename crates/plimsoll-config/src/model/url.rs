@@ -70,6 +70,11 @@ impl Url {
         })
     }
 
+    /// Reads a URL that somebody else names; nothing when it is none that can be fetched.
+    pub fn new(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// Tells whether it leads to this machine, so that nobody is in between.
     pub fn is_loopback(&self) -> bool {
         match &self.address {

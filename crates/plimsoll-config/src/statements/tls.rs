@@ -7,6 +7,9 @@ use crate::model::{ClientCertificate, Pass, Site, Tickets, Verify};
 pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
     let pairs = site.tls.iter();
     let pairs = pairs.map(|pair| {
+        if !pair.names.is_empty() {
+            return words(["tls", "auto"]);
+        }
         let mut words = words(["tls", &pair.certificate, &pair.key]);
         words.extend(pair.staple.as_ref().map(|file| format!("staple={file}")));
         words

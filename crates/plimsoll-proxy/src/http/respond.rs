@@ -43,6 +43,17 @@ pub(crate) enum Said<'a> {
     Relayed,
 }
 
+impl<'a> Answer<'a> {
+    /// A plain text.
+    pub(crate) fn with(text: &'a [u8]) -> Self {
+        Self {
+            status: 200,
+            said: Said::Text(text),
+            ..Answer::to(Reason::ProxyInternalResponse, "")
+        }
+    }
+}
+
 impl Answer<'static> {
     /// The answer that a reason calls for.
     pub(crate) fn to(reason: Reason, detail: &'static str) -> Self {

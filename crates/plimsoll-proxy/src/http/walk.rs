@@ -1,5 +1,7 @@
 //! The life of a request, in order. Each step is a call; each early end is an answer.
 
+use std::sync::Arc;
+
 use plimsoll_config::model::{Buffer, Monitor};
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
@@ -36,6 +38,7 @@ pub(crate) async fn walk(exchange: &mut Exchange<'_>) -> Ending {
 async fn end(exchange: &mut Exchange<'_>, stop: Stop<'_>) -> Ending {
     match stop {
         Stop::Answer(answer) => respond(exchange, answer).await,
+        Stop::Told(text) => respond(exchange, Answer::with(text.as_bytes())).await,
         Stop::Reset => {
             let reason = Reason::ProxyInternalResponse;
             exchange.facts.blame(reason, "reset on purpose");
@@ -113,6 +116,8 @@ pub(crate) const OVERLOADED: Rejection = Rejection {
 enum Stop<'a> {
     /// It is answered.
     Answer(Answer<'static>),
+    /// An issuer of certificates is told what it wants to know.
+    Told(Arc<str>),
     /// It is above a limit.
     Above(Above<'a>),
     /// Its client failed it.
@@ -311,8 +316,32 @@ fn take_seats(exchange: &mut Exchange<'_>) -> Result<(), Answer<'static>> {
     Ok(())
 }
 
+/// Checks that a connection may carry a request for this site.
+fn check_connection(exchange: &Exchange<'_>, site: &Site) -> Result<(), Answer<'static>> {
+    if is_misdirected(exchange, site) {
+        let detail = "the connection is for another site";
+        let answer = Answer {
+            status: 421,
+            ..Answer::to(Reason::DestinationNotFound, detail)
+        };
+        return Err(answer);
+    }
+    if exchange
+        .certificate
+        .is_some_and(|shown| shown.not_after < exchange.origin.unix)
+    {
+        let detail = "the client's certificate has expired";
+        let answer = Answer {
+            status: 403,
+            ..Answer::to(Reason::HttpRequestDenied, detail)
+        };
+        return Err(answer);
+    }
+    Ok(())
+}
+
 /// Checks the request and finds its site.
-fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static>> {
+fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Stop<'a>> {
     exchange.facts.has_head = true;
     let scratch = &mut *exchange.scratch;
     let sound = request::check(
@@ -342,43 +371,35 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Answer<'static
         }
         Err(_) => {
             exchange.facts.site = default_site(exchange);
-            return Err(Answer {
+            let answer = Answer {
                 status: 400,
                 ..Answer::to(Reason::HttpRequestError, "malformed chunked body")
-            });
+            };
+            return Err(answer.into());
         }
     }
-    let site = site(exchange)
-        .ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no site for this host"))?;
-    exchange.facts.site = Some(site);
-    if is_misdirected(exchange, site) {
-        return Err(Answer {
-            status: 421,
-            ..Answer::to(
-                Reason::DestinationNotFound,
-                "the connection is for another site",
-            )
-        });
-    }
-    if exchange
-        .certificate
-        .is_some_and(|shown| shown.not_after < exchange.origin.unix)
+    exchange.facts.site = site(exchange);
+    // Before all rules: the issuer comes to any of our listeners, and is no client.
+    if let Some(text) = exchange
+        .plane
+        .generation
+        .challenges
+        .answer(&exchange.seen())
     {
-        return Err(Answer {
-            status: 403,
-            ..Answer::to(
-                Reason::HttpRequestDenied,
-                "the client's certificate has expired",
-            )
-        });
+        return Err(Stop::Told(text));
     }
+    let site = exchange.facts.site;
+    let site =
+        site.ok_or_else(|| Answer::to(Reason::DestinationNotFound, "no site for this host"))?;
+    check_connection(exchange, site)?;
     trust::take_over(exchange, site);
     limits(exchange, site, declared)?;
     if request::max_forwards(&exchange.scratch.head, exchange.bytes()) == Some(0) {
-        return Err(Answer {
+        let answer = Answer {
             status: 204,
             ..Answer::to(Reason::ProxyInternalResponse, "")
-        });
+        };
+        return Err(answer.into());
     }
     Ok(site)
 }

@@ -2,8 +2,9 @@
 
 use anyhow::bail;
 use clap::ValueEnum;
-use plimsoll_config::model::Config;
+use plimsoll_config::model::{Config, KeyPair};
 use plimsoll_config::{Loaded, Severity};
+use plimsoll_control::acme;
 use plimsoll_control::discovery::Names;
 use plimsoll_control::explain::Rules;
 use plimsoll_control::files::Files;
@@ -67,7 +68,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .iter()
                 .map(|p| p.to_json(&loaded.sources))
                 .collect();
-            let result = json!({ "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable, "expiring": expiring });
+            let asked: Vec<String> = loaded.config.iter().flat_map(asked).collect();
+            let result = json!({
+                "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable,
+                "expiring": expiring, "certificates": asked,
+            });
             print(&format!("{result:#}\n"))?;
         }
         Format::JsonModel => {
@@ -81,7 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let warnings = unresolved.iter().chain(&expiring);
             let warnings = warnings.map(|what| format!("warning: {what}\n"));
             let errors = unusable.iter().map(|file| format!("error: {file}\n"));
-            let mut text: String = errors.chain(warnings).collect();
+            let asked = loaded.config.iter().flat_map(asked);
+            let asked = asked.map(|text| format!("certificate: {text}\n"));
+            let mut text: String = asked.chain(errors).chain(warnings).collect();
             let verdict = if is_good { "ok" } else { "not ok" };
             let tally = configuration::tally(&loaded.diagnostics);
             let comma = if tally.is_empty() { "" } else { ", " };
@@ -111,6 +118,21 @@ fn replay(arguments: &Arguments, was: &str, log: &str) -> anyhow::Result<()> {
         true => bail!("requests of `{log}` end in another way"),
         false => Ok(()),
     }
+}
+
+/// Which certificates would be asked for, of whom, and how. Nobody is asked.
+fn asked(config: &Config) -> Vec<String> {
+    let Some(acme) = &config.acme else {
+        return Vec::new();
+    };
+    let issuers = acme.issuers.iter();
+    let issuers: Vec<&str> = issuers.map(|issuer| &*issuer.directory.text).collect();
+    let issuers = issuers.join(", else ");
+    let text = |pair: &KeyPair| {
+        let (names, way) = (pair.names.join(" "), acme.challenge.name());
+        format!("{names} by {way} from {issuers}, in {}", pair.certificate)
+    };
+    acme::asked(config).into_iter().map(text).collect()
 }
 
 /// What is wrong with the files that rules read, and which certificates among them end.

@@ -1,0 +1,178 @@
+//! Where accounts and certificates are kept. Nobody else may read them, what is written is there whole or
+//! not at all, and of several processes one at a time works on a certificate.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// How often is looked whether another process is done.
+const LOCK_CHECK: Duration = Duration::from_millis(250);
+
+/// Who may enter directories, and read files.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// A directory.
+#[derive(Clone, Debug)]
+pub(super) struct Storage(PathBuf);
+
+/// The right to work on something, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
+
+impl Storage {
+    pub(super) fn new(directory: &str) -> Self {
+        Self(directory.into())
+    }
+
+    /// Makes the directories that are missing.
+    ///
+    /// # Errors
+    /// Which one cannot be had, and why.
+    pub(super) fn prepare(&self) -> Result<(), String> {
+        for part in ["", "accounts", "certificates", "locks"] {
+            let path = self.0.join(part);
+            let mut builder = DirBuilder::new();
+            let made = builder.recursive(true).mode(DIRECTORY_MODE).create(&path);
+            made.map_err(|error| format!("cannot make `{}`: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The file of the account with an issuer, which is told by a plain name.
+    pub(super) fn account(&self, issuer: &str) -> PathBuf {
+        self.0.join("accounts").join(format!("{issuer}.json"))
+    }
+
+    /// Waits for the right to work on what has this plain name.
+    ///
+    /// # Errors
+    /// The file that stands for it cannot be had.
+    pub(super) async fn lock(&self, name: &str) -> Result<Lock, String> {
+        let path = self.0.join("locks").join(name);
+        let failed = |error: io::Error| format!("cannot lock `{}`: {error}", path.display());
+        let mut options = File::options();
+        options.read(true).write(true).create(true);
+        let file = options.mode(FILE_MODE).open(&path).map_err(failed)?;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOCK_CHECK).await,
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+    }
+}
+
+/// What stands in a file; nothing when there is none.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
+    }
+}
+
+/// When what stands in a file was written, in seconds since 1970; 0 when that is not known.
+pub(super) fn since(path: &Path) -> u64 {
+    let time = fs::metadata(path).map_or(0, |metadata| metadata.mtime());
+    u64::try_from(time).unwrap_or_default()
+}
+
+/// Puts `text` in the place of what stands in a file, in one step, so that it survives a fall of the
+/// system.
+///
+/// # Errors
+/// Why that cannot be done; then what was there is still there.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |error: io::Error| format!("cannot write `{}`: {error}", path.display());
+    let beside = path.with_extension("new");
+    let put = || {
+        // One of a process that has fallen; whoever writes has the lock.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(FILE_MODE);
+        let mut file = options.open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        File::open(directory)?.sync_all()
+    };
+    put().map_err(failed)
+}
+
+/// A name for a file that says what a URL is: nothing in it leads elsewhere.
+pub(super) fn plain(url: &str) -> String {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let plain = rest.chars().map(|c| if is_plain(c) { c } else { '_' });
+    plain.collect::<String>().trim_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn nobody_else_can_read_and_nothing_is_half_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("deep").join("state");
+        let storage = Storage::new(&place.display().to_string());
+        storage.prepare().unwrap();
+        storage.prepare().unwrap();
+        assert_eq!(mode(&place), 0o700);
+        assert_eq!(mode(&place.join("accounts")), 0o700);
+        let path = storage.account("ca.example_directory");
+        assert_eq!(read(&path).unwrap(), None);
+        fs::write(path.with_extension("new"), "left behind").unwrap();
+        for text in ["one", "two"] {
+            write(&path, text).unwrap();
+            assert_eq!(read(&path).unwrap().unwrap(), text);
+        }
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(place.join("accounts")).unwrap().count(), 1);
+        assert!(read(&place).is_err());
+        assert!(write(Path::new("/proc/none/file"), "").is_err());
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_has_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::new(&directory.path().display().to_string());
+        storage.prepare().unwrap();
+        let first = storage.lock("a").await.unwrap();
+        let _other = storage.lock("b").await.unwrap();
+        let second = tokio::time::timeout(LOCK_CHECK * 2, storage.lock("a")).await;
+        assert!(second.is_err(), "it waits");
+        drop(first);
+        assert!(storage.lock("a").await.is_ok());
+    }
+
+    #[test]
+    fn no_url_leads_out_of_the_directory() {
+        for (url, name) in [
+            ("https://ca.example/directory", "ca.example_directory"),
+            ("https://[::1]:14000/dir?a=b", "____1__14000_dir_a_b"),
+            ("https://../../etc", "_.._etc"),
+            ("..", ""),
+        ] {
+            assert_eq!(plain(url), name);
+        }
+    }
+}
