@@ -43,7 +43,11 @@ impl Pebble {
             port: None,
             authority: None,
             account: None,
-            environment: vec![("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0")],
+            environment: vec![
+                ("PEBBLE_VA_NOSLEEP", "1"),
+                ("PEBBLE_WFE_NONCEREJECT", "0"),
+                ("PEBBLE_AUTHZREUSE", "0"),
+            ],
         }
     }
 
