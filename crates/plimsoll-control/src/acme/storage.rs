@@ -168,7 +168,7 @@ mod tests {
     fn no_url_leads_out_of_the_directory() {
         for (url, name) in [
             ("https://ca.example/directory", "ca.example_directory"),
-            ("https://[::1]:14000/dir?a=b", "____1__14000_dir_a_b"),
+            ("https://[::1]:14000/dir?a=b", "___1__14000_dir_a_b"),
             ("https://../../etc", "_.._etc"),
             ("..", ""),
         ] {
