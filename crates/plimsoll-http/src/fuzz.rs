@@ -133,7 +133,8 @@ fn h2_request(bytes: &[u8]) {
     let (parts, ()) = built.into_parts();
     let mut room = vec![0; 4096];
     for has_body in [false, true] {
-        let Ok(length) = h2::request::write(&parts, has_body, &mut room) else {
+        let is_coded = h2::text::is_coded(has_body, &parts.headers);
+        let Ok(length) = h2::request::write(&parts, is_coded, &mut room) else {
             return;
         };
         let text = room.get(..length).unwrap_or_default();
@@ -142,7 +143,7 @@ fn h2_request(bytes: &[u8]) {
         if parse::request(text, &limits, &mut head) == Ok(Parsed::Complete) {
             assert_eq!(head.len, length, "all of it is one head");
             let crumbs = parts.headers.get_all(http::header::COOKIE).iter().count();
-            let more = usize::from(has_body && !parts.headers.contains_key("content-length"))
+            let more = usize::from(is_coded)
                 + usize::from(
                     parts.uri.authority().is_some() && !parts.headers.contains_key("host"),
                 );

@@ -31,23 +31,15 @@ impl From<Full> for BadRequest {
     }
 }
 
-/// Writes the head of a request into `room`; tells how long it is. Its body, where more than the head
-/// comes, is in the chunked coding unless it says its length.
+/// Writes the head of a request into `room`; tells how long it is. `is_coded` tells whether its body comes
+/// in the chunked coding.
 ///
 /// # Errors
 /// It is malformed or too large.
-pub fn write(request: &Parts, has_body: bool, room: &mut [u8]) -> Result<usize, BadRequest> {
-    let uri = &request.uri;
+pub fn write(request: &Parts, is_coded: bool, room: &mut [u8]) -> Result<usize, BadRequest> {
     let mut text = Text::new(room);
-    text.push(request.method.as_str().as_bytes())?;
-    text.push(b" ")?;
-    text.push(target(&request.method, uri)?)?;
-    text.push(b" HTTP/1.1\r\n")?;
-    if let Some(host) = host(uri, &request.headers)? {
-        text.line(b"Host", host)?;
-    }
-    fields(&request.headers, &mut text)?;
-    if has_body && !request.headers.contains_key(CONTENT_LENGTH) {
+    begin(request, &request.method, &mut text)?;
+    if is_coded {
         text.line(b"Transfer-Encoding", b"chunked")?;
     }
     text.push(b"\r\n")?;
@@ -69,13 +61,7 @@ pub fn write_websocket(
         return Err(BadRequest::Malformed("a WebSocket of another version"));
     }
     let mut text = Text::new(room);
-    text.push(b"GET ")?;
-    text.push(target(&Method::GET, &request.uri)?)?;
-    text.push(b" HTTP/1.1\r\n")?;
-    if let Some(host) = host(&request.uri, &request.headers)? {
-        text.line(b"Host", host)?;
-    }
-    fields(&request.headers, &mut text)?;
+    begin(request, &Method::GET, &mut text)?;
     let mut letters = [0; 24];
     // 16 bytes are 24 letters.
     let _ = STANDARD.encode_slice(key, &mut letters);
@@ -84,6 +70,18 @@ pub fn write_websocket(
     text.line(b"Sec-WebSocket-Key", &letters)?;
     text.push(b"\r\n")?;
     Ok(text.len())
+}
+
+/// Writes the first line, and the lines that the request brings.
+fn begin(request: &Parts, method: &Method, text: &mut Text<'_>) -> Result<(), BadRequest> {
+    text.push(method.as_str().as_bytes())?;
+    text.push(b" ")?;
+    text.push(target(method, &request.uri)?)?;
+    text.push(b" HTTP/1.1\r\n")?;
+    if let Some(host) = host(&request.uri, &request.headers)? {
+        text.line(b"Host", host)?;
+    }
+    fields(&request.headers, text)
 }
 
 /// Checks the pseudo fields (RFC 9113 §8.3.1); returns what the request is for.
@@ -248,7 +246,8 @@ mod tests {
     fn text(request: http::request::Builder, has_body: bool) -> Result<String, BadRequest> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let mut room = vec![0; 512];
-        let len = write(&parts, has_body, &mut room)?;
+        let is_coded = crate::h2::text::is_coded(has_body, &parts.headers);
+        let len = write(&parts, is_coded, &mut room)?;
         room.truncate(len);
         Ok(String::from_utf8(room).unwrap())
     }

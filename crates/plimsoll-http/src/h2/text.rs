@@ -1,5 +1,8 @@
 //! Text that is written into a piece of memory, as far as that goes, and the lines of such text.
 
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+
 /// The memory is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -42,6 +45,11 @@ impl<'a> Text<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a head")]
 pub struct BadText;
+
+/// Tells whether a body is in the chunked coding: one that does not say its length.
+pub fn is_coded(has_body: bool, fields: &HeaderMap) -> bool {
+    has_body && !fields.contains_key(CONTENT_LENGTH)
+}
 
 /// How long the head is that `text` begins with, if all of it is there.
 pub fn length(text: &[u8]) -> Option<usize> {

@@ -21,7 +21,7 @@ use plimsoll_net::stream::untouched;
 use rustls::ServerConnection;
 
 use super::inbound::{Inbound, gone};
-use super::outbound::{Outbound, gather};
+use super::outbound::{Outbound, Written};
 use super::upstream::Lease;
 
 /// One request and its answer.
@@ -29,17 +29,13 @@ use super::upstream::Lease;
 pub(super) struct ClientStream {
     lease: Lease,
     request: RefCell<Request>,
+    written: RefCell<Written>,
     answer: RefCell<Answer>,
 }
 
+/// What has been asked for.
 #[derive(Debug, Default)]
 struct Request {
-    /// A head that has not come to its end.
-    text: BytesMut,
-    /// The body, once its head has been sent.
-    body: Option<Outbound>,
-    /// Bytes that a write has handed over, and that have not all been sent.
-    promised: usize,
     /// The key of a request for WebSocket.
     websocket_key: Option<Bytes>,
     is_head: bool,
@@ -69,17 +65,18 @@ impl ClientStream {
         Self {
             lease,
             request: RefCell::default(),
+            written: RefCell::default(),
             answer: RefCell::new(Answer::Unasked),
         }
     }
 
     /// Sends the head that `text` begins with, once all of it is there.
-    fn take_head(&self, request: &mut Request, mut text: BytesMut) -> io::Result<()> {
+    fn open(&self, text: &mut BytesMut) -> io::Result<Option<Outbound>> {
         let invalid = |bad| io::Error::new(io::ErrorKind::InvalidInput, bad);
-        let Some(length) = text::length(&text) else {
-            request.text = text;
-            return Ok(());
+        let Some(length) = text::length(text) else {
+            return Ok(None);
         };
+        let request = &mut *self.request.borrow_mut();
         let bytes = text.split_to(length).freeze();
         let link = self.lease.link();
         let mut asked = request::read(&bytes, link.scheme).map_err(invalid)?;
@@ -95,19 +92,17 @@ impl ClientStream {
             asked.request.extensions_mut().insert(protocol);
             let (answer, stream) = link.send(asked.request, false).map_err(gone)?;
             request.websocket_key = Some(key);
-            request.body = Some(Outbound::tunnel(stream, text));
             *self.answer.borrow_mut() = Answer::Awaited(answer);
-            return Ok(());
+            return Ok(Some(Outbound::tunnel(stream, text.split())));
         }
-        let open = |is_all| -> Result<SendStream<Bytes>, h2::Error> {
+        let send = |is_all| -> Result<SendStream<Bytes>, h2::Error> {
             let (answer, stream) = link.send(asked.request, is_all)?;
             *self.answer.borrow_mut() = Answer::Awaited(answer);
             Ok(stream)
         };
         let framing = Framing::of_length(asked.length);
         let base64 = request.web.and_then(Web::decoder);
-        request.body = Some(Outbound::begin(framing, text, base64, open)?);
-        Ok(())
+        Outbound::begin(framing, text.split(), base64, send).map(Some)
     }
 
     /// The head of the answer, as text; with its body, if it is the final one.
@@ -138,8 +133,8 @@ impl ClientStream {
             (false, false) => Follows::NoBody,
         };
         let text = text(&head, follows);
-        let is_chunked = has_body && !head.headers.contains_key(http::header::CONTENT_LENGTH);
-        let body = Inbound::new(has_body.then_some(body), is_chunked).for_web(web);
+        let is_coded = text::is_coded(has_body, &head.headers);
+        let body = Inbound::new(has_body.then_some(body), is_coded).for_web(web);
         Poll::Ready(Ok(Head::Final(text, body)))
     }
 
@@ -156,11 +151,17 @@ impl ClientStream {
     }
 }
 
+/// What a head has beside the fields of the answer: the status, what tells of the body, and the end.
+const OWN_BYTES: usize = 64;
+
 /// The head of an answer, as text. One that is malformed or too large has no end.
 fn text(head: &http::response::Parts, follows: Follows) -> Vec<u8> {
-    let mut room = vec![0; HEAD_BYTES_MAX];
+    let lines = head.headers.iter();
+    let lines = lines.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let wanted = OWN_BYTES + lines.sum::<usize>();
+    let mut room = vec![0; wanted.min(HEAD_BYTES_MAX)];
     let written = response::write(head, follows, &mut room);
-    room.truncate(written.unwrap_or(HEAD_BYTES_MAX));
+    room.resize(written.unwrap_or(HEAD_BYTES_MAX), 0);
     room
 }
 
@@ -197,36 +198,23 @@ impl Stream for ClientStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let request = &mut *self.request.borrow_mut();
-        if request.promised == 0 {
-            let mut text = std::mem::take(&mut request.text);
-            request.promised = gather(parts, &mut text);
-            match &mut request.body {
-                Some(body) => body.take(text)?,
-                None => self.take_head(request, text)?,
-            }
-        }
-        if let Some(body) = &mut request.body {
-            ready!(body.poll_send(context))?;
-        }
-        Poll::Ready(Ok(std::mem::take(&mut request.promised)))
+        let open = |text: &mut _| self.open(text);
+        self.written.borrow_mut().poll_write(context, parts, open)
     }
 
     fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.request.borrow_mut().body {
+        match self.written.borrow_mut().body() {
             Some(body) => body.poll_broken(context),
             None => Poll::Pending,
         }
     }
 
     fn end(&self) {
-        if let Some(body) = &mut self.request.borrow_mut().body {
-            body.end();
-        }
+        self.written.borrow_mut().end();
     }
 
     fn cut(&self) {
-        if let Some(body) = &mut self.request.borrow_mut().body {
+        if let Some(body) = self.written.borrow_mut().body() {
             body.reset(Reason::CANCEL);
         }
     }

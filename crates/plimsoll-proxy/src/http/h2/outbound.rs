@@ -61,7 +61,7 @@ impl Outbound {
     }
 
     /// Takes text that was written. All that was taken before has been sent.
-    pub(super) fn take(&mut self, text: BytesMut) -> io::Result<()> {
+    fn take(&mut self, text: BytesMut) -> io::Result<()> {
         match &mut self.framing {
             Some(framing) => {
                 (self.data, self.end) = decode(framing, self.base64.as_mut(), text)?;
@@ -72,7 +72,7 @@ impl Outbound {
     }
 
     /// Hands over what waits, as far as the peer lets us.
-    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.is_over {
             return Poll::Ready(Ok(()));
         }
@@ -109,8 +109,7 @@ impl Outbound {
         self.stream.poll_reset(context).map(drop)
     }
 
-    /// Ends bytes that are no messages.
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         if self.framing.is_none() && !std::mem::replace(&mut self.is_over, true) {
             let _gone = self.stream.send_data(Bytes::new(), true); // the peer, before
         }
@@ -120,6 +119,52 @@ impl Outbound {
     pub(super) fn reset(&mut self, reason: Reason) {
         if !self.is_over {
             self.stream.send_reset(reason);
+        }
+    }
+}
+
+/// What is written to a stream: the head, as far as it has come, and then the body.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// A head that has not come to its end.
+    text: BytesMut,
+    /// The body, once its head has been sent.
+    body: Option<Outbound>,
+    /// Bytes that a write has handed over, and that have not all been sent.
+    promised: usize,
+}
+
+impl Written {
+    /// Writes `parts`; `open` sends the head that a text begins with, once all of it is there, and makes
+    /// a body of the rest.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+        open: impl FnOnce(&mut BytesMut) -> io::Result<Option<Outbound>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.promised == 0 {
+            self.promised = gather(parts, &mut self.text);
+            match &mut self.body {
+                Some(body) => body.take(std::mem::take(&mut self.text))?,
+                None => self.body = open(&mut self.text)?,
+            }
+        }
+        if let Some(body) = &mut self.body {
+            ready!(body.poll_send(context))?;
+        }
+        Poll::Ready(Ok(std::mem::take(&mut self.promised)))
+    }
+
+    /// The body, once its head has been sent.
+    pub(super) fn body(&mut self) -> Option<&mut Outbound> {
+        self.body.as_mut()
+    }
+
+    /// Ends bytes that are no messages.
+    pub(super) fn end(&mut self) {
+        if let Some(body) = &mut self.body {
+            body.end();
         }
     }
 }
@@ -149,7 +194,7 @@ fn decode(
 }
 
 /// Copies what is written.
-pub(super) fn gather(parts: &[IoSlice<'_>], text: &mut BytesMut) -> usize {
+fn gather(parts: &[IoSlice<'_>], text: &mut BytesMut) -> usize {
     let total = parts.iter().map(|part| part.len()).sum();
     text.reserve(total);
     for part in parts {

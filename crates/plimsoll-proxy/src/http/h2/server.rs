@@ -4,17 +4,17 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::{Builder, SendResponse};
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::h2::meter::Meter;
 use plimsoll_http::h2::request::{self, BadRequest};
+use plimsoll_http::h2::text;
 use plimsoll_http::method::Method;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
@@ -25,6 +25,7 @@ use plimsoll_observe::metrics::ListenerMetrics;
 use super::inbound::Inbound;
 use super::server_stream::ServerStream;
 use super::wire::{Transport, Wire};
+use super::{LAST_WORDS, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
 use crate::connection::Connection;
 use crate::generation::Listener;
 use crate::plane::Plane;
@@ -45,19 +46,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What small pieces of bodies may cost while they wait, each as much as it lacks to 256 bytes.
 const PIECES_BUDGET: usize = 1024 * 1024;
 
-/// What waits for one slow reader at most, beside what its exchange holds.
-const SEND_BYTES_MAX: usize = 64 * 1024;
-
 /// Streams that we have to reset because they break rules, before the client is told to stop.
 const ERRORS_MAX: usize = 500;
-
-/// Streams of which we know that we have reset them, and for how long: what was on its way is passed
-/// over. On one that is forgotten it counts as an error.
-const RESETS_KNOWN: usize = 1_000;
-const RESET_KNOWN_FOR: Duration = Duration::from_secs(10);
-
-/// How long a client that is sent away may take to read why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Tells whether a client that began like this speaks HTTP/2.
 pub(crate) fn is_spoken(inbound: &Buffer) -> bool {
@@ -238,8 +228,9 @@ fn begin(
     let has_body = !body.is_end_stream();
     let mut head = plane.worker.buffers.lend();
     let protocol = request.extensions.get::<Protocol>();
+    let is_coded = protocol.is_none() && text::is_coded(has_body, &request.headers);
     let written = match protocol.map(Protocol::as_str) {
-        None => request::write(&request, has_body, head.room()),
+        None => request::write(&request, is_coded, head.room()),
         Some("websocket") => {
             let key = [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes);
             let key = key.as_flattened().try_into().unwrap_or_default();
@@ -261,9 +252,7 @@ fn begin(
             return None;
         }
     }
-    let is_chunked =
-        has_body && protocol.is_none() && !request.headers.contains_key(CONTENT_LENGTH);
-    let mut inbound = Inbound::new(has_body.then_some(body), is_chunked);
+    let mut inbound = Inbound::new(has_body.then_some(body), is_coded);
     if protocol.is_none() {
         inbound.read_ahead(&mut head);
     }

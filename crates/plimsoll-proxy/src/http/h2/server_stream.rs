@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
@@ -16,7 +16,7 @@ use plimsoll_net::socket::Stream;
 use rustls::ServerConnection;
 
 use super::inbound::{Inbound, gone};
-use super::outbound::{Outbound, gather};
+use super::outbound::{Outbound, Written};
 use super::wire::Wire;
 use crate::connection::Connection;
 
@@ -26,6 +26,7 @@ pub(super) struct ServerStream {
     wire: Rc<Wire<Connection>>,
     inbound: RefCell<Inbound>,
     answer: RefCell<Answer>,
+    written: RefCell<Written>,
 }
 
 #[derive(Debug)]
@@ -35,12 +36,6 @@ struct Answer {
     method: Method,
     /// Whether it is asked to become a tunnel.
     is_tunnel: bool,
-    /// A head that has not come to its end.
-    text: BytesMut,
-    /// The body, once its head has been sent.
-    body: Option<Outbound>,
-    /// Bytes that a write has handed over, and that have not all been sent.
-    promised: usize,
 }
 
 impl ServerStream {
@@ -55,14 +50,19 @@ impl ServerStream {
             // There is no other CONNECT that anybody answers with a success.
             is_tunnel: method == Method::Connect,
             method,
-            text: BytesMut::new(),
-            body: None,
-            promised: 0,
         };
         Self {
             wire: Rc::clone(wire),
             inbound: RefCell::new(request),
             answer: RefCell::new(answer),
+            written: RefCell::default(),
+        }
+    }
+
+    fn reset(&self, reason: Reason) {
+        match self.written.borrow_mut().body() {
+            Some(body) => body.reset(reason),
+            None => self.answer.borrow_mut().respond.send_reset(reason),
         }
     }
 }
@@ -73,7 +73,7 @@ impl Stream for ServerStream {
         if let Poll::Ready(Err(error)) = &read
             && error.kind() == io::ErrorKind::InvalidData
         {
-            self.answer.borrow_mut().reset(Reason::PROTOCOL_ERROR);
+            self.reset(Reason::PROTOCOL_ERROR);
         }
         read
     }
@@ -83,37 +83,28 @@ impl Stream for ServerStream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let answer = &mut *self.answer.borrow_mut();
-        if answer.promised == 0 {
-            let mut text = std::mem::take(&mut answer.text);
-            answer.promised = gather(parts, &mut text);
-            match &mut answer.body {
-                Some(body) => body.take(text)?,
-                None => answer.take_head(text)?,
-            }
-        }
-        if let Some(body) = &mut answer.body {
-            ready!(body.poll_send(context))?;
-        }
-        Poll::Ready(Ok(std::mem::take(&mut answer.promised)))
+        let open = |text: &mut _| self.answer.borrow_mut().open(text);
+        self.written.borrow_mut().poll_write(context, parts, open)
     }
 
     fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()> {
-        let answer = &mut *self.answer.borrow_mut();
-        match &mut answer.body {
+        match self.written.borrow_mut().body() {
             Some(body) => body.poll_broken(context),
-            None => answer.respond.poll_reset(context).map(drop),
+            None => self
+                .answer
+                .borrow_mut()
+                .respond
+                .poll_reset(context)
+                .map(drop),
         }
     }
 
     fn end(&self) {
-        if let Some(body) = &mut self.answer.borrow_mut().body {
-            body.end();
-        }
+        self.written.borrow_mut().end();
     }
 
     fn cut(&self) {
-        self.answer.borrow_mut().reset(Reason::INTERNAL_ERROR);
+        self.reset(Reason::INTERNAL_ERROR);
     }
 
     fn is_secure(&self) -> bool {
@@ -130,27 +121,15 @@ impl Stream for ServerStream {
 }
 
 impl Answer {
-    fn reset(&mut self, reason: Reason) {
-        match &mut self.body {
-            Some(body) => body.reset(reason),
-            None => self.respond.send_reset(reason),
-        }
-    }
-
     /// Sends the heads that `text` begins with, of which only the last is final.
-    fn take_head(&mut self, mut text: BytesMut) -> io::Result<()> {
-        while !text.is_empty() {
-            let Some(length) = text::length(&text) else {
-                self.text = text;
-                return Ok(());
-            };
+    fn open(&mut self, text: &mut BytesMut) -> io::Result<Option<Outbound>> {
+        while let Some(length) = text::length(text) {
             let head = text.split_to(length).freeze();
             let told = response::read(&head, self.method);
             let told = told.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
             let Some(length) = told.length else {
                 let stream = self.respond.send_response(told.response, false);
-                self.body = Some(Outbound::tunnel(stream.map_err(gone)?, text));
-                return Ok(());
+                return Ok(Some(Outbound::tunnel(stream.map_err(gone)?, text.split())));
             };
             if told.response.status().is_informational() {
                 let sent = self.respond.send_informational(told.response);
@@ -158,14 +137,13 @@ impl Answer {
                 continue;
             }
             if self.is_tunnel && told.response.status().is_success() {
-                self.reset(Reason::CANCEL);
+                self.respond.send_reset(Reason::CANCEL);
                 return Err(io::Error::other("a success, and no tunnel"));
             }
             let open = |is_all| self.respond.send_response(told.response, is_all);
             let framing = Framing::of_length(length);
-            self.body = Some(Outbound::begin(framing, text, None, open)?);
-            return Ok(());
+            return Outbound::begin(framing, text.split(), None, open).map(Some);
         }
-        Ok(())
+        Ok(None)
     }
 }

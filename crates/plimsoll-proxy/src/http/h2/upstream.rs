@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use super::client_stream::ClientStream;
 use super::inbound::gone;
 use super::wire::{Transport, Wire};
+use super::{LAST_WORDS, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
 
 /// Requests that one connection carries at once, if the server takes as many.
 const STREAMS_MAX: u32 = 100;
@@ -37,17 +38,9 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// slow client must not end the connection of all others.
 const PIECES_BUDGET: usize = 16 * 1024 * 1024;
 
-/// What waits for one slow server at most, beside what its exchange holds.
-const SEND_BYTES_MAX: usize = 64 * 1024;
-
-/// Streams of which we know that we have cancelled them, and for how long; what a server still sends on
-/// one that is forgotten is an error, of which a connection may have as many in all its life.
-const RESETS_KNOWN: usize = 1_000;
-const RESET_KNOWN_FOR: Duration = Duration::from_secs(10);
+/// Errors that a connection may have in all its life: many streams are cancelled by those who wait for
+/// them, and what a server still sends on one that is forgotten is an error.
 const ERRORS_MAX: usize = 10_000;
-
-/// How long a server may take to hear that we leave.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The connections of one worker, by the number of the server.
 #[derive(Debug, Default)]
@@ -65,11 +58,11 @@ struct Server {
 }
 
 impl Server {
-    /// A place on a connection that has room.
-    fn lease(this: &Rc<Self>) -> Option<Lease> {
+    /// A stream of a connection that has room.
+    fn stream(this: &Rc<Self>) -> Option<Socket> {
         let links = this.links.borrow();
         let link = links.iter().find(|link| link.has_room())?;
-        Some(Lease::of(link, this))
+        Some(Lease::of(link, this).stream())
     }
 }
 
@@ -77,7 +70,7 @@ impl Server {
 #[derive(Debug)]
 pub(super) struct Link {
     wire: Rc<Wire<Socket>>,
-    sender: RefCell<SendRequest<Bytes>>,
+    sender: SendRequest<Bytes>,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
     streams: Cell<u32>,
@@ -89,7 +82,7 @@ pub(super) struct Link {
 
 impl Link {
     fn has_room(&self) -> bool {
-        let most = self.sender.borrow().current_max_send_streams();
+        let most = self.sender.current_max_send_streams();
         let most = u32::try_from(most).unwrap_or(u32::MAX).min(STREAMS_MAX);
         !self.is_leaving.get() && self.last_stream().is_none() && self.streams.get() < most
     }
@@ -100,7 +93,7 @@ impl Link {
     }
 
     pub(super) fn takes_websocket(&self) -> bool {
-        self.sender.borrow().is_extended_connect_protocol_enabled()
+        self.sender.is_extended_connect_protocol_enabled()
     }
 
     pub(super) fn send(
@@ -109,7 +102,7 @@ impl Link {
         is_all: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         // Each stream has a handle of its own: one that waits to be opened holds up no other.
-        let mut sender = self.sender.borrow().clone();
+        let mut sender = self.sender.clone();
         sender.send_request(request, is_all)
     }
 }
@@ -132,6 +125,11 @@ impl Lease {
 
     pub(super) fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// What is read and written there.
+    fn stream(self) -> Socket {
+        Socket::of_stream(Box::new(ClientStream::new(self)))
     }
 }
 
@@ -176,8 +174,7 @@ impl Links {
 
     /// A stream of a connection that has room.
     pub(crate) fn stream(&self, server: usize) -> Option<Socket> {
-        let lease = Server::lease(&self.server(server))?;
-        Some(Socket::of_stream(Box::new(ClientStream::new(lease))))
+        Server::stream(&self.server(server))
     }
 
     /// Finds a place for one request. While a connection is being opened, it is waited for.
@@ -185,9 +182,8 @@ impl Links {
         let server = self.server(server);
         loop {
             let changed = server.changed.notified();
-            if let Some(lease) = Server::lease(&server) {
-                let stream = ClientStream::new(lease);
-                return Place::Stream(Socket::of_stream(Box::new(stream)));
+            if let Some(stream) = Server::stream(&server) {
+                return Place::Stream(stream);
             }
             if !server.is_opening.replace(true) {
                 return Place::Opening(Opening(Rc::clone(&server)));
@@ -238,21 +234,23 @@ impl Opening {
             }
         });
         let (sender, mut connection) = shaken.await?;
+        let below = Rc::clone(&wire);
+        let mut is_over = move |context: &mut Context<'_>| {
+            let has_ended = Pin::new(&mut connection).poll(context).is_ready();
+            let sent = below.poll_send(context);
+            has_ended || matches!(sent, Poll::Ready(Err(_)))
+        };
         // What the server says of itself is known before it gets a request; one that says something else
         // gets none.
-        let settled = poll_fn(|context| {
-            let is_over = Pin::new(&mut connection).poll(context).is_ready();
-            let is_sent = !matches!(wire.poll_send(context), Poll::Ready(Err(_)));
-            match is_over || !is_sent || wire.is_excessive() {
-                true => Poll::Ready(Err(io::Error::other("it says something else"))),
-                false if wire.is_settled() => Poll::Ready(Ok(())),
-                false => Poll::Pending,
-            }
+        let settled = poll_fn(|context| match is_over(context) || wire.is_excessive() {
+            true => Poll::Ready(Err(io::Error::other("it says something else"))),
+            false if wire.is_settled() => Poll::Ready(Ok(())),
+            false => Poll::Pending,
         });
         settled.await?;
         let link = Rc::new(Link {
             wire,
-            sender: RefCell::new(sender),
+            sender,
             scheme,
             streams: Cell::new(0),
             idle_since: Cell::new(clock::now()),
@@ -260,15 +258,12 @@ impl Opening {
         });
         let server = Rc::clone(&self.0);
         server.links.borrow_mut().push(Rc::clone(&link));
-        let stream = ClientStream::new(Lease::of(&link, &server));
+        let stream = Lease::of(&link, &server).stream();
         let timer = worker.deadlines.timer();
         tokio::task::spawn_local(async move {
-            serve(&server, link, &timer, keep_for, |context| {
-                Pin::new(&mut connection).poll(context).is_ready()
-            })
-            .await;
+            serve(&server, link, &timer, keep_for, is_over).await;
         });
-        Ok(Socket::of_stream(Box::new(stream)))
+        Ok(stream)
     }
 }
 
@@ -287,26 +282,23 @@ fn builder() -> Builder {
     builder
 }
 
-/// Moves what is sent and received on a connection, until it has ended. `poll` does what can be done
+/// Moves what is sent and received on a connection, until it has ended. `is_over` does what can be done
 /// now, and tells whether it has.
 async fn serve(
     server: &Server,
     link: Rc<Link>,
     timer: &Timer,
     keep_for: Duration,
-    mut poll: impl FnMut(&mut std::task::Context<'_>) -> bool,
+    mut is_over: impl FnMut(&mut Context<'_>) -> bool,
 ) {
     let wire = Rc::clone(&link.wire);
     timer.set(clock::now() + keep_for);
     poll_fn(|context| {
         loop {
-            if poll(context) || matches!(wire.poll_send(context), Poll::Ready(Err(_))) {
+            if is_over(context) || wire.is_excessive() {
                 return Poll::Ready(());
             }
-            if wire.is_excessive() {
-                return Poll::Ready(());
-            }
-            std::task::ready!(timer.poll(context));
+            ready!(timer.poll(context));
             let idle_until = link.idle_since.get() + keep_for;
             let is_idle = link.streams.get() == 0;
             if is_idle && (link.is_leaving.get() || idle_until <= clock::now()) {
@@ -324,15 +316,10 @@ async fn serve(
     drop(link);
     // Without a handle the library says goodbye.
     timer.set(clock::now() + LAST_WORDS);
-    let _heard = timer
-        .limit(poll_fn(|context| {
-            let is_over = poll(context);
-            let sent = wire.poll_send(context);
-            match is_over || matches!(sent, Poll::Ready(Err(_))) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        }))
-        .await;
+    let said = poll_fn(|context| match is_over(context) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    });
+    let _heard = timer.limit(said).await;
     plimsoll_net::stream::close(&wire.owner);
 }
