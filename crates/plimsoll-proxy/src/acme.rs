@@ -7,12 +7,13 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use plimsoll_http::method::Method;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::seen::Seen;
+use crate::tls::provider;
 
 /// The protocol in which nothing is said but who we are (RFC 8737).
 pub(crate) const PROTOCOL: &[u8] = b"acme-tls/1";
@@ -43,19 +44,15 @@ impl Challenges {
             host: host.into(),
             text: text.into(),
         };
-        self.http.rcu(|known| {
-            let mut known = HashMap::clone(known);
+        change(&self.http, |known| {
             known.insert(token.into(), told.clone());
-            known
         });
     }
 
     /// From now on, nothing is known of this token.
     pub fn forget_token(&self, token: &str) {
-        self.http.rcu(|known| {
-            let mut known = HashMap::clone(known);
+        change(&self.http, |known| {
             known.remove(token);
-            known
         });
     }
 
@@ -70,27 +67,23 @@ impl Challenges {
         key: &PrivateKeyDer<'static>,
     ) -> Result<(), rustls::Error> {
         let pair = CertifiedKey::new(vec![certificate], any_supported_type(key)?);
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions()?;
         let resolver = Arc::new(SingleCertAndKey::from(pair));
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let config = Arc::new(config);
-        self.tls.rcu(|known| {
-            let mut known = HashMap::clone(known);
+        change(&self.tls, |known| {
             known.insert(name.into(), Arc::clone(&config));
-            known
         });
         Ok(())
     }
 
     /// From now on, who asks for this name in the protocol of RFC 8737 is refused.
     pub fn forget_name(&self, name: &str) {
-        self.tls.rcu(|known| {
-            let mut known = HashMap::clone(known);
+        change(&self.tls, |known| {
             known.remove(name);
-            known
         });
     }
 
@@ -111,6 +104,18 @@ impl Challenges {
         let name = name?.to_ascii_lowercase();
         self.tls.load().get(&*name).cloned()
     }
+}
+
+/// Changes a copy, and puts it in the place of what is known: who looks something up never waits.
+fn change<T: Clone>(
+    known: &ArcSwap<HashMap<Box<str>, T>>,
+    how: impl Fn(&mut HashMap<Box<str>, T>),
+) {
+    known.rcu(|known| {
+        let mut known = HashMap::clone(known);
+        how(&mut known);
+        known
+    });
 }
 
 /// Tells whether a client only wants to know who we are.

@@ -14,7 +14,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::material::Materials;
-use crate::tls::Pair;
+use crate::tls::{self, Pair};
 
 /// Those whose word on servers counts, as they were read last; nobody before that.
 pub(crate) type Roots = Arc<ArcSwapOption<RootCertStore>>;
@@ -37,8 +37,9 @@ const SESSIONS: usize = 8;
 pub fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
+        let certificate = certificate.map_err(|error| format!("a certificate: {error}"))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| format!("a certificate in it is that of no issuer: {error}"))?;
     }
     match roots.is_empty() {
         true => Err("no certificate stands in it".to_owned()),
@@ -68,16 +69,16 @@ enum Trust {
 
 impl Terms {
     /// How the servers of a pool are spoken with.
-    pub(crate) fn new(tls: &model::ServerTls, materials: &mut Materials) -> Arc<Self> {
+    pub(crate) fn new(asked: &model::ServerTls, materials: &mut Materials) -> Arc<Self> {
         Arc::new(Self {
-            trust: match (tls.verify, &tls.ca) {
+            trust: match (asked.verify, &asked.ca) {
                 (false, _) => Trust::Themselves,
                 (true, Some(ca)) => Trust::Of(materials.roots(ca)),
                 (true, None) => Trust::Of(materials.system_roots()),
             },
-            sni: tls.sni.clone(),
-            identity: tls.identity.as_ref().map(|pair| materials.pair(pair)),
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            sni: asked.sni.clone(),
+            identity: asked.identity.as_ref().map(|pair| materials.pair(pair)),
+            provider: tls::provider(),
         })
     }
 

@@ -41,7 +41,7 @@ pub(crate) type Pair = Arc<ArcSwapOption<CertifiedKey>>;
 ///
 /// # Errors
 /// Why they cannot be used, for people; never what stands in the key.
-pub(crate) fn read(pem: &[u8]) -> Result<CertifiedKey, String> {
+pub fn read(pem: &[u8]) -> Result<CertifiedKey, String> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| format!("the certificate: {error}"))?;
     if certificates.is_empty() {

@@ -1,10 +1,7 @@
 //! A certificate with its key as an issuer gave it and as it is kept: one text in PEM.
 
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use plimsoll_proxy::tls;
+use rustls::pki_types::CertificateDer;
 use x509_cert::certificate::{CertificateInner, Rfc5280};
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -32,16 +29,9 @@ impl Kept {
     /// # Errors
     /// Why it cannot be used; never what stands in the key.
     pub(super) fn read(text: &str) -> Result<Self, String> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificate: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes());
-        let key = key.map_err(|_| "there is no private key that can be read".to_owned())?;
-        let first = chain.first().ok_or("there is no certificate")?;
-        let (holds, names, id) = facts(first)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let pair = CertifiedKey::from_der(chain, key, &provider);
-        pair.map_err(|error| format!("the certificate and its key: {error}"))?;
+        let pair = tls::read(text.as_bytes())?;
+        let certificate = pair.end_entity_cert().map_err(|error| error.to_string())?;
+        let (holds, names, id) = facts(certificate)?;
         let from = text.lines().find_map(|line| line.strip_prefix(FROM));
         Ok(Self {
             holds,
@@ -50,9 +40,7 @@ impl Kept {
             id,
         })
     }
-}
 
-impl Kept {
     /// The same, which was got at this time: issuers date certificates back, and what is over before
     /// it is there tells nothing of when to ask for the next.
     pub(super) fn since(mut self, got: u64) -> Self {

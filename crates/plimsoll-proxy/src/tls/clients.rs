@@ -5,18 +5,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use plimsoll_config::model::{self, Pass, Verify};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use sha2::{Digest, Sha256};
 
 use super::certificate::Certificate;
+use crate::server_tls::read_roots;
 
 /// Who may issue certificates, and what they revoked, as it was read last; nothing before that.
 pub(crate) type Issuers = Arc<ArcSwapOption<Known>>;
@@ -34,15 +31,7 @@ pub(crate) struct Known {
 /// # Errors
 /// Why they cannot be used, for people.
 pub(crate) fn read(issuers: &[u8], revoked: Option<&[u8]>) -> Result<Known, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(issuers) {
-        let certificate = certificate.map_err(|error| format!("a certificate: {error}"))?;
-        let added = roots.add(certificate);
-        added.map_err(|error| format!("a certificate in it is that of no issuer: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err("no certificate stands in it".to_owned());
-    }
+    let roots = read_roots(issuers)?;
     let mut lists = Vec::new();
     for list in CertificateRevocationListDer::pem_slice_iter(revoked.unwrap_or_default()) {
         lists.push(list.map_err(|error| format!("what was revoked: {error}"))?);
@@ -50,8 +39,7 @@ pub(crate) fn read(issuers: &[u8], revoked: Option<&[u8]>) -> Result<Known, Stri
     if revoked.is_some() && lists.is_empty() {
         return Err("no list of what was revoked stands in the file for it".to_owned());
     }
-    let provider: Arc<CryptoProvider> = super::provider();
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), super::provider());
     // A list that is out of date says nothing of what was revoked since.
     let builder = builder.with_crls(lists).enforce_revocation_expiration();
     // The certificates have been taken already.
