@@ -1,10 +1,9 @@
 //! `tls internal`: an issuer of our own, for development. It is made once, and its key never leaves this
 //! machine; certificates of sites are good for days, and are kept in memory alone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::materials::{Secret, read_file};
+use crate::private;
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -140,29 +140,14 @@ fn make(directory: &Path, now: u64) -> Result<(), String> {
 
 /// Writes the files of an issuer; tells whether there was none.
 fn put(directory: &Path, root: &str, key: &str) -> io::Result<bool> {
-    let own = |is_deep| {
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(is_deep);
-        builder
-    };
     let parent = directory.parent().unwrap_or_else(|| Path::new("/"));
-    own(true).create(parent)?;
+    private::directories().create(parent)?;
     let made: PathBuf = directory.with_extension(format!("new-{}", std::process::id()));
     // From a process with the same number, that ended half-way.
     let _absent = fs::remove_dir_all(&made);
-    own(false).create(&made)?;
-    let write = |name: &str, text: &str| {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(made.join(name))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write(ROOT_KEY, key)?;
-    write(ROOT, root)?;
+    private::directories().recursive(false).create(&made)?;
+    private::write_new(&made.join(ROOT_KEY), key)?;
+    private::write_new(&made.join(ROOT), root)?;
     File::open(&made)?.sync_all()?;
     // A directory takes no place where one with files is.
     if let Err(error) = fs::rename(&made, directory) {

@@ -15,4 +15,5 @@ pub mod launch;
 pub mod log_file;
 pub mod materials;
 pub mod memory;
+mod private;
 pub(crate) mod secrets;

@@ -1,20 +1,18 @@
 //! Where accounts and certificates are kept. Nobody else may read them, what is written is there whole or
 //! not at all, and of several processes one at a time works on a certificate.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::private;
+
 /// How often is looked whether another process is done.
 const LOCK_CHECK: Duration = Duration::from_millis(250);
-
-/// Who may enter directories, and read files.
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 
 /// A directory.
 #[derive(Clone, Debug)]
@@ -36,8 +34,7 @@ impl Storage {
     pub(super) fn prepare(&self) -> Result<(), String> {
         for part in ["", "accounts", "certificates", "locks"] {
             let path = self.0.join(part);
-            let mut builder = DirBuilder::new();
-            let made = builder.recursive(true).mode(DIRECTORY_MODE).create(&path);
+            let made = private::directories().create(&path);
             made.map_err(|error| format!("cannot make `{}`: {error}", path.display()))?;
         }
         Ok(())
@@ -55,9 +52,12 @@ impl Storage {
     pub(super) async fn lock(&self, name: &str) -> Result<Lock, String> {
         let path = self.0.join("locks").join(name);
         let failed = |error: io::Error| format!("cannot lock `{}`: {error}", path.display());
-        let mut options = File::options();
-        options.read(true).write(true).create(true);
-        let file = options.mode(FILE_MODE).open(&path).map_err(failed)?;
+        let mut options = private::file();
+        let file = options
+            .read(true)
+            .create(true)
+            .open(&path)
+            .map_err(failed)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock(file)),
@@ -100,11 +100,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        let mut file = options.open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+        private::write_new(&beside, text)?;
         fs::rename(&beside, path)?;
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
         File::open(directory)?.sync_all()
