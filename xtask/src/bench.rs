@@ -19,7 +19,6 @@ mod process;
 mod report;
 mod setting;
 mod syscalls;
-mod unverified;
 
 use crate::command::{self, target};
 use crate::packages::{self, H2LOAD, HAPROXY, NGINX, NGINX_STREAM, OPENSSL, STRACE, WRK};
@@ -129,7 +128,7 @@ impl Bench {
         for kind in idle::Kind::ALL {
             for contender in self.contenders_for(kind.name(), |c| kind.is_for(c)) {
                 let proxy = self.start(contender)?;
-                measured.push(idle::measure(kind, contender, &proxy)?);
+                measured.push(idle::measure(kind, contender, &proxy, &self.authority)?);
             }
         }
         Ok(measured)

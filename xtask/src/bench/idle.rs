@@ -3,8 +3,10 @@
 use super::contender::{Contender, Running};
 use super::descriptors;
 use anyhow::{Context, Result, anyhow, bail};
+use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::raw::Raw;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -70,10 +72,15 @@ pub(crate) struct Idle {
 }
 
 /// Measures a proxy that was just started.
-pub(crate) fn measure(kind: Kind, contender: Contender, proxy: &Running) -> Result<Idle> {
+pub(crate) fn measure(
+    kind: Kind,
+    contender: Contender,
+    proxy: &Running,
+    authority: &Authority,
+) -> Result<Idle> {
     let room = descriptors().saturating_sub(SPARE) / contender.descriptors_per_client();
     let connections = u32::try_from(room.min(CONNECTIONS))?;
-    let tls = Arc::new(client());
+    let tls = Arc::new(client(authority)?);
     drop(connect(kind, proxy, &tls)?); // what the first request of all needs is not counted
     thread::sleep(SETTLE);
     let before = proxy.memory()?;
@@ -147,13 +154,10 @@ fn over_tls(stream: TcpStream, tls: Arc<ClientConfig>) -> Result<Held> {
     Ok(Held::Tls { _connection: kept })
 }
 
-/// A client that asks for no proof: it talks to what this program has started.
-fn client() -> ClientConfig {
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    config
-        .dangerous()
-        .set_certificate_verifier(Arc::new(super::unverified::Anybody::default()));
-    config
+/// A client that trusts this authority.
+fn client(authority: &Authority) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.trusted())?)?;
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    Ok(config.with_no_client_auth())
 }
