@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
-use crate::directives::policy::{is_off, once};
+use crate::directives::policy::{is_off, on_off, once};
 use crate::draft::{Certified, Scope};
 use crate::model::{ClientCertificate, KeyPair, Pass, Tickets, Verify};
 use crate::read::Reader;
@@ -87,14 +87,7 @@ fn https_redirect(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     if !once(reader, stmt, settings.https_redirect.is_some()) {
         return;
     }
-    match word.text.as_str() {
-        "on" => settings.https_redirect = Some(true),
-        "off" => settings.https_redirect = Some(false),
-        other => {
-            let message = format!("`{other}` is neither `on` nor `off`");
-            reader.problem(Diagnostic::new(&codes::VALUE, word.span, message));
-        }
-    }
+    settings.https_redirect = Some(on_off(reader, word.into()));
 }
 
 fn client_certificate(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
@@ -162,52 +155,44 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let Some(settings) = scope.settings() else {
         return;
     };
-    if is_off(stmt) {
-        settings.tls.get_or_insert_default();
-        return;
-    }
-    if stmt
-        .words
-        .first()
-        .is_some_and(|word| word.text == "internal")
-    {
-        if stmt.words.len() > 1 {
+    let words: Vec<&str> = stmt.words.iter().map(|word| word.text.as_str()).collect();
+    let certified = match *words {
+        ["off"] => None,
+        ["auto"] => Some(Certified::Auto(stmt.span)),
+        ["internal"] => Some(Certified::Internal(stmt.span)),
+        ["internal", ..] => {
             let message = "`tls internal` takes nothing else";
             let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
             return reader.problem(problem.help("write `tls internal`, or two files"));
         }
-        let all = settings.tls.get_or_insert_default();
-        return all.push(Certified::Internal(stmt.span));
-    }
-    let (options, files): (Vec<Word>, Vec<Word>) = stmt
-        .words
-        .iter()
-        .cloned()
-        .partition(|word| word.text.starts_with("staple="));
+        _ => match key_pair(reader, stmt) {
+            Some(pair) => Some(Certified::Files(pair)),
+            None => return,
+        },
+    };
+    settings.tls.get_or_insert_default().extend(certified);
+}
+
+/// The files that a statement names.
+fn key_pair(reader: &mut Reader<'_>, stmt: &Stmt) -> Option<KeyPair> {
+    let words = stmt.words.iter().cloned();
+    let (options, files): (Vec<Word>, Vec<Word>) =
+        words.partition(|word| word.text.starts_with("staple="));
     let [certificate, key] = &*files else {
-        let problem = match stmt.words.first().map(|word| &*word.text) {
-            Some("auto") if files.len() == 1 && options.is_empty() => {
-                let all = settings.tls.get_or_insert_default();
-                return all.push(Certified::Auto(stmt.span));
-            }
-            _ => {
-                let message = "a certificate and its key are two files";
-                Diagnostic::new(&codes::ARGUMENTS, stmt.span, message)
-            }
-        };
+        let message = "a certificate and its key are two files";
+        let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
         let help = "write `tls /etc/ssl/example.pem /etc/ssl/example.key`";
-        return reader.problem(problem.help(help));
+        reader.problem(problem.help(help));
+        return None;
     };
     let mut staple = None;
     reader.options(&options, &["staple"], |_, _, value| {
         staple = Some(value.text.into());
     });
-    let pair = KeyPair {
+    Some(KeyPair {
         staple,
         certificate: certificate.text.as_str().into(),
         key: key.text.as_str().into(),
         names: Vec::new(),
-    };
-    let all = settings.tls.get_or_insert_default();
-    all.push(Certified::Files(pair));
+    })
 }
