@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::listener::defer_accept;
-use crate::socket::Socket;
+use crate::socket::{Detached, Socket};
 
 /// How long to wait when the process is out of descriptors: long enough not to spin, short enough
 /// not to be noticed once there are some.
@@ -25,8 +24,8 @@ pub const LATE_ARRIVALS: Duration = Duration::from_millis(1500);
 /// A connection on its way from one worker to another.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The socket; non-blocking.
-    pub socket: OwnedFd,
+    /// The connection.
+    pub socket: Detached,
     /// Where the client is.
     pub peer: SocketAddr,
     /// Which listener took it, by its number in the generation.

@@ -203,16 +203,6 @@ impl Socket {
         Some(self.session.as_ref()?.borrow_mut())
     }
 
-    /// The socket alone, for another worker: one that nothing has been said on. Nothing if it is a part of
-    /// one.
-    pub fn into_fd(self) -> Option<OwnedFd> {
-        drop(self.watch);
-        match self.end {
-            End::Tcp(stream) => Some(stream.into()),
-            End::Stream(_) => None,
-        }
-    }
-
     /// The descriptor.
     ///
     /// # Errors
@@ -325,7 +315,7 @@ impl Socket {
         }
         let fd = self.fd()?.as_raw_fd();
         // SAFETY: the descriptor belongs to `end`, which outlives the registration: it is moved
-        // out only by `into_fd` and `detach`, after the registration is gone, and dropped after it otherwise.
+        // out only by `detach`, after the registration is gone, and dropped after it otherwise.
         #[expect(unsafe_code, reason = "Tokio registers descriptors it does not own")]
         let watch = unsafe { AsyncFd::register(fd) }?;
         Ok(self.watch.get_or_init(|| watch))

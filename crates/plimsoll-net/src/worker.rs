@@ -161,12 +161,12 @@ impl Worker {
             return Some(socket);
         }
         let accepted = Accepted {
-            socket: socket.into_fd()?, // what was accepted has one
+            socket: socket.detach()?, // what was accepted has one
             peer,
             listener,
         };
         match self.peers.send(target, Mail::Connection(accepted)) {
-            Err(Mail::Connection(accepted)) => Some(Socket::new(accepted.socket)),
+            Err(Mail::Connection(accepted)) => Some(Socket::attach(accepted.socket)),
             _ => None,
         }
     }

@@ -201,7 +201,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 
     fn take_over(self: &Rc<Self>, accepted: Accepted) {
         self.start(
-            Socket::new(accepted.socket),
+            Socket::attach(accepted.socket),
             accepted.peer,
             accepted.listener,
         );
