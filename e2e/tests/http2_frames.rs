@@ -409,3 +409,24 @@ fn padding_costs_no_room() {
     assert_eq!(peer.message(stream).status(), 200);
     assert_eq!(stand.upstream.requests()[0].body.length, 25_000);
 }
+
+/// S-60: a body in the smallest pieces, whose request waits for its turn.
+#[test]
+fn small_pieces_may_wait() {
+    let (stand, gate) = Stand::gated(
+        "admin 127.0.0.1:{port:admin}\nsite * { listen 127.0.0.1:{port}; route { proxy app } }\n\
+         pool app { server {server}; max-requests 1; queue 5 timeout=60s }\n",
+    );
+    let mut peer = Peer::connect(stand.address());
+    let first = peer.get("/wait");
+    let second = peer.begin("POST", "/", &[]);
+    let piece = Frame::data(second, "x");
+    for _ in 0..60_000 {
+        assert!(peer.send_data(&piece), "{:?}", peer.goaway);
+    }
+    assert!(peer.send_data(&piece.ending()));
+    gate.open();
+    assert_eq!(peer.message(first).status(), 200);
+    assert_eq!(peer.message(second).status(), 200);
+    assert_eq!(stand.upstream.requests()[1].body.length, 60_001);
+}

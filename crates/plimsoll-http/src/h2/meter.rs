@@ -16,6 +16,17 @@ const ALLOWED: [(u8, u32); 5] = [
     (8, 20_000), // WINDOW_UPDATE
 ];
 
+/// The type of the frames that carry bodies, and their flags of which the meter knows (RFC 9113 §6.1).
+const DATA: u8 = 0;
+const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+
+/// What a piece of a body costs at least while it waits, whatever it holds.
+const PIECE_BYTES: usize = 256;
+
+/// What pieces that wait may cost beside what they hold, before they are put together.
+const OVERHEAD_MAX: usize = 128 * 1024;
+
 /// The type of the frame with which a peer begins (RFC 9113 §3.4).
 const SETTINGS: u8 = 4;
 
@@ -33,6 +44,8 @@ pub struct Meter {
     /// The second that is counted.
     second: u64,
     counts: [u32; ALLOWED.len()],
+    /// What pieces of bodies cost beside what they hold, if all of them wait.
+    overhead: usize,
     /// The last stream that a peer who leaves will look at; the bytes of it that have come.
     last_stream: [u8; 4],
     last_stream_len: Option<usize>,
@@ -94,6 +107,15 @@ impl Meter {
         self.is_settled
     }
 
+    /// Tells whether small pieces of bodies may have piled up since it last said so.
+    pub fn have_piled_up(&mut self) -> bool {
+        let have = self.overhead >= OVERHEAD_MAX;
+        if have {
+            self.overhead = 0;
+        }
+        have
+    }
+
     fn note_last_stream(&mut self, payload: &[u8]) {
         let Some(len) = &mut self.last_stream_len else {
             return;
@@ -105,13 +127,18 @@ impl Meter {
     }
 
     fn begin_frame(&mut self) -> Result<(), Excess> {
-        let [a, b, c, kind, ..] = self.head;
+        let [a, b, c, kind, flags, ..] = self.head;
         self.head_len = 0;
         self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
         if std::mem::replace(&mut self.has_begun, true) {
             self.is_settled = true;
         } else if kind != SETTINGS {
             return Err(Excess);
+        }
+        if kind == DATA && flags & END_STREAM == 0 {
+            let is_padded = flags & PADDED != 0;
+            let held = if is_padded { 0 } else { self.payload };
+            self.overhead += PIECE_BYTES.saturating_sub(held);
         }
         if kind == GOAWAY {
             self.last_stream_len = Some(0);
@@ -173,6 +200,25 @@ mod tests {
                 assert_eq!(meter.see(bytes, 7), Ok(()));
             }
             assert_eq!(meter.last_stream(), Some(0x103));
+        }
+    }
+
+    #[test]
+    fn small_pieces_pile_up() {
+        let last = [0, 0, 1, 0, END_STREAM, 0, 0, 0, 1, b'x'];
+        let padded = [0, 1, 0, 0, PADDED, 0, 0, 0, 1];
+        let padded = [padded.to_vec(), vec![254; 256]].concat();
+        for (piece, most) in [(frame(0, 0), 512), (frame(0, 128), 1024), (padded, 512)] {
+            let mut meter = begun();
+            for _ in 0..2 {
+                meter.see(&piece.repeat(most - 1), 7).unwrap();
+                meter.see(&last.repeat(1_000), 7).unwrap();
+                meter.see(&frame(0, 255).repeat(10), 7).unwrap();
+                assert!(!meter.have_piled_up());
+                meter.see(&piece, 7).unwrap();
+                assert!(meter.have_piled_up());
+                assert!(!meter.have_piled_up());
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -50,7 +51,7 @@ enum Answer {
     /// Its head has not come.
     Awaited(ResponseFuture),
     /// Its head is to be read, or has been.
-    Begun(Inbound),
+    Begun(Rc<RefCell<Inbound>>),
 }
 
 /// The head of an answer, as text.
@@ -171,14 +172,14 @@ impl Stream for ClientStream {
         loop {
             match answer {
                 Answer::Unasked => return Poll::Pending,
-                Answer::Begun(body) => return body.poll_read(context, room),
+                Answer::Begun(body) => return body.borrow_mut().poll_read(context, room),
                 Answer::Awaited(future) => {
                     let stream = future.stream_id();
                     let head = ready!(self.poll_head(context, future));
                     match head.map_err(|error| self.fault(error, stream))? {
                         Head::Final(text, mut body) => {
                             body.put_back(text);
-                            *answer = Answer::Begun(body);
+                            *answer = Answer::Begun(self.lease.link().receive(body));
                         }
                         Head::Interim(text) => {
                             // Interim heads are small, and are read whole.

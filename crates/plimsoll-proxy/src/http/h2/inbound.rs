@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use http::HeaderMap;
 use plimsoll_http::chunked::size_line;
@@ -22,6 +22,10 @@ const ROOM_MIN: usize = 64;
 pub(super) struct Inbound {
     /// Nothing once it has ended.
     body: Option<RecvStream>,
+    /// Pieces that have come, and were put together.
+    gathered: BytesMut,
+    /// Who waits for the next one.
+    reader: Waker,
     /// Data that has come and has not been read.
     piece: Bytes,
     /// Whether it is read in the chunked coding.
@@ -40,6 +44,8 @@ impl Inbound {
     pub(super) fn new(body: Option<RecvStream>, is_chunked: bool) -> Self {
         Self {
             body,
+            gathered: BytesMut::new(),
+            reader: Waker::noop().clone(),
             piece: Bytes::new(),
             is_chunked,
             text: Bytes::new(),
@@ -53,11 +59,9 @@ impl Inbound {
     /// sent a second time.
     pub(super) fn read_ahead(&mut self, buffer: &mut Buffer) {
         let mut context = Context::from_waker(Waker::noop());
-        while !buffer.room().is_empty() {
-            match self.poll_read(&mut context, buffer.room()) {
-                Poll::Ready(Ok(read @ 1..)) => buffer.add(read),
-                _ => return, // who reads on finds the same
-            }
+        // Who reads on finds the same end or error.
+        if let Poll::Ready(Ok(read)) = self.poll_read(&mut context, buffer.room()) {
+            buffer.add(read);
         }
     }
 
@@ -72,7 +76,43 @@ impl Inbound {
         self.text = text.into();
     }
 
+    /// Tells whether pieces may come.
+    pub(super) fn is_open(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// Puts together what has come and nobody has read, so that it costs no more than it holds.
+    pub(super) fn gather(&mut self) {
+        let Some(body) = &mut self.body else {
+            return;
+        };
+        let mut context = Context::from_waker(&self.reader);
+        while let Poll::Ready(Some(Ok(piece))) = body.poll_data(&mut context) {
+            self.gathered.extend_from_slice(&piece);
+        }
+    }
+
+    /// Reads what has come, as far as there is room. Pieces can be small, and a peer may not have many
+    /// of them waiting: they are not read one by one.
     pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut read = ready!(self.poll_read_one(context, room))?;
+        while let Some(left) = room.get_mut(read..)
+            && left.len() >= ROOM_MIN
+        {
+            match self.poll_read_one(context, left) {
+                Poll::Ready(Ok(more @ 1..)) => read += more,
+                _ => break, // who reads on finds the same
+            }
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Reads of the first piece that there is.
+    fn poll_read_one(
         &mut self,
         context: &mut Context<'_>,
         room: &mut [u8],
@@ -97,7 +137,16 @@ impl Inbound {
                     false => continue,
                 }
             };
-            match ready!(body.poll_data(context)) {
+            if !self.gathered.is_empty() {
+                let pieces = self.gathered.split().freeze();
+                self.take(pieces);
+                continue;
+            }
+            let piece = body.poll_data(context);
+            if piece.is_pending() {
+                self.reader.clone_from(context.waker());
+            }
+            match ready!(piece) {
                 Some(piece) => self.take(piece.map_err(gone)?),
                 None => {
                     let fields = ready!(body.poll_trailers(context)).map_err(gone)?;

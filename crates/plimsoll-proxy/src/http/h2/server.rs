@@ -25,7 +25,7 @@ use plimsoll_observe::metrics::ListenerMetrics;
 use super::inbound::Inbound;
 use super::server_stream::ServerStream;
 use super::wire::{Transport, Wire};
-use super::{LAST_WORDS, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
+use super::{LAST_WORDS, PIECES_BUDGET, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
 use crate::connection::Connection;
 use crate::generation::Listener;
 use crate::plane::Plane;
@@ -42,9 +42,6 @@ const STREAMS_TOTAL: u64 = 100_000;
 /// What a client may send before we have read it: on one stream, and on all together.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// What small pieces of bodies may cost while they wait, each as much as it lacks to 256 bytes.
-const PIECES_BUDGET: usize = 1024 * 1024;
 
 /// Streams that we have to reset because they break rules, before the client is told to stop.
 const ERRORS_MAX: usize = 500;
@@ -158,6 +155,7 @@ fn poll_event(
     wire: &Wire<Connection>,
     streams: &Streams,
 ) -> Poll<Event> {
+    wire.gather();
     // As long as too much is under way, nothing new is begun.
     let opened = match streams.are_too_many(context) {
         true => h2.poll_closed(context).map(|_| None),

@@ -24,7 +24,7 @@ use crate::connection::Connection;
 #[derive(Debug)]
 pub(super) struct ServerStream {
     wire: Rc<Wire<Connection>>,
-    inbound: RefCell<Inbound>,
+    inbound: Rc<RefCell<Inbound>>,
     answer: RefCell<Answer>,
     written: RefCell<Written>,
 }
@@ -53,7 +53,7 @@ impl ServerStream {
         };
         Self {
             wire: Rc::clone(wire),
-            inbound: RefCell::new(request),
+            inbound: wire.receive(request),
             answer: RefCell::new(answer),
             written: RefCell::default(),
         }

@@ -20,9 +20,9 @@ use plimsoll_net::worker::Worker;
 use tokio::sync::Notify;
 
 use super::client_stream::ClientStream;
-use super::inbound::gone;
+use super::inbound::{Inbound, gone};
 use super::wire::{Transport, Wire};
-use super::{LAST_WORDS, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
+use super::{LAST_WORDS, PIECES_BUDGET, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
 
 /// Requests that one connection carries at once, if the server takes as many.
 const STREAMS_MAX: u32 = 100;
@@ -33,10 +33,6 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// The largest head of an answer, as HTTP/2 counts (RFC 9113 §6.5.2).
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
-
-/// What small pieces of answers may cost while they wait, each as much as it lacks to 256 bytes. One
-/// slow client must not end the connection of all others.
-const PIECES_BUDGET: usize = 16 * 1024 * 1024;
 
 /// Errors that a connection may have in all its life: many streams are cancelled by those who wait for
 /// them, and what a server still sends on one that is forgotten is an error.
@@ -90,6 +86,11 @@ impl Link {
     /// The last stream that the server will look at, if it leaves.
     pub(super) fn last_stream(&self) -> Option<u32> {
         self.wire.last_stream()
+    }
+
+    /// Makes a body known that comes on this connection.
+    pub(super) fn receive(&self, body: Inbound) -> Rc<RefCell<Inbound>> {
+        self.wire.receive(body)
     }
 
     pub(super) fn takes_websocket(&self) -> bool {
@@ -237,6 +238,7 @@ impl Opening {
         let below = Rc::clone(&wire);
         let mut is_over = move |context: &mut Context<'_>| {
             let has_ended = Pin::new(&mut connection).poll(context).is_ready();
+            below.gather();
             let sent = below.poll_send(context);
             has_ended || matches!(sent, Poll::Ready(Err(_)))
         };

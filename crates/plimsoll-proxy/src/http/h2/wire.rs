@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut};
@@ -17,6 +17,8 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::inbound::Inbound;
+
 /// A connection, with what waits to be taken or sent.
 #[derive(Debug)]
 pub(super) struct Wire<C> {
@@ -26,6 +28,8 @@ pub(super) struct Wire<C> {
     outbound: RefCell<Buffer>,
     meter: RefCell<Meter>,
     is_excessive: Cell<bool>,
+    /// The bodies that come on it.
+    bodies: RefCell<Vec<Weak<RefCell<Inbound>>>>,
     /// Whether something was read since the streams had their turn.
     has_read: Cell<bool>,
 }
@@ -39,6 +43,7 @@ impl<C: AsRef<Socket>> Wire<C> {
             outbound: RefCell::new(buffers.lend()),
             meter: RefCell::new(meter),
             is_excessive: Cell::new(false),
+            bodies: RefCell::default(),
             has_read: Cell::new(true),
         };
         this.see(&this.inbound.borrow());
@@ -64,6 +69,31 @@ impl<C: AsRef<Socket>> Wire<C> {
         let second = clock::unix_time().as_secs();
         let seen = self.meter.borrow_mut().see(inbound.filled(), second);
         self.is_excessive.set(seen.is_err());
+    }
+
+    /// Makes a body known that comes on this connection.
+    pub(super) fn receive(&self, body: Inbound) -> Rc<RefCell<Inbound>> {
+        let is_open = body.is_open();
+        let body = Rc::new(RefCell::new(body));
+        if is_open {
+            let bodies = &mut *self.bodies.borrow_mut();
+            if bodies.len() == bodies.capacity() {
+                bodies.retain(|body| body.strong_count() > 0);
+            }
+            bodies.push(Rc::downgrade(&body));
+        }
+        body
+    }
+
+    /// Keeps small pieces of bodies from piling up where nobody reads them yet: a peer may not have many
+    /// of them waiting. It has to be called between any two reads.
+    pub(super) fn gather(&self) {
+        if self.meter.borrow_mut().have_piled_up() {
+            let bodies = self.bodies.borrow();
+            for body in bodies.iter().filter_map(Weak::upgrade) {
+                body.borrow_mut().gather();
+            }
+        }
     }
 
     /// Sends what was written.
@@ -107,8 +137,7 @@ impl<C: AsRef<Socket>> AsyncRead for Transport<C> {
             wire.see(inbound);
             wire.has_read.set(true);
             if has_read {
-                // Small pieces would pile up, of which a peer may not have many, while the streams that
-                // they are for get no turn.
+                // Small pieces would pile up while the streams that they are for get no turn.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
