@@ -2,8 +2,10 @@
 
 pub mod certificate;
 pub(crate) mod clients;
+pub mod responder;
 pub mod sessions;
-pub(crate) mod staple;
+pub mod staple;
+pub mod stapled;
 pub(crate) mod tickets;
 
 use std::fmt;
