@@ -1,5 +1,6 @@
 //! An authority that certifies clients, and revokes what it certified.
 
+use crate::daemon::Daemon;
 use crate::issuer::finish;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -90,10 +91,31 @@ impl Certifier {
     /// If a file cannot be written.
     #[must_use]
     pub fn certify_until(&self, file: &str, host: &str, end: &str) -> Shown {
+        self.certify_by_request(file, host, end, &[])
+    }
+
+    /// Certifies a host with these extensions, as OpenSSL writes them. The certificate of the authority
+    /// stands behind that of the host.
+    ///
+    /// # Panics
+    /// If a file cannot be written.
+    #[must_use]
+    pub fn certify_with(&self, file: &str, host: &str, extensions: &[&str]) -> Shown {
+        let shown = self.certify_by_request(file, host, "20990101000000Z", extensions);
+        let read = |path: &str| fs::read_to_string(path).expect("OpenSSL wrote it");
+        let chain = read(&shown.certificate) + &read(&self.trusted());
+        fs::write(&shown.certificate, chain).expect("the directory is writable");
+        shown
+    }
+
+    fn certify_by_request(&self, file: &str, host: &str, end: &str, extensions: &[&str]) -> Shown {
         let shown = self.certify(file, "/CN=request", &format!("DNS:{host}"));
         let mut command = Command::new("openssl");
         command.args(["req", "-new", "-subj", &format!("/CN={host}")]);
         command.args(["-addext", &format!("subjectAltName=DNS:{host}")]);
+        for extension in extensions {
+            command.args(["-addext", extension]);
+        }
         command.args(["-key", &shown.key, "-out", &self.path("request")]);
         finish(command, b"");
         let request = self.path("request");
@@ -183,6 +205,30 @@ impl Certifier {
         command.args(["-cert", &shown.certificate, "-ndays", days, "-noverify"]);
         command.arg("-respout").arg(to);
         finish(command, b"");
+    }
+
+    /// Starts a responder that says of certificates what is known of them now, for so many days; it signs by
+    /// itself, or with a certificate of that name that lets it.
+    ///
+    /// # Panics
+    /// If OpenSSL is not installed.
+    #[must_use]
+    pub fn responder(&self, port: u16, delegate: Option<&str>, days: &str) -> Daemon {
+        let (certificate, key) = match delegate {
+            Some(name) => {
+                let may = ["extendedKeyUsage=OCSPSigning"];
+                let shown = self.certify_with(name, name, &may);
+                (shown.certificate, shown.key)
+            }
+            None => (self.trusted(), self.path("ca.key")),
+        };
+        let mut command = Command::new("openssl");
+        command.args(["ocsp", "-port", &port.to_string(), "-ndays", days]);
+        command.args(["-index", &self.path("index"), "-CA", &self.trusted()]);
+        command.args(["-rsigner", &certificate, "-rkey", &key]);
+        let mut daemon = Daemon::spawn("openssl", "install the Debian package openssl", command);
+        daemon.wait_listening(&[port]);
+        daemon
     }
 
     /// Returns the name of the authority as logs write it.

@@ -89,6 +89,15 @@ impl Authority {
         Self::make_with(names, "rsa:2048")
     }
 
+    /// The same, with RSA keys that take whoever signs some milliseconds.
+    ///
+    /// # Panics
+    /// If OpenSSL is not installed.
+    #[must_use]
+    pub fn make_slow(names: &str) -> Self {
+        Self::make_with(names, "rsa:4096")
+    }
+
     /// The same as [`Authority::make`]; the host's certificate has expired years ago.
     ///
     /// # Panics

@@ -14,7 +14,8 @@
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
 //! | [`pebble::Pebble`] | an issuer of certificates |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
-//! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
+//! | [`greeted::Greeted`] | a server that keeps what connections begin with |
+//! | [`plimsoll::Plimsoll`], [`nginx::Nginx`], [`haproxy::Haproxy`] | the real programs, started and stopped |
 //!
 //! Nothing here shares code with Plimsoll: a fault in its parser must not hide behind the same
 //! fault in the test. All threads block and all waits have a deadline. A tool that cannot do its
@@ -37,8 +38,10 @@ pub mod certifier;
 pub mod daemon;
 pub mod fault;
 pub mod frame;
+pub mod greeted;
 pub mod h2raw;
 pub mod h2server;
+pub mod haproxy;
 pub mod head;
 pub mod hpack;
 pub mod huffman;

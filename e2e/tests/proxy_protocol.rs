@@ -1,11 +1,8 @@
 //! The PROXY protocol, to us and from us. HAProxy and NGINX are the peers; what is wrong is sent by hand.
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::greeted::Greeted;
+use plimsoll_e2e::haproxy::Haproxy;
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::nginx::Nginx;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
@@ -14,13 +11,11 @@ use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::wire::Close;
 use plimsoll_e2e::{ports, wait};
-use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(15);
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -269,21 +264,6 @@ impl Relay {
     }
 }
 
-/// HAProxy with these sections behind its defaults.
-fn haproxy(sections: &str, port: u16) -> (Daemon, TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("haproxy.cfg");
-    let text = format!(
-        "global\n  maxconn 100\ndefaults\n  mode http\n  timeout client 10s\n  timeout server 10s\n  timeout connect 5s\n{sections}\n"
-    );
-    fs::write(&file, text).unwrap();
-    let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-f").arg(&file);
-    let mut daemon = Daemon::spawn("haproxy", "install the Debian package haproxy", command);
-    daemon.wait_listening(&[port]);
-    (daemon, directory)
-}
-
 #[test]
 fn haproxy_tells_us_who_its_client_is() {
     let plimsoll = start("127.0.0.1", "");
@@ -298,7 +278,7 @@ fn haproxy_tells_us_who_its_client_is() {
              backend b\n  source 127.0.0.1\n  server s {} {words}\n",
             plimsoll.address()
         );
-        let (_haproxy, _directory) = haproxy(&sections, port);
+        let _haproxy = Haproxy::start(&sections, port);
         // Its client has another address than itself.
         let from: SocketAddr = "127.0.0.9:0".parse().unwrap();
         assert_eq!(get_from(from, ports::local(port)), "127.0.0.9", "{words}");
@@ -332,7 +312,7 @@ fn haproxy_and_nginx_hear_from_us_who_the_client_is() {
         "frontend f\n  bind 127.0.0.1:{port} accept-proxy\n  \
          http-request return status 200 content-type text/plain lf-string \"%[src] %[dst_port] %[fc_pp_unique_id]\"\n"
     );
-    let (_haproxy, _directory) = haproxy(&sections, port);
+    let _haproxy = Haproxy::start(&sections, port);
     let nginx_port = ports::free();
     let _nginx = Nginx::start(&format!(
         "listen 127.0.0.1:{nginx_port} proxy_protocol; location / {{ return 200 \"$proxy_protocol_addr $proxy_protocol_server_port\"; }}"
@@ -355,46 +335,10 @@ fn haproxy_and_nginx_hear_from_us_who_the_client_is() {
     }
 }
 
-/// Takes connections, and answers each with 200 once it has seen a blank line; returns what it saw.
-struct Listening {
-    address: SocketAddr,
-    seen: std::sync::mpsc::Receiver<Vec<u8>>,
-}
-
-impl Listening {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (tell, seen) = std::sync::mpsc::sync_channel(64);
-        thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let (mut all, mut block) = (Vec::new(), [0; 4096]);
-                while !all.get(12..).unwrap_or_default().ends_with(b"\r\n\r\n") {
-                    match stream.read(&mut block) {
-                        Ok(count @ 1..) => all.extend_from_slice(block.get(..count).unwrap()),
-                        _ => break,
-                    }
-                }
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                stream.write_all(answer).ok(); // who only checks has gone
-                if tell.send(all).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn next(&self) -> Vec<u8> {
-        let seen = self.seen.recv_timeout(SOON);
-        seen.unwrap_or_else(|_| panic!("nobody came"))
-    }
-}
-
 #[test]
 fn each_request_has_a_connection_that_begins_with_exactly_this() {
-    let server = Listening::start();
-    let plimsoll = pool(server.address, "v1", "");
+    let server = Greeted::start();
+    let plimsoll = pool(server.address(), "v1", "");
     let port = plimsoll.address().port();
     let mut raw = Raw::connect(plimsoll.address());
     for _ in 0..2 {
@@ -405,7 +349,7 @@ fn each_request_has_a_connection_that_begins_with_exactly_this() {
         let seen = String::from_utf8(server.next()).unwrap();
         assert!(seen.starts_with(&due), "{seen}");
     }
-    let plimsoll = pool(server.address, "v2", "");
+    let plimsoll = pool(server.address(), "v2", "");
     let port = plimsoll.address().port();
     let mut raw = Raw::connect(plimsoll.address());
     raw.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -427,11 +371,11 @@ fn each_request_has_a_connection_that_begins_with_exactly_this() {
 
 #[test]
 fn checks_and_questions_of_our_own_are_told_as_such() {
-    let server = Listening::start();
+    let server = Greeted::start();
     let own = v2(0x20, 0x00, b"");
     for (version, due) in [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", &own)] {
         let _plimsoll = pool(
-            server.address,
+            server.address(),
             version,
             "check GET /healthz every=1h initial=down",
         );
@@ -440,7 +384,7 @@ fn checks_and_questions_of_our_own_are_told_as_such() {
         assert_eq!(seen.get(..due.len()), Some(&due[..]), "{version}");
     }
     let _plimsoll = pool(
-        server.address,
+        server.address(),
         "v1",
         "check GET /healthz proxy-protocol=off every=1h",
     );

@@ -1,9 +1,11 @@
 //! First messages that no usual client sends, and many of them at once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::tls::{curl, pair};
+use plimsoll_e2e::wait;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -17,9 +19,13 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(10);
 
 fn start(own: &Authority) -> Plimsoll {
+    start_with(own, "")
+}
+
+fn start_with(own: &Authority, more: &str) -> Plimsoll {
     Start::run(&format!(
         "workers 1\nadmin 127.0.0.1:{{port:admin}}\n\
-         site a.example {{ listen 127.0.0.1:{{port}} ; {} ; route {{ respond 200 here }} }}\n",
+         site a.example {{ listen 127.0.0.1:{{port}} ; {} ; {more}\nroute {{ respond 200 here }} }}\n",
         pair(own)
     ))
     .start()
@@ -184,41 +190,53 @@ fn long_first_messages_have_a_bound() {
     assert_eq!(got.as_deref(), Some("here 200"));
 }
 
-/// A worker has one thread, so handshakes and requests take turns: who is connected is answered while
-/// others begin, however many they are.
+/// A client of the library with which each handshake is a whole one.
+struct Client(Arc<ClientConfig>);
+
+type Session = StreamOwned<ClientConnection, TcpStream>;
+
+impl Client {
+    fn of(own: &Authority) -> Self {
+        let mut roots = RootCertStore::empty();
+        let trusted = CertificateDer::from_pem_file(own.trusted()).unwrap();
+        roots.add(trusted).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = config.with_no_client_auth();
+        config.resumption = rustls::client::Resumption::disabled();
+        Self(Arc::new(config))
+    }
+
+    fn open(&self, plimsoll: &Plimsoll) -> Session {
+        let session = ClientConnection::new(Arc::clone(&self.0), "a.example".try_into().unwrap());
+        let stream = TcpStream::connect(plimsoll.address()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        StreamOwned::new(session.unwrap(), stream)
+    }
+}
+
+fn ask(stream: &mut Session) {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"here") {
+        let mut part = [0; 1024];
+        let read = stream.read(&mut part).unwrap();
+        assert_ne!(read, 0, "the connection has ended");
+        answer.extend_from_slice(part.get(..read).unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+/// S-155: a worker has one thread, so handshakes and requests take turns: who is connected is answered
+/// while others begin, however many they are.
 #[test]
 fn who_is_connected_is_answered_while_many_begin() {
     const BEGIN: u32 = 300;
     let own = Authority::make("DNS:a.example");
     let plimsoll = start(&own);
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(own.trusted()).unwrap())
-        .unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots);
-    let mut config = config.with_no_client_auth();
-    config.resumption = rustls::client::Resumption::disabled(); // each handshake is a whole one
-    let config = Arc::new(config);
-    let open = || {
-        let session = ClientConnection::new(Arc::clone(&config), "a.example".try_into().unwrap());
-        let stream = TcpStream::connect(plimsoll.address()).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        StreamOwned::new(session.unwrap(), stream)
-    };
-    let ask = |stream: &mut StreamOwned<ClientConnection, TcpStream>| {
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-            .unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"here") {
-            let mut part = [0; 1024];
-            let read = stream.read(&mut part).unwrap();
-            assert_ne!(read, 0, "the connection has ended");
-            answer.extend_from_slice(&part[..read]);
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 200 "));
-    };
-    let mut connected = open();
+    let client = Client::of(&own);
+    let mut connected = client.open(&plimsoll);
     ask(&mut connected);
     let (begun, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let mut between = 0;
@@ -226,7 +244,7 @@ fn who_is_connected_is_answered_while_many_begin() {
         for _ in 0..8 {
             scope.spawn(|| {
                 while !is_over.load(Relaxed) {
-                    let mut stream = open();
+                    let mut stream = client.open(&plimsoll);
                     while stream.conn.is_handshaking() {
                         stream.conn.complete_io(&mut stream.sock).unwrap();
                     }
@@ -246,4 +264,69 @@ fn who_is_connected_is_answered_while_many_begin() {
         between * 16 > BEGIN,
         "{between} answers while {BEGIN} began"
     );
+}
+
+/// Has this many clients greet while nobody listens, so that all of them wait at once when Plimsoll goes on.
+fn greet_at_once(plimsoll: &mut Plimsoll, count: usize) -> Vec<TcpStream> {
+    let hello = records(&message(&[names(&["a.example"])]), 16_384);
+    plimsoll.signal(Signal::STOP);
+    let greet = |_| {
+        let mut stream = TcpStream::connect(plimsoll.address()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(&hello).unwrap();
+        stream
+    };
+    let waiting = (0..count).map(greet).collect();
+    plimsoll.signal(Signal::CONT);
+    waiting
+}
+
+/// S-155: the next handshake goes on only when whoever is connected has had his turn.
+#[test]
+fn who_is_connected_does_not_wait_for_all_who_have_greeted() {
+    const GREET: usize = 400;
+    let own = Authority::make_slow("DNS:a.example");
+    let mut plimsoll = start(&own);
+    let mut connected = Client::of(&own).open(&plimsoll);
+    ask(&mut connected);
+    let waiting = greet_at_once(&mut plimsoll, GREET);
+    for _ in 0..10 {
+        ask(&mut connected);
+    }
+    let is_answered = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0]).is_ok()
+    };
+    let answered = waiting.iter().filter(is_answered).count();
+    // One handshake or two between any two requests.
+    assert!(answered < GREET / 2, "{answered}");
+}
+
+/// S-155: who waits for his turn does so under the deadline that began when he came.
+#[test]
+fn a_handshake_that_comes_to_its_turn_too_late_is_closed_and_counted() {
+    const GREET: usize = 400;
+    const HEADER: Duration = Duration::from_millis(500);
+    let own = Authority::make_slow("DNS:a.example");
+    let mut plimsoll = start_with(&own, "timeout header=500ms");
+    let waiting = greet_at_once(&mut plimsoll, GREET);
+    let is_answered = |mut stream: &TcpStream| {
+        let read = stream.read(&mut [0; 5]);
+        read.is_ok_and(|read| read > 0)
+    };
+    assert!(is_answered(&waiting[0]));
+    plimsoll.signal(Signal::STOP);
+    thread::sleep(HEADER * 2);
+    plimsoll.signal(Signal::CONT);
+    let answered = 1 + waiting[1..].iter().filter(|one| is_answered(one)).count();
+    assert!((1..GREET).contains(&answered), "{answered}");
+    let address = plimsoll.address();
+    let late = format!("plimsoll_tls_handshakes_late_total{{listener=\"{address}\"}}");
+    let due = u32::try_from(GREET - answered).unwrap();
+    wait::expect("a count", SOON, || {
+        plimsoll.metric(&late) == Some(f64::from(due))
+    });
+    wait::expect("an empty line", SOON, || {
+        plimsoll.metric("plimsoll_tls_handshakes_waiting") == Some(0.0)
+    });
 }

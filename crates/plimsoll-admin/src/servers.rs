@@ -120,11 +120,15 @@ pub fn render_names(running: &Running, out: &mut String) {
     }
 }
 
-/// Appends how reading the files went that rules look into, and fetching key sets.
+/// Appends how reading the files went that rules look into, and fetching what stands elsewhere.
 pub fn render_materials(generation: &Generation, out: &mut String) {
     // A switch holds nothing that could be read.
     let files = || generation.materials.iter().filter(|file| !file.is_switch());
-    let materials = || files().chain(generation.key_sets.iter().map(|set| &set.material));
+    let key_sets = || generation.key_sets.iter().map(|set| &set.material);
+    let stapled = generation.stapled.iter();
+    let asked: Vec<_> = stapled.filter(|stapled| stapled.has_responder()).collect();
+    let asked = || asked.iter().map(|stapled| &stapled.material);
+    let materials = || files().chain(key_sets()).chain(asked());
     if materials().next().is_none() {
         return;
     }
@@ -133,7 +137,7 @@ pub fn render_materials(generation: &Generation, out: &mut String) {
     let name = "plimsoll_file_reads_total";
     let _ = writeln!(
         out,
-        "# HELP {name} Reads of files that rules look into and fetches of key sets, by what came of them.\n# TYPE {name} counter"
+        "# HELP {name} Reads of files that rules look into, and fetches of key sets and of what issuers say of certificates, by what came of them.\n# TYPE {name} counter"
     );
     for file in materials() {
         for (result, count) in [("taken", &file.taken), ("refused", &file.refused)] {
@@ -144,7 +148,7 @@ pub fn render_materials(generation: &Generation, out: &mut String) {
     let name = "plimsoll_file_current";
     let _ = writeln!(
         out,
-        "# HELP {name} Whether what is in force is what stands in the file, or at the URL.\n# TYPE {name} gauge"
+        "# HELP {name} Whether what is in force is what stands in the file, or was fetched last.\n# TYPE {name} gauge"
     );
     for file in materials() {
         let is_current = u8::from(file.is_current.load(Relaxed));

@@ -7,7 +7,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::acme::lets_encrypt;
 use crate::draft::{Certified, Draft, Settings, SiteDraft};
-use crate::model::{Acme, Challenge, Host, KeyPair};
+use crate::model::{Acme, Challenge, Host, KeyPair, Staple};
 use crate::read::Reader;
 use crate::resolve;
 use crate::source::Span;
@@ -144,7 +144,7 @@ impl Names {
         Some(KeyPair {
             certificate: path.clone(),
             key: path,
-            staple: None,
+            staple: Staple::Responder,
             names,
         })
     }

@@ -33,7 +33,9 @@ use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
-pub use tls::{CertificatePart, ClientCertificate, Internal, KeyPair, Pass, Tickets, Verify};
+pub use tls::{
+    CertificatePart, ClientCertificate, Internal, KeyPair, Pass, Staple, Tickets, Verify,
+};
 pub(crate) use url::BadUrl;
 pub use url::Url;
 

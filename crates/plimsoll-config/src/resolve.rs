@@ -293,7 +293,8 @@ fn check_announced(reader: &mut Reader<'_>, pools: &[PoolDraft], defaults: &Sett
         if let (Some((Some(_), span)), Some(Protocol::Http2)) = (pool.proxy_protocol, speaks) {
             let message = "a connection with HTTP/2 is not from one client";
             let problem = Diagnostic::new(&codes::PROXY_SHARED, span, message);
-            reader.problem(problem.help("leave `proxy-protocol` out, or say `http 1`"));
+            let help = "leave `proxy-protocol` out, as each request names its client in `X-Forwarded-For`, or say `http 1`";
+            reader.problem(problem.help(help));
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Certificates that have expired, or will soon: somebody has to renew them.
+//! Certificates that have expired, or will soon, or that clients will not take as they are shown: somebody
+//! has to do something.
 
 use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::tls::stapled::Stapled;
 
 /// How long before its end a certificate is spoken of, in seconds. Issuers renew theirs earlier.
 const SOON: u64 = 14 * DAY;
@@ -23,7 +25,22 @@ pub(crate) fn warnings(generation: &Generation, now: u64) -> Vec<String> {
             verdict(end, now)?
         ))
     });
-    warnings.collect()
+    warnings.chain(unstapled(generation, now)).collect()
+}
+
+/// What is to be said of certificates that clients do not take without what the issuer says of them. Where
+/// a responder is asked, whoever asks says so when that fails.
+fn unstapled(generation: &Generation, now: u64) -> impl Iterator<Item = String> {
+    let lacks = move |stapled: &&Stapled| {
+        stapled.is_insisted_on() && !stapled.has_staple(now) && stapled.question().is_err()
+    };
+    let all = generation.stapled.iter().filter(lacks);
+    all.map(|stapled| {
+        let path = &stapled.material.path;
+        format!(
+            "clients insist on what the issuer of the certificate `{path}` says of it, and they are not shown that"
+        )
+    })
 }
 
 fn verdict(end: u64, now: u64) -> Option<String> {

@@ -43,7 +43,8 @@ impl Rules {
         }
     }
 
-    /// What is to be said of certificates that were read: which have expired, or will soon.
+    /// What is to be said of certificates that were read: which have expired, or will soon, or lack what
+    /// clients insist on.
     pub fn expiring(&self) -> Vec<String> {
         expiry::warnings(&self.0, clock::unix_time().as_secs())
     }

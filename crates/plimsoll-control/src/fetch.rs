@@ -1,6 +1,7 @@
 //! One GET over HTTP/1.1: how the control plane reads what stands on another machine. The other end is
 //! not trusted: there is one deadline for all of it, and a bound to all that comes.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use plimsoll_config::model::{Resolver, ServerAddress, Url};
@@ -33,6 +35,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long an answer may be.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How much is told of a problem: it may quote the other end, which may say anything.
+const PROBLEM_CHARS_MAX: usize = 300;
 
 /// How long the head of an answer may be.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -61,8 +66,24 @@ impl Fetcher {
     /// # Errors
     /// Why nothing came that could be used, for people.
     pub(crate) async fn get(&self, url: &Url, ca: Option<&str>) -> Result<Vec<u8>, String> {
-        let fetched = tokio::time::timeout(DEADLINE, self.fetch(url, ca)).await;
-        fetched.unwrap_or_else(|_| Err("it took longer than 10 seconds".to_owned()))
+        let accept = "application/jwk-set+json, application/json";
+        let request = Request::get(&*url.target).header(ACCEPT, accept);
+        self.fetch(url, ca, request, Empty::new()).await
+    }
+
+    /// What is answered to `body`, which is of this type, at `url`.
+    ///
+    /// # Errors
+    /// Why nothing came that could be used, for people.
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        kind: &str,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, String> {
+        let request = Request::post(&*url.target).header(CONTENT_TYPE, kind);
+        let body = Full::new(Bytes::from(body));
+        self.fetch(url, None, request, body).await
     }
 
     /// The answer to a request for `url`, whatever its status. The caller limits the time.
@@ -82,16 +103,25 @@ impl Fetcher {
         send(stream, request).await
     }
 
-    async fn fetch(&self, url: &Url, ca: Option<&str>) -> Result<Vec<u8>, String> {
-        let stream = self.open(url, ca).await?;
-        let request = Request::get(&*url.target)
+    /// What is answered to a request that nothing else is asked on its connection.
+    async fn fetch<B>(
+        &self,
+        url: &Url,
+        ca: Option<&str>,
+        request: Builder,
+        body: B,
+    ) -> Result<Vec<u8>, String>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
+        let request = request
             .header(HOST, &*url.authority)
             .header(USER_AGENT, "plimsoll")
-            .header(ACCEPT, "application/jwk-set+json, application/json")
             .header(CONNECTION, "close")
-            .body(Empty::<Bytes>::new());
+            .body(body);
         let request = request.map_err(|error| chain(&error))?;
-        let response = send(stream, request).await?;
+        let asked = tokio::time::timeout(DEADLINE, self.ask(url, ca, request)).await;
+        let response = asked.map_err(|_| "it took longer than 10 seconds".to_owned())??;
         accept(&response)?;
         Ok(response.into_body().into())
     }
@@ -271,6 +301,24 @@ fn accept(response: &Response<Bytes>) -> Result<(), String> {
     }
 }
 
+/// How long to wait after so many attempts in a row have failed: twice as long as before each time, and
+/// at most so long.
+pub(crate) fn pause(failures: u32, (first, most): (Duration, Duration), random: u64) -> Duration {
+    let doubled = first * (1 << failures.saturating_sub(1).min(16));
+    sooner(doubled.min(most), 2, random)
+}
+
+/// A pause that is shorter by up to one `part`th, so that many nodes do not ask at the same time.
+pub(crate) fn sooner(pause: Duration, part: u32, random: u64) -> Duration {
+    let thousandths = u32::try_from(random % 1001).unwrap_or_default();
+    pause - pause / part * thousandths / 1000
+}
+
+/// A problem as it is told.
+pub(crate) fn bounded(problem: String) -> String {
+    problem.chars().take(PROBLEM_CHARS_MAX).collect()
+}
+
 /// What went wrong, and what that came from.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
@@ -293,6 +341,22 @@ mod tests {
         assert_eq!(left, seconds(2));
         assert_eq!(share(Duration::ZERO, 3), Duration::ZERO);
         assert!(share(seconds(10), usize::MAX) < Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_problem_is_told_in_a_line_that_ends() {
+        assert_eq!(bounded("no keys".to_owned()), "no keys");
+        assert_eq!(bounded("\u{e4}".repeat(1_000_000)).chars().count(), 300);
+    }
+
+    #[test]
+    fn any_random_number_makes_a_pause_that_is_a_little_shorter() {
+        let seconds = Duration::from_secs;
+        for random in [0, 1, 999, 1000, 1001, u64::MAX] {
+            let pause = sooner(seconds(100), 10, random);
+            assert!((seconds(90)..=seconds(100)).contains(&pause), "{random}");
+        }
+        assert_eq!(pause(u32::MAX, (seconds(1), seconds(60)), 0), seconds(60));
     }
 
     #[test]

@@ -25,9 +25,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// an issuer that is silent holds nothing up.
 const FIRST: Duration = Duration::from_secs(3);
 
-/// How much is told of a problem: it may quote the issuer, who may say anything.
-const PROBLEM_CHARS_MAX: usize = 300;
-
 /// When to fetch a set.
 #[derive(Debug)]
 struct Schedule {
@@ -65,26 +62,15 @@ impl Schedule {
         let pause = match is_good {
             true => {
                 self.failures = 0;
-                sooner(self.refresh, 10, random)
+                fetch::sooner(self.refresh, 10, random)
             }
             false => {
                 self.failures = self.failures.saturating_add(1);
-                let doubled = RETRY.0 * (1 << (self.failures - 1).min(6));
-                sooner(doubled.min(RETRY.1), 2, random)
+                fetch::pause(self.failures, RETRY, random)
             }
         };
         self.next = now + pause;
     }
-}
-
-/// A pause that is shorter by up to one `part`th, so that many nodes do not ask at the same time.
-fn sooner(pause: Duration, part: u32, random: u64) -> Duration {
-    let thousandths = u32::try_from(random % 1001).unwrap_or_default();
-    pause - pause / part * thousandths / 1000
-}
-
-fn bounded(problem: String) -> String {
-    problem.chars().take(PROBLEM_CHARS_MAX).collect()
 }
 
 /// Why key sets of a generation can never be fetched.
@@ -163,7 +149,7 @@ impl Watch {
             .get(&set.source.url, set.source.ca.as_deref())
             .await;
         let outcome = fetched.and_then(|bytes| self.take(set, bytes));
-        let outcome = outcome.map_err(bounded);
+        let outcome = outcome.map_err(fetch::bounded);
         let is_good = outcome.is_ok();
         let random = getrandom::u64().unwrap_or_default();
         self.schedule.note(is_good, (began, clock::now()), random);
@@ -256,19 +242,5 @@ mod tests {
         }
         assert_eq!(schedule.due(false), ended + seconds(60));
         assert_eq!(schedule.due(true), began + seconds(10));
-    }
-
-    #[test]
-    fn a_problem_is_told_in_a_line_that_ends() {
-        assert_eq!(bounded("no keys".to_owned()), "no keys");
-        assert_eq!(bounded("\u{e4}".repeat(1_000_000)).chars().count(), 300);
-    }
-
-    #[test]
-    fn any_random_number_makes_a_pause_that_is_a_little_shorter() {
-        for random in [0, 1, 999, 1000, 1001, u64::MAX] {
-            let pause = sooner(seconds(100), 10, random);
-            assert!((seconds(90)..=seconds(100)).contains(&pause), "{random}");
-        }
     }
 }

@@ -28,6 +28,7 @@ use crate::key_sets;
 use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
+use crate::stapling;
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +82,9 @@ pub struct Running {
     pub names: Vec<Arc<Name>>,
     /// What is known of the files that rules read, until they are looked after.
     known: Mutex<Vec<Known>>,
-    /// Who looks after key sets that are fetched: they end with this.
-    _key_sets: JoinSet<()>,
+    /// Who looks after key sets that are fetched, and asks what issuers say of certificates: they end with
+    /// this.
+    _watches: [JoinSet<()>; 2],
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -115,6 +117,7 @@ pub async fn launch(
         };
         spool.prepare().map_err(failed)?;
     }
+    let stapling = stapling::start(&generation, &config.resolver);
     let key_sets = key_sets::start(&generation, &config.resolver).await;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
@@ -157,7 +160,7 @@ pub async fn launch(
         orders: Arc::default(),
         names,
         known: Mutex::new(known),
-        _key_sets: key_sets,
+        _watches: [key_sets, stapling],
         start: began,
         logs,
         threads: Mutex::new(threads),

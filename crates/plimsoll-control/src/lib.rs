@@ -17,3 +17,4 @@ pub mod materials;
 pub mod memory;
 mod private;
 pub(crate) mod secrets;
+mod stapling;

@@ -34,10 +34,16 @@ mod kind {
     pub(super) const SSL: u8 = 0x20;
     pub(super) const SSL_VERSION: u8 = 0x21;
     pub(super) const SSL_CN: u8 = 0x22;
+    pub(super) const SSL_CIPHER: u8 = 0x23;
 }
 
-/// Bits of what the first byte of `SSL` says.
-const CLIENT_SSL: u8 = 1;
+/// Bits of what the first byte of `SSL` says: that there is TLS, and that a certificate was shown on this
+/// connection, or in the session, which may be older.
+mod client {
+    pub(super) const SSL: u8 = 1;
+    pub(super) const CERT_CONN: u8 = 2;
+    pub(super) const CERT_SESS: u8 = 4;
+}
 
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +84,14 @@ pub struct Told<'a> {
 pub struct Ssl<'a> {
     /// Whether it has shown a certificate, and that was verified.
     pub is_verified: bool,
+    /// Whether that was on an earlier connection, whose session goes on.
+    pub is_from_before: bool,
     /// The version, as `TLSv1.3`.
     pub version: Option<&'a [u8]>,
     /// The common name in the client's certificate.
     pub common_name: Option<&'a [u8]>,
+    /// What is enciphered with, as OpenSSL calls it.
+    pub cipher: Option<&'a [u8]>,
 }
 
 /// How far a header has come.
@@ -286,12 +296,13 @@ fn told<'a>(whole: &'a [u8], rest: &'a [u8]) -> Result<Told<'a>, Malformed> {
 
 /// How a client came, of which `value` tells; nothing when that was without TLS.
 fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, Malformed> {
-    let (&[client], rest) = value.split_first_chunk::<1>().ok_or(Malformed::Value)?;
+    let (&[bits], rest) = value.split_first_chunk::<1>().ok_or(Malformed::Value)?;
     let (verify, rest) = rest.split_first_chunk::<4>().ok_or(Malformed::Value)?;
-    // A certificate was shown on this connection, or in the session that it took up.
-    let has_certificate = client & (2 | 4) != 0;
+    let shown = bits & (client::CERT_CONN | client::CERT_SESS);
+    let is_verified = shown != 0 && *verify == [0; 4];
     let mut ssl = Ssl {
-        is_verified: has_certificate && *verify == [0; 4],
+        is_verified,
+        is_from_before: is_verified && shown == client::CERT_SESS,
         ..Ssl::default()
     };
     let mut values = Values(rest);
@@ -299,10 +310,11 @@ fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, Malformed> {
         match kind {
             kind::SSL_VERSION => ssl.version = Some(value),
             kind::SSL_CN => ssl.common_name = Some(value),
+            kind::SSL_CIPHER => ssl.cipher = Some(value),
             _ => {}
         }
     }
-    Ok((client & CLIENT_SSL != 0).then_some(ssl))
+    Ok((bits & client::SSL != 0).then_some(ssl))
 }
 
 /// Values that are still to be read.

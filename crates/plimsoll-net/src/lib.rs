@@ -13,4 +13,5 @@ pub mod socket;
 pub mod splice;
 pub mod stream;
 pub mod tls;
+pub mod turns;
 pub mod worker;

@@ -187,6 +187,12 @@ impl Socket {
         }
     }
 
+    /// Tells whether a session has begun whose two ends have not agreed yet.
+    pub fn is_handshaking(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.borrow().is_handshaking())
+    }
+
     /// Tells whether the two ends of a session knew each other from before.
     pub fn is_resumed(&self) -> bool {
         let session = self.session.as_ref();

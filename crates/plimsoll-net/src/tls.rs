@@ -100,6 +100,15 @@ impl Session {
         }
     }
 
+    /// Tells whether the two ends have not agreed yet.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        match &self.state {
+            State::Hello(_) => true,
+            State::Open(connection) => connection.is_handshaking(),
+            State::Left | State::Over(_) => false,
+        }
+    }
+
     /// What is to be known of what the client said first; once.
     pub(crate) fn take_note(&mut self) -> Option<Box<str>> {
         self.note.take()

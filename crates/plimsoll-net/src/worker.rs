@@ -19,6 +19,7 @@ use crate::deadline::{self, Deadlines};
 use crate::idle_pool::{Board, IdlePool};
 use crate::socket::{Detached, Socket};
 use crate::splice::PipePool;
+use crate::turns::Turns;
 
 /// Messages that may wait for a worker.
 const MAILBOX: usize = 1024;
@@ -137,6 +138,8 @@ pub struct Worker {
     pub pipes: Rc<PipePool>,
     /// Its idle upstream connections.
     pub idle: IdlePool,
+    /// Who waits to go on with a handshake: what that takes of the processor, nobody else gets.
+    pub handshakes: Turns,
     /// All workers.
     pub peers: Arc<Peers>,
     random: Cell<u64>,
@@ -272,11 +275,14 @@ where
                 buffers: Rc::default(),
                 pipes: Rc::default(),
                 idle: IdlePool::new(board, index),
+                handshakes: Turns::default(),
                 peers,
                 random: Cell::new(seed ^ (index as u64).rotate_left(32)),
             });
             runtime.block_on(async move {
                 tokio::task::spawn_local(Rc::clone(&worker).tend());
+                let own = Rc::clone(&worker);
+                tokio::task::spawn_local(async move { own.handshakes.call().await });
                 main(worker, mailbox).await;
             });
             Ok(())

@@ -53,6 +53,8 @@ pub struct WorkerMetrics {
     pub overload_refused: Counter,
     /// How late this worker came to its last turn, in microseconds.
     pub lag: Counter,
+    /// Connections whose handshake waits for its turn.
+    pub handshakes_waiting: Counter,
 }
 
 /// What is counted for a site.
@@ -125,6 +127,8 @@ pub struct ListenerMetrics {
     pub refused: Counter,
     /// Connections whose TLS failed.
     pub tls_failed: Counter,
+    /// Connections whose time was over while their handshake waited for its turn.
+    pub tls_late: Counter,
     /// Connections of which nobody who may has said whom they are from.
     pub unannounced: Counter,
     /// Connections that have ended.
@@ -164,6 +168,7 @@ impl WorkerMetrics {
             panics: Counter::default(),
             overload_refused: Counter::default(),
             lag: Counter::default(),
+            handshakes_waiting: Counter::default(),
         }
     }
 

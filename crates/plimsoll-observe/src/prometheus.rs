@@ -7,7 +7,7 @@ use plimsoll_http::reason::Reason;
 
 use crate::counter::{CODE_MIN, CodeCounters, Counter};
 use crate::histogram::{BOUNDS_US, Histogram};
-use crate::metrics::{Labels, PoolMetrics, WorkerMetrics};
+use crate::metrics::{Labels, ListenerMetrics, PoolMetrics, WorkerMetrics};
 
 /// The `Content-Type` of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -185,37 +185,40 @@ impl<'a> Page<'a> {
                 idle,
             );
         }
-        let name = "plimsoll_connections_accepted_total";
-        self.family(name, "counter", "Client connections accepted.");
-        for (at, listener) in labels.listeners.iter().enumerate() {
-            let accepted = self.sum(|w| Some(&w.listeners.get(at)?.accepted));
-            self.sample(name, &format!("listener=\"{listener}\""), accepted);
-        }
-        let name = "plimsoll_connections_refused_total";
-        self.family(
-            name,
-            "counter",
-            "Client connections closed because their client had too many.",
-        );
-        for (at, listener) in labels.listeners.iter().enumerate() {
-            let refused = self.sum(|w| Some(&w.listeners.get(at)?.refused));
-            self.sample(name, &format!("listener=\"{listener}\""), refused);
-        }
-        let name = "plimsoll_tls_failures_total";
-        self.family(name, "counter", "Client connections whose TLS failed.");
-        for (at, listener) in labels.listeners.iter().enumerate() {
-            let failed = self.sum(|w| Some(&w.listeners.get(at)?.tls_failed));
-            self.sample(name, &format!("listener=\"{listener}\""), failed);
-        }
-        let name = "plimsoll_proxy_protocol_failures_total";
-        self.family(
-            name,
-            "counter",
-            "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
-        );
-        for (at, listener) in labels.listeners.iter().enumerate() {
-            let failed = self.sum(|w| Some(&w.listeners.get(at)?.unannounced));
-            self.sample(name, &format!("listener=\"{listener}\""), failed);
+        type Count = fn(&ListenerMetrics) -> &Counter;
+        let counters: [(&str, &str, Count); 5] = [
+            (
+                "plimsoll_connections_accepted_total",
+                "Client connections accepted.",
+                |listener| &listener.accepted,
+            ),
+            (
+                "plimsoll_connections_refused_total",
+                "Client connections closed because their client had too many.",
+                |listener| &listener.refused,
+            ),
+            (
+                "plimsoll_tls_failures_total",
+                "Client connections whose TLS failed.",
+                |listener| &listener.tls_failed,
+            ),
+            (
+                "plimsoll_tls_handshakes_late_total",
+                "Client connections closed because their handshake did not come to its turn in time.",
+                |listener| &listener.tls_late,
+            ),
+            (
+                "plimsoll_proxy_protocol_failures_total",
+                "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
+                |listener| &listener.unannounced,
+            ),
+        ];
+        for (name, help, find) in counters {
+            self.family(name, "counter", help);
+            for (at, listener) in labels.listeners.iter().enumerate() {
+                let count = self.sum(|w| Some(find(w.listeners.get(at)?)));
+                self.sample(name, &format!("listener=\"{listener}\""), count);
+            }
         }
     }
 
@@ -373,6 +376,11 @@ impl<'a> Page<'a> {
             let lag = seconds(worker.lag.value());
             let _ = writeln!(self.text, "{name}{{worker=\"{number}\"}} {lag}");
         }
+        let name = "plimsoll_tls_handshakes_waiting";
+        let help = "Client connections whose handshake waits for its turn.";
+        self.family(name, "gauge", help);
+        let waiting = self.sum(|w| Some(&w.handshakes_waiting));
+        let _ = writeln!(self.text, "{name} {waiting}");
         self.family("plimsoll_workers", "gauge", "Worker threads.");
         let _ = writeln!(self.text, "plimsoll_workers {}", self.workers.len());
         self.family("plimsoll_build_info", "gauge", "Which version this is.");

@@ -82,7 +82,7 @@ pub fn compile(
     let beside = (&machine.sessions, &challenges);
     let listeners = listeners::compile(config, &mut materials, beside);
     let labels = labels(config, names, &listeners, rules);
-    let (materials, key_sets, system_roots) = materials.finish();
+    let gathered = materials.finish();
     (
         Generation {
             number: 1,
@@ -101,9 +101,10 @@ pub fn compile(
                 .spool
                 .as_ref()
                 .map(|spool| Arc::new(Spool::new(spool))),
-            materials,
-            key_sets,
-            system_roots,
+            materials: gathered.files,
+            key_sets: gathered.key_sets,
+            stapled: gathered.stapled,
+            system_roots: gathered.system_roots,
             challenges,
             turns: Turns::new(machine.workers, seed),
             secret_parameters,

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::concurrency::Hold;
@@ -23,6 +23,7 @@ use plimsoll_net::runners::{Desk, Runners};
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream;
 use plimsoll_net::tls::Choose;
+use plimsoll_net::turns::Turn;
 use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
@@ -347,13 +348,36 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         tracing::debug!(client = %connection.peer, %error, "TLS failed");
     }
 
+    /// Takes note of a client whose time was over before its turn came.
+    fn count_late_handshake(&self, listener: usize) {
+        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+            metrics.tls_late.add(1);
+        }
+    }
+
+    /// Reads what comes next. A handshake goes on in its turn, so that many of them keep nobody waiting
+    /// who is done with his.
+    fn poll_read(
+        &self,
+        socket: &Socket,
+        turn: &mut Turn,
+        context: &mut Context<'_>,
+        inbound: &mut Buffer,
+    ) -> Poll<io::Result<usize>> {
+        if socket.is_handshaking() {
+            ready!(turn.poll(&self.plane.worker.handshakes, context));
+        }
+        stream::poll_read(socket, context, inbound)
+    }
+
     /// Reads the first bytes of a request; nothing when there will be none. A connection that
     /// waits holds no buffer, and one that does not have to wait sets no timer.
     fn first_bytes(&self, connection: &Connection) -> impl Future<Output = Option<Buffer>> {
         let mut is_timed = false;
+        let mut turn = Turn::default();
         poll_fn(move |context| {
             let mut inbound = self.plane.worker.buffers.lend();
-            match stream::poll_read(&connection.socket, context, &mut inbound) {
+            match self.poll_read(&connection.socket, &mut turn, context, &mut inbound) {
                 Poll::Ready(Ok(1..)) => return Poll::Ready(Some(inbound)),
                 Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidData => {
                     self.count_tls_failure(connection, &error);
@@ -369,7 +393,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             if !std::mem::replace(&mut is_timed, true) {
                 connection.timer.set(connection.deadline);
             }
-            connection.timer.poll(context).map(|_| None)
+            ready!(connection.timer.poll(context));
+            if turn.is_waiting() {
+                self.count_late_handshake(connection.listener);
+            }
+            Poll::Ready(None)
         })
     }
 }

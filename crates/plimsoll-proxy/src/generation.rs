@@ -40,6 +40,7 @@ use crate::strain::Memory;
 use crate::template::Template;
 use crate::tls::Secure;
 use crate::tls::sessions::Sessions;
+use crate::tls::stapled::Stapled;
 
 /// A compiled configuration.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub struct Generation {
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
     pub key_sets: Vec<KeySet>,
+    /// Certificates of sites, and what their issuers say of them.
+    pub stapled: Vec<Stapled>,
     /// Those whom the system trusts, if their word on servers counts.
     pub system_roots: Option<SystemRoots>,
     /// What issuers of certificates are shown.

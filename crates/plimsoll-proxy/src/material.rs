@@ -19,6 +19,7 @@ use crate::server_tls::{self, Roots};
 use crate::tls::certificate;
 use crate::tls::clients::{self, Issuers};
 use crate::tls::staple::{self, Proof, Staple};
+use crate::tls::stapled::Stapled;
 use crate::tls::tickets::Key;
 use crate::tls::{self, Pair};
 
@@ -188,7 +189,10 @@ impl Material {
             Content::Issuers(place) => {
                 place.store(Some(Arc::new(clients::read(&bytes, beside)?)));
             }
-            Content::Staple(place) => place.store(Some(Arc::new(staple::read(bytes)?))),
+            Content::Staple(place) => {
+                let response = staple::read(bytes).map_err(|refused| refused.to_string())?;
+                place.store(Some(Arc::new(response)));
+            }
             Content::TicketKey(place) => place.store(Some(Arc::new(Key::read(&bytes)?))),
             Content::Roots(place) => {
                 place.store(Some(Arc::new(server_tls::read_roots(&bytes)?)));
@@ -214,7 +218,16 @@ impl SystemRoots {
 pub(crate) struct Materials {
     files: Vec<Material>,
     key_sets: Vec<KeySet>,
+    stapled: Vec<Stapled>,
     system_roots: Option<Roots>,
+}
+
+/// All of them, for a generation.
+pub(crate) struct Gathered {
+    pub(crate) files: Vec<Material>,
+    pub(crate) key_sets: Vec<KeySet>,
+    pub(crate) stapled: Vec<Stapled>,
+    pub(crate) system_roots: Option<SystemRoots>,
 }
 
 macro_rules! getter {
@@ -283,8 +296,22 @@ impl Materials {
 
     /// A certificate with its key, and what its issuer says of it.
     pub(crate) fn proof(&mut self, files: &model::KeyPair) -> Proof {
-        let staple = files.staple.as_ref().map(|file| self.staple(file));
-        Proof::new(self.find_pair(files, false), staple)
+        let pair = self.find_pair(files, false);
+        let mut known = self.stapled.iter();
+        if let Some(known) = known.find(|known| known.is_of(&pair, &files.staple)) {
+            return known.proof();
+        }
+        let staple = match &files.staple {
+            model::Staple::Responder => Some(Staple::default()),
+            model::Staple::File(file) => Some(self.staple(file)),
+            model::Staple::Off => None,
+        };
+        let told = Content::Staple(staple.clone().unwrap_or_default());
+        let material = Material::new(&files.certificate, told);
+        let stapled = Stapled::new(material, pair, staple, files.staple.clone());
+        let proof = stapled.proof();
+        self.stapled.push(stapled);
+        proof
     }
 
     /// A certificate and its key, without which nothing is to start.
@@ -382,9 +409,13 @@ impl Materials {
         })
     }
 
-    /// All files, all sets that are fetched, and those whom the system trusts where they matter.
-    pub(crate) fn finish(self) -> (Vec<Material>, Vec<KeySet>, Option<SystemRoots>) {
-        let system_roots = self.system_roots.map(SystemRoots);
-        (self.files, self.key_sets, system_roots)
+    /// All that was asked for.
+    pub(crate) fn finish(self) -> Gathered {
+        Gathered {
+            files: self.files,
+            key_sets: self.key_sets,
+            stapled: self.stapled,
+            system_roots: self.system_roots.map(SystemRoots),
+        }
     }
 }

@@ -233,6 +233,8 @@ impl Plane {
             self.lag.note(late);
             let micros = u64::try_from(late.as_micros());
             self.metrics.lag.set(micros.unwrap_or(u64::MAX));
+            let waiting = self.worker.handshakes.waiting();
+            self.metrics.handshakes_waiting.set(waiting as u64);
             self.make_room();
             self.give_back();
             self.note_limits();

@@ -13,11 +13,13 @@ use plimsoll_http::proxy_protocol::{
     Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, parse, write_v1, write_v2,
 };
 use plimsoll_net::announce;
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 
 use crate::connection::Connection;
 use crate::http::exchange::Exchange;
 use crate::plane::Plane;
+use crate::tls;
+use crate::tls::certificate::Certificate;
 
 /// Why it is not known whom a connection is from.
 #[derive(Debug)]
@@ -101,21 +103,32 @@ pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec
     match version {
         ProxyVersion::V1 => write_v1(Some(&addresses), &mut out),
         ProxyVersion::V2 => {
-            let mut name = Vec::new();
-            exchange.client.with_tls_connection(|connection| {
+            let write = |connection: Option<&ServerConnection>| {
                 let asked = connection.and_then(ServerConnection::server_name);
-                name.extend_from_slice(asked.unwrap_or_default().as_bytes());
-            });
-            let told = Told {
-                authority: (!name.is_empty()).then_some(&name),
-                unique_id: Some(exchange.facts.id.as_bytes()),
-                ssl: exchange.client.is_secure().then(Ssl::default),
-                ..Told::default()
+                let told = Told {
+                    authority: asked.map(str::as_bytes),
+                    unique_id: Some(exchange.facts.id.as_bytes()),
+                    ssl: connection.map(|connection| ssl(connection, exchange.certificate)),
+                    ..Told::default()
+                };
+                write_v2(Some(&addresses), &told, &mut out)
             };
-            write_v2(Some(&addresses), &told, &mut out)?;
+            let written = exchange.client.with_tls_connection(write);
+            written.unwrap_or(Err(TooLong))?;
         }
     }
     Ok(out)
+}
+
+/// How a client came that has shown this certificate, if any.
+fn ssl<'a>(connection: &'a ServerConnection, shown: Option<&'a Certificate>) -> Ssl<'a> {
+    Ssl {
+        is_verified: shown.is_some(),
+        is_from_before: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        version: Some(tls::version(connection).as_bytes()),
+        common_name: shown.and_then(|shown| shown.common_name.as_deref()),
+        cipher: tls::cipher(connection).map(str::as_bytes),
+    }
 }
 
 /// What a server is told first on a connection of our own.

@@ -2,8 +2,10 @@
 
 pub mod certificate;
 pub(crate) mod clients;
+pub mod responder;
 pub mod sessions;
-pub(crate) mod staple;
+pub mod staple;
+pub mod stapled;
 pub(crate) mod tickets;
 
 use std::fmt;
@@ -23,7 +25,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm};
+use rustls::{
+    CipherSuite, KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm,
+};
 use sha2::{Digest, Sha256};
 
 use crate::acme::{self, Challenges};
@@ -271,6 +275,32 @@ impl Choose for Secure {
     }
 }
 
+/// The version of TLS that was agreed on.
+pub(crate) fn version(connection: &ServerConnection) -> &'static str {
+    match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "",
+    }
+}
+
+/// What was agreed on to encipher with, as OpenSSL calls it.
+pub(crate) fn cipher(connection: &ServerConnection) -> Option<&'static str> {
+    use CipherSuite as C;
+    Some(match connection.negotiated_cipher_suite()?.suite() {
+        C::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        C::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        C::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        C::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        C::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        C::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        C::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        C::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        C::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        _ => return None,
+    })
+}
+
 /// What logs say of a client that came with TLS.
 pub(crate) fn secured<'a>(
     connection: &'a ServerConnection,
@@ -279,11 +309,7 @@ pub(crate) fn secured<'a>(
 ) -> Secured<'a> {
     Secured {
         fingerprint: fingerprint.unwrap_or_default(),
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "",
-        },
+        version: version(connection),
         alpn: connection.alpn_protocol().unwrap_or_default(),
         sni: connection.server_name().unwrap_or_default(),
         subject: shown.map_or("", |shown| shown.text(CertificatePart::Subject)),

@@ -34,8 +34,8 @@ pub(crate) static POOL_ROWS: &[Directive] = &[Directive {
     usage: "proxy-protocol v1|v2|off",
     default: "off",
     doc: "Servers are told who the client is in a header of the PROXY protocol, before the request and before TLS. Each request then \
-              has a connection of its own, since a connection is told only once; with `http 2` that cannot be. Version 2 also tells which name a client with TLS asked for, \
-              and the request id. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
+              has a connection of its own, since a connection is told only once; with `http 2`, where many clients share one, that cannot be. Version 2 also tells the request id, and of a client with TLS which name it asked for, the \
+              version and the cipher, and whether it has shown a certificate that was verified, with its common name. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
     words: (1, 1),
     variables: false,
     block: None,

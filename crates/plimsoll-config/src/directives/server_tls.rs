@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::{is_off, on_off};
 use crate::draft::Scope;
-use crate::model::{KeyPair, ServerTls};
+use crate::model::{KeyPair, ServerTls, Staple};
 use crate::read::Reader;
 use crate::source::Span;
 use crate::syntax::Stmt;
@@ -51,7 +51,7 @@ fn tls(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
             tls.identity = pair.map(|(certificate, key)| KeyPair {
                 certificate,
                 key,
-                staple: None,
+                staple: Staple::Off,
                 names: Vec::new(),
             });
         }

@@ -5,7 +5,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::{is_off, on_off, once};
 use crate::draft::{Certified, Scope};
-use crate::model::{ClientCertificate, KeyPair, Pass, Tickets, Verify};
+use crate::model::{ClientCertificate, KeyPair, Pass, Staple, Tickets, Verify};
 use crate::read::Reader;
 use crate::syntax::{Stmt, Word};
 
@@ -14,13 +14,14 @@ pub(crate) static ROWS: &[Directive] = &[TLS, HTTPS_REDIRECT, CLIENT_CERTIFICATE
 const TLS: Directive = Directive {
     name: "tls",
     within: &[Context::Defaults, Context::Site],
-    usage: "tls auto, or: tls CERTIFICATE KEY [staple=FILE], or: tls internal, or: tls off",
+    usage: "tls auto, or: tls CERTIFICATE KEY [staple=FILE|off], or: tls internal, or: tls off",
     default: "off",
     doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise; see `https-redirect` for those that come without. CERTIFICATE is a file with the \
           certificate and those that lead to its issuer, KEY one with its private key, both in PEM. With several lines, each client gets \
           the first kind of certificate that it can check: ECDSA, then RSA. The files are read again when they change, and a pair that \
-          cannot be used changes nothing. A key that everybody on the machine could read is refused. `staple` is what a responder (OCSP) says of the certificate, in DER: clients get \
-          it beside the certificate as long as it is in force. Clients say which site they want \
+          cannot be used changes nothing. A key that everybody on the machine could read is refused. Where a certificate names a responder (OCSP), \
+          it is asked what the issuer says of the certificate, and again at half of the time of each answer; for that, the certificate of the issuer has to stand behind it. Clients get what it says \
+          beside the certificate as long as that is in force, and nothing when the responder cannot be asked for longer. With `staple` it is read from a file, in DER, or not shown. Clients say which site they want \
           before they get a certificate: a name that no site on the listener has is refused unless there is a site `*`, and a client that \
           says none gets the site `*` or the first. A request for a site with other certificates than the connection was opened for is \
           answered 421. All sites on one address speak TLS, or none does. With `auto` an issuer is asked for the certificate of the site's hosts, and for the next one in time; see `acme`. `internal` is for development: the site gets a certificate for its hosts, and for `localhost` where they are `*`, from an \
@@ -185,9 +186,12 @@ fn key_pair(reader: &mut Reader<'_>, stmt: &Stmt) -> Option<KeyPair> {
         reader.problem(problem.help(help));
         return None;
     };
-    let mut staple = None;
+    let mut staple = Staple::Responder;
     reader.options(&options, &["staple"], |_, _, value| {
-        staple = Some(value.text.into());
+        staple = match value.text {
+            "off" => Staple::Off,
+            file => Staple::File(file.into()),
+        };
     });
     Some(KeyPair {
         staple,

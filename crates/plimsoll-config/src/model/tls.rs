@@ -9,11 +9,23 @@ pub struct KeyPair {
     pub certificate: Box<str>,
     /// A file with the private key.
     pub key: Box<str>,
-    /// A file with what the issuer says of it, for clients.
-    pub staple: Option<Box<str>>,
+    /// Where what the issuer says of it comes from, for clients.
+    pub staple: Staple,
     /// The names that an issuer is asked to certify, with all that is in the two files, which are one;
     /// empty where others bring them.
     pub names: Vec<Box<str>>,
+}
+
+/// Where what an issuer says of its certificate comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Staple {
+    /// From the responder that the certificate names, if it names one.
+    #[default]
+    Responder,
+    /// From a file that somebody else renews.
+    File(Box<str>),
+    /// Clients are not shown any.
+    Off,
 }
 
 /// A certificate that we issue ourselves, for development.

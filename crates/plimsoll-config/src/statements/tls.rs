@@ -1,7 +1,7 @@
 //! What is agreed with clients that come with TLS, as statements.
 
 use super::{Words, words};
-use crate::model::{ClientCertificate, Pass, Site, Tickets, Verify};
+use crate::model::{ClientCertificate, Pass, Site, Staple, Tickets, Verify};
 
 /// What a site and its clients show each other.
 pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
@@ -11,7 +11,11 @@ pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
             return words(["tls", "auto"]);
         }
         let mut words = words(["tls", &pair.certificate, &pair.key]);
-        words.extend(pair.staple.as_ref().map(|file| format!("staple={file}")));
+        match &pair.staple {
+            Staple::Responder => {}
+            Staple::File(file) => words.push(format!("staple={file}")),
+            Staple::Off => words.push("staple=off".to_owned()),
+        }
         words
     });
     let internal = site.internal.iter().map(|_| words(["tls", "internal"]));

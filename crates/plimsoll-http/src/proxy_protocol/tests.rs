@@ -177,7 +177,8 @@ fn values_of_version_2() {
         &[3, 0, 0, 0, 0][..],
         &tlv(0x21, b"TLSv1.3"),
         &tlv(0x22, b"ada"),
-        &tlv(0x23, b"x"),
+        &tlv(0x23, b"TLS_AES_128_GCM_SHA256"),
+        &tlv(0x25, b"EC256"),
     ];
     let bytes = with(&[
         tlv(4, b"padding"),
@@ -196,14 +197,19 @@ fn values_of_version_2() {
     assert!(ssl.is_verified);
     assert_eq!(ssl.version, Some(&b"TLSv1.3"[..]));
     assert_eq!(ssl.common_name, Some(&b"ada"[..]));
+    assert_eq!(ssl.cipher, Some(&b"TLS_AES_128_GCM_SHA256"[..]));
     for (client, verify, due) in [
-        (1, 0, Some(false)),
-        (3, 1, Some(false)),
-        (5, 0, Some(true)),
+        (1, 0, Some((false, false))),
+        (3, 1, Some((false, false))),
+        (5, 1, Some((false, false))),
+        (3, 0, Some((true, false))),
+        (7, 0, Some((true, false))),
+        (5, 0, Some((true, true))),
         (0, 0, None),
     ] {
         let bytes = with(&[tlv(0x20, &[client, 0, 0, 0, verify])]);
-        let found = header(&bytes).told.ssl.map(|ssl| ssl.is_verified);
+        let ssl = header(&bytes).told.ssl;
+        let found = ssl.map(|ssl| (ssl.is_verified, ssl.is_from_before));
         assert_eq!(found, due, "{client} {verify}");
     }
 }
@@ -292,9 +298,16 @@ proptest! {
         authority in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
         id in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..=128)),
         is_verified: bool,
+        is_resumed: bool,
         payload in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
-        let ssl = Ssl { is_verified, version: Some(b"TLSv1.3"), common_name: authority.as_deref() };
+        let ssl = Ssl {
+            is_verified,
+            is_from_before: is_verified && is_resumed,
+            version: Some(b"TLSv1.3"),
+            common_name: authority.as_deref(),
+            cipher: id.as_deref(),
+        };
         let told = Told {
             alpn: Some(b"h2"),
             authority: authority.as_deref(),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Addresses, CLIENT_SSL, HEADER_BYTES_MAX, Told, UNIQUE_ID_BYTES_MAX, V2_SIGNATURE, kind,
+    Addresses, HEADER_BYTES_MAX, Ssl, Told, UNIQUE_ID_BYTES_MAX, V2_SIGNATURE, client, kind,
 };
 
 /// More is to be said than a header may hold.
@@ -92,23 +92,32 @@ fn values(told: &Told<'_>, out: &mut Vec<u8>) -> Result<(), TooLong> {
         }
         value(kind::UNIQUE_ID, id, out)?;
     }
-    if let Some(ssl) = told.ssl {
-        let client = CLIENT_SSL | if ssl.is_verified { 2 } else { 0 };
-        let mut body = vec![client];
-        // Zero stands for a certificate that was verified.
-        body.extend_from_slice(&u32::from(!ssl.is_verified).to_be_bytes());
-        let inner = [
-            (kind::SSL_VERSION, ssl.version),
-            (kind::SSL_CN, ssl.common_name),
-        ];
-        for (kind, bytes) in inner {
-            if let Some(bytes) = bytes {
-                value(kind, bytes, &mut body)?;
-            }
-        }
-        value(kind::SSL, &body, out)?;
+    match &told.ssl {
+        Some(ssl) => value(kind::SSL, &of_ssl(ssl)?, out),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn of_ssl(ssl: &Ssl<'_>) -> Result<Vec<u8>, TooLong> {
+    let shown = match (ssl.is_verified, ssl.is_from_before) {
+        (false, _) => 0,
+        (true, false) => client::CERT_CONN | client::CERT_SESS,
+        (true, true) => client::CERT_SESS,
+    };
+    let mut out = vec![client::SSL | shown];
+    // Zero stands for a certificate that was verified.
+    out.extend_from_slice(&u32::from(!ssl.is_verified).to_be_bytes());
+    let inner = [
+        (kind::SSL_VERSION, ssl.version),
+        (kind::SSL_CN, ssl.common_name),
+        (kind::SSL_CIPHER, ssl.cipher),
+    ];
+    for (kind, bytes) in inner {
+        if let Some(bytes) = bytes {
+            value(kind, bytes, &mut out)?;
+        }
+    }
+    Ok(out)
 }
 
 fn value(kind: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {

@@ -9,15 +9,20 @@ use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_cert::certificate::{CertificateInner, Rfc5280};
 use x509_cert::der::asn1::Ia5String;
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
 /// The certificate that a client has shown, and that was verified.
 #[derive(Debug, Default)]
 pub struct Certificate {
     subject: String,
+    /// The first common name in it, as it stands there.
+    pub(crate) common_name: Option<Vec<u8>>,
     issuer: String,
     /// `DNS:a.example` and the like.
     names: Vec<String>,
@@ -49,6 +54,7 @@ impl Certificate {
         }
         Some(Self {
             subject: name(&tbs.subject)?,
+            common_name: common_name(&tbs.subject),
             issuer: name(&tbs.issuer)?,
             san: escaped.collect::<Vec<_>>().join(","),
             names,
@@ -134,6 +140,12 @@ fn name(name: &Name) -> Option<String> {
         is_text(value.tag()) && value.value().iter().any(u8::is_ascii_control)
     });
     (!is_false).then(|| name.to_string())
+}
+
+fn common_name(name: &Name) -> Option<Vec<u8>> {
+    let mut values = name.0.iter().flat_map(|rdn| rdn.0.iter());
+    let value = values.find(|value| value.oid == COMMON_NAME)?;
+    Some(value.value.value().to_vec())
 }
 
 fn names(extension: &Option<(bool, SubjectAltName)>) -> Option<Vec<String>> {

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::ObjectIdentifier;
-use x509_ocsp::{BasicOcspResponse, CertStatus, OcspGeneralizedTime, OcspResponse};
+use x509_ocsp::{BasicOcspResponse, CertStatus, OcspGeneralizedTime, OcspResponse, SingleResponse};
 
 use super::Pair;
 use super::certificate;
@@ -27,44 +27,92 @@ pub(crate) struct Response {
     until: u64,
 }
 
-/// Reads what an issuer said, in DER.
-///
-/// # Errors
-/// Why it is not shown to anybody, for people.
-pub(crate) fn read(der: Vec<u8>) -> Result<Response, String> {
-    let malformed = |_| "it is no answer of a responder, or is not in DER".to_owned();
-    let response = OcspResponse::from_der(&der).map_err(malformed)?;
+/// Why what a responder answered is not shown to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It cannot be read.
+    #[error("it is no answer of a responder, or is not in DER")]
+    Malformed,
+    /// It says that there is no answer.
+    #[error("the responder gave no answer")]
+    Silent,
+    /// It is about more than the one certificate.
+    #[error("it is about several certificates")]
+    Several,
+    /// It is about another certificate.
+    #[error("it is about another certificate")]
+    Foreign,
+    /// Somebody else has signed it.
+    #[error("it is not signed by the issuer, or by whom the issuer lets sign")]
+    Unsigned,
+    /// The certificate does not hold any more.
+    #[error("the certificate was revoked")]
+    Revoked,
+    /// Nothing is known of the certificate.
+    #[error("the responder does not know it")]
+    Unknown,
+    /// It might be shown for ever.
+    #[error("it does not say until when it is good")]
+    Endless,
+    /// It does not hold now.
+    #[error("its time is over, or has not come")]
+    Untimely,
+}
+
+/// Reads what an issuer said, in DER, and that somebody else has looked at before.
+pub(crate) fn read(der: Vec<u8>) -> Result<Response, Refused> {
+    let basic = basic(&der)?;
+    match &*basic.tbs_response_data.responses {
+        [single] => Response::new(single, der),
+        _ => Err(Refused::Several),
+    }
+}
+
+/// What stands in an answer, if it is one.
+pub(super) fn basic(der: &[u8]) -> Result<BasicOcspResponse, Refused> {
+    let response = OcspResponse::from_der(der).map_err(|_| Refused::Malformed)?;
     let inner = response.response_bytes;
     let inner = inner.filter(|inner| inner.response_type == BASIC);
-    let inner = inner.ok_or("the responder gave no answer")?;
-    let basic = BasicOcspResponse::from_der(inner.response.as_bytes()).map_err(malformed)?;
-    let [single] = &*basic.tbs_response_data.responses else {
-        return Err("it is about several certificates".to_owned());
-    };
-    match single.cert_status {
-        CertStatus::Good(_) => {}
-        CertStatus::Revoked(_) => return Err("the certificate was revoked".to_owned()),
-        CertStatus::Unknown(_) => return Err("the responder does not know it".to_owned()),
-    }
-    let seconds = |time: &OcspGeneralizedTime| time.0.to_unix_duration().as_secs();
-    let until = single.next_update.as_ref().map(seconds);
-    Ok(Response {
-        serial: single.cert_id.serial_number.as_bytes().to_vec(),
-        from: seconds(&single.this_update),
-        until: until.ok_or("it does not say until when it is good")?,
-        der,
-    })
+    let inner = inner.ok_or(Refused::Silent)?;
+    BasicOcspResponse::from_der(inner.response.as_bytes()).map_err(|_| Refused::Malformed)
 }
 
 impl Response {
+    /// What the answer `der` says in one part of it.
+    pub(super) fn new(single: &SingleResponse, der: Vec<u8>) -> Result<Self, Refused> {
+        match single.cert_status {
+            CertStatus::Good(_) => {}
+            CertStatus::Revoked(_) => return Err(Refused::Revoked),
+            CertStatus::Unknown(_) => return Err(Refused::Unknown),
+        }
+        let seconds = |time: &OcspGeneralizedTime| time.0.to_unix_duration().as_secs();
+        let until = single.next_update.as_ref().map(seconds);
+        Ok(Self {
+            serial: single.cert_id.serial_number.as_bytes().to_vec(),
+            from: seconds(&single.this_update),
+            until: until.ok_or(Refused::Endless)?,
+            der,
+        })
+    }
+
+    /// Until when it holds, in seconds since 1970.
+    pub(super) fn until(&self) -> u64 {
+        self.until
+    }
+
     /// Tells whether its time is over at `now`.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         self.until <= now
     }
 
     /// Tells whether it says something at `now`.
-    fn is_in_force(&self, now: u64) -> bool {
+    pub(super) fn is_in_force(&self, now: u64) -> bool {
         (self.from..self.until).contains(&now)
+    }
+
+    /// Tells whether it says something at `now` of the certificate with this number.
+    pub(super) fn holds(&self, serial: Option<&[u8]>, now: u64) -> bool {
+        self.is_in_force(now) && serial == Some(&self.serial)
     }
 }
 
