@@ -12,6 +12,7 @@
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
+//! | [`acme::Stand`] | Plimsoll that asks for certificates |
 //! | [`pebble::Pebble`] | an issuer of certificates |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`] | the real programs, started and stopped |
@@ -30,6 +31,7 @@
     reason = "errors are what tests look at, and none is hot"
 )]
 
+pub mod acme;
 pub mod between;
 pub mod bind;
 pub mod body;
