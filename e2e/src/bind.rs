@@ -4,6 +4,7 @@ use crate::daemon::Daemon;
 use crate::ports;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -42,6 +43,9 @@ impl Bind {
             let file = directory.path().join(name);
             fs::write(file, text).expect("an own directory is writable");
         }
+        let key = directory.path().join("update.key");
+        let owner = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(key, owner).expect("an own file is ours");
         let mut command = Command::new("/usr/sbin/named");
         command.args(["-f", "-g", "-n", "1", "-c", &format!("{place}/named.conf")]);
         let mut daemon = Daemon::spawn("named", "install the Debian package bind9", command);

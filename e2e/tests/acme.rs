@@ -16,10 +16,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+/// What is said of a secret that is none.
+const EVERYBODY: &str = "everybody on the machine may use it: `chmod o= FILE`";
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// S-163: nobody else reads the key of the account, or that of the certificate.
 #[test]
 fn a_certificate_comes_over_http_is_kept_and_survives_a_restart() {
     let stand = Stand::new();
@@ -38,7 +42,10 @@ fn a_certificate_comes_over_http_is_kept_and_survives_a_restart() {
     );
     let state = stand.state();
     assert_eq!((mode(&state), mode(&stand.file())), (0o700, 0o600));
-    assert_eq!(mode(&state.join("accounts")), 0o700);
+    let accounts = state.join("accounts");
+    assert_eq!(mode(&accounts), 0o700);
+    let account = fs::read_dir(accounts).unwrap().next().unwrap().unwrap();
+    assert_eq!(mode(&account.path()), 0o600);
     let before = stand.kept();
     drop(plimsoll);
     // What is kept is served without asking anybody.
@@ -87,8 +94,12 @@ fn who_is_known_elsewhere_says_so() {
     let pebble = stand.pebble().bound_to("we", key).start();
     let file = stand.place("eab.key");
     fs::write(&file, format!("{key}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let issuer = format!("{} kid=we key={}", pebble.issuer(), file.display());
     let plimsoll = stand.plimsoll("", &issuer);
+    wait::expect("a refusal", SOON, || plimsoll.stderr().contains(EVERYBODY));
+    assert_eq!(pebble.given(), 0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     stand.wait(&plimsoll, "a.example", &pebble.root());
 }
 
@@ -265,11 +276,13 @@ fn wildcards_are_certified_by_a_record_that_goes_away_again() {
     // Another key under the same name.
     let key = fs::read_to_string(bind.key()).unwrap();
     fs::write(bind.key(), key.replace("RtZq", "AAAA")).unwrap();
+    fs::set_permissions(bind.key(), fs::Permissions::from_mode(0o644)).unwrap();
     fs::remove_file(stand.file()).unwrap();
     let plimsoll = stand.serve("challenge=dns-01", &issuers, "a.example *.a.example");
-    wait::expect("a refusal", SOON, || {
-        plimsoll.stderr().contains("it refuses the change")
-    });
+    let says = |what| plimsoll.stderr().contains(what);
+    wait::expect("a refusal by us", SOON, || says(EVERYBODY));
+    fs::set_permissions(bind.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    wait::expect("a refusal", SOON, || says("it refuses the change"));
 }
 
 /// While an issuer wants to know, who asks in its place sees what is meant for it and no more.

@@ -1,6 +1,5 @@
 //! Records of challenges, written into the domain name system (RFC 2136) with a signature (RFC 8945).
 
-use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -39,8 +38,7 @@ impl Updater {
     /// Why it cannot be used; never what stands in it.
     pub(super) fn new(update: &DnsUpdate) -> Result<Self, String> {
         let problem = |why: &str| format!("cannot use the key `{}`: {why}", update.key);
-        let text = storage::read(Path::new(&*update.key))?;
-        let text = text.ok_or_else(|| problem("there is no such file"))?;
+        let text = storage::secret(&update.key).map_err(|why| problem(&why))?;
         let Key {
             name,
             algorithm,
