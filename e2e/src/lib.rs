@@ -9,6 +9,7 @@
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`bind::Bind`] | a name server that takes changes |
 //! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
+//! | [`front::Front`] | stands before an issuer, and answers in its place what a test likes |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
@@ -39,6 +40,7 @@ pub mod certifier;
 pub mod daemon;
 pub mod fault;
 pub mod frame;
+pub mod front;
 pub mod h2raw;
 pub mod h2server;
 pub mod head;
