@@ -40,12 +40,7 @@ impl Key {
         let modulus = openssl(&["rsa", "-noout", "-modulus", "-in"], &[&self.file()], b"");
         let modulus = String::from_utf8_lossy(&modulus);
         let digits = modulus.trim().trim_start_matches("Modulus=");
-        let bytes: Vec<u8> = digits
-            .as_bytes()
-            .chunks(2)
-            .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect();
-        let (id, modulus) = (&self.id, base64url(&bytes));
+        let (id, modulus) = (&self.id, base64url(&unhex(digits)));
         format!(
             r#"{{"keys":[{{"kty":"RSA","kid":"{id}","use":"sig","n":"{modulus}","e":"AQAB"}}]}}"#
         )
@@ -204,6 +199,49 @@ pub(crate) fn finish(mut command: Command, input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
+/// Reads Base64 for URLs, without padding (RFC 4648 §5).
+pub(crate) fn from_base64url(text: &str) -> Vec<u8> {
+    let padding = "=".repeat((4 - text.len() % 4) % 4);
+    let text = text.replace('-', "+").replace('_', "/") + &padding;
+    openssl(&["base64", "-d", "-A"], &[], text.as_bytes())
+}
+
+/// Returns by what the issuer knows the first certificate of a file in PEM: the key of the issuer, and a
+/// number (RFC 9773 §4.1).
+///
+/// # Panics
+/// If OpenSSL cannot read it.
+#[must_use]
+pub fn identifier(file: &Path) -> String {
+    let extension = "authorityKeyIdentifier";
+    let said = openssl(
+        &["x509", "-noout", "-serial", "-ext", extension, "-in"],
+        &[file],
+        b"",
+    );
+    let said = String::from_utf8_lossy(&said).replace(':', "");
+    let lines = said.lines();
+    let mut serial = unhex(
+        lines
+            .clone()
+            .find_map(|line| line.strip_prefix("serial="))
+            .unwrap_or_default(),
+    );
+    // A number that begins with a one would be negative.
+    if serial.first().is_some_and(|byte| *byte > 127) {
+        serial.insert(0, 0);
+    }
+    let issuer = unhex(lines.last().unwrap_or_default().trim());
+    format!("{}.{}", base64url(&issuer), base64url(&serial))
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
 /// Base64 for URLs, without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -235,6 +273,7 @@ mod tests {
             (&[0xff, 0xef, 0xfe], "_-_-"),
         ] {
             assert_eq!(base64url(bytes), text);
+            assert_eq!(from_base64url(text), bytes);
         }
     }
 

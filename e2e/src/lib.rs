@@ -9,9 +9,11 @@
 //! | [`fault::Fault`] | an upstream that fails in one named way |
 //! | [`bind::Bind`] | a name server that takes changes |
 //! | [`between::NoGoodbye`] | sits between two ends with TLS and keeps their last words |
+//! | [`front::Front`] | stands before an issuer, and answers in its place what a test likes |
 //! | [`stand::Stand`] | Plimsoll in front of a recorder, and what must hold for every message |
 //! | [`load::Load`] | a closed-loop client that accounts for every request |
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
+//! | [`acme::Stand`] | Plimsoll that asks for certificates |
 //! | [`pebble::Pebble`] | an issuer of certificates |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`greeted::Greeted`] | a server that keeps what connections begin with |
@@ -31,6 +33,7 @@
     reason = "errors are what tests look at, and none is hot"
 )]
 
+pub mod acme;
 pub mod between;
 pub mod bind;
 pub mod body;
@@ -38,6 +41,7 @@ pub mod certifier;
 pub mod daemon;
 pub mod fault;
 pub mod frame;
+pub mod front;
 pub mod greeted;
 pub mod h2raw;
 pub mod h2server;

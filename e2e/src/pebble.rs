@@ -57,6 +57,18 @@ impl Pebble {
         format!("https://127.0.0.1:{}/dir", self.port)
     }
 
+    /// Returns where it is asked.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        ports::local(self.port)
+    }
+
+    /// Returns who has certified it.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Returns the file with the certificate to trust when asking.
     #[must_use]
     pub fn ca(&self) -> String {

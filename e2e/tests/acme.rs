@@ -1,9 +1,9 @@
 //! Certificates that are asked for while we serve. Pebble is the issuer.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use plimsoll_e2e::acme::{SOON, Stand, orders};
 use plimsoll_e2e::bind::Bind;
 use plimsoll_e2e::pebble::Pebble;
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::Raw;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
@@ -12,99 +12,18 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(30);
-
-/// A place for what is kept, and the ports that an issuer comes to.
-struct Stand {
-    directory: TempDir,
-    http: u16,
-    tls: u16,
-}
-
-impl Stand {
-    fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            http: ports::free(),
-            tls: ports::free(),
-        }
-    }
-
-    /// Pebble, which comes to these ports.
-    fn pebble(&self) -> plimsoll_e2e::pebble::Start {
-        Pebble::asking(self.http, self.tls)
-    }
-
-    /// Plimsoll with a site that asks for a certificate.
-    fn plimsoll(&self, acme: &str, issuers: &str) -> Plimsoll {
-        self.serve(acme, issuers, "a.example b.example")
-    }
-
-    fn serve(&self, acme: &str, issuers: &str, hosts: &str) -> Plimsoll {
-        let text = format!(
-            "admin 127.0.0.1:{{port:admin}}\nacme storage={{state}} retry=1s {acme}\n{issuers}\n\
-             site {hosts} {{ listen 127.0.0.1:{{tls}} ; tls auto ; route {{ respond 200 here }} }}\n\
-             site * {{ listen 127.0.0.1:{{http}} ; deny all ; route {{ respond 200 ${{request.path}} }} }}\n"
-        );
-        let start = Start::run(&text).set("state", self.state().display());
-        let plimsoll = start.set("http", self.http).set("tls", self.tls).start();
-        for port in [self.http, self.tls] {
-            assert!(ports::wait_listening(port, SOON), "{}", plimsoll.stderr());
-        }
-        plimsoll
-    }
-
-    /// What curl gets of a host over HTTPS, if it trusts this root.
-    fn get(&self, host: &str, root: &str) -> Option<String> {
-        let to = format!("::127.0.0.1:{}", self.tls);
-        let url = format!("https://{host}/");
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "--noproxy", "*", "--max-time", "10"]);
-        curl.args(["--connect-to", &to, "--cacert", root, &url]);
-        let output = curl.output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        output.status.success().then_some(text)
-    }
-
-    /// Waits until a host is served with a certificate from below this root.
-    fn wait(&self, plimsoll: &Plimsoll, host: &str, root: &str) {
-        let mut said = String::new();
-        let served = wait::until(SOON, || {
-            said = plimsoll.stderr();
-            self.get(host, root).filter(|text| text == "here")
-        });
-        assert!(served.is_some(), "{host} is not served:\n{said}");
-    }
-
-    fn state(&self) -> PathBuf {
-        self.directory.path().join("kept")
-    }
-
-    fn file(&self) -> PathBuf {
-        self.state().join("certificates/a.example.pem")
-    }
-
-    fn kept(&self) -> String {
-        fs::read_to_string(self.file()).unwrap()
-    }
-}
+/// What is said of a secret that is none.
+const EVERYBODY: &str = "everybody on the machine may use it: `chmod o= FILE`";
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// How many orders ended so.
-fn orders(plimsoll: &Plimsoll, result: &str) -> f64 {
-    let name = format!("plimsoll_acme_orders_total{{result=\"{result}\"}}");
-    plimsoll.metric(&name).unwrap()
-}
-
+/// S-163: nobody else reads the key of the account, or that of the certificate.
 #[test]
 fn a_certificate_comes_over_http_is_kept_and_survives_a_restart() {
     let stand = Stand::new();
@@ -123,7 +42,10 @@ fn a_certificate_comes_over_http_is_kept_and_survives_a_restart() {
     );
     let state = stand.state();
     assert_eq!((mode(&state), mode(&stand.file())), (0o700, 0o600));
-    assert_eq!(mode(&state.join("accounts")), 0o700);
+    let accounts = state.join("accounts");
+    assert_eq!(mode(&accounts), 0o700);
+    let account = fs::read_dir(accounts).unwrap().next().unwrap().unwrap();
+    assert_eq!(mode(&account.path()), 0o600);
     let before = stand.kept();
     drop(plimsoll);
     // What is kept is served without asking anybody.
@@ -170,10 +92,14 @@ fn who_is_known_elsewhere_says_so() {
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let stand = Stand::new();
     let pebble = stand.pebble().bound_to("we", key).start();
-    let file = stand.directory.path().join("eab.key");
+    let file = stand.place("eab.key");
     fs::write(&file, format!("{key}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let issuer = format!("{} kid=we key={}", pebble.issuer(), file.display());
     let plimsoll = stand.plimsoll("", &issuer);
+    wait::expect("a refusal", SOON, || plimsoll.stderr().contains(EVERYBODY));
+    assert_eq!(pebble.given(), 0);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     stand.wait(&plimsoll, "a.example", &pebble.root());
 }
 
@@ -221,7 +147,7 @@ fn what_failed_is_tried_where_it_reaches_no_limit() {
         .port(port)
         .start();
     let trial = stand.pebble().start();
-    let ca = stand.directory.path().join("ca.pem");
+    let ca = stand.place("ca.pem");
     let both = [elsewhere.ca(), trial.ca()].map(|file| fs::read_to_string(file).unwrap());
     fs::write(&ca, both.concat()).unwrap();
     let (url, staging) = (elsewhere.url(), trial.url());
@@ -251,11 +177,7 @@ fn who_comes_second_waits_and_finds_the_certificate() {
     let pebble = stand.pebble().start();
     let root = pebble.root();
     // The second listens elsewhere, and keeps what it has in the same place.
-    let other = Stand {
-        directory: tempfile::tempdir().unwrap(),
-        http: ports::free(),
-        tls: ports::free(),
-    };
+    let other = Stand::new();
     std::os::unix::fs::symlink(stand.state(), other.state()).unwrap();
     fs::create_dir(stand.state()).unwrap();
     let first = stand.plimsoll("", &pebble.issuer());
@@ -354,11 +276,13 @@ fn wildcards_are_certified_by_a_record_that_goes_away_again() {
     // Another key under the same name.
     let key = fs::read_to_string(bind.key()).unwrap();
     fs::write(bind.key(), key.replace("RtZq", "AAAA")).unwrap();
+    fs::set_permissions(bind.key(), fs::Permissions::from_mode(0o644)).unwrap();
     fs::remove_file(stand.file()).unwrap();
     let plimsoll = stand.serve("challenge=dns-01", &issuers, "a.example *.a.example");
-    wait::expect("a refusal", SOON, || {
-        plimsoll.stderr().contains("it refuses the change")
-    });
+    let says = |what| plimsoll.stderr().contains(what);
+    wait::expect("a refusal by us", SOON, || says(EVERYBODY));
+    fs::set_permissions(bind.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    wait::expect("a refusal", SOON, || says("it refuses the change"));
 }
 
 /// While an issuer wants to know, who asks in its place sees what is meant for it and no more.

@@ -26,7 +26,7 @@ pub(crate) fn settings(
     let mut sites = draft.sites.iter();
     let asked = sites.find_map(|site| is_auto(site, defaults));
     let said = draft.acme.take().map(|(said, _)| said);
-    let is_said = said.is_some() || !draft.issuers.is_empty() || draft.dns_update.is_some();
+    let is_said = said.is_some() || !draft.issuers.is_empty() || !draft.dns_updates.is_empty();
     if asked.is_none() && !is_said {
         return None;
     }
@@ -36,6 +36,7 @@ pub(crate) fn settings(
     if issuers.is_empty() {
         issuers.extend(lets_encrypt());
     }
+    let updates = std::mem::take(&mut draft.dns_updates).into_iter();
     let acme = Acme {
         email: said.email,
         storage: said
@@ -44,7 +45,7 @@ pub(crate) fn settings(
         challenge: said.challenge.unwrap_or_default(),
         retry: said.retry.unwrap_or(Acme::RETRY),
         issuers,
-        dns_update: draft.dns_update.take().map(|(update, _)| update),
+        dns_updates: updates.map(|(update, _)| update).collect(),
     };
     if let Some(span) = asked {
         let mut sites = draft.sites.iter().chain(redirects);
@@ -65,7 +66,7 @@ fn is_auto(site: &SiteDraft, defaults: &Settings) -> Option<Span> {
 
 /// Finds challenges that nobody could answer.
 fn check_way(reader: &mut Reader<'_>, acme: &Acme, is_plain: bool, span: Span) {
-    if acme.challenge == Challenge::Dns && acme.dns_update.is_none() {
+    if acme.challenge == Challenge::Dns && acme.dns_updates.is_empty() {
         let message = "nothing says who takes the records for `challenge=dns-01`";
         let problem = Diagnostic::new(&codes::NO_DNS_UPDATE, span, message);
         let help = "write `dns-update 10.0.0.2 zone=example.com key=FILE` at the top level";

@@ -25,7 +25,7 @@ pub(crate) struct Draft {
     pub(crate) geo: Option<(Box<str>, Span)>,
     pub(crate) acme: Option<(AcmeDraft, Span)>,
     pub(crate) issuers: Vec<(Issuer, Span)>,
-    pub(crate) dns_update: Option<(DnsUpdate, Span)>,
+    pub(crate) dns_updates: Vec<(DnsUpdate, Span)>,
     pub(crate) spool: Option<(Spool, Span)>,
     pub(crate) tickets: Option<(Tickets, Span)>,
     pub(crate) connections: Option<(ConnectionLimits, Span)>,

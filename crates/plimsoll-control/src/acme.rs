@@ -4,8 +4,10 @@
 mod account;
 mod certificate;
 mod challenge;
+mod dns;
 mod dns_update;
 mod http;
+mod name_servers;
 mod order;
 mod schedule;
 mod storage;
@@ -26,7 +28,7 @@ use crate::launch::Running;
 use account::Us;
 use certificate::Kept;
 use challenge::Answers;
-use dns_update::Updater;
+use dns_update::Updaters;
 use http::Client;
 use order::Failed;
 use schedule::{Span, Way};
@@ -370,9 +372,9 @@ impl Watch {
         account: &Account,
         before: Option<&(Vec<u8>, Vec<u8>)>,
     ) -> Result<order::Certified, Failed> {
-        let update = self.acme.dns_update.as_ref();
-        let updater = update.map(Updater::new).transpose()?;
-        let mut answers = Answers::new(self.acme.challenge, &self.challenges, updater);
+        let updaters = Updaters::new(&self.acme.dns_updates)?;
+        let fetcher = self.fetcher.clone();
+        let mut answers = Answers::new(self.acme.challenge, &self.challenges, updaters, fetcher);
         order::certify(account, &self.pair.names, before, &mut answers).await
     }
 }

@@ -136,7 +136,14 @@ impl Fetcher {
         connect(&addresses, tls.as_ref(), end).await
     }
 
-    async fn addresses(&self, address: &ServerAddress) -> Result<Vec<SocketAddr>, String> {
+    /// Where a host is.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub(crate) async fn addresses(
+        &self,
+        address: &ServerAddress,
+    ) -> Result<Vec<SocketAddr>, String> {
         match address {
             ServerAddress::Ip(ip, port) => Ok(vec![SocketAddr::from((*ip, *port))]),
             ServerAddress::Name(name, port) => {

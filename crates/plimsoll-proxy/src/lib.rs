@@ -10,6 +10,7 @@ pub mod condition;
 pub mod connection;
 pub(crate) mod edits;
 pub mod events;
+pub mod fuzz;
 pub mod gate;
 pub mod generation;
 pub(crate) mod hashing;

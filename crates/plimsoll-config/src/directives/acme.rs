@@ -9,8 +9,7 @@ use crate::directive::{Context, Directive};
 use crate::draft::{AcmeDraft, Scope};
 use crate::model::{BadUrl, Challenge, DnsUpdate, ExternalAccount, Issuer, Url};
 use crate::read::Reader;
-use crate::source::Span;
-use crate::syntax::{Stmt, Word};
+use crate::syntax::Stmt;
 
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
@@ -37,7 +36,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "letsencrypt",
         doc: "Who is asked for certificates: Let's Encrypt, or the issuer with its directory at URL. With several lines they are asked in written order, in each attempt, until one \
               gives a certificate. `ca` holds the certificates to trust when asking, instead of the system's; `staging` is the issuer's directory for trials. An issuer that wants to \
-              know us from elsewhere has given out a name, `kid`, and a key (external account binding), which FILE holds in Base64 for URLs.",
+              know us from elsewhere has given out a name, `kid`, and a key (external account binding), which FILE holds in Base64 for URLs, for its owner alone.",
         words: (1, 5),
         variables: false,
         block: None,
@@ -46,11 +45,13 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "dns-update",
         within: &[Context::Root],
-        usage: "dns-update ADDRESS zone=NAME key=FILE",
+        usage: "dns-update ADDRESS [zone=NAME] key=FILE",
         default: "none",
-        doc: "The name server that records for `challenge=dns-01` are written to, and the zone that it has (RFC 2136). FILE holds the key that signs changes (RFC 8945) as \
-              `tsig-keygen` writes it, and is for its owner alone; the algorithm is hmac-sha256, hmac-sha384 or hmac-sha512. Records are taken away again after the attempt.",
-        words: (3, 3),
+        doc: "The name server that records for `challenge=dns-01` are written to, and the zone that it has (RFC 2136). With several lines the \
+              longest zone counts that a host is in; a line without `zone` is for all other hosts, and its server is asked which zones they are in. FILE holds the key that signs changes (RFC 8945) as \
+              `tsig-keygen` writes it, and is for its owner alone; the algorithm is hmac-sha256, hmac-sha384 or hmac-sha512. The issuer is told to look when all name servers of the zone \
+              have the records, or after a minute. Records are taken away again after the attempt.",
+        words: (2, 3),
         variables: false,
         block: None,
         set: dns_update,
@@ -200,32 +201,31 @@ fn dns_update(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
             .ip(Value::from(first))
             .map(|ip| (ip, DNS_PORT).into()),
     };
-    let (mut zone, mut key) = (None, None);
+    let (mut zone, mut key) = (Some(None), None);
     reader.options(
         options,
         &["zone", "key"],
         |reader, name, value| match name {
-            "zone" => zone = zone_name(reader, value),
+            "zone" => zone = zone_name(reader, value).map(Some),
             _ => key = written(reader, name, value),
         },
     );
+    if key.is_none() && !options.iter().any(|word| word.text.starts_with("key=")) {
+        let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, "nothing says `key=`");
+        reader.problem(problem.help("write `dns-update 10.0.0.2 zone=example.com key=FILE`"));
+    }
     // Each may be missing for a reason that has been said.
-    let all = server.zip(zone).zip(key);
-    if let Some(((server, zone), key)) = all {
-        let update = DnsUpdate { server, zone, key };
-        reader.once(stmt, &mut draft.dns_update, update);
+    let Some(((server, zone), key)) = server.zip(zone).zip(key) else {
+        return;
+    };
+    let mut known = draft.dns_updates.iter();
+    if let Some((_, first)) = known.find(|(known, _)| known.zone == zone) {
+        let message = "there is one line for each zone, and one for all others";
+        let problem = Diagnostic::new(&codes::REPEATED, stmt.span, message);
+        return reader.problem(problem.related(*first, "first here"));
     }
-    check_said(reader, options, stmt.span);
-}
-
-fn check_said(reader: &mut Reader<'_>, options: &[Word], span: Span) {
-    for name in ["zone=", "key="] {
-        if !options.iter().any(|word| word.text.starts_with(name)) {
-            let message = format!("nothing says `{name}`");
-            let problem = Diagnostic::new(&codes::ARGUMENTS, span, message);
-            reader.problem(problem.help("write `dns-update 10.0.0.2 zone=example.com key=FILE`"));
-        }
-    }
+    let update = DnsUpdate { server, zone, key };
+    draft.dns_updates.push((update, stmt.span));
 }
 
 fn zone_name(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Box<str>> {

@@ -21,8 +21,8 @@ pub struct Acme {
     pub retry: Duration,
     /// Who is asked, one after the other until one of them certifies.
     pub issuers: Vec<Issuer>,
-    /// Where records of challenges are written, for `dns-01`.
-    pub dns_update: Option<DnsUpdate>,
+    /// Where records of challenges are written, for `dns-01`: one for each zone.
+    pub dns_updates: Vec<DnsUpdate>,
 }
 
 impl Acme {
@@ -87,8 +87,8 @@ pub struct ExternalAccount {
 pub struct DnsUpdate {
     /// The server.
     pub server: SocketAddr,
-    /// The zone that it has.
-    pub zone: Box<str>,
+    /// The zone that it has; `None` means that it is asked.
+    pub zone: Option<Box<str>>,
     /// A file with the key that signs changes (RFC 8945), as BIND writes it.
     pub key: Box<str>,
 }

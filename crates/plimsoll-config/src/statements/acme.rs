@@ -14,7 +14,7 @@ pub(super) fn root(acme: &Acme) -> impl Iterator<Item = Words> + '_ {
     first.push(format!("retry={}", duration_text(acme.retry)));
     std::iter::once(first)
         .chain(acme.issuers.iter().map(issuer))
-        .chain(acme.dns_update.iter().map(dns_update))
+        .chain(acme.dns_updates.iter().map(dns_update))
 }
 
 fn issuer(issuer: &Issuer) -> Words {
@@ -32,7 +32,8 @@ fn issuer(issuer: &Issuer) -> Words {
 }
 
 fn dns_update(update: &DnsUpdate) -> Words {
-    let server = update.server.to_string();
-    let zone = format!("zone={}", update.zone);
-    words(["dns-update", &server, &zone, &format!("key={}", update.key)])
+    let mut out = words(["dns-update", &update.server.to_string()]);
+    out.extend(update.zone.as_ref().map(|zone| format!("zone={zone}")));
+    out.push(format!("key={}", update.key));
+    out
 }

@@ -104,8 +104,7 @@ impl Us<'_> {
 /// Reads the key that an issuer has given out elsewhere.
 fn external(account: &ExternalAccount) -> Result<ExternalAccountKey, String> {
     let problem = |why: &str| format!("cannot use the key `{}`: {why}", account.key);
-    let text = storage::read(Path::new(&*account.key))?;
-    let text = text.ok_or_else(|| problem("there is no such file"))?;
+    let text = storage::secret(&account.key).map_err(|why| problem(&why))?;
     let text = text.trim().trim_end_matches('=');
     let key = BASE64_URL_SAFE_NO_PAD.decode(text);
     let key = key.map_err(|_| problem("it is not Base64 for URLs"))?;

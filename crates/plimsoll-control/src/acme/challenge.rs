@@ -8,33 +8,38 @@ use plimsoll_proxy::acme::Challenges;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 
-use super::dns_update::Updater;
+use super::dns_update::{Updaters, Written};
+use super::name_servers;
+use crate::fetch::Fetcher;
 
 /// Shows issuers what they want to see, and hides it again when this is dropped; records of the domain
 /// name system have to be withdrawn before.
 pub(super) struct Answers {
     kind: Challenge,
     challenges: Arc<Challenges>,
-    updater: Option<Updater>,
+    updaters: Updaters,
+    fetcher: Fetcher,
     shown: Vec<Shown>,
 }
 
 enum Shown {
     Token(String),
     Name(String),
-    Record(String, String),
+    Record(Written),
 }
 
 impl Answers {
     pub(super) fn new(
         kind: Challenge,
         challenges: &Arc<Challenges>,
-        updater: Option<Updater>,
+        updaters: Updaters,
+        fetcher: Fetcher,
     ) -> Self {
         Self {
             kind,
             challenges: Arc::clone(challenges),
-            updater,
+            updaters,
+            fetcher,
             shown: Vec::new(),
         }
     }
@@ -74,11 +79,9 @@ impl Answers {
                 self.show_certificate(name, &proof)?;
             }
             Challenge::Dns => {
-                let updater = self.updater.as_ref().ok_or("nobody takes records")?;
                 let record = format!("_acme-challenge.{name}");
-                let value = proof.dns_value();
-                updater.add(&record, &value).await?;
-                self.shown.push(Shown::Record(record, value));
+                let written = self.updaters.add(&record, &proof.dns_value()).await?;
+                self.shown.push(Shown::Record(written));
             }
         }
         Ok(())
@@ -98,16 +101,27 @@ impl Answers {
         shown.map_err(|error| error.to_string())
     }
 
+    /// Waits until whoever asks for it sees what is shown.
+    pub(super) async fn spread(&self) {
+        let records: Vec<&Written> = self.records().collect();
+        name_servers::wait(&records, &self.fetcher).await;
+    }
+
     /// Takes the records away again.
-    pub(super) async fn withdraw(&mut self) {
-        let Some(updater) = &self.updater else { return };
-        for shown in &self.shown {
-            if let Shown::Record(record, value) = shown
-                && let Err(problem) = updater.remove(record, value).await
-            {
+    pub(super) async fn withdraw(&self) {
+        for record in self.records() {
+            if let Err(problem) = self.updaters.remove(record).await {
+                let record = record.name.to_string();
                 tracing::warn!(record, problem, "the record of a challenge is still there");
             }
         }
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Written> {
+        self.shown.iter().filter_map(|shown| match shown {
+            Shown::Record(written) => Some(written),
+            Shown::Token(_) | Shown::Name(_) => None,
+        })
     }
 }
 
@@ -117,7 +131,7 @@ impl Drop for Answers {
             match shown {
                 Shown::Token(token) => self.challenges.forget_token(token),
                 Shown::Name(name) => self.challenges.forget_name(name),
-                Shown::Record(..) => {}
+                Shown::Record(_) => {}
             }
         }
     }

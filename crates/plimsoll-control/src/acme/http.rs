@@ -10,7 +10,9 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Bytes;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use plimsoll_config::model::Url;
+use plimsoll_net::clock;
 
+use super::schedule;
 use crate::fetch::Fetcher;
 
 /// How long one request may take: some issuers sign while we wait.
@@ -67,11 +69,10 @@ impl Client {
             answer.status(),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         );
-        let seconds = answer.headers().get(RETRY_AFTER);
-        let seconds = seconds.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        if let (true, Some(seconds)) = (is_refusal, seconds) {
-            let wished = Some(Duration::from_secs(seconds));
-            *self.wished.lock().unwrap_or_else(PoisonError::into_inner) = wished;
+        let wish = answer.headers().get(RETRY_AFTER);
+        let wish = wish.and_then(|value| schedule::wish(value.to_str().ok()?, clock::unix_time()));
+        if let (true, Some(_)) = (is_refusal, wish) {
+            *self.wished.lock().unwrap_or_else(PoisonError::into_inner) = wish;
         }
     }
 }

@@ -130,6 +130,7 @@ async fn prove(order: &mut Order, answers: &mut Answers) -> Result<(), Failed> {
         };
         answers.show(&name, &challenge).await?;
     }
+    answers.spread().await;
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;

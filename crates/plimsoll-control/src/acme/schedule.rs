@@ -1,6 +1,6 @@
 //! When certificates are asked for, and whom: no clock and no randomness but what is passed in.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The longest pause after attempts that failed.
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
@@ -75,6 +75,18 @@ pub(super) fn pause(
     wished.map_or(pause, |wished| pause.max(wished.min(WISH_MAX)))
 }
 
+/// How long somebody wishes to be left alone who has said so at `now`, which is counted from 1970: in
+/// seconds, or with a date (RFC 9110 §10.2.3).
+pub(super) fn wish(said: &str, now: Duration) -> Option<Duration> {
+    let said = said.trim();
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(said).ok()?;
+    let date = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(now))
+}
+
 /// Tells whether a certificate for `certified` is one for all of `wanted`.
 pub(super) fn covers(certified: &[String], wanted: &[Box<str>]) -> bool {
     let mut wanted = wanted.iter();
@@ -142,6 +154,28 @@ mod tests {
         assert_eq!(pause(minute, 1, Some(minute * 90), 0), minute * 90);
         assert_eq!(pause(minute, 3, Some(minute), 0), minute * 4);
         assert_eq!(pause(minute, 1, Some(Duration::MAX), 0), WISH_MAX);
+    }
+
+    #[test]
+    fn a_wish_is_told_in_seconds_or_with_a_date() {
+        let now = Duration::from_secs(784_111_770);
+        for (said, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun Nov  6 08:49:37 1994", Some(7)),
+            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(252_618_189_029)),
+            ("-1", None),
+            ("1.5", None),
+            ("99999999999999999999", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wish(said, now), seconds.map(Duration::from_secs), "{said}");
+        }
     }
 
     #[test]

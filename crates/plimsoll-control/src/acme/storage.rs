@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::materials::{Secret, read_file};
 use crate::private;
 
 /// How often is looked whether another process is done.
@@ -80,6 +81,15 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
+/// What stands in a file that its owner has made for nobody else.
+///
+/// # Errors
+/// Why it cannot be used; never what stands in it.
+pub(super) fn secret(path: &str) -> Result<String, String> {
+    let (_, bytes) = read_file(path, Secret::Yes).map_err(|fault| fault.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())
+}
+
 /// When what stands in a file was written, in seconds since 1970; 0 when that is not known.
 pub(super) fn since(path: &Path) -> u64 {
     let time = fs::metadata(path).map_or(0, |metadata| metadata.mtime());
@@ -145,6 +155,25 @@ mod tests {
         assert_eq!(fs::read_dir(place.join("accounts")).unwrap().count(), 1);
         assert!(read(&place).is_err());
         assert!(write(Path::new("/proc/none/file"), "").is_err());
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let name = path.display().to_string();
+        assert!(secret(&name).unwrap_err().contains("No such file"));
+        fs::write(&path, "secret").unwrap();
+        for (mode, is_taken) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            match secret(&name) {
+                Ok(text) => assert!(is_taken && text == "secret", "{mode:o}"),
+                Err(why) => assert!(!is_taken && why.contains("`chmod o= FILE`"), "{why}"),
+            }
+        }
+        fs::write(&path, [0xff]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secret(&name).unwrap_err(), "it is no text");
     }
 
     #[tokio::test]
