@@ -51,17 +51,12 @@ impl Bind {
         network::ip(&format!("address add {second}/32 dev lo"));
         let servers = format!("@ NS ns\n@ NS ns2\nns2 A {second}\n");
         let first = Self::primary(ports::local(PORT), zones, &servers);
-        let more: String = zones
-            .iter()
-            .map(|zone| {
-                format!(
-                    "zone \"{zone}\" {{ type secondary; file \"{zone}\"; primaries {{ 127.0.0.1; }};\n\
-                     allow-notify {{ none; }}; min-refresh-time {seconds}; max-refresh-time {seconds}; }};\n"
-                )
-            })
-            .collect();
+        let learns = format!(
+            "type secondary; primaries {{ 127.0.0.1; }}; allow-notify {{ none; }};\n\
+             min-refresh-time {seconds}; max-refresh-time {seconds};"
+        );
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
-        let second = Self::run((second, PORT).into(), &more, directory);
+        let second = Self::run((second, PORT).into(), zones, &learns, directory);
         wait::expect("the zones of the second server", START_MAX, || {
             second.transfers() >= zones.len()
         });
@@ -73,28 +68,27 @@ impl Bind {
         let records = format!(
             "$TTL 1\n@ SOA ns hostmaster 1 60 60 600 1\n{servers}ns A 127.0.0.1\n* A 127.0.0.1\n"
         );
-        let mut more = String::new();
         for zone in zones {
             let file = directory.path().join(zone);
             fs::write(file, &records).expect("an own directory is writable");
-            let takes = "allow-update { key \"update\"; }; notify no;";
-            writeln!(
-                more,
-                "zone \"{zone}\" {{ type primary; file \"{zone}\"; {takes} }};"
-            )
-            .expect("a text takes all");
         }
-        Self::run(address, &more, directory)
+        let takes = "type primary; allow-update { key \"update\"; }; notify no;";
+        Self::run(address, zones, takes, directory)
     }
 
-    fn run(address: SocketAddr, zones: &str, directory: TempDir) -> Self {
+    /// Starts a server that has each of these zones so.
+    fn run(address: SocketAddr, zones: &[&str], has: &str, directory: TempDir) -> Self {
         let (ip, port) = (address.ip(), address.port());
         let place = directory.path().display().to_string();
-        let text = format!(
+        let mut text = format!(
             "{KEY}options {{ directory \"{place}\"; pid-file none; session-keyfile none; recursion no;\n\
              listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }}; dnssec-validation no;\n\
-             managed-keys-directory \"{place}\"; }};\ncontrols {{ }};\n{zones}"
+             managed-keys-directory \"{place}\"; }};\ncontrols {{ }};\n"
         );
+        for zone in zones {
+            writeln!(text, "zone \"{zone}\" {{ file \"{zone}\"; {has} }};")
+                .expect("a text takes all");
+        }
         for (name, text) in [("named.conf", &*text), ("update.key", KEY)] {
             let file = directory.path().join(name);
             fs::write(file, text).expect("an own directory is writable");

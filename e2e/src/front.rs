@@ -1,7 +1,7 @@
 //! Somebody who stands before an issuer: hears what is asked, and answers it or has the issuer do so.
 
 use crate::body::Body;
-use crate::head::{Framing, RequestHead};
+use crate::head::RequestHead;
 use crate::issuer;
 use crate::nginx::Nginx;
 use crate::pebble::Pebble;
@@ -189,7 +189,7 @@ fn read(wire: &mut Wire) -> Option<Asked> {
     let raw = wire.read_head(deadline).ok()?;
     let head = RequestHead::parse(&raw).ok()?;
     let mut body = Body::default();
-    let framing: Framing = head.framing().ok()?;
+    let framing = head.framing().ok()?;
     wire.read_body(framing, &mut body, deadline).ok()?;
     let message = String::from_utf8_lossy(&body.bytes);
     Some(Asked {

@@ -165,6 +165,11 @@ fn certifiable(
             Diagnostic::new(&codes::NOT_CERTIFIABLE, *span, message)
                 .help("write a certificate with files for this site, or give it a name")
         }
+        Host::Exact(_) | Host::Suffix(_) if !has_zone(&name, acme) => {
+            let message = format!("no `dns-update` is for a zone with `{name}`");
+            Diagnostic::new(&codes::NO_DNS_UPDATE, *span, message)
+                .help("write one for its zone, or one without `zone`, whose server is asked")
+        }
         Host::Exact(_) => return Some(name),
         Host::Suffix(_) if acme.challenge == Challenge::Dns => return Some(name),
         Host::Suffix(_) => {
@@ -180,4 +185,17 @@ fn certifiable(
     };
     reader.problem(problem.related(auto, "an issuer is asked here"));
     None
+}
+
+/// Tells whether somebody may take the record of a name, if there is to be one.
+fn has_zone(name: &str, acme: &Acme) -> bool {
+    let mut zones = acme.dns_updates.iter().map(|update| update.zone.as_deref());
+    let is_in = |zone: &str| {
+        let above = name.strip_suffix(zone);
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    };
+    // That there is none at all is told once.
+    acme.challenge != Challenge::Dns
+        || acme.dns_updates.is_empty()
+        || zones.any(|zone| zone.is_none_or(is_in))
 }
