@@ -167,6 +167,32 @@ fn a_responder_that_is_down_is_asked_again_and_its_answer_outlives_it() {
     assert_eq!(is_missing(&plimsoll, &shown), Some(0.0));
 }
 
+/// S-162.
+#[test]
+fn an_answer_whose_time_is_over_is_not_shown() {
+    let ours = Certifier::make("ours");
+    let port = ports::free();
+    let shown = certify(&ours, port, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let late = directory.path().join("late.ocsp");
+    // The first is in force for a hundred years, so that it is only its time that keeps the other back.
+    for (days, result, seen) in [
+        ("36500", "taken", "Cert Status: good"),
+        ("7", "refused", "no response sent"),
+    ] {
+        ours.respond_late(&shown, days, &late);
+        let answer = Answer::ok(fs::read(&late).unwrap());
+        let responder = Recorder::start_at(ports::local(port), move |_| answer.clone());
+        let plimsoll = start(&shown);
+        expect_read(&plimsoll, &shown, result);
+        let said = status(&plimsoll);
+        assert!(said.contains(seen), "{said}");
+        let is_over = plimsoll.stderr().contains("its time is over");
+        assert_eq!(is_over, result == "refused");
+        drop(responder);
+    }
+}
+
 #[test]
 fn a_renewed_certificate_is_asked_about_anew() {
     let ours = Certifier::make("ours");
