@@ -150,6 +150,17 @@ fn a_false_or_endless_answer_is_not_shown() {
 }
 
 #[test]
+fn the_first_client_gets_what_it_insists_on() {
+    let ours = Certifier::make("ours");
+    let port = ports::free();
+    let shown = certify(&ours, port, &[MUST_STAPLE]);
+    let _responder = ours.responder(port, None, "7");
+    let plimsoll = start(&shown);
+    let said = status(&plimsoll);
+    assert!(said.contains("Cert Status: good"), "{said}");
+}
+
+#[test]
 fn a_responder_that_is_down_is_asked_again_and_its_answer_outlives_it() {
     let ours = Certifier::make("ours");
     let port = ports::free();
