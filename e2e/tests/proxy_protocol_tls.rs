@@ -76,7 +76,7 @@ impl Peers {
         let port = ports::free();
         let sections = format!(
             "frontend f\n  bind 127.0.0.1:{port} ssl crt {} ca-file {ca} verify optional\n  default_backend b\n\
-             backend b\n  server s {} send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,ssl-cipher\n",
+             backend b\n  server s {} send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,ssl-cipher,cert-sig,cert-key\n",
             both.display(),
             server.address()
         );
@@ -100,32 +100,31 @@ impl Peers {
 
 #[test]
 fn servers_hear_as_from_haproxy_how_a_client_came() {
-    let (own, clients) = (Authority::make("DNS:a.example"), Certifier::make("clients"));
+    let clients = Certifier::make("clients");
     let ada = clients.certify("ada", "/O=engines/CN=Ada Lovelace", "DNS:ada");
     let shown = ada.s_client();
-    let peers = Peers::start(&own, &clients);
-    for (options, bits) in [
-        ("-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256", 1),
-        ("-tls1_2 -cipher ECDHE-ECDSA-CHACHA20-POLY1305", 1),
-        (
-            &format!("-tls1_3 -ciphersuites TLS_AES_256_GCM_SHA384 {shown}"),
-            7,
-        ),
-        (
-            &format!("-tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256 {shown}"),
-            7,
-        ),
-        (
-            &format!("-tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384 {shown}"),
-            7,
-        ),
+    for (own, kind) in [
+        (Authority::make("DNS:a.example"), "ECDSA"),
+        (Authority::make_rsa("DNS:a.example"), "RSA"),
     ] {
-        let ours = peers.told(peers.plimsoll.address(), options);
-        let (counts, is_verified, ours) = told_of_tls(&ours);
-        assert_eq!((counts, is_verified), (bits, bits == 7), "{options}");
-        let due = peers.told(ports::local(peers.haproxy_port), options);
-        let (counts, _, due) = told_of_tls(&due);
-        assert_eq!((counts, ours), (bits, due), "{options}");
+        let peers = Peers::start(&own, &clients);
+        let new = "-tls1_3 -ciphersuites";
+        let old = format!("-tls1_2 -cipher ECDHE-{kind}");
+        for (options, bits) in [
+            (format!("{new} TLS_AES_128_GCM_SHA256"), 1),
+            (format!("{new} TLS_AES_256_GCM_SHA384 {shown}"), 7),
+            (format!("{new} TLS_CHACHA20_POLY1305_SHA256 {shown}"), 7),
+            (format!("{old}-CHACHA20-POLY1305"), 1),
+            (format!("{old}-AES128-GCM-SHA256"), 1),
+            (format!("{old}-AES256-GCM-SHA384 {shown}"), 7),
+        ] {
+            let ours = peers.told(peers.plimsoll.address(), &options);
+            let (counts, is_verified, ours) = told_of_tls(&ours);
+            assert_eq!((counts, is_verified), (bits, bits == 7), "{options}");
+            let due = peers.told(ports::local(peers.haproxy_port), &options);
+            let (counts, _, due) = told_of_tls(&due);
+            assert_eq!((counts, ours), (bits, due), "{options}");
+        }
     }
 }
 
@@ -152,16 +151,18 @@ fn a_header_holds_exactly_this() {
     let ada = clients.certify("ada", "/O=engines/CN=Ada Lovelace", "DNS:ada");
     let peers = Peers::start(&own, &clients);
     let suite = "-tls1_3 -ciphersuites TLS_AES_128_GCM_SHA256";
-    let anonymous = [
-        &[1, 0, 0, 0, 1][..],
-        &value(0x21, b"TLSv1.3"),
-        &value(0x23, b"TLS_AES_128_GCM_SHA256"),
-    ];
+    let ours = [
+        value(0x23, b"TLS_AES_128_GCM_SHA256"),
+        value(0x24, b"ecdsa-with-SHA256"),
+        value(0x25, b"EC256"),
+    ]
+    .concat();
+    let anonymous = [&[1, 0, 0, 0, 1][..], &value(0x21, b"TLSv1.3"), &ours];
     let known = [
         &[7, 0, 0, 0, 0][..],
         &value(0x21, b"TLSv1.3"),
         &value(0x22, b"Ada Lovelace"),
-        &value(0x23, b"TLS_AES_128_GCM_SHA256"),
+        &ours,
     ];
     for (options, due) in [
         (suite, anonymous.concat()),

@@ -150,6 +150,17 @@ fn a_false_or_endless_answer_is_not_shown() {
 }
 
 #[test]
+fn the_first_client_gets_what_it_insists_on() {
+    let ours = Certifier::make("ours");
+    let port = ports::free();
+    let shown = certify(&ours, port, &[MUST_STAPLE]);
+    let _responder = ours.responder(port, None, "7");
+    let plimsoll = start(&shown);
+    let said = status(&plimsoll);
+    assert!(said.contains("Cert Status: good"), "{said}");
+}
+
+#[test]
 fn a_responder_that_is_down_is_asked_again_and_its_answer_outlives_it() {
     let ours = Certifier::make("ours");
     let port = ports::free();
@@ -165,6 +176,32 @@ fn a_responder_that_is_down_is_asked_again_and_its_answer_outlives_it() {
     drop(responder);
     assert!(status(&plimsoll).contains("Cert Status: good"));
     assert_eq!(is_missing(&plimsoll, &shown), Some(0.0));
+}
+
+/// S-162.
+#[test]
+fn an_answer_whose_time_is_over_is_not_shown() {
+    let ours = Certifier::make("ours");
+    let port = ports::free();
+    let shown = certify(&ours, port, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let late = directory.path().join("late.ocsp");
+    // The first is in force for a hundred years, so that it is only its time that keeps the other back.
+    for (days, result, seen) in [
+        ("36500", "taken", "Cert Status: good"),
+        ("7", "refused", "no response sent"),
+    ] {
+        ours.respond_late(&shown, days, &late);
+        let answer = Answer::ok(fs::read(&late).unwrap());
+        let responder = Recorder::start_at(ports::local(port), move |_| answer.clone());
+        let plimsoll = start(&shown);
+        expect_read(&plimsoll, &shown, result);
+        let said = status(&plimsoll);
+        assert!(said.contains(seen), "{said}");
+        let is_over = plimsoll.stderr().contains("its time is over");
+        assert_eq!(is_over, result == "refused");
+        drop(responder);
+    }
 }
 
 #[test]

@@ -117,8 +117,10 @@ pub async fn launch(
         };
         spool.prepare().map_err(failed)?;
     }
-    let stapling = stapling::start(&generation, &config.resolver);
-    let key_sets = key_sets::start(&generation, &config.resolver).await;
+    let (stapling, key_sets) = tokio::join!(
+        stapling::start(&generation, &config.resolver),
+        key_sets::start(&generation, &config.resolver)
+    );
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
         let bound = listener::bind(at.address, count);

@@ -2,6 +2,7 @@
 //! names, and again when half of the time of the answer is over. What is answered is not trusted before
 //! it is found to be the issuer's; where no answer comes, the last one counts for as long as it may.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use plimsoll_proxy::tls::responder::{NoQuestion, Question};
 use plimsoll_proxy::tls::staple::Refused;
 use plimsoll_proxy::tls::stapled::Stapled;
 use rustls::sign::CertifiedKey;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::fetch::{self, Fetcher};
@@ -28,6 +29,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// How many responders are asked at once: a start with many certificates is no flood for their issuer.
 const ASKED_MAX: usize = 8;
+
+/// How long the start waits for the first answers about certificates that clients take with one alone.
+const FIRST: Duration = Duration::from_secs(3);
 
 /// When to ask, since 1970: answers count by the calendar.
 #[derive(Debug, Default)]
@@ -59,8 +63,9 @@ impl Schedule {
     }
 }
 
-/// Begins to ask about the certificates of a generation; who does that ends with what is returned.
-pub(crate) fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSet<()> {
+/// Begins to ask about the certificates of a generation; who does that ends with what is returned. Waits
+/// for the first answers that clients insist on, but not for long.
+pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let all = generation.stapled.iter().enumerate();
     let mut asked = all.filter(|(_, stapled)| stapled.is_asked_for()).peekable();
@@ -68,8 +73,9 @@ pub(crate) fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSe
         return watches;
     }
     let fetcher = Fetcher::new(settings);
+    let (first, mut answered) = mpsc::channel(1);
     let turns = Arc::new(Semaphore::new(ASKED_MAX));
-    for (number, _) in asked {
+    for (number, stapled) in asked {
         let watch = Watch {
             generation: Arc::clone(generation),
             number,
@@ -80,8 +86,12 @@ pub(crate) fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSe
             schedule: Schedule::default(),
             told: None,
         };
-        watches.spawn(watch.run());
+        let is_awaited = stapled.is_insisted_on();
+        watches.spawn(watch.run(is_awaited.then(|| first.clone())));
     }
+    drop(first);
+    // Nothing is ever sent: it ends when each has let go of its end.
+    let _ = tokio::time::timeout(FIRST, answered.recv()).await;
     watches
 }
 
@@ -107,20 +117,27 @@ enum Standing {
 }
 
 impl Watch {
-    async fn run(mut self) {
+    /// Runs for ever; lets go of `first` when the first attempt is over.
+    async fn run(mut self, first: Option<mpsc::Sender<Infallible>>) {
         let generation = Arc::clone(&self.generation);
         let Some(stapled) = generation.stapled.get(self.number) else {
             return;
         };
+        self.tick(stapled).await;
+        drop(first);
         loop {
-            self.look(stapled);
-            if self.schedule.is_due(clock::unix_time())
-                && let Some(question) = self.question.take()
-            {
-                self.ask(stapled, &question).await;
-                self.question = Some(question);
-            }
             tokio::time::sleep(TICK).await;
+            self.tick(stapled).await;
+        }
+    }
+
+    async fn tick(&mut self, stapled: &Stapled) {
+        self.look(stapled);
+        if self.schedule.is_due(clock::unix_time())
+            && let Some(question) = self.question.take()
+        {
+            self.ask(stapled, &question).await;
+            self.question = Some(question);
         }
     }
 

@@ -35,6 +35,8 @@ mod kind {
     pub(super) const SSL_VERSION: u8 = 0x21;
     pub(super) const SSL_CN: u8 = 0x22;
     pub(super) const SSL_CIPHER: u8 = 0x23;
+    pub(super) const SSL_SIG_ALG: u8 = 0x24;
+    pub(super) const SSL_KEY_ALG: u8 = 0x25;
 }
 
 /// Bits of what the first byte of `SSL` says: that there is TLS, and that a certificate was shown on this
@@ -92,10 +94,18 @@ pub struct Ssl<'a> {
     pub common_name: Option<&'a [u8]>,
     /// What is enciphered with, as OpenSSL calls it.
     pub cipher: Option<&'a [u8]>,
+    /// With what the certificate was signed that the client was shown.
+    pub signature: Option<&'a [u8]>,
+    /// What kind of key that certificate has.
+    pub key: Option<&'a [u8]>,
 }
 
 /// How far a header has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart as soon as it is there"
+)]
 pub enum Parsed<'a> {
     /// It is here.
     Complete(Header<'a>),
@@ -311,6 +321,8 @@ fn ssl(value: &[u8]) -> Result<Option<Ssl<'_>>, Malformed> {
             kind::SSL_VERSION => ssl.version = Some(value),
             kind::SSL_CN => ssl.common_name = Some(value),
             kind::SSL_CIPHER => ssl.cipher = Some(value),
+            kind::SSL_SIG_ALG => ssl.signature = Some(value),
+            kind::SSL_KEY_ALG => ssl.key = Some(value),
             _ => {}
         }
     }

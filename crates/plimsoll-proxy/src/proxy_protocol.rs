@@ -19,6 +19,7 @@ use crate::connection::Connection;
 use crate::http::exchange::Exchange;
 use crate::plane::Plane;
 use crate::tls;
+use crate::tls::algorithms::Algorithms;
 use crate::tls::certificate::Certificate;
 
 /// Why it is not known whom a connection is from.
@@ -105,10 +106,13 @@ pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec
         ProxyVersion::V2 => {
             let write = |connection: Option<&ServerConnection>| {
                 let asked = connection.and_then(ServerConnection::server_name);
+                let ours = exchange.listener.tls.as_ref().zip(connection);
+                let ours = ours.and_then(|(secure, connection)| secure.algorithms(connection));
+                let shown = (exchange.certificate, ours.as_ref());
                 let told = Told {
                     authority: asked.map(str::as_bytes),
                     unique_id: Some(exchange.facts.id.as_bytes()),
-                    ssl: connection.map(|connection| ssl(connection, exchange.certificate)),
+                    ssl: connection.map(|connection| ssl(connection, shown)),
                     ..Told::default()
                 };
                 write_v2(Some(&addresses), &told, &mut out)
@@ -120,14 +124,21 @@ pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec
     Ok(out)
 }
 
-/// How a client came that has shown this certificate, if any.
-fn ssl<'a>(connection: &'a ServerConnection, shown: Option<&'a Certificate>) -> Ssl<'a> {
+/// How a client came that has shown this certificate, if any, and was shown one with these algorithms.
+fn ssl<'a>(
+    connection: &'a ServerConnection,
+    (shown, ours): (Option<&'a Certificate>, Option<&'a Algorithms>),
+) -> Ssl<'a> {
+    let key = ours.and_then(|ours| ours.key.as_deref());
+    let signature = ours.and_then(|ours| ours.signature);
     Ssl {
         is_verified: shown.is_some(),
         is_from_before: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         version: Some(tls::version(connection).as_bytes()),
         common_name: shown.and_then(|shown| shown.common_name.as_deref()),
         cipher: tls::cipher(connection).map(str::as_bytes),
+        signature: signature.map(str::as_bytes),
+        key: key.map(str::as_bytes),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who serves a client that comes with TLS, and with which certificate.
 
+pub(crate) mod algorithms;
 pub mod certificate;
 pub(crate) mod clients;
 pub mod responder;
@@ -32,6 +33,7 @@ use sha2::{Digest, Sha256};
 
 use crate::acme::{self, Challenges};
 use crate::generation::Hosts;
+use algorithms::Algorithms;
 use certificate::Certificate;
 use clients::{Known, Policy};
 use sessions::{Sessions, Source, Ticketer};
@@ -238,6 +240,14 @@ impl Secure {
         match (self.site(name), self.of(site)) {
             (Some(asked), Some(wanted)) => Arc::ptr_eq(&asked.served, &wanted.served),
             _ => false,
+        }
+    }
+
+    /// The algorithms of the certificate that a client was shown; nothing where it may have been another.
+    pub(crate) fn algorithms(&self, client: &ServerConnection) -> Option<Algorithms> {
+        match &*self.site(client.server_name())?.served.resolver.0 {
+            [proof] => Algorithms::of(proof.pair.load().as_ref()?.cert.first()?),
+            _ => None,
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) static POOL_ROWS: &[Directive] = &[Directive {
     default: "off",
     doc: "Servers are told who the client is in a header of the PROXY protocol, before the request and before TLS. Each request then \
               has a connection of its own, since a connection is told only once; with `http 2`, where many clients share one, that cannot be. Version 2 also tells the request id, and of a client with TLS which name it asked for, the \
-              version and the cipher, and whether it has shown a certificate that was verified, with its common name. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
+              version and the cipher, and whether it has shown a certificate that was verified, with its common name; and of the certificate of the site, where there is one alone, the algorithms of its signature and its key. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
     words: (1, 1),
     variables: false,
     block: None,

@@ -198,6 +198,7 @@ fn values_of_version_2() {
     assert_eq!(ssl.version, Some(&b"TLSv1.3"[..]));
     assert_eq!(ssl.common_name, Some(&b"ada"[..]));
     assert_eq!(ssl.cipher, Some(&b"TLS_AES_128_GCM_SHA256"[..]));
+    assert_eq!((ssl.signature, ssl.key), (None, Some(&b"EC256"[..])));
     for (client, verify, due) in [
         (1, 0, Some((false, false))),
         (3, 1, Some((false, false))),
@@ -307,6 +308,8 @@ proptest! {
             version: Some(b"TLSv1.3"),
             common_name: authority.as_deref(),
             cipher: id.as_deref(),
+            signature: Some(b"RSA-SHA256"),
+            key: authority.as_deref(),
         };
         let told = Told {
             alpn: Some(b"h2"),

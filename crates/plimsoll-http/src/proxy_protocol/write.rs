@@ -111,6 +111,8 @@ fn of_ssl(ssl: &Ssl<'_>) -> Result<Vec<u8>, TooLong> {
         (kind::SSL_VERSION, ssl.version),
         (kind::SSL_CN, ssl.common_name),
         (kind::SSL_CIPHER, ssl.cipher),
+        (kind::SSL_SIG_ALG, ssl.signature),
+        (kind::SSL_KEY_ALG, ssl.key),
     ];
     for (kind, bytes) in inner {
         if let Some(bytes) = bytes {

@@ -168,6 +168,12 @@ fn responder(certificate: &Certificate) -> Option<String> {
     })
 }
 
+/// Tells whether a certificate names a responder.
+pub(crate) fn is_named(certificate: &CertificateDer<'_>) -> bool {
+    let certificate = Certificate::from_der(certificate);
+    certificate.is_ok_and(|certificate| responder(&certificate).is_some())
+}
+
 /// Tells whether clients are to insist on a staple for a certificate (RFC 7633).
 pub(crate) fn is_insisted_on(certificate: &CertificateDer<'_>) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else {

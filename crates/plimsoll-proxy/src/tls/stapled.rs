@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_config::model;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::Pair;
@@ -67,7 +68,7 @@ impl Stapled {
 
     /// Tells whether there is somebody who is to be asked about the certificate as it is now.
     pub fn has_responder(&self) -> bool {
-        self.question().err() != Some(NoQuestion::NoResponder)
+        self.is_asked_for() && self.is_first(responder::is_named)
     }
 
     /// Takes over what was answered, at `now` in seconds since 1970; returns until when that is in force.
@@ -85,9 +86,14 @@ impl Stapled {
 
     /// Tells whether clients insist on what the issuer says of the certificate.
     pub fn is_insisted_on(&self) -> bool {
+        self.is_first(responder::is_insisted_on)
+    }
+
+    /// Tells whether the certificate itself, without those behind it, is so.
+    fn is_first(&self, is: impl FnOnce(&CertificateDer<'_>) -> bool) -> bool {
         let pair = self.pair();
         let first = pair.as_ref().and_then(|pair| pair.cert.first());
-        first.is_some_and(responder::is_insisted_on)
+        first.is_some_and(is)
     }
 
     /// Tells whether the certificate is shown at `now` with what its issuer says of it.

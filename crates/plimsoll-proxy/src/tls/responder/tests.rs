@@ -1,7 +1,13 @@
 use super::*;
+use crate::material::Materials;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use plimsoll_config::model::{self, KeyPair};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use x509_cert::TbsCertificate;
 use x509_cert::certificate::Version as CertificateVersion;
@@ -15,7 +21,7 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_cert::time::{Time, Validity};
 use x509_ocsp::{
     CertStatus, OcspGeneralizedTime, OcspResponse, OcspResponseStatus, ResponderId, ResponseBytes,
-    ResponseData, SingleResponse,
+    ResponseData, RevokedInfo, SingleResponse,
 };
 
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -165,6 +171,18 @@ fn good(question: &Question) -> SingleResponse {
     }
 }
 
+/// That it has been revoked.
+fn revoked(question: &Question) -> SingleResponse {
+    let info = RevokedInfo {
+        revocation_time: time(150),
+        revocation_reason: None,
+    };
+    SingleResponse {
+        cert_status: CertStatus::revoked(info),
+        ..good(question)
+    }
+}
+
 #[test]
 fn whom_to_ask_stands_in_the_certificate_and_the_issuer_behind_it() {
     let (issuer, host) = (Signer::new("issuer"), Signer::new("host"));
@@ -206,11 +224,6 @@ fn an_answer_is_of_its_time_and_about_the_certificate() {
     elsewhere.cert_id.issuer_key_hash = OctetString::new([0; 20]).unwrap();
     let mut strange = good(&question);
     strange.cert_id.hash_algorithm.oid = EC;
-    let mut revoked = good(&question);
-    revoked.cert_status = CertStatus::revoked(x509_ocsp::RevokedInfo {
-        revocation_time: time(150),
-        revocation_reason: None,
-    });
     let mut unknown = good(&question);
     unknown.cert_status = CertStatus::unknown();
     let mut endless = good(&question);
@@ -224,7 +237,7 @@ fn an_answer_is_of_its_time_and_about_the_certificate() {
         (vec![strange], Some(Refused::Foreign)),
         (vec![foreign, good(&question)], None),
         (vec![bare], None),
-        (vec![revoked], Some(Refused::Revoked)),
+        (vec![revoked(&question)], Some(Refused::Revoked)),
         (vec![unknown], Some(Refused::Unknown)),
         (vec![endless], Some(Refused::Endless)),
     ] {
@@ -272,6 +285,50 @@ fn an_answer_is_signed_by_the_issuer_or_by_whom_it_lets_sign() {
     let at = changed.windows(4).position(|four| four == b"1970").unwrap();
     changed[at] = b'2';
     assert_eq!(question.judge(changed, 250).unwrap_err(), Refused::Unsigned);
+}
+
+#[test]
+fn what_was_answered_counts_until_its_time_is_over_or_the_certificate_is_revoked() {
+    let (issuer, host) = (Signer::new("issuer"), Signer::new("host"));
+    let own = issuer.certify(&issuer, 1, Vec::new());
+    let certificate = issuer.certify(&host, 7, vec![names_responder()]);
+    let pair = KeyPair {
+        certificate: "a.pem".into(),
+        key: "a.key".into(),
+        staple: model::Staple::Responder,
+        names: Vec::new(),
+    };
+    let mut materials = Materials::default();
+    let (proof, again) = (materials.proof(&pair), materials.proof(&pair));
+    assert!(Arc::ptr_eq(&proof.pair, &again.pair));
+    let [stapled] = &*materials.finish().stapled else {
+        unreachable!("it is one certificate");
+    };
+    assert!(!stapled.has_responder() && stapled.question().is_err());
+    let key = host.key.to_pkcs8v1().unwrap().as_ref().to_vec();
+    let key = any_supported_type(&PrivateKeyDer::Pkcs8(key.into())).unwrap();
+    let shown = Arc::new(CertifiedKey::new(chain(&[&certificate, &own]), key));
+    proof.pair.store(Some(Arc::clone(&shown)));
+    assert!(stapled.has_responder());
+    let question = stapled.question().unwrap();
+    let is_shown = |now| {
+        let staple = proof.shown(Arc::clone(&shown), now).ocsp.is_some();
+        assert_eq!(stapled.has_staple(now), staple);
+        staple
+    };
+    let take = |by: &Signer, said, now| stapled.take(&question, by.answer(vec![said], vec![]), now);
+    assert!(!is_shown(250));
+    assert_eq!(take(&issuer, good(&question), 250), Ok(300));
+    assert!(is_shown(250) && is_shown(299) && !is_shown(300));
+    assert_eq!(take(&host, good(&question), 260), Err(Refused::Unsigned));
+    assert!(is_shown(260));
+    assert_eq!(take(&host, revoked(&question), 260), Err(Refused::Unsigned));
+    assert!(is_shown(260), "nobody else says what was revoked");
+    assert_eq!(
+        take(&issuer, revoked(&question), 260),
+        Err(Refused::Revoked)
+    );
+    assert!(!is_shown(260));
 }
 
 #[test]
