@@ -48,6 +48,14 @@ impl Raw {
         })
     }
 
+    /// Takes a connection over that was accepted.
+    #[must_use]
+    pub fn accepted(stream: TcpStream) -> Self {
+        Self {
+            wire: Wire::new(stream, KEPT_MAX),
+        }
+    }
+
     /// Connects with a small receive buffer, to be a client that reads slowly: what it does not
     /// read soon stops the sender.
     ///

@@ -389,6 +389,21 @@ holds what they share:
     site a1.example.com a2.example.com { use shop }
     site b1.example.com b2.example.com { use shop }
 ";
+LISTEN_SHARED = "E0360":
+"Two services listen on one address. Sites can share one, since each request names its host; a relayed connection names
+nothing, so that its service has its addresses for itself. Have one of the two listen elsewhere.
+";
+TCP_NOWHERE = "E0361":
+"A `tcp` block does not say where its connections go. It names one pool, or one server:
+
+    tcp :5432 { proxy postgres }
+";
+NO_REQUEST = "E0362":
+"The pool looks at something of a request that a relayed connection does not have: a header, a cookie, a path, or
+HTTP/2. Of a connection the address of the client is known:
+
+    pool postgres { balance hash client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

@@ -3,7 +3,7 @@
 use crate::directives::{
     access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
     named_match, overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route,
-    server_tls, settings, site, sticky, tls, traffic, trust,
+    server_tls, settings, site, sticky, tcp, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -16,6 +16,7 @@ pub(crate) enum Context {
     Defaults,
     Site,
     Route,
+    Tcp,
     Pool,
 }
 
@@ -27,6 +28,7 @@ impl Context {
             Self::Defaults => "`defaults`",
             Self::Site => "`site`",
             Self::Route => "`route`",
+            Self::Tcp => "`tcp`",
             Self::Pool => "`pool`",
         }
     }
@@ -75,6 +77,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     limit::ROWS,
     traffic::ROWS,
     priority::ROWS,
+    tcp::ROWS,
     pool::ROWS,
     server_tls::ROWS,
     proxy_protocol::POOL_ROWS,
@@ -115,7 +118,6 @@ pub(crate) static NOT_YET: &[&str] = &[
     "redis",
     "sni",
     "source",
-    "tcp",
     "tracing",
     "try",
     "udp",

@@ -27,6 +27,7 @@ pub(crate) mod server_tls;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod sticky;
+pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod traffic;
 pub(crate) mod trust;

@@ -35,6 +35,7 @@ pub(crate) struct Draft {
     pub(crate) resolver: Option<(Resolver, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
+    pub(crate) tcp: Vec<TcpDraft>,
     pub(crate) pools: Vec<PoolDraft>,
     /// Where each pool was written first.
     pub(crate) pool_names: BTreeMap<String, Span>,
@@ -47,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) idle: Option<Duration>,
     pub(crate) body: Option<Duration>,
     pub(crate) tunnel: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) response: Option<Duration>,
     pub(crate) log: Option<Vec<AccessLog>>,
@@ -151,6 +153,15 @@ pub(crate) struct RouteDraft {
 }
 
 #[derive(Debug)]
+pub(crate) struct TcpDraft {
+    pub(crate) name: String,
+    pub(crate) listen: Vec<(SocketAddr, Span)>,
+    pub(crate) settings: Settings,
+    pub(crate) pool: Option<(Word, Span)>,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
 pub(crate) enum ActionDraft {
     /// A pool's name, or a host and port.
     Proxy(Word),
@@ -213,6 +224,7 @@ pub(crate) enum Scope<'a> {
     Defaults(&'a mut Settings),
     Site(&'a mut SiteDraft),
     Route(&'a mut RouteDraft),
+    Tcp(&'a mut TcpDraft),
     Pool(&'a mut PoolDraft),
 }
 
@@ -224,6 +236,7 @@ impl Scope<'_> {
             Self::Defaults(settings) => Scope::Defaults(settings),
             Self::Site(site) => Scope::Site(site),
             Self::Route(route) => Scope::Route(route),
+            Self::Tcp(service) => Scope::Tcp(service),
             Self::Pool(pool) => Scope::Pool(pool),
         }
     }
@@ -233,7 +246,7 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => Some(&mut site.steps),
             Self::Route(route) => Some(&mut route.steps),
-            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => None,
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => None,
         }
     }
 
@@ -242,7 +255,7 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => site.step_pools.push((site.steps.len(), pool.clone())),
             Self::Route(route) => route.step_pools.push((route.steps.len(), pool.clone())),
-            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => {}
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => {}
         }
     }
 
@@ -251,7 +264,7 @@ impl Scope<'_> {
         let (steps, spans) = match self {
             Self::Site(site) => (&site.steps, &mut site.step_spans),
             Self::Route(route) => (&route.steps, &mut route.step_spans),
-            Self::Root(_) | Self::Defaults(_) | Self::Pool(_) => return,
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => return,
         };
         spans.resize(steps.len(), span);
     }
@@ -261,6 +274,7 @@ impl Scope<'_> {
         match self {
             Self::Defaults(settings) => Some(settings),
             Self::Site(site) => Some(&mut site.settings),
+            Self::Tcp(service) => Some(&mut service.settings),
             Self::Pool(pool) => Some(&mut pool.settings),
             Self::Root(_) | Self::Route(_) => None,
         }

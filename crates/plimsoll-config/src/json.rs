@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, point};
-use crate::model::{Action, Config, LogFormat, LogTarget, PathPattern, Pool, Route, Site};
+use crate::model::{Action, Config, PathPattern, Pool, Route, Site};
 use crate::source::{NoFiles, Sources};
 use crate::statements::{self, Words};
 use crate::text::{balance, host, is_anonymous, word};
@@ -33,7 +33,11 @@ pub(crate) struct JsonConfig {
     #[serde(default)]
     defaults: JsonDefaults,
     /// What is served, in order.
+    #[serde(default)]
     sites: Vec<JsonSite>,
+    /// Services that relay connections, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tcp: Vec<JsonTcp>,
     /// Servers that can stand in for each other.
     #[serde(default)]
     pools: Vec<JsonPool>,
@@ -73,6 +77,16 @@ struct JsonSite {
     /// Routes in order; the first match wins.
     #[serde(default)]
     routes: Vec<JsonRoute>,
+}
+
+/// A service that relays connections.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JsonTcp {
+    /// `:5432`, `127.0.0.1:5432`.
+    listen: Vec<String>,
+    /// What it says, each statement as a list of its words: `["proxy", "postgres"]`.
+    statements: Vec<Words>,
 }
 
 /// Deadlines of client connections.
@@ -217,6 +231,14 @@ pub fn to_json(config: &Config) -> Value {
             .iter()
             .map(|site| json_site(config, site))
             .collect(),
+        tcp: config
+            .tcp
+            .iter()
+            .map(|service| JsonTcp {
+                listen: service.listen.iter().map(ToString::to_string).collect(),
+                statements: statements::tcp(config, service),
+            })
+            .collect(),
         pools: config
             .pools
             .iter()
@@ -257,16 +279,8 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
             .log
             .iter()
             .map(|log| JsonLog {
-                to: match &log.to {
-                    LogTarget::Stdout => "stdout".to_owned(),
-                    LogTarget::File(path) => path.to_string_lossy().into_owned(),
-                },
-                format: match log.format {
-                    LogFormat::Json => "json".to_owned(),
-                    LogFormat::JsonFingerprint => "json+ja4".to_owned(),
-                    LogFormat::Combined => "combined".to_owned(),
-                    LogFormat::Haproxy => "haproxy".to_owned(),
-                },
+                to: statements::log_target(log),
+                format: statements::log_format(log).to_owned(),
             })
             .collect(),
         statements: statements::site(config, site),
@@ -427,6 +441,14 @@ impl JsonConfig {
             .for_each(|s| statement(s, &mut out));
         out.push_str("}\n");
         self.sites.iter().for_each(|site| site.text(&mut out));
+        for service in &self.tcp {
+            let _ = writeln!(out, "tcp{} {{", words(&service.listen));
+            service
+                .statements
+                .iter()
+                .for_each(|s| statement(s, &mut out));
+            out.push_str("}\n");
+        }
         self.pools.iter().for_each(|pool| pool.text(&mut out));
         out
     }

@@ -8,6 +8,7 @@ mod acme;
 mod condition;
 mod pool;
 mod step;
+mod tcp;
 mod template;
 mod tls;
 mod url;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
+pub use tcp::TcpService;
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
 pub use tls::{
@@ -73,6 +75,8 @@ pub struct Config {
     pub matches: Vec<NamedMatch>,
     /// Sites in written order.
     pub sites: Vec<Site>,
+    /// Services that relay connections, in written order.
+    pub tcp: Vec<TcpService>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
     pub pools: Vec<Pool>,
 }

@@ -23,7 +23,7 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{acme, arguments, certified, https, lint, text};
+use crate::{acme, arguments, certified, https, lint, tcp, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -36,10 +36,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         .take()
         .map(|(settings, _)| settings)
         .unwrap_or_default();
-    check_any(reader, &draft.sites);
-    check_hosts(reader, &draft.sites, &defaults);
-    check_tls(reader, &draft.sites, &defaults);
-    check_proxy_protocol(reader, &draft.sites, &defaults);
+    check_any(reader, &draft);
+    check_sites(reader, &draft.sites, &defaults);
     let redirects = https::redirects(&draft.sites, &defaults);
     let acme = acme::settings(reader, &mut draft, &redirects, &defaults);
     let names = acme::Names::gather(reader, &draft.sites, &defaults, acme.as_ref());
@@ -59,16 +57,15 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         resolved.tls = names.pairs(site, &defaults, acme.as_ref());
         sites.push(resolved);
     }
-    let redirects = redirects.iter();
-    sites.extend(redirects.map(|site| resolve_site(reader, site, &defaults, &mut pools)));
-    for (pool, is_used) in draft.pools.iter().zip(&pools.used) {
-        lint::pool(reader, pool, *is_used);
-    }
-    check_announced(reader, &draft.pools, &defaults);
-    let all = draft.pools.iter().chain(&pools.anonymous);
-    let pools = all
-        .map(|pool| resolve_pool(reader, pool, &defaults))
-        .collect();
+    sites.extend(
+        redirects
+            .iter()
+            .map(|site| resolve_site(reader, site, &defaults, &mut pools)),
+    );
+    let all = draft.sites.iter().chain(&redirects);
+    let tcp = tcp::services(reader, all, &draft.tcp, &defaults, &mut pools);
+    let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
+    tcp::check_pools(reader, &draft.tcp, &draft.pools, &pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
     let connections = draft
@@ -96,17 +93,18 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         fingerprints: reader.fingerprints,
         matches,
         sites,
+        tcp,
         pools,
     }
 }
 
 /// Refuses a configuration that serves nothing.
-fn check_any(reader: &mut Reader<'_>, sites: &[SiteDraft]) {
-    if sites.is_empty() {
+fn check_any(reader: &mut Reader<'_>, draft: &Draft) {
+    if draft.sites.is_empty() && draft.tcp.is_empty() {
         let problem = Diagnostic::new(
             &codes::NOTHING,
             Span::default(),
-            "nothing is served: there is no `site`",
+            "nothing is served: there is no `site` and no `tcp`",
         );
         reader.problem(
             problem
@@ -132,7 +130,7 @@ fn check_asked(reader: &mut Reader<'_>, has_geo: bool, has_spool: bool) {
 }
 
 /// The pools that routes may name, and those that are made from an address.
-struct Pools {
+pub(crate) struct Pools {
     names: BTreeMap<String, usize>,
     used: Vec<bool>,
     anonymous: Vec<PoolDraft>,
@@ -151,7 +149,7 @@ impl Pools {
         }
     }
 
-    fn find(&mut self, reader: &mut Reader<'_>, target: &Word) -> usize {
+    pub(crate) fn find(&mut self, reader: &mut Reader<'_>, target: &Word) -> usize {
         if let Some(&index) = self.names.get(&target.text) {
             if let Some(used) = self.used.get_mut(index) {
                 *used = true;
@@ -214,6 +212,13 @@ impl Pools {
         });
         index
     }
+}
+
+/// What sites on one address have to agree on.
+fn check_sites(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
+    check_hosts(reader, sites, defaults);
+    check_tls(reader, sites, defaults);
+    check_proxy_protocol(reader, sites, defaults);
 }
 
 /// Refuses a host that two sites of one listener answer for. Nearly every host is written once,
@@ -340,7 +345,7 @@ pub(crate) fn listen(site: &SiteDraft, defaults: &Settings) -> Vec<SocketAddr> {
     }
 }
 
-fn place(reader: &Reader<'_>, span: Span) -> Place {
+pub(crate) fn place(reader: &Reader<'_>, span: Span) -> Place {
     let file = reader
         .sources
         .file(span.file)
@@ -482,6 +487,22 @@ fn resolve_route(
         action,
         place: place(reader, route.span),
     }
+}
+
+/// The pools that were written, and those that were made from an address.
+fn resolve_pools(
+    reader: &mut Reader<'_>,
+    drafts: &[PoolDraft],
+    named: &Pools,
+    defaults: &Settings,
+) -> Vec<Pool> {
+    for (pool, is_used) in drafts.iter().zip(&named.used) {
+        lint::pool(reader, pool, *is_used);
+    }
+    check_announced(reader, drafts, defaults);
+    let all = drafts.iter().chain(&named.anonymous);
+    all.map(|pool| resolve_pool(reader, pool, defaults))
+        .collect()
 }
 
 fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> Pool {

@@ -1,13 +1,19 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod acme;
+mod logs;
 mod steps;
+mod tcp;
 mod tls;
 
+pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
+pub(crate) use tcp::tcp;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::model::{
     Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
@@ -260,13 +266,8 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
             .chain(pools)
             .collect()
     });
-    let accept = (!site.proxy_protocol.is_empty()).then(|| {
-        let networks = site.proxy_protocol.iter().map(ToString::to_string);
-        let networks: Vec<String> = networks.collect();
-        words(["proxy-protocol", &format!("accept={}", networks.join(","))])
-    });
     tls::site(site)
-        .chain(accept)
+        .chain(accept(&site.proxy_protocol))
         .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)
@@ -295,6 +296,12 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))
         .collect()
+}
+
+fn accept(networks: &[IpNet]) -> Option<Words> {
+    let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    let accept = || words(["proxy-protocol", &format!("accept={}", texts.join(","))]);
+    (!networks.is_empty()).then(accept)
 }
 
 fn buffer(name: &str, buffer: Buffer) -> Option<Words> {

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, HashKey, Host, LogFormat, LogTarget, PathPattern,
-    Pool, RequestLimits, Route, Server, ServerTimeouts, Site, Step,
+    Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool, RequestLimits,
+    Route, Server, ServerTimeouts, Site, Step, TcpService,
 };
 use crate::statements;
 use crate::units::{duration_text, size_text};
@@ -41,6 +41,9 @@ pub fn to_text(config: &Config) -> String {
     }
     for site in &config.sites {
         write_site(config, site, &mut out);
+    }
+    for service in &config.tcp {
+        write_tcp(config, service, &mut out);
     }
     for pool in config.pools.iter().filter(|pool| !is_anonymous(pool)) {
         write_pool(pool, &mut out);
@@ -119,27 +122,21 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
             "    request-limits head={head} fields={fields} uri={uri} body={body} min-rate={rate}\n"
         ),
     );
-    for log in &site.log {
-        let to = match &log.to {
-            LogTarget::Stdout => "stdout".to_owned(),
-            LogTarget::File(path) => word(&path.to_string_lossy()),
-        };
-        let format = match log.format {
-            LogFormat::Json => "json",
-            LogFormat::JsonFingerprint => "json+ja4",
-            LogFormat::Combined => "combined",
-            LogFormat::Haproxy => "haproxy",
-        };
-        put(out, format_args!("    log {to} {format}\n"));
-    }
-    if site.log.is_empty() {
-        out.push_str("    log off\n");
-    }
-    for statement in statements::site(config, site) {
+    let all = statements::logs(&site.log).into_iter();
+    for statement in all.chain(statements::site(config, site)) {
         put(out, format_args!("    {}\n", statements::line(&statement)));
     }
     for route in &site.routes {
         write_route(config, route, out);
+    }
+    out.push_str("}\n");
+}
+
+fn write_tcp(config: &Config, service: &TcpService, out: &mut String) {
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    put(out, format_args!("\ntcp {} {{\n", listen.join(" ")));
+    for statement in statements::tcp(config, service) {
+        put(out, format_args!("    {}\n", statements::line(&statement)));
     }
     out.push_str("}\n");
 }

@@ -123,7 +123,7 @@ pub async fn launch(
     );
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
-        let bound = listener::bind(at.address, count);
+        let bound = listener::bind(at.address, at.first(), count);
         let bound = bound.map_err(|source| LaunchError::Bind {
             address: at.address,
             source,

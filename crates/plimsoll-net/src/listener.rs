@@ -13,19 +13,31 @@ const BACKLOG: i32 = 4096;
 /// without them. It rounds to its own schedule: one repeated handshake packet.
 const FIRST_BYTES: libc::c_int = 1;
 
+/// Who speaks first on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The client: until it has, there is nothing to do.
+    Client,
+    /// Either end.
+    Either,
+}
+
 /// Opens one listening socket a worker for `address`; the kernel spreads connections over them.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    (0..workers).map(|_| bind_one(address)).collect()
+pub fn bind(address: SocketAddr, first: First, workers: usize) -> io::Result<Vec<TcpListener>> {
+    (0..workers).map(|_| bind_one(address, first)).collect()
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    match open(address) {
+fn bind_one(address: SocketAddr, first: First) -> io::Result<TcpListener> {
+    match open(address, first) {
         // `:80` means every address; on a machine without IPv6 that is every IPv4 address.
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && is_no_ipv6(&error) => {
-            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            open(
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())),
+                first,
+            )
         }
         outcome => outcome,
     }
@@ -41,7 +53,7 @@ fn is_no_ipv6(error: &io::Error) -> bool {
     )
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, first: First) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.cloexec().nonblocking(),
@@ -54,14 +66,15 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Accepted sockets inherit it, which saves a call for each.
     socket.set_tcp_nodelay(true)?;
-    defer_accept(&socket, FIRST_BYTES);
+    if first == First::Client {
+        defer_accept(&socket, FIRST_BYTES);
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Has the kernel wait a while for the first bytes of a client that speaks first, as all of ours
-/// do: a connection then arrives with its request, and need not be watched to have it read.
+/// Has the kernel wait a while for the first bytes of a client that speaks first: a connection then arrives with its request, and need not be watched to have it read.
 pub(crate) fn defer_accept(socket: impl AsFd, seconds: libc::c_int) {
     #[expect(clippy::cast_possible_truncation, reason = "the size is four")]
     let size = size_of::<libc::c_int>() as libc::socklen_t;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plimsoll_http::date::{Civil, two_digits};
 
 /// What is known of an exchange when it has ended. Everything is borrowed: a line costs copying.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// When the request began, since 1970.
     pub at: Duration,
@@ -40,10 +40,10 @@ pub struct Record<'a> {
     /// The version of TLS, the protocol agreed on there and the name that the client asked for; empty
     /// without.
     pub tls: Secured<'a>,
-    /// `HTTP/1.1` or `HTTP/1.0`.
+    /// `HTTP/1.1`, `HTTP/1.0`, or `TCP` for a connection that was relayed.
     pub proto: &'a str,
-    /// Status of the answer; 0 when the client got none.
-    pub status: u16,
+    /// Status of the answer; 0 when the client got none. A connection has none.
+    pub status: Option<u16>,
     /// Bytes of the request's body.
     pub req_bytes: u64,
     /// Bytes of the answer's body.

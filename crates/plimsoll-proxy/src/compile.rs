@@ -80,7 +80,7 @@ pub fn compile(
     let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
     let challenges = Arc::<Challenges>::default();
     let beside = (&machine.sessions, &challenges);
-    let listeners = listeners::compile(config, &mut materials, beside);
+    let listeners = listeners::compile(config, &mut materials, beside, &mut logs);
     let labels = labels(config, names, &listeners, rules);
     let gathered = materials.finish();
     (
@@ -163,19 +163,11 @@ fn site(
     logs: &mut Vec<AccessLog>,
     parts: &mut Parts<'_>,
 ) -> Site {
-    let numbers = site.log.iter().map(|log| {
-        logs.iter()
-            .position(|known| known == log)
-            .unwrap_or_else(|| {
-                logs.push(log.clone());
-                logs.len() - 1
-            })
-    });
     Site {
         name: Arc::clone(&site.name),
         index,
         label: names.binary_search(&site.name).unwrap_or(usize::MAX),
-        logs: numbers.collect(),
+        logs: log_numbers(&site.log, logs),
         log_targets: site.log.clone(),
         routes: Routes::new(site.routes.iter().map(|r| route(r, site, parts)).collect()),
         trust: site.trust.clone(),
@@ -189,6 +181,18 @@ fn site(
         monitor: site.monitor.clone(),
         response: edits(&[&site.steps], Of::Response, site.hide),
     }
+}
+
+/// The numbers of `own` among all logs.
+pub(crate) fn log_numbers(own: &[AccessLog], logs: &mut Vec<AccessLog>) -> Vec<usize> {
+    let number = |log: &AccessLog| {
+        let known = logs.iter().position(|known| known == log);
+        known.unwrap_or_else(|| {
+            logs.push(log.clone());
+            logs.len() - 1
+        })
+    };
+    own.iter().map(number).collect()
 }
 
 /// `*` is any part of a segment, `**` any part of the path, and `/*` at the end everything below.

@@ -32,6 +32,7 @@ use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
 use crate::proxy_protocol;
+use crate::relay;
 use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
@@ -294,6 +295,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 && !Box::pin(self.introduce(&mut connection)).await
             {
                 return;
+            }
+            let at = self.plane.generation.listeners.get(connection.listener);
+            if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
+                return Box::pin(relay::serve(&self.plane, &connection, relay)).await;
             }
             while let Some(mut inbound) = self.first_bytes(&connection).await {
                 // Whoever asked only who we are has been told, and was not checked as clients are.

@@ -16,6 +16,7 @@ use plimsoll_config::model::{
     Monitor, Overload, Priority, Protocol, ProxyVersion, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
+use plimsoll_net::listener::First;
 use plimsoll_observe::metrics::Labels;
 use regex::bytes::Regex;
 use tokio::sync::Notify;
@@ -30,6 +31,7 @@ use crate::http::line::Board;
 use crate::key_set::KeySet;
 use crate::material::{Material, SystemRoots};
 use crate::page::OwnPage;
+use crate::relay::Relay;
 use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::server_tls::ServerTls;
@@ -105,12 +107,22 @@ pub struct Listener {
     pub(crate) hosts: Arc<Hosts>,
     /// Who serves its clients, if they come with TLS.
     pub(crate) tls: Option<Arc<Secure>>,
+    /// What is done with its connections, if they carry no requests.
+    pub(crate) relay: Option<Arc<Relay>>,
 }
 
 impl Listener {
     /// Tells whether clients come with TLS.
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Who speaks first on its connections.
+    pub fn first(&self) -> First {
+        match self.relay {
+            None => First::Client,
+            Some(_) => First::Either,
+        }
     }
 
     /// The number of the site for a host.

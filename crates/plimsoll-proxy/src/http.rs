@@ -29,7 +29,6 @@ pub(crate) mod subrequest;
 pub(crate) mod switch;
 pub(crate) mod throttle;
 pub(crate) mod trust;
-pub(crate) mod tunnel;
 pub(crate) mod upload;
 pub(crate) mod upstream_h1;
 pub mod walk;

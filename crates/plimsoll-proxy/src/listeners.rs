@@ -3,25 +3,31 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::model::{self, Config, Host, Site, Tickets};
+use ipnet::IpNet;
+use plimsoll_config::model::{self, AccessLog, Config, Host, Site, TcpService, Tickets};
 use plimsoll_http::h1::parse::HeadLimits;
 
 use crate::acme::Challenges;
+use crate::compile;
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
+use crate::relay::Relay;
 use crate::tls::clients::Policy;
 use crate::tls::sessions::{Sessions, Source};
 use crate::tls::staple::Proof;
 use crate::tls::{Common, Secure, SecureSite, Served};
 
-/// The addresses of a configuration, each with the sites that answer there.
+/// The addresses of a configuration, each with the sites that answer there or with what is done with its
+/// connections.
 pub(crate) fn compile(
     config: &Config,
     materials: &mut Materials,
     (sessions, challenges): (&Arc<Sessions>, &Arc<Challenges>),
+    logs: &mut Vec<AccessLog>,
 ) -> Vec<Listener> {
     let (mut listeners, firsts) = plain(config);
     let sites = secure_sites(config, materials, sessions);
@@ -39,7 +45,44 @@ pub(crate) fn compile(
             })
         });
     }
+    listeners.extend(config.tcp.iter().flat_map(|service| relays(service, logs)));
     listeners
+}
+
+/// The addresses of a service that relays connections.
+fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
+    let relay = Arc::new(Relay {
+        name: Arc::clone(&service.name),
+        pool: service.pool,
+        idle: service.idle,
+        lifetime: service.lifetime,
+        logs: compile::log_numbers(&service.log, logs),
+    });
+    let listener = |&address| Listener {
+        header_timeout: service.header,
+        relay: Some(Arc::clone(&relay)),
+        ..Listener::new(address, &service.proxy_protocol)
+    };
+    service.listen.iter().map(listener).collect()
+}
+
+impl Listener {
+    fn new(address: SocketAddr, announced_by: &[IpNet]) -> Self {
+        Self {
+            address,
+            limits: HeadLimits {
+                head: 0,
+                fields: 0,
+                uri: 0,
+            },
+            header_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            announced_by: announced_by.to_vec(),
+            hosts: Arc::default(),
+            tls: None,
+            relay: None,
+        }
+    }
 }
 
 fn is_secure(site: &Site) -> bool {
@@ -56,20 +99,8 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
                 .iter()
                 .position(|l| l.address == address)
                 .unwrap_or_else(|| {
-                    listeners.push(Listener {
-                        address,
-                        limits: HeadLimits {
-                            head: 0,
-                            fields: 0,
-                            uri: 0,
-                        },
-                        header_timeout: Duration::ZERO,
-                        idle_timeout: Duration::ZERO,
-                        // All sites of an address say the same.
-                        announced_by: site.proxy_protocol.clone(),
-                        hosts: Arc::default(),
-                        tls: None,
-                    });
+                    // All sites of an address say the same.
+                    listeners.push(Listener::new(address, &site.proxy_protocol));
                     firsts.push(index);
                     listeners.len() - 1
                 });

@@ -13,14 +13,14 @@ use plimsoll_http::proxy_protocol::{
     Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, parse, write_v1, write_v2,
 };
 use plimsoll_net::announce;
+use plimsoll_net::socket::Socket;
 use rustls::{HandshakeKind, ServerConnection};
 
 use crate::connection::Connection;
-use crate::http::exchange::Exchange;
 use crate::plane::Plane;
-use crate::tls;
 use crate::tls::algorithms::Algorithms;
 use crate::tls::certificate::Certificate;
+use crate::tls::{self, Secure};
 
 /// Why it is not known whom a connection is from.
 #[derive(Debug)]
@@ -88,16 +88,29 @@ pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(
     Ok(())
 }
 
-/// What a server is told first on a connection for this exchange.
+/// Whom a connection to a server is for.
+pub(crate) struct For<'a> {
+    pub(crate) client: &'a Socket,
+    /// Where the client is.
+    pub(crate) peer: SocketAddr,
+    /// Who serves it, if it came with TLS.
+    pub(crate) secure: Option<&'a Secure>,
+    /// The certificate that it has shown.
+    pub(crate) certificate: Option<&'a Certificate>,
+    /// By which the log knows what it wants.
+    pub(crate) id: &'a [u8],
+}
+
+/// What a server is told first on a connection for a client.
 ///
 /// # Errors
 /// There is more to tell than fits.
-pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec<u8>, TooLong> {
-    let Ok(destination) = exchange.client.local_address() else {
+pub(crate) fn tell(whom: &For<'_>, version: ProxyVersion) -> Result<Vec<u8>, TooLong> {
+    let Ok(destination) = whom.client.local_address() else {
         return Ok(tell_own(version)); // it has just gone
     };
     let addresses = Addresses {
-        source: exchange.peer,
+        source: whom.peer,
         destination,
     };
     let mut out = Vec::new();
@@ -106,18 +119,18 @@ pub(crate) fn tell(exchange: &Exchange<'_>, version: ProxyVersion) -> Result<Vec
         ProxyVersion::V2 => {
             let write = |connection: Option<&ServerConnection>| {
                 let asked = connection.and_then(ServerConnection::server_name);
-                let ours = exchange.listener.tls.as_ref().zip(connection);
+                let ours = whom.secure.zip(connection);
                 let ours = ours.and_then(|(secure, connection)| secure.algorithms(connection));
-                let shown = (exchange.certificate, ours.as_ref());
+                let shown = (whom.certificate, ours.as_ref());
                 let told = Told {
                     authority: asked.map(str::as_bytes),
-                    unique_id: Some(exchange.facts.id.as_bytes()),
+                    unique_id: Some(whom.id),
                     ssl: connection.map(|connection| ssl(connection, shown)),
                     ..Told::default()
                 };
                 write_v2(Some(&addresses), &told, &mut out)
             };
-            let written = exchange.client.with_tls_connection(write);
+            let written = whom.client.with_tls_connection(write);
             written.unwrap_or(Err(TooLong))?;
         }
     }

@@ -13,10 +13,10 @@ use crate::syntax::Stmt;
 
 pub(crate) static ROWS: &[Directive] = &[Directive {
     name: "proxy-protocol",
-    within: &[Context::Defaults, Context::Site],
+    within: &[Context::Defaults, Context::Site, Context::Tcp],
     usage: "proxy-protocol accept=NETWORK..., or: proxy-protocol off",
     default: "off",
-    doc: "Connections to the site come from these networks only, and each begins with a header of the PROXY protocol, version 1 or 2, \
+    doc: "Connections to the site or service come from these networks only, and each begins with a header of the PROXY protocol, version 1 or 2, \
               that says who the client is; that is before TLS. It is never guessed: a connection from elsewhere is closed, and so \
               is one on which no sound header has come when `timeout header` is over. The client that it names is the \
               peer from then on, for access rules, limits, conditions, logs and what servers are told. A header of version 2 \

@@ -4,6 +4,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::pool::hash_key;
+use crate::directives::tcp;
 use crate::draft::{ActionDraft, Scope};
 use crate::model::{HashKey, Stage, Template};
 use crate::read::Reader;
@@ -12,11 +13,11 @@ use crate::syntax::Stmt;
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "proxy",
-        within: &[Context::Route],
+        within: &[Context::Route, Context::Tcp],
         usage: "proxy POOL|HOST:PORT",
         default: "none: a route has exactly one action",
-        doc: "Sends the request to a server of the pool, or to this one server. The path is sent as it was matched; a \
-              trailing slash carries no meaning here.",
+        doc: "Sends the request to a server of the pool, or to this one server; in a `tcp` block, the connection. The path is sent as it \
+              was matched; a trailing slash carries no meaning here.",
         words: (1, 1),
         variables: false,
         block: None,
@@ -70,7 +71,10 @@ fn proxy(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let Some(target) = stmt.words.first() else {
         return;
     };
-    act(reader, stmt, scope, ActionDraft::Proxy(target.clone()));
+    match scope {
+        Scope::Tcp(service) => tcp::proxy(reader, stmt, service, target),
+        scope => act(reader, stmt, scope, ActionDraft::Proxy(target.clone())),
+    }
 }
 
 fn respond(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {

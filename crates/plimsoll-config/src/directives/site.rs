@@ -9,8 +9,8 @@ use crate::model::{self, Asked, Buffer, Condition, PathPattern, Step, Template};
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
-/// Addresses of one site, on one line or on many.
-const LISTEN_MAX: usize = 64;
+/// Addresses of one site or service, on one line or on many.
+pub(crate) const LISTEN_MAX: usize = 64;
 
 /// How much of a body is looked at unless the route says.
 const BODY_BYTES: u32 = 64 * 1024;

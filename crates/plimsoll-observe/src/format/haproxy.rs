@@ -30,7 +30,7 @@ pub(super) fn write(record: &Record<'_>, dates: &mut Dates, out: &mut Vec<u8>) {
     }
     number(millis(record.total), out);
     out.push(b' ');
-    number(u64::from(record.status), out);
+    number(u64::from(record.status.unwrap_or_default()), out);
     out.push(b' ');
     number(record.res_bytes, out);
     out.extend_from_slice(b" - - ");

@@ -31,8 +31,10 @@ pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, o
         out.push(b'"');
     }
     text(b",\"proto\":\"", record.proto.as_bytes(), out);
-    out.extend_from_slice(b",\"status\":");
-    number(u64::from(record.status), out);
+    if let Some(status) = record.status {
+        out.extend_from_slice(b",\"status\":");
+        number(u64::from(status), out);
+    }
     out.extend_from_slice(b",\"req_bytes\":");
     number(record.req_bytes, out);
     out.extend_from_slice(b",\"res_bytes\":");
@@ -63,10 +65,7 @@ pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, o
         record.detail.unwrap_or_default().as_bytes(),
         out,
     );
-    seconds(b",\"t_queue\":", record.queue, out);
-    seconds(b",\"t_connect\":", record.connect, out);
-    seconds(b",\"t_first_byte\":", record.first_byte, out);
-    seconds(b",\"t_total\":", Some(record.total), out);
+    times(record, out);
     text(b",\"tls\":\"", record.tls.version.as_bytes(), out);
     text(b",\"alpn\":\"", record.tls.alpn, out);
     text(b",\"sni\":\"", record.tls.sni.as_bytes(), out);
@@ -76,6 +75,13 @@ pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, o
     referer(record, out);
     text(b",\"trace_id\":\"", record.trace_id, out);
     out.extend_from_slice(b"}\n");
+}
+
+fn times(record: &Record<'_>, out: &mut Vec<u8>) {
+    seconds(b",\"t_queue\":", record.queue, out);
+    seconds(b",\"t_connect\":", record.connect, out);
+    seconds(b",\"t_first_byte\":", record.first_byte, out);
+    seconds(b",\"t_total\":", Some(record.total), out);
 }
 
 fn referer(record: &Record<'_>, out: &mut Vec<u8>) {

@@ -26,7 +26,7 @@ fn record<'a>() -> Record<'a> {
             subject: "CN=ada",
         },
         proto: "HTTP/1.1",
-        status: 200,
+        status: Some(200),
         req_bytes: 0,
         res_bytes: 512,
         pool: Some("app"),

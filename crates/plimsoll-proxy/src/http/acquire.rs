@@ -17,7 +17,7 @@ use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
 use crate::http::h2::Place;
 use crate::plane::Plane;
-use crate::proxy_protocol;
+use crate::proxy_protocol::{self, For};
 use crate::server_tls::ServerTls;
 
 /// A connection to a server.
@@ -114,7 +114,14 @@ async fn open_new(
     pool: &Pool,
     server: &Server,
 ) -> Result<Socket, Failure> {
-    let first_words = first_words(exchange, pool)?;
+    let whom = For {
+        client: exchange.client,
+        peer: exchange.peer,
+        secure: exchange.listener.tls.as_deref(),
+        certificate: exchange.certificate,
+        id: exchange.facts.id.as_bytes(),
+    };
+    let first_words = first_words(&whom, pool)?;
     let opening = open(exchange.client, server, &first_words);
     in_time(exchange, pool, opening).await
 }
@@ -130,19 +137,25 @@ async fn in_time(
     exchange.timer.set(deadline);
     let opened = exchange.timer.limit(opening).await;
     let took = clock::now().duration_since(began);
-    exchange.facts.connect = Some(exchange.facts.connect.unwrap_or(Duration::ZERO) + took);
+    exchange.facts.note_connect(took);
     let socket = opened.unwrap_or_else(|_| Err(too_late(exchange)))?;
-    if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
-        metrics.connections_new.add(1);
-        metrics.connect.record(took);
-        if socket.is_secure() {
-            match socket.is_resumed() {
-                true => metrics.tls_resumed.add(1),
-                false => metrics.tls_new.add(1),
-            }
+    count_opened(exchange.plane, pool, &socket, took);
+    Ok(socket)
+}
+
+/// Counts a connection to a server of `pool` that took so long to open.
+pub(crate) fn count_opened(plane: &Plane, pool: &Pool, socket: &Socket, took: Duration) {
+    let Some(metrics) = plane.metrics.pools.get(pool.index) else {
+        return;
+    };
+    metrics.connections_new.add(1);
+    metrics.connect.record(took);
+    if socket.is_secure() {
+        match socket.is_resumed() {
+            true => metrics.tls_resumed.add(1),
+            false => metrics.tls_new.add(1),
         }
     }
-    Ok(socket)
 }
 
 /// Finds a connection to `server` that has room for one more stream, or makes one.
@@ -189,7 +202,10 @@ fn too_late(exchange: &Exchange<'_>) -> Failure {
 }
 
 /// Waits for as long as the client is there.
-async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) async fn while_there<T>(
+    client: &Socket,
+    wait: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let (mut wait, mut left) = (pin!(wait), pin!(client.broken()));
     poll_fn(|context| match wait.as_mut().poll(context) {
         Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -208,11 +224,11 @@ async fn open(client: &Socket, server: &Server, first_words: &[u8]) -> Result<So
 }
 
 /// What the server is told of the connection; nearly always nothing.
-fn first_words(exchange: &Exchange<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
+pub(crate) fn first_words(whom: &For<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
     let Some(version) = pool.proxy_protocol else {
         return Ok(Vec::new());
     };
-    proxy_protocol::tell(exchange, version).map_err(|_| {
+    proxy_protocol::tell(whom, version).map_err(|_| {
         let (reason, detail) = (Reason::ProxyInternalError, "too much to tell of the client");
         Failure::upstream(reason, detail, Sent::Answered)
     })

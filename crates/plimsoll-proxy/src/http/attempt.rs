@@ -30,7 +30,7 @@ use crate::http::upstream_h1;
 use crate::sticky::Sticky;
 
 /// Servers that are asked for a connection on behalf of one request.
-const CONNECTS_MAX: u32 = 10;
+pub(crate) const CONNECTS_MAX: u32 = 10;
 
 /// Where a request has been, and what may still be done for it.
 struct Round {

@@ -135,7 +135,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn new(plane: &Plane, started: Instant) -> Self {
+    pub(crate) fn new(plane: &Plane, started: Instant) -> Self {
         let at = plane.unix_time(started);
         let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
         Self::begin(started, at, random)
@@ -167,6 +167,14 @@ impl<'a> Facts<'a> {
             first_byte: None,
             ended: None,
         }
+    }
+
+    pub(crate) fn note_connect(&mut self, took: Duration) {
+        self.connect = Some(self.connect.unwrap_or_default() + took);
+    }
+
+    pub(crate) fn note_wait(&mut self, waited: Duration) {
+        self.queued = Some(self.queued.unwrap_or_default() + waited);
     }
 
     /// Notes why the exchange did not end with the server's own answer; the first reason stays.

@@ -105,7 +105,7 @@ fn log_with(
         secrets: &exchange.plane.generation.secret_parameters,
         tls,
         proto: head.version.label(),
-        status: facts.status,
+        status: Some(facts.status),
         req_bytes: facts.request_bytes.get(),
         res_bytes: facts.response_bytes.get(),
         pool: facts.pool,

@@ -17,10 +17,7 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
     let (head, target) = (&exchange.scratch.head, &exchange.scratch.target);
     let query = || target.query.map(|query| query.of(bytes));
     match key {
-        HashKey::ClientIp => match exchange.origin.client.to_canonical() {
-            IpAddr::V4(v4) => of(&v4.octets()),
-            IpAddr::V6(v6) => of(&v6.octets()),
-        },
+        HashKey::ClientIp => of_address(exchange.origin.client, seed),
         HashKey::Fingerprint => of(exchange.fingerprint.unwrap_or_default().as_bytes()),
         HashKey::Host => match exchange.seen().host() {
             host if host.iter().any(u8::is_ascii_uppercase) => of(&host.to_ascii_lowercase()),
@@ -47,5 +44,13 @@ pub(crate) fn hash_of(exchange: &Exchange<'_>, key: &HashKey, seed: u64) -> u64 
         HashKey::Cookie(name) => {
             of(request::cookie(head, bytes, name.as_bytes()).unwrap_or_default())
         }
+    }
+}
+
+/// Hashes an address, the same for both of its spellings.
+pub(crate) fn of_address(address: IpAddr, seed: u64) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => hash::with_seed(&v4.octets(), seed),
+        IpAddr::V6(v6) => hash::with_seed(&v6.octets(), seed),
     }
 }

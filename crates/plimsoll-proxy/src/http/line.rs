@@ -11,13 +11,15 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_balance::Tried;
 use plimsoll_balance::ceiling::Ceiling;
 use plimsoll_balance::queue::{Queue, Settings, Ticket};
 use plimsoll_config::model::{self, Priority};
 use plimsoll_http::reason::Reason;
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
 use plimsoll_net::worker::Mail;
 use plimsoll_net::{clock, stream};
 
@@ -261,20 +263,77 @@ pub(crate) struct Turned {
     pub(crate) detail: &'static str,
 }
 
+/// Someone who needs a server: a request, or a connection that is relayed.
+pub(crate) trait Seeker<'a> {
+    fn plane(&self) -> &'a Plane;
+
+    fn client(&self) -> &'a Socket;
+
+    fn timer(&self) -> &'a Timer;
+
+    /// The earlier of `at` and the end of the client's own patience.
+    fn soonest(&self, at: Instant) -> Instant;
+
+    /// Tells whether the client has stopped waiting.
+    fn is_overdue(&self) -> bool;
+
+    fn priority(&self) -> Priority;
+
+    /// Picks a server that was not tried yet, without waiting.
+    fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason>;
+
+    fn note_wait(&mut self, waited: Duration);
+}
+
+impl<'a> Seeker<'a> for Exchange<'a> {
+    fn plane(&self) -> &'a Plane {
+        self.plane
+    }
+
+    fn client(&self) -> &'a Socket {
+        self.client
+    }
+
+    fn timer(&self) -> &'a Timer {
+        self.timer
+    }
+
+    fn soonest(&self, at: Instant) -> Instant {
+        self.soonest(at)
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.is_overdue()
+    }
+
+    fn priority(&self) -> Priority {
+        let route = self.facts.route;
+        route.map_or_else(Priority::default, |route| route.priority)
+    }
+
+    fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason> {
+        select(self, pool, tried)
+    }
+
+    fn note_wait(&mut self, waited: Duration) {
+        self.facts.note_wait(waited);
+    }
+}
+
 /// Picks a server, in turn when all of them are full.
 pub(crate) async fn select_in_turn<'a>(
-    exchange: &mut Exchange<'a>,
+    seeker: &mut impl Seeker<'a>,
     pool: &'a Pool,
     tried: &Tried,
 ) -> Result<Pick<'a>, Turned> {
     let turned = |reason, detail| Turned { reason, detail };
-    if exchange.is_overdue() {
+    if seeker.is_overdue() {
         return Err(turned(Reason::HttpResponseTimeout, OVERDUE));
     }
-    let plane = exchange.plane;
+    let plane = seeker.plane();
     let line = plane.lines.get(pool.index).filter(|_| pool.line.is_some());
     let is_first = line.is_none_or(|line| !line.is_busy());
-    let refusal = match select(exchange, pool, tried) {
+    let refusal = match seeker.select(pool, tried) {
         Ok(pick) if is_first => return Ok(pick),
         Ok(pick) => {
             drop(pick); // it belongs to those who wait
@@ -291,9 +350,8 @@ pub(crate) async fn select_in_turn<'a>(
             .line
             .as_ref()
             .map_or(Duration::ZERO, |board| board.settings.timeout);
-    exchange.timer.set(exchange.soonest(deadline));
-    let priority = exchange.facts.route.map(|route| route.priority);
-    let priority = priority.unwrap_or_default();
+    seeker.timer().set(seeker.soonest(deadline));
+    let priority = seeker.priority();
     let outcome = loop {
         let was_empty = !line.is_busy();
         let Some(place) = Place::take(plane, pool, line, priority) else {
@@ -304,32 +362,31 @@ pub(crate) async fn select_in_turn<'a>(
             break Err(turned(refusal, detail));
         };
         // A place may have come free between the look and the line; nobody would call.
-        if was_empty && let Ok(pick) = select(exchange, pool, tried) {
+        if was_empty && let Ok(pick) = seeker.select(pool, tried) {
             break Ok(pick);
         }
-        match wait(exchange, &place.waiter).await {
+        match wait(seeker.client(), seeker.timer(), &place.waiter).await {
             Waited::Called(Call::GiveWay) => break Err(turned(refusal, "gave way in the queue")),
             // It may still read an answer. Where many wait for long, it has likely given up.
             Waited::Called(Call::Try { is_crowded: true })
-                if stream::has_ended(exchange.client) =>
+                if stream::has_ended(seeker.client()) =>
             {
                 break Err(turned(Reason::ClientAborted, "left the queue"));
             }
             Waited::Called(Call::Try { .. }) => {}
-            Waited::TooLong if exchange.is_overdue() => {
+            Waited::TooLong if seeker.is_overdue() => {
                 break Err(turned(Reason::HttpResponseTimeout, OVERDUE));
             }
             Waited::TooLong => break Err(turned(refusal, "waited too long in the queue")),
             Waited::Left => break Err(turned(Reason::ClientAborted, "left the queue")),
         }
-        match select(exchange, pool, tried) {
+        match seeker.select(pool, tried) {
             Ok(pick) => break Ok(pick),
             Err(Reason::ConnectionLimitReached) => {} // another worker was faster
             Err(reason) => break Err(turned(reason, "")),
         }
     };
-    let waited = clock::now().duration_since(began);
-    exchange.facts.queued = Some(exchange.facts.queued.unwrap_or_default() + waited);
+    seeker.note_wait(clock::now().duration_since(began));
     outcome
 }
 
@@ -339,15 +396,11 @@ enum Waited {
     Left,
 }
 
-async fn wait(exchange: &Exchange<'_>, waiter: &Waiter) -> Waited {
-    let mut left = pin!(exchange.client.broken());
+async fn wait(client: &Socket, timer: &Timer, waiter: &Waiter) -> Waited {
+    let mut left = pin!(client.broken());
     let waited = poll_fn(|context| match waiter.poll(context) {
         Poll::Ready(call) => Poll::Ready(Waited::Called(call)),
         Poll::Pending => left.as_mut().poll(context).map(|()| Waited::Left),
     });
-    exchange
-        .timer
-        .limit(waited)
-        .await
-        .unwrap_or(Waited::TooLong)
+    timer.limit(waited).await.unwrap_or(Waited::TooLong)
 }

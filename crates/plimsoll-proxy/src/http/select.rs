@@ -1,5 +1,7 @@
 //! Picking a server.
 
+use std::time::Instant;
+
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::{Ask, Eligibility, Refusal, Slot, Tried, hash};
 use plimsoll_http::reason::Reason;
@@ -8,6 +10,7 @@ use crate::generation::Pool;
 use crate::http::exchange::Exchange;
 use crate::http::key;
 use crate::http::throttle::Pass;
+use crate::plane::Plane;
 
 /// A slot of a server, and the leave of the limit that follows the times of answers.
 #[derive(Debug)]
@@ -24,7 +27,16 @@ pub(crate) fn select<'a>(
     pool: &'a Pool,
     tried: &Tried,
 ) -> Result<Pick<'a>, Reason> {
-    let pass = match exchange.plane.throttles.get(pool.index) {
+    enter(exchange.plane, pool, || take_slot(exchange, pool, tried))
+}
+
+/// Takes a slot where the limits of the pool leave room for one.
+pub(crate) fn enter<'a>(
+    plane: &'a Plane,
+    pool: &'a Pool,
+    take_slot: impl FnOnce() -> Result<Slot<'a>, Reason>,
+) -> Result<Pick<'a>, Reason> {
+    let pass = match plane.throttles.get(pool.index) {
         Some(Some(throttle)) => {
             let pass = throttle.enter();
             Some(pass.ok_or(Reason::ConnectionLimitReached)?)
@@ -35,7 +47,7 @@ pub(crate) fn select<'a>(
         Some(ceiling) => Some(ceiling.enter().ok_or(Reason::ConnectionLimitReached)?),
         None => None,
     };
-    let slot = take_slot(exchange, pool, tried)?;
+    let slot = take_slot()?;
     Ok(Pick { slot, pass, seat })
 }
 
@@ -47,16 +59,26 @@ fn take_slot<'pool>(
     if let Some(bond) = bonded(exchange, pool, tried) {
         return bond;
     }
+    let key = pool.key.as_ref();
+    let key = key.map_or(0, |key| key::hash_of(exchange, key, hash::SEED));
+    pick(exchange.plane, pool, key, exchange.facts.started, tried)
+}
+
+/// The server that the picker chooses.
+pub(crate) fn pick<'pool>(
+    plane: &Plane,
+    pool: &'pool Pool,
+    key: u64,
+    at: Instant,
+    tried: &Tried,
+) -> Result<Slot<'pool>, Reason> {
     let ask = Ask {
-        key: pool
-            .key
-            .as_ref()
-            .map_or(0, |key| key::hash_of(exchange, key, hash::SEED)),
-        random: exchange.plane.worker.random(),
-        now: exchange.plane.since_start(exchange.facts.started),
+        key,
+        random: plane.worker.random(),
+        now: plane.since_start(at),
         tried,
     };
-    let mut pickers = exchange.plane.pickers.borrow_mut();
+    let mut pickers = plane.pickers.borrow_mut();
     let picker = pickers
         .get_mut(pool.index)
         .ok_or(Reason::ProxyInternalError)?;

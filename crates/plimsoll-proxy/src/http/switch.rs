@@ -7,7 +7,7 @@ use plimsoll_net::buffer::Buffer;
 use crate::http::answer::Answer;
 use crate::http::exchange::Ending;
 use crate::http::failure::{Failure, Sent};
-use crate::http::tunnel::{End, Tunnel, Way};
+use crate::tunnel::{Tunnel, Way};
 
 impl Answer<'_, '_> {
     /// Lets client and server speak another protocol; returns when they are done.
@@ -26,7 +26,10 @@ impl Answer<'_, '_> {
                 .facts
                 .site
                 .map_or(self.patience, |site| site.timeouts.tunnel),
+            until: None,
+            cut: None, // who asked the server looks
             buffers: &self.plane.worker.buffers,
+            pipes: &self.plane.worker.pipes,
         };
         let up = Way {
             early: said.unwrap_or_default(),
@@ -42,14 +45,8 @@ impl Answer<'_, '_> {
         self.facts
             .response_bytes
             .set(moved.saturating_sub(head as u64));
-        match end {
-            End::Both => {}
-            End::Idle => self
-                .facts
-                .blame(Reason::ConnectionReadTimeout, "nothing moved for too long"),
-            End::Broken => self
-                .facts
-                .blame(Reason::ConnectionTerminated, "one end of the tunnel broke"),
+        if let Some((reason, detail)) = end.reason() {
+            self.facts.blame(reason, detail);
         }
         Ending::Close
     }

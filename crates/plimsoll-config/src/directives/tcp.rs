@@ -1,0 +1,55 @@
+//! `tcp`: connections that are relayed as they are.
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::directives::site::LISTEN_MAX;
+use crate::draft::{Scope, Settings, TcpDraft};
+use crate::read::Reader;
+use crate::syntax::{Stmt, Word};
+
+pub(crate) static ROWS: &[Directive] = &[Directive {
+    name: "tcp",
+    within: &[Context::Root],
+    usage: "tcp ADDRESS... { ... }",
+    default: "none",
+    doc: "Connections to these addresses go to a server of the pool that `proxy` names, and all bytes pass as they are, either way, \
+          whoever speaks first. An end that says no more may still listen, and a reset is passed on. A server that cannot be reached costs the client nothing: \
+          another one is tried before any byte has passed. Servers, checks, limits of connections and the PROXY protocol are as for sites.",
+    words: (1, LISTEN_MAX),
+    variables: false,
+    block: Some(Context::Tcp),
+    set: tcp,
+}];
+
+fn tcp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let addresses = stmt.words.iter();
+    let listen: Vec<_> = addresses
+        .filter_map(|word| Some((reader.listen_address(word.into())?, word.span)))
+        .collect();
+    let name = stmt.words.first().map(|word| word.text.clone());
+    let mut service = TcpDraft {
+        name: name.unwrap_or_default(),
+        listen,
+        settings: Settings::default(),
+        pool: None,
+        span: stmt.span,
+    };
+    reader.apply(
+        stmt.block.as_deref().unwrap_or_default(),
+        Context::Tcp,
+        &mut Scope::Tcp(&mut service),
+    );
+    if service.pool.is_none() {
+        let message = "nothing says where the connections go";
+        let problem = Diagnostic::new(&codes::TCP_NOWHERE, stmt.span, message);
+        reader.problem(problem.help("write `proxy POOL` in the block"));
+    }
+    draft.tcp.push(service);
+}
+
+/// Where the connections of a service go.
+pub(crate) fn proxy(reader: &mut Reader<'_>, stmt: &Stmt, service: &mut TcpDraft, target: &Word) {
+    reader.once(stmt, &mut service.pool, target.clone());
+}

@@ -1,0 +1,124 @@
+//! Services that relay connections: what they inherit, and what they may not share or ask for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::draft::{PoolDraft, Settings, SiteDraft, TcpDraft};
+use crate::model::{Balance, HashKey, LogFormat, Pool, Protocol, TcpService};
+use crate::read::Reader;
+use crate::resolve::{self, Pools};
+use crate::source::Span;
+
+/// The services, beside the sites.
+pub(crate) fn services<'a>(
+    reader: &mut Reader<'_>,
+    sites: impl Iterator<Item = &'a SiteDraft>,
+    services: &[TcpDraft],
+    defaults: &Settings,
+    pools: &mut Pools,
+) -> Vec<TcpService> {
+    check_addresses(reader, sites, services, defaults);
+    services
+        .iter()
+        .map(|service| resolve(reader, service, defaults, pools))
+        .collect()
+}
+
+fn resolve(
+    reader: &mut Reader<'_>,
+    service: &TcpDraft,
+    up: &Settings,
+    pools: &mut Pools,
+) -> TcpService {
+    let own = &service.settings;
+    let log = own.log.as_ref().or(up.log.as_ref());
+    let announced_by = own.proxy_protocol.as_ref().or(up.proxy_protocol.as_ref());
+    let target = service.pool.as_ref();
+    check_formats(reader, service);
+    TcpService {
+        name: service.name.as_str().into(),
+        listen: service.listen.iter().map(|(address, _)| *address).collect(),
+        proxy_protocol: announced_by.cloned().unwrap_or_default(),
+        header: own.header.or(up.header).unwrap_or(Duration::from_secs(10)),
+        idle: own
+            .tunnel
+            .or(up.tunnel)
+            .unwrap_or(Duration::from_secs(3600)),
+        lifetime: own.lifetime,
+        log: log.cloned().unwrap_or_default(),
+        pool: target.map_or(0, |(target, _)| pools.find(reader, target)),
+        place: resolve::place(reader, service.span),
+    }
+}
+
+/// Refuses lines that tell of requests. Those that `defaults` asks for are written as JSON.
+fn check_formats(reader: &mut Reader<'_>, service: &TcpDraft) {
+    let mut logs = service.settings.log.iter().flatten();
+    if logs.any(|log| log.format != LogFormat::Json) {
+        let message = "the format is one of requests, and connections have none";
+        let problem = Diagnostic::new(&codes::VALUE, service.span, message);
+        reader.problem(problem.help("write `log PATH json`"));
+    }
+}
+
+/// Refuses an address that a service shares with another one, or with sites.
+fn check_addresses<'a>(
+    reader: &mut Reader<'_>,
+    sites: impl Iterator<Item = &'a SiteDraft>,
+    services: &[TcpDraft],
+    defaults: &Settings,
+) {
+    let mut seen: BTreeMap<SocketAddr, Span> = BTreeMap::new();
+    for site in sites {
+        for address in resolve::listen(site, defaults) {
+            seen.entry(address).or_insert(site.span);
+        }
+    }
+    for (address, span) in services.iter().flat_map(|service| &service.listen) {
+        if let Some(first) = seen.insert(*address, *span) {
+            let message = format!("two services listen on {address}");
+            let problem = Diagnostic::new(&codes::LISTEN_SHARED, *span, message);
+            let problem = problem.related(first, "the other one");
+            reader.problem(problem.help("have one of them listen elsewhere"));
+        }
+    }
+}
+
+/// Refuses pools that look at something of a request where connections go to them.
+pub(crate) fn check_pools(
+    reader: &mut Reader<'_>,
+    services: &[TcpDraft],
+    drafts: &[PoolDraft],
+    pools: &[Pool],
+) {
+    let targets = services.iter().filter_map(|service| service.pool.as_ref());
+    for (target, _) in targets {
+        let Some(at) = drafts.iter().position(|pool| pool.name == target.text) else {
+            continue;
+        };
+        let (Some(draft), Some(what)) = (drafts.get(at), pools.get(at).and_then(asked)) else {
+            continue;
+        };
+        let message = format!(
+            "pool `{}` looks at {what}, which a connection does not have",
+            draft.name
+        );
+        let problem = Diagnostic::new(&codes::NO_REQUEST, target.span, message);
+        reader.problem(problem.related(draft.span, "the pool"));
+    }
+}
+
+/// What the pool looks at that only requests have.
+fn asked(pool: &Pool) -> Option<&'static str> {
+    match &pool.balance {
+        Balance::Hash(key) | Balance::Maglev(key) if *key != HashKey::ClientIp => {
+            Some("a part of the request")
+        }
+        _ if pool.sticky.is_some() => Some("the session of a request"),
+        _ if pool.protocol == Protocol::Http2 => Some("HTTP/2"),
+        _ => None,
+    }
+}

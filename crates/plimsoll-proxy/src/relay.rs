@@ -1,0 +1,288 @@
+//! A connection whose bytes pass as they are, to a server of a pool: the life of one, in order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_balance::{Outcome, Tried, hash};
+use plimsoll_config::model::Priority;
+use plimsoll_http::reason::Reason;
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
+use plimsoll_net::{clock, stream};
+use plimsoll_observe::access_log::Record;
+
+use crate::connection::Connection;
+use crate::events;
+use crate::generation::{Pool, Server};
+use crate::http::acquire::{count_opened, dial, first_words, while_there};
+use crate::http::attempt::CONNECTS_MAX;
+use crate::http::exchange::Facts;
+use crate::http::failure::{Failure, Sent, Side};
+use crate::http::key;
+use crate::http::line::{self, Seeker, Turned};
+use crate::http::select::{self, Pick};
+use crate::plane::Plane;
+use crate::proxy_protocol::For;
+use crate::tunnel::{End, Tunnel, Way};
+
+/// What is done with the connections of a service.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    /// Its name in logs.
+    pub(crate) name: Arc<str>,
+    /// The number of the pool that they go to.
+    pub(crate) pool: usize,
+    /// How long neither end may say anything.
+    pub(crate) idle: Duration,
+    /// How long they may last at all.
+    pub(crate) lifetime: Option<Duration>,
+    /// Its logs, by number in the worker's list.
+    pub(crate) logs: Vec<usize>,
+}
+
+/// A client that is to be connected.
+struct Call<'a> {
+    plane: &'a Plane,
+    connection: &'a Connection,
+    facts: Facts<'a>,
+}
+
+/// A server that has been reached.
+struct Reached<'a> {
+    server: &'a Server,
+    pick: Pick<'a>,
+    socket: Socket,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay) {
+    let Some(pool) = plane.generation.pools.get(relay.pool) else {
+        return;
+    };
+    let mut call = Call {
+        plane,
+        connection,
+        facts: Facts::new(plane, clock::now()),
+    };
+    call.facts.pool = Some(&pool.name);
+    plane.note_request(pool.index, call.facts.started);
+    match call.reach(pool).await {
+        Ok(reached) => call.pass(relay, pool, reached).await,
+        Err(turned) => {
+            call.facts.blame(turned.reason, turned.detail);
+            // As if nobody listened here: there is no other way to say it.
+            stream::reset_on_close(&connection.socket);
+        }
+    }
+    call.finish(relay);
+}
+
+impl<'a> Call<'a> {
+    /// Connects to a server. One that cannot be reached costs nothing but time.
+    async fn reach(&mut self, pool: &'a Pool) -> Result<Reached<'a>, Turned> {
+        let mut tried = Tried::new();
+        let mut last = None;
+        for _ in 0..CONNECTS_MAX {
+            let pick = match line::select_in_turn(self, pool, &tried).await {
+                Ok(pick) => pick,
+                Err(turned) => return Err(last.unwrap_or(turned)),
+            };
+            let index = pick.slot.index();
+            tried.insert(index);
+            let Some(server) = pool.servers.get(index.position()) else {
+                break;
+            };
+            self.facts.attempts += 1;
+            if let (Some(Turned { reason, .. }), Some(before)) = (&last, self.facts.server) {
+                self.facts.failed = Some((before, *reason));
+            }
+            self.facts.server = Some(&server.name);
+            let failed = match self.connect(pool, server).await {
+                Ok(socket) => {
+                    return Ok(Reached {
+                        server,
+                        pick,
+                        socket,
+                    });
+                }
+                Err(failed) => failed,
+            };
+            self.give_back(pool, pick, failed.blame.into());
+            let turned = Turned {
+                reason: failed.reason,
+                detail: failed.detail,
+            };
+            if failed.blame == Side::Downstream {
+                return Err(turned);
+            }
+            self.count_failure(pool, index.position(), failed);
+            last = Some(turned);
+        }
+        Err(last.unwrap_or(Turned {
+            reason: Reason::ProxyInternalError,
+            detail: "",
+        }))
+    }
+
+    async fn connect(&mut self, pool: &Pool, server: &Server) -> Result<Socket, Failure> {
+        let (plane, connection) = (self.plane, self.connection);
+        let whom = For {
+            client: &connection.socket,
+            peer: connection.peer,
+            secure: None,
+            certificate: connection.certificate.as_deref(),
+            id: self.facts.id.as_bytes(),
+        };
+        let words = first_words(&whom, pool)?;
+        let began = clock::now();
+        connection.timer.set(began + pool.timeouts.connect);
+        let dialled = while_there(&connection.socket, dial(server, &words));
+        let dialled = connection.timer.limit(dialled).await;
+        let took = clock::now().duration_since(began);
+        self.facts.note_connect(took);
+        let late = Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing);
+        let socket = dialled.unwrap_or(Err(late))??;
+        count_opened(plane, pool, &socket, took);
+        Ok(socket)
+    }
+
+    /// Passes bytes on, both ways, until both ends have said all that they had to say.
+    async fn pass(&mut self, relay: &Relay, pool: &Pool, reached: Reached<'_>) {
+        let Reached {
+            server,
+            pick,
+            socket,
+        } = reached;
+        let buffers = &self.plane.worker.buffers;
+        let tunnel = Tunnel {
+            client: &self.connection.socket,
+            server: &socket,
+            timer: &self.connection.timer,
+            idle: relay.idle,
+            until: relay.lifetime.map(|most| self.facts.started + most),
+            cut: server.cut.as_ref(),
+            buffers,
+            pipes: &self.plane.worker.pipes,
+        };
+        let way = |moved| Way { early: &[], moved };
+        let up = way(&self.facts.request_bytes);
+        let end = tunnel.run(up, way(&self.facts.response_bytes)).await;
+        if let Some((reason, detail)) = end.reason() {
+            self.facts.blame(reason, detail);
+        }
+        if end != End::Broken {
+            stream::close(&socket);
+            stream::close(&self.connection.socket);
+        }
+        let outcome = match end {
+            End::Cut => Outcome::Cancelled, // its checks have said so
+            _ => Outcome::Served,
+        };
+        self.give_back(pool, pick, outcome);
+    }
+
+    /// Teaches the pool how it went, and gives the slot back.
+    fn give_back(&mut self, pool: &Pool, pick: Pick<'_>, outcome: Outcome) {
+        let Pick { slot, pass, seat } = pick;
+        let now = self.plane.since_start(clock::now());
+        if let Some(change) = slot.release(outcome, self.facts.connect, now) {
+            events::tell(self.plane, pool, change);
+        }
+        drop((pass, seat));
+        line::call_next(self.plane, pool);
+    }
+
+    fn count_failure(&self, pool: &Pool, server: usize, failed: Failure) {
+        if let Some(metrics) = self.plane.metrics.server(pool.index, server) {
+            metrics.count_error(failed.reason);
+        }
+    }
+
+    /// Counts it and writes its log lines.
+    fn finish(&self, relay: &Relay) {
+        let (plane, facts) = (self.plane, &self.facts);
+        if let Some(reason) = facts.reason {
+            plane.metrics.count_reason(reason);
+        }
+        if relay.logs.is_empty() {
+            return;
+        }
+        let record = Record {
+            at: facts.at,
+            id: facts.id.as_bytes(),
+            client: self.connection.peer_text.as_bytes(),
+            client_port: self.connection.peer.port(),
+            site: &relay.name,
+            generation: plane.generation.number,
+            proto: "TCP",
+            req_bytes: facts.request_bytes.get(),
+            res_bytes: facts.response_bytes.get(),
+            pool: facts.pool,
+            server: facts.server,
+            attempts: facts.attempts,
+            failed: facts
+                .failed
+                .map(|(server, reason)| (server, reason.token())),
+            reason: facts.reason.map(Reason::token),
+            detail: facts.detail,
+            queue: facts.queued,
+            connect: facts.connect,
+            total: clock::now().duration_since(facts.started),
+            ..Record::default()
+        };
+        plane.log(&relay.logs, &record);
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.connection.peer.ip()
+    }
+}
+
+impl<'a> Seeker<'a> for Call<'a> {
+    fn plane(&self) -> &'a Plane {
+        self.plane
+    }
+
+    fn client(&self) -> &'a Socket {
+        &self.connection.socket
+    }
+
+    fn timer(&self) -> &'a Timer {
+        &self.connection.timer
+    }
+
+    fn soonest(&self, at: Instant) -> Instant {
+        at
+    }
+
+    fn is_overdue(&self) -> bool {
+        false
+    }
+
+    fn priority(&self) -> Priority {
+        Priority::default()
+    }
+
+    fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason> {
+        select::enter(self.plane, pool, || {
+            let asks = pool.key.is_some(); // for the client: a connection has nothing else
+            let key = asks.then(|| key::of_address(self.client_ip(), hash::SEED));
+            let (key, at) = (key.unwrap_or_default(), self.facts.started);
+            select::pick(self.plane, pool, key, at, tried)
+        })
+    }
+
+    fn note_wait(&mut self, waited: Duration) {
+        self.facts.note_wait(waited);
+    }
+}
+
+impl From<Side> for Outcome {
+    fn from(blamed: Side) -> Self {
+        match blamed {
+            Side::Upstream => Self::Failed,
+            Side::Downstream | Side::Plimsoll => Self::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Bytes that are no messages, both ways between a client and a server, until both have ended.
+//!
+//! While nothing moves, a tunnel holds no buffer. What comes fast goes through a pipe inside the kernel.
+
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use plimsoll_http::reason::Reason;
+use plimsoll_net::buffer::{BUFFER_BYTES, Buffer, BufferPool};
+use plimsoll_net::deadline::Timer;
+use plimsoll_net::socket::Socket;
+use plimsoll_net::splice::PipePool;
+use plimsoll_net::stream::Then;
+use plimsoll_net::{clock, stream};
+use tokio::sync::Notify;
+
+/// Two ends between which bytes move.
+pub(crate) struct Tunnel<'a> {
+    pub(crate) client: &'a Socket,
+    pub(crate) server: &'a Socket,
+    pub(crate) timer: &'a Timer,
+    /// How long neither end may say anything.
+    pub(crate) idle: Duration,
+    /// When it ends, whatever moves.
+    pub(crate) until: Option<Instant>,
+    /// Tells that the server is down, where that ends it.
+    pub(crate) cut: Option<&'a Notify>,
+    pub(crate) buffers: &'a Rc<BufferPool>,
+    pub(crate) pipes: &'a Rc<PipePool>,
+}
+
+/// One way through it.
+pub(crate) struct Way<'a> {
+    /// What was read already.
+    pub(crate) early: &'a [u8],
+    /// Counts what has moved.
+    pub(crate) moved: &'a Cell<u64>,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both ends have said all that they had to say.
+    Both,
+    /// Neither has said anything for too long.
+    Idle,
+    /// It has lasted as long as it may.
+    Expired,
+    /// The server was found down.
+    Cut,
+    /// One of them has gone.
+    Broken,
+}
+
+impl End {
+    /// What it is called where it is not the ends' own.
+    pub(crate) fn reason(self) -> Option<(Reason, &'static str)> {
+        Some(match self {
+            Self::Both => return None,
+            Self::Idle => (Reason::ConnectionReadTimeout, "nothing moved for too long"),
+            Self::Expired => (Reason::ConnectionTerminated, "it lasted as long as it may"),
+            Self::Cut => (Reason::DestinationUnavailable, "found down by its checks"),
+            Self::Broken => (Reason::ConnectionTerminated, "one end broke off"),
+        })
+    }
+}
+
+impl Tunnel<'_> {
+    /// Moves bytes until it ends. An end that stops sending may still receive.
+    pub(crate) async fn run(&self, up: Way<'_>, down: Way<'_>) -> End {
+        let touched = Cell::new(clock::now());
+        self.timer.set(self.deadline(touched.get()));
+        let cut = async {
+            match self.cut {
+                Some(cut) => cut.notified().await,
+                None => pending().await,
+            }
+        };
+        let mut cut = pin!(cut);
+        let mut up = pin!(self.pump(self.client, self.server, up, &touched));
+        let mut down = pin!(self.pump(self.server, self.client, down, &touched));
+        let (mut is_up_done, mut is_down_done) = (false, false);
+        let end = poll_fn(|context| {
+            if !is_up_done && let Poll::Ready(outcome) = up.as_mut().poll(context) {
+                is_up_done = true;
+                if outcome.is_err() {
+                    return Poll::Ready(End::Broken);
+                }
+            }
+            if !is_down_done && let Poll::Ready(outcome) = down.as_mut().poll(context) {
+                is_down_done = true;
+                if outcome.is_err() {
+                    return Poll::Ready(End::Broken);
+                }
+            }
+            if is_up_done && is_down_done {
+                return Poll::Ready(End::Both);
+            }
+            if cut.as_mut().poll(context).is_ready() {
+                return Poll::Ready(End::Cut);
+            }
+            loop {
+                ready!(self.timer.poll(context));
+                let now = clock::now();
+                if self.until.is_some_and(|until| until <= now) {
+                    return Poll::Ready(End::Expired);
+                }
+                if touched.get() + self.idle <= now {
+                    return Poll::Ready(End::Idle);
+                }
+                self.timer.set(self.deadline(touched.get()));
+            }
+        });
+        let end = end.await;
+        if matches!(end, End::Broken | End::Cut) {
+            stream::reset_on_close(self.client);
+            stream::reset_on_close(self.server);
+        }
+        end
+    }
+
+    /// When it ends if nothing moves any more.
+    fn deadline(&self, touched: Instant) -> Instant {
+        let idle = touched + self.idle;
+        self.until.map_or(idle, |until| until.min(idle))
+    }
+
+    /// Moves what one end sends to the other, and then its end.
+    async fn pump(
+        &self,
+        from: &Socket,
+        to: &Socket,
+        way: Way<'_>,
+        touched: &Cell<Instant>,
+    ) -> io::Result<()> {
+        write(to, way.early).await?;
+        way.count(way.early.len());
+        while let Some(buffer) = self.read(from).await? {
+            touched.set(clock::now());
+            write(to, buffer.filled()).await?;
+            let bytes = buffer.filled().len();
+            way.count(bytes);
+            let is_fast = bytes == BUFFER_BYTES;
+            drop(buffer);
+            if is_fast && from.is_direct() && to.is_direct() {
+                self.splice(from, to, &way, touched).await?;
+            }
+        }
+        stream::shutdown_write(to);
+        Ok(())
+    }
+
+    /// What comes next; nothing at the end.
+    async fn read(&self, from: &Socket) -> io::Result<Option<Buffer>> {
+        poll_fn(|context| {
+            let mut buffer = self.buffers.lend();
+            let read = ready!(stream::poll_read(from, context, &mut buffer))?;
+            Poll::Ready(Ok((read > 0).then_some(buffer)))
+        })
+        .await
+    }
+
+    /// Moves bytes through a pipe for as long as they keep coming.
+    async fn splice(
+        &self,
+        from: &Socket,
+        to: &Socket,
+        way: &Way<'_>,
+        touched: &Cell<Instant>,
+    ) -> io::Result<()> {
+        let Ok(mut pipe) = self.pipes.lend() else {
+            return Ok(()); // without one it goes on as it did
+        };
+        loop {
+            let taken = poll_fn(|context| Poll::Ready(pipe.poll_fill(from, context, u64::MAX)));
+            match taken.await {
+                // Who reads next finds the same end.
+                Poll::Pending | Poll::Ready(Ok(0)) => return Ok(()),
+                Poll::Ready(taken) => way.count(taken?),
+            }
+            touched.set(clock::now());
+            while pipe.held() > 0 {
+                poll_fn(|context| pipe.poll_drain(to, context)).await?;
+            }
+        }
+    }
+}
+
+impl Way<'_> {
+    fn count(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes as u64);
+    }
+}
+
+async fn write(to: &Socket, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let write = poll_fn(|context| stream::poll_write(to, context, bytes, Then::Open));
+        let written = write.await?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Connections that are relayed as they are.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::daemon::Signal;
+use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::raw::{PATIENCE, Raw};
+use plimsoll_e2e::wire::Close;
+use plimsoll_e2e::{ports, wait};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+/// A server that does this with each connection.
+fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// One that greets, and then sends back what comes until that ends.
+fn echo() -> SocketAddr {
+    server(|mut stream| {
+        stream.write_all(b"hello\n").ok();
+        let mut from = stream.try_clone().unwrap();
+        std::io::copy(&mut from, &mut stream).ok();
+    })
+}
+
+/// Plimsoll in front of these servers.
+fn before(servers: &[SocketAddr], service: &str, pool: &str) -> Plimsoll {
+    let lines: Vec<_> = servers
+        .iter()
+        .map(|server| format!("server {server}"))
+        .collect();
+    let text = format!(
+        "workers 2\nadmin 127.0.0.1:{{port:admin}}\n\
+         tcp 127.0.0.1:{{port}} {{ log {{dir}}/access.log; {service}; proxy app }}\n\
+         pool app {{ balance first; {}; {pool} }}\n",
+        lines.join("; ")
+    );
+    Start::run(&text).start()
+}
+
+fn connect(plimsoll: &Plimsoll) -> TcpStream {
+    let stream = TcpStream::connect(plimsoll.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Checks that a client gets nothing but a reset; it may come before the client knows that it is
+/// connected.
+fn assert_reset(plimsoll: &Plimsoll) {
+    match Raw::try_connect(plimsoll.address()) {
+        Ok(mut client) => assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+}
+
+fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// The line of a log that has one.
+fn line(plimsoll: &Plimsoll) -> String {
+    plimsoll.wait_log("access.log", 1, PATIENCE).remove(0)
+}
+
+/// Checks that a line of the log has these parts.
+fn assert_line(plimsoll: &Plimsoll, parts: &[&str]) {
+    let line = line(plimsoll);
+    for part in parts {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+#[test]
+fn bytes_pass_whoever_speaks_first() {
+    let server = echo();
+    let plimsoll = before(&[server], "", "");
+    let mut client = connect(&plimsoll);
+    assert_eq!(read(&mut client, 6), b"hello\n");
+    client.write_all(b"\0\xff\r\n").unwrap();
+    assert_eq!(read(&mut client, 4), b"\0\xff\r\n");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    let service = format!(
+        "\"site\":\"{}\",\"generation\":1,\"proto\":\"TCP\"",
+        plimsoll.address()
+    );
+    let server = format!("\"pool\":\"app\",\"server\":\"{server}\",\"attempts\":1,\"t_connect\":");
+    let bytes = "\"req_bytes\":4,\"res_bytes\":10,";
+    assert_line(&plimsoll, &[&service, bytes, &server]);
+}
+
+#[test]
+fn an_end_that_says_no_more_may_still_listen() {
+    let server = server(|mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        stream
+            .write_all(format!("{} bytes", all.len()).as_bytes())
+            .unwrap();
+    });
+    let plimsoll = before(&[server], "", "");
+    let mut client = connect(&plimsoll);
+    client.write_all(&[7; 100_000]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "100000 bytes");
+    // And the other way round.
+    let server = self::server(|mut stream| {
+        stream.write_all(b"that is all").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"heard");
+    });
+    let plimsoll = before(&[server], "", "");
+    let mut client = connect(&plimsoll);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "that is all");
+    client.write_all(b"heard").unwrap();
+    drop(client);
+    assert_line(&plimsoll, &["\"req_bytes\":5,\"res_bytes\":11,"]);
+    assert!(!line(&plimsoll).contains("reason"));
+}
+
+#[test]
+fn a_reset_is_passed_on() {
+    let server = server(|mut stream| {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        Raw::accepted(stream).abort();
+    });
+    let plimsoll = before(&[server], "", "");
+    let mut client = Raw::connect(plimsoll.address());
+    client.send("x").unwrap();
+    assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset);
+    assert_line(&plimsoll, &["\"reason\":\"connection_terminated\""]);
+    // And the other way round.
+    let (tell, told) = sync_channel(1);
+    let server = self::server(move |mut stream| {
+        let mut all = Vec::new();
+        let outcome = stream.read_to_end(&mut all).map_err(|error| error.kind());
+        tell.send((all, outcome)).unwrap();
+    });
+    let plimsoll = before(&[server], "", "");
+    let mut client = Raw::connect(plimsoll.address());
+    client.send("x").unwrap();
+    wait::expect("the server", PATIENCE, || {
+        ports::open(server.port()).len() == 1
+    });
+    thread::sleep(Duration::from_millis(100)); // a reset would overtake the byte
+    client.abort();
+    let (_, outcome) = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(outcome, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_passed_over() {
+    let nobody = ports::local(ports::free());
+    let plimsoll = before(&[nobody, echo()], "", "outlier off");
+    let mut client = connect(&plimsoll);
+    assert_eq!(read(&mut client, 6), b"hello\n");
+    drop(client);
+    let failed = format!("\"failed_server\":\"{nobody}\",\"failed_reason\":\"connection_refused\"");
+    assert_line(&plimsoll, &["\"attempts\":2", &failed]);
+    let name = format!(
+        "plimsoll_upstream_errors_total{{pool=\"app\",server=\"{nobody}\",reason=\"connection_refused\"}}"
+    );
+    assert_eq!(plimsoll.metric(&name), Some(1.0));
+}
+
+#[test]
+fn nobody_there_is_said_with_a_reset() {
+    let nobody = ports::local(ports::free());
+    let plimsoll = before(&[nobody], "", "outlier off");
+    let mut client = Raw::connect(plimsoll.address());
+    assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset);
+    assert_line(
+        &plimsoll,
+        &["\"res_bytes\":0,", "\"reason\":\"connection_refused\""],
+    );
+}
+
+#[test]
+fn connections_end_when_nothing_moves_or_they_are_old() {
+    let cases = [
+        ("timeout tunnel=300ms", "connection_read_timeout"),
+        ("timeout tunnel=10s lifetime=700ms", "connection_terminated"),
+    ];
+    for (timeout, reason) in cases {
+        let plimsoll = before(&[echo()], timeout, "");
+        let mut client = connect(&plimsoll);
+        assert_eq!(read(&mut client, 6), b"hello\n");
+        for _ in 0..4 {
+            client.write_all(b"x").unwrap();
+            assert_eq!(read(&mut client, 1), b"x");
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "{timeout}");
+        assert_line(&plimsoll, &[&format!("\"reason\":\"{reason}\"")]);
+    }
+}
+
+/// Both ways at once, so much that it does not fit anywhere.
+#[test]
+fn much_passes_whole() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let plimsoll = before(&[echo()], "", "");
+    let mut client = connect(&plimsoll);
+    assert_eq!(read(&mut client, 6), b"hello\n");
+    let mut sender = client.try_clone().unwrap();
+    let block: Vec<u8> = (0..65_537_u32).map(|at| (at % 251) as u8).collect();
+    let sent = block.clone();
+    let sending = thread::spawn(move || {
+        for _ in 0..BYTES / sent.len() {
+            sender.write_all(&sent).unwrap();
+        }
+        sender.shutdown(Shutdown::Write).unwrap();
+    });
+    for _ in 0..BYTES / block.len() {
+        assert!(
+            read(&mut client, block.len()) == block,
+            "what came is not what was sent"
+        );
+    }
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_full_server_has_connections_wait_in_line() {
+    let plimsoll = before(&[echo()], "", "queue 1 timeout=30s; max-requests 1");
+    let mut first = connect(&plimsoll);
+    assert_eq!(read(&mut first, 6), b"hello\n");
+    let mut second = connect(&plimsoll);
+    wait::expect("the queue", PATIENCE, || {
+        plimsoll.metric("plimsoll_queue_length{pool=\"app\"}") == Some(1.0)
+    });
+    assert_reset(&plimsoll);
+    drop(first);
+    assert_eq!(read(&mut second, 6), b"hello\n");
+    let lines = plimsoll.wait_log("access.log", 2, PATIENCE).concat();
+    let full = "\"reason\":\"connection_limit_reached\",\"detail\":\"the queue is full\"";
+    assert!(lines.contains(full), "{lines}");
+}
+
+/// The PROXY protocol, to us and from us.
+#[test]
+fn servers_are_told_whom_a_connection_is_from() {
+    let (tell, told) = sync_channel(1);
+    let server = server(move |mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        tell.send(all).unwrap();
+    });
+    let accept = "proxy-protocol accept=127.0.0.0/8; timeout header=500ms";
+    let plimsoll = before(&[server], accept, "proxy-protocol v1");
+    let mut client = connect(&plimsoll);
+    client
+        .write_all(b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\nfirst")
+        .unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let port = plimsoll.address().port();
+    let header = format!("PROXY TCP4 192.0.2.1 127.0.0.1 56324 {port}\r\nfirst");
+    let heard = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(String::from_utf8(heard).unwrap(), header);
+    assert_line(
+        &plimsoll,
+        &["\"client\":\"192.0.2.1\",\"client_port\":56324"],
+    );
+    // Who does not say it goes no further.
+    let mut silent = Raw::connect(plimsoll.address());
+    assert_ne!(silent.read_to_close(PATIENCE).close, Close::Open);
+}
+
+#[test]
+fn connections_to_a_server_that_is_down_can_be_closed() {
+    let (server, check) = (echo(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let pool = format!(
+        "on-down close-connections; check tcp port={} every=50ms fast=50ms timeout=1s fall=1",
+        check.local_addr().unwrap().port()
+    );
+    let plimsoll = before(&[server], "", &pool);
+    let mut client = Raw::connect(plimsoll.address());
+    assert_eq!(client.read_at_least(6, PATIENCE).unwrap(), b"hello\n");
+    assert!(client.is_quiet(Duration::from_millis(200)));
+    drop(check);
+    assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset);
+    assert_line(&plimsoll, &["\"reason\":\"destination_unavailable\""]);
+}
+
+/// What is under way when a drain begins goes on; nothing new begins.
+#[test]
+fn a_drain_lets_connections_end() {
+    let mut plimsoll = before(&[echo()], "", "");
+    let mut client = connect(&plimsoll);
+    assert_eq!(read(&mut client, 6), b"hello\n");
+    plimsoll.signal(Signal::TERM);
+    wait::expect("the listener to close", PATIENCE, || {
+        !ports::is_listening(plimsoll.address().port())
+    });
+    client.write_all(b"still here").unwrap();
+    assert_eq!(read(&mut client, 10), b"still here");
+    drop(client);
+    assert!(plimsoll.wait_exit(PATIENCE).success());
+}
