@@ -189,8 +189,7 @@ fn a_server_that_cannot_be_reached_is_passed_over() {
 fn nobody_there_is_said_with_a_reset() {
     let nobody = ports::local(ports::free());
     let plimsoll = before(&[nobody], "", "outlier off");
-    let mut client = Raw::connect(plimsoll.address());
-    assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset);
+    assert_reset(&plimsoll);
     assert_line(
         &plimsoll,
         &["\"res_bytes\":0,", "\"reason\":\"connection_refused\""],
