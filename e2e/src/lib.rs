@@ -15,6 +15,7 @@
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
 //! | [`acme::Stand`] | Plimsoll that asks for certificates |
 //! | [`pebble::Pebble`] | an issuer of certificates |
+//! | [`postgres::Postgres`] | databases, and copies of them |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`greeted::Greeted`] | a server that keeps what connections begin with |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`], [`haproxy::Haproxy`] | the real programs, started and stopped |
@@ -57,6 +58,7 @@ pub mod nginx;
 pub mod pebble;
 pub mod plimsoll;
 pub mod ports;
+pub mod postgres;
 pub mod raw;
 pub mod recorder;
 pub mod script;

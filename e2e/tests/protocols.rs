@@ -1,7 +1,6 @@
 //! Checks in the protocols of real servers: each is found down before it starts, up while it runs,
 //! and down again when it is gone.
 #![expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot go on fails"
@@ -9,13 +8,13 @@
 
 use plimsoll_e2e::daemon::Daemon;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::postgres::Postgres;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::{ports, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
@@ -85,56 +84,10 @@ fn redis() {
     });
 }
 
-/// PostgreSQL's programs refuse to run for root.
-fn as_postgres(program: &Path) -> Command {
-    let is_root =
-        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    if !is_root {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-        .arg(program);
-    command
-}
-
-fn postgres_program(name: &str) -> PathBuf {
-    let versions =
-        fs::read_dir("/usr/lib/postgresql").expect("install the Debian package postgresql");
-    let newest = versions
-        .map(|version| version.unwrap().path())
-        .max()
-        .unwrap();
-    newest.join("bin").join(name)
-}
-
 #[test]
 fn postgres() {
-    let directory = directory();
-    let data = directory.path().join("data");
-    run(as_postgres(&postgres_program("initdb"))
-        .current_dir("/")
-        .args(["--no-sync", "-A", "trust", "-D"])
-        .arg(&data));
-    comes_and_goes("postgres", |port| {
-        let mut command = as_postgres(&postgres_program("postgres"));
-        command
-            .current_dir("/")
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path());
-        command.args([
-            "-p",
-            &port.to_string(),
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "fsync=off",
-        ]);
-        Daemon::spawn("postgres", "install the Debian package postgresql", command)
-    });
+    let data = Postgres::new();
+    comes_and_goes("postgres", |port| data.start(port));
 }
 
 #[test]

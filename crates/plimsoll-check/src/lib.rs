@@ -1,17 +1,19 @@
 //! Asking a server whether it works. One file a protocol; nothing here knows of pools.
 #![forbid(unsafe_code)]
 
-mod databases;
 mod exec;
 mod grpc;
 mod http;
 mod lines;
+mod mysql;
+mod postgres;
 mod talk;
 mod tls;
 
 pub use exec::ExecProbe;
 pub use http::HttpProbe;
 pub use lines::Step;
+pub use postgres::PostgresProbe;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,11 +44,11 @@ pub enum Probe {
         authority: String,
     },
     /// PostgreSQL's startup.
-    Postgres,
+    Postgres(PostgresProbe),
     /// MySQL's greeting.
     Mysql,
-    /// Redis's `PING`.
-    Redis,
+    /// Redis's `PING`, or what it has to be.
+    Redis(Option<Role>),
     /// SMTP's greeting.
     Smtp,
     /// Texts to send and to wait for.
@@ -55,6 +57,29 @@ pub enum Probe {
     Exec(ExecProbe),
     /// An agent beside the server.
     Agent,
+}
+
+/// What a database is among its copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It follows another one.
+    Replica,
+}
+
+impl Role {
+    /// Judges what a server is.
+    fn judge(self, is: Self) -> Result<(), Failure> {
+        let what = match is {
+            Self::Primary => "it is a primary",
+            Self::Replica => "it is a replica",
+        };
+        match self == is {
+            true => Ok(()),
+            false => Err(Failure::Answer(what.to_owned())),
+        }
+    }
 }
 
 impl Probe {
@@ -215,9 +240,9 @@ async fn ask(
         Probe::Grpc { service, authority } => {
             grpc::health(service, authority, (scheme, stream)).await?
         }
-        Probe::Postgres => databases::postgres(&mut stream).await?,
-        Probe::Mysql => databases::mysql(&mut stream).await?,
-        Probe::Redis => lines::redis(&mut stream).await?,
+        Probe::Postgres(probe) => postgres::ask(probe, &mut stream).await?,
+        Probe::Mysql => mysql::greet(&mut stream).await?,
+        Probe::Redis(role) => lines::redis(*role, &mut stream).await?,
         Probe::Smtp => lines::smtp(&mut stream).await?,
         Probe::Script(steps) => lines::script(steps, &mut stream).await?,
         Probe::Agent => return lines::agent(&mut stream).await,

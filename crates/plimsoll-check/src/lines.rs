@@ -1,7 +1,7 @@
 //! Protocols of lines: Redis, SMTP, agents, and whatever a script says.
 
 use crate::talk::Talk;
-use crate::{Advice, Failure, Wire};
+use crate::{Advice, Failure, Role, Wire};
 
 /// A step of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +23,24 @@ pub(crate) async fn script(steps: &[Step], stream: &mut Wire) -> Result<(), Fail
     Ok(())
 }
 
-/// `PING`. A server that wants a password first is alive.
-pub(crate) async fn redis(stream: &mut Wire) -> Result<(), Failure> {
+/// `PING`, or `ROLE`. A server that wants a password first is alive, and does not say what it is.
+pub(crate) async fn redis(role: Option<Role>, stream: &mut Wire) -> Result<(), Failure> {
     let mut talk = Talk::new(stream);
-    talk.say(b"*1\r\n$4\r\nPING\r\n").await?;
-    redis_reply(&talk.line().await?)
+    let Some(role) = role else {
+        talk.say(b"*1\r\n$4\r\nPING\r\n").await?;
+        return redis_reply(&talk.line().await?);
+    };
+    talk.say(b"*1\r\n$4\r\nROLE\r\n").await?;
+    let line = talk.line().await?;
+    if !line.starts_with('*') {
+        return Err(Failure::Answer(line));
+    }
+    talk.line().await?; // the length of the word
+    role.judge(match &*talk.line().await? {
+        "master" => Role::Primary,
+        "slave" => Role::Replica,
+        other => return Err(Failure::Answer(other.to_owned())),
+    })
 }
 
 fn redis_reply(line: &str) -> Result<(), Failure> {

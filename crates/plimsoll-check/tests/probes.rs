@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
-use plimsoll_check::{HttpProbe, Probe, Report, Step, Verdict, Way, run};
+use plimsoll_check::{HttpProbe, PostgresProbe, Probe, Report, Role, Step, Verdict, Way, run};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -23,13 +23,23 @@ fn every() -> Vec<Probe> {
         }),
         Probe::Tls("example.com".into()),
         grpc("app"),
-        Probe::Postgres,
+        postgres(None),
+        postgres(Some(Role::Primary)),
         Probe::Mysql,
-        Probe::Redis,
+        Probe::Redis(None),
+        Probe::Redis(Some(Role::Replica)),
         Probe::Smtp,
         Probe::Script(vec![Step::Expect(b"hello".to_vec())]),
         Probe::Agent,
     ]
+}
+
+fn postgres(role: Option<Role>) -> Probe {
+    Probe::Postgres(PostgresProbe {
+        user: "plimsoll_check".into(),
+        database: "postgres".into(),
+        role,
+    })
 }
 
 fn grpc(service: &str) -> Probe {

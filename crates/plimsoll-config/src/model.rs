@@ -23,7 +23,7 @@ pub use condition::{
 };
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
-    Protocol, ProxyVersion, Queue, Retry, SameSite, ScriptStep, Server, ServerAddress,
+    Protocol, ProxyVersion, Queue, Retry, Role, SameSite, ScriptStep, Server, ServerAddress,
     ServerTimeouts, ServerTls, Sticky, StickyBy, StickyCookie,
 };
 use std::net::SocketAddr;

@@ -1,11 +1,13 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod acme;
+mod check;
 mod logs;
 mod steps;
 mod tcp;
 mod tls;
 
+use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
 pub(crate) use tcp::tcp;
@@ -16,10 +18,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    Adaptive, Buffer, Check, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
-    HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
-    PageSource, Pool, Priority, Probe, ProxyVersion, Queue, Resolver, Retry, Route, SameSite,
-    ScriptStep, ServerTls, Site, Spool, Sticky, StickyBy, Way,
+    Adaptive, Buffer, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge, HedgeAfter,
+    KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool,
+    Priority, ProxyVersion, Queue, Resolver, Retry, Route, SameSite, ServerTls, Site, Spool,
+    Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -360,75 +362,6 @@ pub(crate) fn line(statement: &Words) -> String {
 
 fn words<const N: usize>(words: [&str; N]) -> Words {
     words.map(str::to_owned).to_vec()
-}
-
-fn check(check: &Check) -> Words {
-    let mut out = words(["check"]);
-    match &check.probe {
-        Probe::Tcp => out.push("tcp".into()),
-        Probe::Tls => out.push("tls".into()),
-        Probe::Postgres => out.push("postgres".into()),
-        Probe::Mysql => out.push("mysql".into()),
-        Probe::Redis => out.push("redis".into()),
-        Probe::Smtp => out.push("smtp".into()),
-        Probe::Agent => out.push("agent".into()),
-        Probe::Grpc(service) => {
-            out.push("grpc".into());
-            out.extend((!service.is_empty()).then(|| format!("service={service}")));
-        }
-        Probe::Script(steps) => {
-            out.push("script".into());
-            out.extend(steps.iter().map(|step| match step {
-                ScriptStep::Send(text) => format!("send={text}"),
-                ScriptStep::Expect(text) => format!("expect={text}"),
-            }));
-        }
-        Probe::Exec(words) => {
-            out.push("exec".into());
-            out.extend(words.iter().map(ToString::to_string));
-        }
-        Probe::Http {
-            method,
-            path,
-            host,
-            expect,
-            header,
-            body,
-        } => {
-            out.extend([method.to_string(), path.to_string()]);
-            out.extend(host.as_ref().map(|host| format!("host={host}")));
-            let ranges: Vec<String> = expect
-                .iter()
-                .map(|(from, to)| format!("{from}-{to}"))
-                .collect();
-            out.push(format!("expect={}", ranges.join(",")));
-            out.extend(
-                header
-                    .as_ref()
-                    .map(|(name, text)| format!("header={name}:{text}")),
-            );
-            out.extend(body.as_ref().map(|body| format!("body={body}")));
-        }
-    }
-    let times = [
-        ("every", check.every),
-        ("fast", check.fast),
-        ("down", check.down),
-        ("timeout", check.timeout),
-    ];
-    out.extend(times.map(|(name, time)| format!("{name}={}", duration_text(time))));
-    out.extend([
-        format!("fall={}", check.fall),
-        format!("rise={}", check.rise),
-    ]);
-    out.extend(check.port.map(|port| format!("port={port}")));
-    out.extend((!check.tls).then(|| "tls=off".to_owned()));
-    out.extend((!check.proxy_protocol).then(|| "proxy-protocol=off".to_owned()));
-    out.push(format!(
-        "initial={}",
-        if check.initially_up { "up" } else { "down" }
-    ));
-    out
 }
 
 fn server_tls(tls: &ServerTls) -> Words {

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
-use plimsoll_check::{Advice, ExecProbe, HttpProbe, Probe, Report, Step, Tls, Verdict, Way};
+use plimsoll_check::{
+    Advice, ExecProbe, HttpProbe, PostgresProbe, Probe, Report, Role, Step, Tls, Verdict, Way,
+};
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::{Pool, Server};
@@ -294,9 +296,17 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
             service: text(service),
             authority: text(&server.name),
         },
-        model::Probe::Postgres => Probe::Postgres,
+        model::Probe::Postgres {
+            user,
+            database,
+            role: wanted,
+        } => Probe::Postgres(PostgresProbe {
+            user: text(user),
+            database: text(database),
+            role: wanted.map(role),
+        }),
         model::Probe::Mysql => Probe::Mysql,
-        model::Probe::Redis => Probe::Redis,
+        model::Probe::Redis(wanted) => Probe::Redis(wanted.map(role)),
         model::Probe::Smtp => Probe::Smtp,
         model::Probe::Script(steps) => {
             let step = |step: &model::ScriptStep| match step {
@@ -332,4 +342,11 @@ fn host_name(server: &str) -> String {
 /// Spreads checks; without random numbers they come at even times.
 fn random() -> u64 {
     getrandom::u64().unwrap_or_default()
+}
+
+fn role(role: model::Role) -> Role {
+    match role {
+        model::Role::Primary => Role::Primary,
+        model::Role::Replica => Role::Replica,
+    }
 }

@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::on_off;
 use crate::draft::Scope;
-use crate::model::{Check, Probe, ScriptStep};
+use crate::model::{Check, Probe, Role, ScriptStep};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
@@ -21,8 +21,8 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
             [initial=up|down], or: check off",
     default: "off; every=2s fast=1s timeout=1s fall=3 rise=2 initial=up",
     doc: "Active checks. PROBE is `tcp`; an HTTP request, `GET /path` or another method, with `host=NAME`, \
-          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres`; `mysql`; \
-          `redis`; `smtp`; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
+          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME` and `database=NAME`; `mysql`; \
+          `redis` with `role=primary|replica`; `smtp`; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
           which finds the server in `PLIMSOLL_SERVER_ADDRESS` and `PLIMSOLL_SERVER_PORT` and passes by exit status 0; or \
           `agent`, which reads one line such as `75%`, `drain`, `up` or `down`. A server goes down after `fall` failed \
           checks in a row and comes up after `rise` passed ones; the first check decides alone whether it is up. Checks come `every` so often, \
@@ -130,9 +130,15 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
     match kind.text.as_str() {
         "tcp" => plain(reader, Probe::Tcp),
         "tls" => plain(reader, Probe::Tls),
-        "postgres" => plain(reader, Probe::Postgres),
+        "postgres" => Some(postgres(reader, own)),
         "mysql" => plain(reader, Probe::Mysql),
-        "redis" => plain(reader, Probe::Redis),
+        "redis" => {
+            let mut role = None;
+            own_options(reader, own, &["role"], |reader, _, value| {
+                role = self::role(reader, value);
+            });
+            Some(Probe::Redis(role))
+        }
         "smtp" => plain(reader, Probe::Smtp),
         "agent" => plain(reader, Probe::Agent),
         "GET" | "HEAD" | "OPTIONS" | "POST" => http(reader, stmt, kind, own),
@@ -164,6 +170,37 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
             None
         }
     }
+}
+
+fn postgres(reader: &mut Reader<'_>, own: &[Word]) -> Probe {
+    let (mut user, mut database) = ("plimsoll_check".into(), "postgres".into());
+    let mut role = None;
+    let known = ["role", "user", "database"];
+    own_options(reader, own, &known, |reader, name, value| match name {
+        "role" => role = self::role(reader, value),
+        _ if value.text.contains('\0') => {
+            let message = "a name in PostgreSQL has no NUL";
+            reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
+        }
+        "user" => user = value.text.into(),
+        _ => database = value.text.into(),
+    });
+    Probe::Postgres {
+        user,
+        database,
+        role,
+    }
+}
+
+fn role(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Role> {
+    let mut roles = Role::NAMES.iter();
+    let found = roles.find(|(name, _)| *name == value.text);
+    if found.is_none() {
+        let message = format!("`{}` is not what a database can be", value.text);
+        let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+        reader.problem(problem.help("write `role=primary` or `role=replica`"));
+    }
+    found.map(|(_, role)| *role)
 }
 
 /// Reads the options of one kind of check; the common ones have been taken out, and are known to

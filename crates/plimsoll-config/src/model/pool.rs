@@ -265,11 +265,18 @@ pub enum Probe {
     /// The gRPC health service; the name of a service, or nothing for the whole server.
     Grpc(Box<str>),
     /// PostgreSQL's startup.
-    Postgres,
+    Postgres {
+        /// Who logs in.
+        user: Box<str>,
+        /// Where.
+        database: Box<str>,
+        /// What it has to be.
+        role: Option<Role>,
+    },
     /// MySQL's greeting.
     Mysql,
-    /// `PING`.
-    Redis,
+    /// `PING`, or what it has to be.
+    Redis(Option<Role>),
     /// SMTP's greeting.
     Smtp,
     /// Texts to send and texts to wait for.
@@ -278,6 +285,20 @@ pub enum Probe {
     Exec(Vec<Box<str>>),
     /// What an agent beside the server says of it.
     Agent,
+}
+
+/// What a database is among its copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It follows another one.
+    Replica,
+}
+
+impl Role {
+    /// All of them, as they are written.
+    pub const NAMES: [(&str, Self); 2] = [("primary", Self::Primary), ("replica", Self::Replica)];
 }
 
 /// A step of a scripted check.
