@@ -45,8 +45,8 @@ pub trait Choose: fmt::Debug + Send + Sync {
 pub(super) struct Hello {
     acceptor: Acceptor,
     pub(super) choose: Arc<dyn Choose>,
-    /// Whether what came begins a method, and not TLS.
-    is_plain: bool,
+    /// Whether the first byte begins a method, and not TLS; nothing before it has come.
+    is_plain: Option<bool>,
     /// What came, where somebody wants to know.
     heard: Option<Vec<u8>>,
 }
@@ -62,7 +62,7 @@ impl Hello {
     pub(super) fn new(choose: Arc<dyn Choose>) -> Self {
         Self {
             acceptor: Acceptor::default(),
-            is_plain: false,
+            is_plain: None,
             heard: choose.is_curious().then(Vec::new),
             choose,
         }
@@ -70,7 +70,8 @@ impl Hello {
 
     /// Takes a part of what came.
     pub(super) fn read(&mut self, cipher: &mut &[u8]) -> io::Result<usize> {
-        self.is_plain |= cipher.first().is_some_and(u8::is_ascii_uppercase);
+        let begins = cipher.first().map(u8::is_ascii_uppercase);
+        self.is_plain = self.is_plain.or(begins);
         let came = *cipher;
         let read = self.acceptor.read_tls(cipher)?;
         if let Some(heard) = &mut self.heard
@@ -91,7 +92,7 @@ impl Hello {
         let accepted = match self.acceptor.accept() {
             Ok(None) => return Ok(None),
             Ok(Some(accepted)) => accepted,
-            Err((error, _)) if self.is_plain => {
+            Err((error, _)) if self.is_plain == Some(true) => {
                 return Err(Refusal {
                     words: PLAIN_HTTP.to_vec(),
                     error: invalid(error),
@@ -118,5 +119,39 @@ fn refuse(error: rustls::Error, mut alert: AcceptedAlert) -> Refusal {
     Refusal {
         words,
         error: invalid(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Choose for Nobody {
+        fn choose(&self, _: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+            None
+        }
+
+        fn opened(&self, _: &ServerConnection) {}
+    }
+
+    /// What a client is told whose bytes come in these pieces.
+    fn told(pieces: &[&[u8]]) -> Vec<u8> {
+        let mut hello = Hello::new(Arc::new(Nobody));
+        for piece in pieces {
+            let mut piece = *piece;
+            hello.read(&mut piece).unwrap();
+        }
+        hello.greet().err().unwrap().words
+    }
+
+    #[test]
+    fn the_first_byte_alone_tells_a_method_from_tls() {
+        assert_eq!(told(&[b"GET / HTTP/1.1\r\n"]), PLAIN_HTTP);
+        assert_eq!(told(&[b"G", b"ET / HTTP/1.1\r\n"]), PLAIN_HTTP);
+        // A message that is none, of which a piece begins as methods do.
+        assert_ne!(told(&[&[22, 3, 1, 0, 4], b"ABCD"]), PLAIN_HTTP);
     }
 }
