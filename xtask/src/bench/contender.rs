@@ -21,7 +21,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// A proxy in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    Plimsoll,
+    PlimsollHttp,
+    PlimsollTcp,
     NginxHttp,
     HaproxyHttp,
     NginxTcp,
@@ -29,8 +30,9 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Plimsoll,
+    pub(crate) const ALL: [Self; 6] = [
+        Self::PlimsollHttp,
+        Self::PlimsollTcp,
         Self::NginxHttp,
         Self::NginxTcp,
         Self::HaproxyHttp,
@@ -39,7 +41,8 @@ impl Contender {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Plimsoll => "plimsoll-http",
+            Self::PlimsollHttp => "plimsoll-http",
+            Self::PlimsollTcp => "plimsoll-tcp",
             Self::NginxHttp => "nginx-http",
             Self::NginxTcp => "nginx-tcp",
             Self::HaproxyHttp => "haproxy-http",
@@ -49,7 +52,8 @@ impl Contender {
 
     pub(crate) fn about(self) -> &'static str {
         match self {
-            Self::Plimsoll => "HTTP, one worker, JSON access log on disk, metrics",
+            Self::PlimsollHttp => "HTTP, one worker, JSON access log on disk, metrics",
+            Self::PlimsollTcp => "TCP relay, one worker, JSON access log on disk, metrics",
             Self::NginxHttp => "HTTP, one worker, upstream keep-alive, no log",
             Self::NginxTcp => "stream relay, one worker, no log",
             Self::HaproxyHttp => "HTTP, one thread, reuse always, no log",
@@ -60,18 +64,18 @@ impl Contender {
     /// Returns the descriptors it holds for each idle connection of a client.
     pub(crate) fn descriptors_per_client(self) -> u64 {
         match self {
-            Self::Plimsoll | Self::NginxHttp | Self::HaproxyHttp => 1,
-            Self::NginxTcp | Self::HaproxyTcp => 2,
+            Self::PlimsollHttp | Self::NginxHttp | Self::HaproxyHttp => 1,
+            Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => 2,
         }
     }
 
     /// Tells whether it moves bytes, and knows nothing of HTTP and TLS.
     pub(crate) fn is_relay(self) -> bool {
-        matches!(self, Self::NginxTcp | Self::HaproxyTcp)
+        matches!(self, Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp)
     }
 
     pub(crate) fn is_plimsoll(self) -> bool {
-        self == Self::Plimsoll
+        matches!(self, Self::PlimsollHttp | Self::PlimsollTcp)
     }
 
     /// Starts it on the proxies' core, in a directory of its own under `work`.
@@ -129,13 +133,13 @@ impl Contender {
     fn command(self, directory: &Path) -> Command {
         let file = directory.join("proxy.conf");
         let program = match self {
-            Self::Plimsoll => target().join("dist/plimsoll"),
+            Self::PlimsollHttp | Self::PlimsollTcp => target().join("dist/plimsoll"),
             Self::NginxHttp | Self::NginxTcp => PathBuf::from("nginx"),
             Self::HaproxyHttp | Self::HaproxyTcp => PathBuf::from("haproxy"),
         };
         let mut command = pinned(PROXY_CORE, &program);
         match self {
-            Self::Plimsoll => command.args(["run", "-c"]).arg(file),
+            Self::PlimsollHttp | Self::PlimsollTcp => command.args(["run", "-c"]).arg(file),
             Self::NginxHttp | Self::NginxTcp => command
                 .arg("-p")
                 .arg(directory)

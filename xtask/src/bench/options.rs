@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn reads_options() {
-        let options = parse("--quick --only nginx,haproxy-tcp --case post-64k")
+        let options = parse("--quick --only nginx,haproxy-tcp,plimsoll-t --case post-64k")
             .unwrap()
             .unwrap();
         assert_eq!((options.rounds(), options.seconds()), (1, 2));
@@ -134,7 +134,10 @@ mod tests {
             ["post-64k"]
         );
         let names: Vec<_> = options.contenders(true).iter().map(|c| c.name()).collect();
-        assert_eq!(names, ["nginx-http", "nginx-tcp", "haproxy-tcp"]);
+        assert_eq!(
+            names,
+            ["plimsoll-tcp", "nginx-http", "nginx-tcp", "haproxy-tcp"]
+        );
         assert_eq!(parse("--rounds 7").unwrap().unwrap().rounds(), 7);
     }
 
@@ -151,7 +154,7 @@ mod tests {
         let options = Options::default();
         assert_eq!(
             options.contenders(true).len(),
-            options.contenders(false).len() + 1
+            options.contenders(false).len() + 2
         );
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Times {
 pub(crate) fn is_for(contender: Contender) -> bool {
     matches!(
         contender,
-        Contender::Plimsoll | Contender::NginxHttp | Contender::HaproxyHttp
+        Contender::PlimsollHttp | Contender::NginxHttp | Contender::HaproxyHttp
     )
 }
 

@@ -43,7 +43,8 @@ impl Setting<'_> {
     /// Returns the text of the file.
     pub(crate) fn text(&self, contender: Contender) -> String {
         match contender {
-            Contender::Plimsoll => self.plimsoll(),
+            Contender::PlimsollHttp => self.plimsoll_http(),
+            Contender::PlimsollTcp => self.plimsoll_tcp(),
             Contender::NginxHttp => nginx(&self.nginx_http()),
             Contender::NginxTcp => nginx(&self.nginx_tcp()),
             Contender::HaproxyHttp => self.haproxy("http", "http-reuse always"),
@@ -60,7 +61,24 @@ impl Setting<'_> {
         self.servers.map(|server| line(server, &limit)).concat()
     }
 
-    fn plimsoll(&self) -> String {
+    fn plimsoll_http(&self) -> String {
+        let services = format!(
+            "site * {{ listen {} {} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+             site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n",
+            self.listen.plain,
+            self.listen.http2,
+            self.listen.tls,
+            self.authority.certificate(),
+            self.authority.key(),
+        );
+        self.plimsoll(&services)
+    }
+
+    fn plimsoll_tcp(&self) -> String {
+        self.plimsoll(&format!("tcp {} {{ proxy app }}\n", self.listen.plain))
+    }
+
+    fn plimsoll(&self, services: &str) -> String {
         let admin = self.admin.map(|admin| format!("admin {admin}\n"));
         let log = self.directory.join(ACCESS_LOG);
         let servers = self.servers(
@@ -71,16 +89,10 @@ impl Setting<'_> {
             "workers 1\n\
              {}\
              defaults {{ log {} json }}\n\
-             site * {{ listen {} {} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
-             site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n\
+             {services}\
              pool app {{ balance round-robin ; {servers}{} }}\n",
             admin.unwrap_or_default(),
             log.display(),
-            self.listen.plain,
-            self.listen.http2,
-            self.listen.tls,
-            self.authority.certificate(),
-            self.authority.key(),
             self.slots.map_or("", |_| "queue 1000 timeout=5s"),
         )
     }
