@@ -101,32 +101,31 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "cache",
-    "cluster",
-    "compress",
-    "disk",
-    "etcd",
-    "files",
-    "forward",
-    "hash-key",
-    "header",
-    "hsts",
-    "http2",
-    "memory",
-    "mode",
-    "otel",
-    "redis",
-    "sni",
-    "source",
-    "tracing",
-    "try",
-    "udp",
-    "user",
-    "vary",
-    "vip",
-    "vrrp",
-    "websocket",
-    "default",
+    "cache", "cluster", "compress", "disk", "etcd", "files", "forward", "hash-key", "memory",
+    "mode", "otel", "redis", "sni", "source", "tracing", "try", "udp", "user", "vary", "vip",
+    "vrrp", "default",
+];
+
+/// Words of other programs, and how the same is said here.
+pub(crate) static ELSEWHERE: &[(&str, &str)] = &[
+    ("backend", "write `pool NAME { server HOST:PORT }`"),
+    ("bind", "write `listen ADDRESS` in the `site`"),
+    ("frontend", "write `site HOST { route { proxy POOL } }`"),
+    ("hsts", "write `security-headers`"),
+    (
+        "http2",
+        "clients need no word for it; for servers write `http 2` in the `pool`",
+    ),
+    ("location", "write `route /path/* { … }`"),
+    ("proxy_pass", "write `proxy POOL`"),
+    ("reverse_proxy", "write `proxy POOL`"),
+    ("server_name", "write the names behind `site`"),
+    ("stream", "write `tcp ADDRESS { proxy POOL }`"),
+    ("upstream", "write `pool NAME { server HOST:PORT }`"),
+    (
+        "websocket",
+        "it needs no word: what clients ask for with `Upgrade` passes",
+    ),
 ];
 
 #[cfg(test)]

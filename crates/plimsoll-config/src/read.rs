@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Label, point};
-use crate::directive::{self, Context, Directive, NOT_YET};
+use crate::directive::{self, Context, Directive, ELSEWHERE, NOT_YET};
 use crate::directives::key_set::KeySets;
 use crate::directives::named_match::Matches;
 use crate::draft::{Draft, Scope};
@@ -561,6 +561,11 @@ fn unknown(word: &Word, context: Context) -> Diagnostic {
             format!("`{name}` is not in this version"),
         );
         return problem.help("remove it: what is not done must not look as if it were");
+    }
+    let mut elsewhere = ELSEWHERE.iter();
+    if let Some((_, help)) = elsewhere.find(|(word, _)| word == name) {
+        let message = format!("unknown directive `{name}`");
+        return Diagnostic::new(&codes::UNKNOWN, span, message).help(*help);
     }
     let here = || {
         directive::rows()
