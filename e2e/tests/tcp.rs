@@ -319,3 +319,38 @@ fn a_drain_lets_connections_end() {
     drop(client);
     assert!(plimsoll.wait_exit(PATIENCE).success());
 }
+
+/// A server that comes back is on trial with one connection; it is as good as any other once that stands.
+#[test]
+fn a_server_that_comes_back_needs_no_connection_to_end() {
+    let address = ports::local(ports::free());
+    let plimsoll = before(
+        &[address, echo()],
+        "",
+        "outlier consecutive-failures=2 eject=300ms eject-max=300ms max-ejected=100%",
+    );
+    let state = |state: &str| {
+        let name =
+            format!("plimsoll_server_state{{pool=\"app\",server=\"{address}\",state=\"{state}\"}}");
+        plimsoll.metric(&name) == Some(1.0)
+    };
+    wait::expect("the server to be ejected", PATIENCE, || {
+        drop(read(&mut connect(&plimsoll), 6));
+        state("ejected")
+    });
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            stream.write_all(b"again\n").ok();
+            thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+        }
+    });
+    let mut kept = Vec::new();
+    wait::expect("two connections to it", PATIENCE, || {
+        let mut client = connect(&plimsoll);
+        if read(&mut client, 6) == b"again\n" {
+            kept.push(client);
+        }
+        kept.len() == 2
+    });
+}

@@ -204,8 +204,8 @@ impl Server {
     }
 }
 
-/// One request in flight on a server. It is given back exactly once: by [`Slot::release`], or as
-/// [`Outcome::Cancelled`] when it is dropped.
+/// One request in flight on a server. It is given back exactly once: by [`Slot::release`], or when it is
+/// dropped, which teaches nothing.
 #[derive(Debug)]
 #[must_use = "dropping a slot gives it back at once"]
 pub struct Slot<'pool> {
@@ -233,6 +233,17 @@ impl<'pool> Slot<'pool> {
     /// `now` is on the clock of [`Ask::now`](crate::Ask).
     pub fn release(
         self,
+        outcome: Outcome,
+        latency: Option<Duration>,
+        now: Duration,
+    ) -> Option<Change> {
+        self.teach(outcome, latency, now)
+    }
+
+    /// Teaches the pool how it goes, and keeps the slot: what lasts for hours has been served long before
+    /// it ends.
+    pub fn teach(
+        &self,
         outcome: Outcome,
         latency: Option<Duration>,
         now: Duration,

@@ -100,6 +100,8 @@ impl<'a> Call<'a> {
             self.facts.server = Some(&server.name);
             let failed = match self.connect(pool, server).await {
                 Ok(socket) => {
+                    // Now, and not when it ends: a server on trial is as good as any other.
+                    self.teach(pool, &pick, Outcome::Served);
                     return Ok(Reached {
                         server,
                         pick,
@@ -108,7 +110,8 @@ impl<'a> Call<'a> {
                 }
                 Err(failed) => failed,
             };
-            self.give_back(pool, pick, failed.blame.into());
+            self.teach(pool, &pick, failed.blame.into());
+            self.give_back(pool, pick);
             let turned = Turned {
                 reason: failed.reason,
                 detail: failed.detail,
@@ -175,21 +178,19 @@ impl<'a> Call<'a> {
             stream::close(&socket);
             stream::close(&self.connection.socket);
         }
-        let outcome = match end {
-            End::Cut => Outcome::Cancelled, // its checks have said so
-            _ => Outcome::Served,
-        };
-        self.give_back(pool, pick, outcome);
+        self.give_back(pool, pick);
     }
 
-    /// Teaches the pool how it went, and gives the slot back.
-    fn give_back(&mut self, pool: &Pool, pick: Pick<'_>, outcome: Outcome) {
-        let Pick { slot, pass, seat } = pick;
+    /// Teaches the pool whether its server could be reached.
+    fn teach(&self, pool: &Pool, pick: &Pick<'_>, outcome: Outcome) {
         let now = self.plane.since_start(clock::now());
-        if let Some(change) = slot.release(outcome, self.facts.connect, now) {
+        if let Some(change) = pick.slot.teach(outcome, self.facts.connect, now) {
             events::tell(self.plane, pool, change);
         }
-        drop((pass, seat));
+    }
+
+    fn give_back(&self, pool: &Pool, pick: Pick<'_>) {
+        drop(pick);
         line::call_next(self.plane, pool);
     }
 
