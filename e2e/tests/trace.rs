@@ -43,6 +43,20 @@ fn traced(plimsoll: &Plimsoll, arguments: &[&str]) -> String {
 }
 
 #[test]
+fn connections_that_are_relayed_have_no_rules() {
+    let text = "admin off\ntcp 127.0.0.1:{port} { proxy db }\npool db { server 127.0.0.1:1 }\n";
+    let plimsoll = Start::run(text).start();
+    let listener = plimsoll.address();
+    let said = traced(&plimsoll, &[&format!("http://{listener}/")]);
+    let expected = format!(
+        "listener {listener}\n\
+         outcome  the connection goes to a server of `db`, whatever is asked on it\n\
+         pool     db (round-robin)\nservers  127.0.0.1:1  eligible, weight 1\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn each_rule_says_what_it_did_and_where_it_stands() {
     let plimsoll = Start::run(TEXT).start();
     let listener = plimsoll.address();

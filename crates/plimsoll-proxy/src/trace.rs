@@ -99,6 +99,8 @@ pub enum Outcome {
     Answered(u16, String),
     /// It goes to the pool of this name.
     Pool(String),
+    /// Its connection goes to the pool of this name, and nobody looks at what comes on it.
+    Relayed(String),
     /// It goes to one of these pools, in these shares.
     Shares(Vec<(u32, String)>),
     /// It goes where the client is sent: status and `Location`.
@@ -143,6 +145,12 @@ pub fn explain(generation: &Generation, question: &Question) -> Trace {
         return trace;
     };
     trace.listener = Some(listener.address.to_string());
+    if let Some(relay) = &listener.relay {
+        trace.pool = choice(generation, relay.pool);
+        let name = trace.pool.as_ref().map(|pool| pool.name.clone());
+        trace.outcome = Outcome::Relayed(name.unwrap_or_default());
+        return trace;
+    }
     let parsed = parse::request(&question.head, &listener.limits, &mut head);
     let sound = match parsed {
         Ok(Parsed::Complete) => request::check(&head, &question.head, &mut target),
@@ -383,7 +391,7 @@ impl Explainer<'_> {
         let mut out = Vec::new();
         trace.outcome = match &route.action {
             Action::Proxy(pool) => {
-                trace.pool = self.choice(*pool);
+                trace.pool = choice(self.generation, *pool);
                 Outcome::Pool(name(*pool))
             }
             Action::Split(split) => {
@@ -411,18 +419,16 @@ impl Explainer<'_> {
             }
         };
     }
+}
 
-    fn choice(&self, pool: usize) -> Option<Choice> {
-        let (pool, written) = (
-            self.generation.pools.get(pool)?,
-            self.config.pools.get(pool)?,
-        );
-        Some(Choice {
-            name: pool.name.to_string(),
-            balance: text::balance(&written.balance),
-            servers: candidates(pool, written),
-        })
-    }
+fn choice(generation: &Generation, pool: usize) -> Option<Choice> {
+    let written = generation.config.pools.get(pool)?;
+    let pool = generation.pools.get(pool)?;
+    Some(Choice {
+        name: pool.name.to_string(),
+        balance: text::balance(&written.balance),
+        servers: candidates(pool, written),
+    })
 }
 
 fn candidates(pool: &Pool, written: &model::Pool) -> Vec<Candidate> {

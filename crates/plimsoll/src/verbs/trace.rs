@@ -137,7 +137,9 @@ fn text(trace: &Trace) -> String {
     let mut put = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<9}{text}");
     };
-    put("request", trace.target.clone());
+    if !trace.target.is_empty() {
+        put("request", trace.target.clone());
+    }
     if let Some(listener) = &trace.listener {
         put("listener", listener.clone());
     }
@@ -182,6 +184,9 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Answered(status, text) if text.is_empty() => format!("answered with {status}"),
         Outcome::Answered(status, text) => format!("answered with {status}: {}", text.trim_end()),
         Outcome::Pool(name) => format!("a server of `{name}` answers"),
+        Outcome::Relayed(name) => {
+            format!("the connection goes to a server of `{name}`, whatever is asked on it")
+        }
         Outcome::Shares(shares) => {
             let whole: u64 = shares.iter().map(|(share, _)| u64::from(*share)).sum();
             let share = |(share, name): &(u32, String)| format!("{share} of {whole} to `{name}`");
