@@ -210,27 +210,13 @@ impl<'a> Call<'a> {
             return;
         }
         let record = Record {
-            at: facts.at,
-            id: facts.id.as_bytes(),
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
             site: &relay.name,
             generation: plane.generation.number,
             proto: "TCP",
-            req_bytes: facts.request_bytes.get(),
-            res_bytes: facts.response_bytes.get(),
-            pool: facts.pool,
-            server: facts.server,
-            attempts: facts.attempts,
-            failed: facts
-                .failed
-                .map(|(server, reason)| (server, reason.token())),
-            reason: facts.reason.map(Reason::token),
-            detail: facts.detail,
-            queue: facts.queued,
-            connect: facts.connect,
             total: clock::now().duration_since(facts.started),
-            ..Record::default()
+            ..facts.record()
         };
         plane.log(&relay.logs, &record);
     }

@@ -21,6 +21,7 @@ use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
+use plimsoll_observe::access_log::Record;
 
 use crate::connection::Connection;
 use crate::edits::Edits;
@@ -166,6 +167,27 @@ impl<'a> Facts<'a> {
             connect: None,
             first_byte: None,
             ended: None,
+        }
+    }
+
+    /// What is known of it, for the log.
+    pub(crate) fn record(&self) -> Record<'_> {
+        let failed = self.failed;
+        Record {
+            at: self.at,
+            id: self.id.as_bytes(),
+            req_bytes: self.request_bytes.get(),
+            res_bytes: self.response_bytes.get(),
+            pool: self.pool,
+            server: self.server,
+            attempts: self.attempts,
+            failed: failed.map(|(server, reason)| (server, reason.token())),
+            reason: self.reason.map(Reason::token),
+            detail: self.detail,
+            queue: self.queued,
+            connect: self.connect,
+            first_byte: self.first_byte,
+            ..Record::default()
         }
     }
 

@@ -71,8 +71,6 @@ fn log_with(
             .unwrap_or_default()
     };
     let record = Record {
-        at: facts.at,
-        id: facts.id.as_bytes(),
         client: exchange.origin.client_text.as_bytes(),
         client_port: exchange.origin.client_port,
         site,
@@ -106,25 +104,13 @@ fn log_with(
         tls,
         proto: head.version.label(),
         status: Some(facts.status),
-        req_bytes: facts.request_bytes.get(),
-        res_bytes: facts.response_bytes.get(),
-        pool: facts.pool,
-        server: facts.server,
-        attempts: facts.attempts,
-        failed: facts
-            .failed
-            .map(|(server, reason)| (server, reason.token())),
-        reason: facts.reason.map(plimsoll_http::reason::Reason::token),
-        detail: facts.detail,
-        queue: facts.queued,
-        connect: facts.connect,
-        first_byte: facts.first_byte,
         total,
         user_agent: field(Name::UserAgent),
         referer: field(Name::Referer),
         generation: exchange.plane.generation.number,
         user: facts.auth.as_ref().map_or("", |auth| &auth.user),
         trace_id: field(Name::Traceparent).get(3..35).unwrap_or_default(),
+        ..facts.record()
     };
     exchange.plane.log(logs, &record);
 }
