@@ -65,7 +65,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     let all = draft.sites.iter().chain(&redirects);
     let tcp = tcp::services(reader, all, &draft.tcp, &defaults, &mut pools);
     let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
-    tcp::check_pools(reader, &draft.tcp, &draft.pools, &pools);
+    tcp::check_pools(reader, &draft.tcp, &draft.pools, &pools, &tcp);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
     let connections = draft

@@ -93,19 +93,19 @@ pub(crate) fn check_pools(
     services: &[TcpDraft],
     drafts: &[PoolDraft],
     pools: &[Pool],
+    resolved: &[TcpService],
 ) {
-    let targets = services.iter().filter_map(|service| service.pool.as_ref());
-    for (target, _) in targets {
-        let Some(at) = drafts.iter().position(|pool| pool.name == target.text) else {
+    for (service, resolved) in services.iter().zip(resolved) {
+        let named = drafts.get(resolved.pool).zip(pools.get(resolved.pool));
+        let (Some((target, _)), Some((draft, pool))) = (&service.pool, named) else {
             continue;
         };
-        let (Some(draft), Some(what)) = (drafts.get(at), pools.get(at).and_then(asked)) else {
+        // One that does not exist has been refused already.
+        let Some(what) = asked(pool).filter(|_| draft.name == target.text) else {
             continue;
         };
-        let message = format!(
-            "pool `{}` looks at {what}, which a connection does not have",
-            draft.name
-        );
+        let name = &draft.name;
+        let message = format!("pool `{name}` looks at {what}, which a connection does not have");
         let problem = Diagnostic::new(&codes::NO_REQUEST, target.span, message);
         reader.problem(problem.related(draft.span, "the pool"));
     }
