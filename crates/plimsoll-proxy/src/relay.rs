@@ -1,6 +1,5 @@
 //! A connection whose bytes pass as they are, to a server of a pool: the life of one, in order.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use plimsoll_observe::access_log::Record;
 use crate::connection::Connection;
 use crate::events;
 use crate::generation::{Pool, Server};
-use crate::http::acquire::{count_opened, dial, first_words, while_there};
+use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
-use crate::http::failure::{Failure, Sent, Side};
+use crate::http::failure::{Failure, Side};
 use crate::http::key;
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
@@ -98,7 +97,7 @@ impl<'a> Call<'a> {
                 self.facts.failed = Some((before, *reason));
             }
             self.facts.server = Some(&server.name);
-            let failed = match self.connect(pool, server).await {
+            let failed = match open_new(self, pool, server).await {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
                     self.teach(pool, &pick, Outcome::Served);
@@ -126,28 +125,6 @@ impl<'a> Call<'a> {
             reason: Reason::ProxyInternalError,
             detail: "",
         }))
-    }
-
-    async fn connect(&mut self, pool: &Pool, server: &Server) -> Result<Socket, Failure> {
-        let (plane, connection) = (self.plane, self.connection);
-        let whom = For {
-            client: &connection.socket,
-            peer: connection.peer,
-            secure: None,
-            certificate: connection.certificate.as_deref(),
-            id: self.facts.id.as_bytes(),
-        };
-        let words = first_words(&whom, pool)?;
-        let began = clock::now();
-        connection.timer.set(began + pool.timeouts.connect);
-        let dialled = while_there(&connection.socket, dial(server, &words));
-        let dialled = connection.timer.limit(dialled).await;
-        let took = clock::now().duration_since(began);
-        self.facts.note_connect(took);
-        let late = Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing);
-        let socket = dialled.unwrap_or(Err(late))??;
-        count_opened(plane, pool, &socket, took);
-        Ok(socket)
     }
 
     /// Passes bytes on, both ways, until both ends have said all that they had to say.
@@ -220,10 +197,6 @@ impl<'a> Call<'a> {
         };
         plane.log(&relay.logs, &record);
     }
-
-    fn client_ip(&self) -> IpAddr {
-        self.connection.peer.ip()
-    }
 }
 
 impl<'a> Seeker<'a> for Call<'a> {
@@ -253,15 +226,26 @@ impl<'a> Seeker<'a> for Call<'a> {
 
     fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason> {
         select::enter(self.plane, pool, || {
-            let asks = pool.key.is_some(); // for the client: a connection has nothing else
-            let key = asks.then(|| key::of_address(self.client_ip(), hash::SEED));
-            let (key, at) = (key.unwrap_or_default(), self.facts.started);
-            select::pick(self.plane, pool, key, at, tried)
+            // It is the client's: a connection has nothing else.
+            let client = self.connection.peer.ip();
+            let key = pool.key.as_ref();
+            let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
+            select::pick(self.plane, pool, key, self.facts.started, tried)
         })
     }
 
-    fn note_wait(&mut self, waited: Duration) {
-        self.facts.note_wait(waited);
+    fn facts(&mut self) -> &mut Facts<'a> {
+        &mut self.facts
+    }
+
+    fn whom(&self) -> For<'_> {
+        For {
+            client: &self.connection.socket,
+            peer: self.connection.peer,
+            secure: None,
+            certificate: None,
+            id: self.facts.id.as_bytes(),
+        }
     }
 }
 

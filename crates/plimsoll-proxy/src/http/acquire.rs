@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
@@ -16,6 +15,7 @@ use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
 use crate::http::failure::{Failure, Sent};
 use crate::http::h2::Place;
+use crate::http::line::Seeker;
 use crate::plane::Plane;
 use crate::proxy_protocol::{self, For};
 use crate::server_tls::ServerTls;
@@ -109,53 +109,40 @@ pub(crate) async fn acquire(
 }
 
 /// Opens a connection to `server`.
-async fn open_new(
-    exchange: &mut Exchange<'_>,
+pub(crate) async fn open_new<'a>(
+    seeker: &mut impl Seeker<'a>,
     pool: &Pool,
     server: &Server,
 ) -> Result<Socket, Failure> {
-    let whom = For {
-        client: exchange.client,
-        peer: exchange.peer,
-        secure: exchange.listener.tls.as_deref(),
-        certificate: exchange.certificate,
-        id: exchange.facts.id.as_bytes(),
-    };
-    let first_words = first_words(&whom, pool)?;
-    let opening = open(exchange.client, server, &first_words);
-    in_time(exchange, pool, opening).await
+    let first_words = first_words(&seeker.whom(), pool)?;
+    let opening = open(seeker.client(), server, &first_words);
+    in_time(seeker, pool, opening).await
 }
 
 /// Opens a connection within the time that there is for it, and counts it.
-async fn in_time(
-    exchange: &mut Exchange<'_>,
+async fn in_time<'a>(
+    seeker: &mut impl Seeker<'a>,
     pool: &Pool,
     opening: impl Future<Output = Result<Socket, Failure>>,
 ) -> Result<Socket, Failure> {
     let began = clock::now();
-    let deadline = exchange.soonest(began + pool.timeouts.connect);
-    exchange.timer.set(deadline);
-    let opened = exchange.timer.limit(opening).await;
+    let deadline = seeker.soonest(began + pool.timeouts.connect);
+    seeker.timer().set(deadline);
+    let opened = seeker.timer().limit(opening).await;
     let took = clock::now().duration_since(began);
-    exchange.facts.note_connect(took);
-    let socket = opened.unwrap_or_else(|_| Err(too_late(exchange)))?;
-    count_opened(exchange.plane, pool, &socket, took);
-    Ok(socket)
-}
-
-/// Counts a connection to a server of `pool` that took so long to open.
-pub(crate) fn count_opened(plane: &Plane, pool: &Pool, socket: &Socket, took: Duration) {
-    let Some(metrics) = plane.metrics.pools.get(pool.index) else {
-        return;
-    };
-    metrics.connections_new.add(1);
-    metrics.connect.record(took);
-    if socket.is_secure() {
-        match socket.is_resumed() {
-            true => metrics.tls_resumed.add(1),
-            false => metrics.tls_new.add(1),
+    seeker.facts().note_connect(took);
+    let socket = opened.unwrap_or_else(|_| Err(too_late(seeker)))?;
+    if let Some(metrics) = seeker.plane().metrics.pools.get(pool.index) {
+        metrics.connections_new.add(1);
+        metrics.connect.record(took);
+        if socket.is_secure() {
+            match socket.is_resumed() {
+                true => metrics.tls_resumed.add(1),
+                false => metrics.tls_new.add(1),
+            }
         }
     }
+    Ok(socket)
 }
 
 /// Finds a connection to `server` that has room for one more stream, or makes one.
@@ -194,18 +181,15 @@ async fn acquire_stream(
 }
 
 /// The server was not reached in the time that there was for it.
-fn too_late(exchange: &Exchange<'_>) -> Failure {
-    match exchange.is_overdue() {
+fn too_late<'a>(seeker: &impl Seeker<'a>) -> Failure {
+    match seeker.is_overdue() {
         true => Failure::overdue(),
         false => Failure::upstream(Reason::ConnectionTimeout, "", Sent::Nothing),
     }
 }
 
 /// Waits for as long as the client is there.
-pub(crate) async fn while_there<T>(
-    client: &Socket,
-    wait: impl Future<Output = T>,
-) -> Result<T, Failure> {
+async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Result<T, Failure> {
     let (mut wait, mut left) = (pin!(wait), pin!(client.broken()));
     poll_fn(|context| match wait.as_mut().poll(context) {
         Poll::Ready(value) => Poll::Ready(Ok(value)),
@@ -224,7 +208,7 @@ async fn open(client: &Socket, server: &Server, first_words: &[u8]) -> Result<So
 }
 
 /// What the server is told of the connection; nearly always nothing.
-pub(crate) fn first_words(whom: &For<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
+fn first_words(whom: &For<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
     let Some(version) = pool.proxy_protocol else {
         return Ok(Vec::new());
     };

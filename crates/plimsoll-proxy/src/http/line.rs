@@ -24,10 +24,11 @@ use plimsoll_net::worker::Mail;
 use plimsoll_net::{clock, stream};
 
 use crate::generation::Pool;
-use crate::http::exchange::Exchange;
+use crate::http::exchange::{Exchange, Facts};
 use crate::http::select::{Pick, select};
 use crate::http::throttle::Throttle;
 use crate::plane::Plane;
+use crate::proxy_protocol::For;
 
 /// What a pool's queue may be, and how many wait, by worker.
 #[derive(Debug)]
@@ -282,7 +283,11 @@ pub(crate) trait Seeker<'a> {
     /// Picks a server that was not tried yet, without waiting.
     fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason>;
 
-    fn note_wait(&mut self, waited: Duration);
+    /// What is known of it.
+    fn facts(&mut self) -> &mut Facts<'a>;
+
+    /// Whom a connection for it is from.
+    fn whom(&self) -> For<'_>;
 }
 
 impl<'a> Seeker<'a> for Exchange<'a> {
@@ -315,8 +320,18 @@ impl<'a> Seeker<'a> for Exchange<'a> {
         select(self, pool, tried)
     }
 
-    fn note_wait(&mut self, waited: Duration) {
-        self.facts.note_wait(waited);
+    fn facts(&mut self) -> &mut Facts<'a> {
+        &mut self.facts
+    }
+
+    fn whom(&self) -> For<'_> {
+        For {
+            client: self.client,
+            peer: self.peer,
+            secure: self.listener.tls.as_deref(),
+            certificate: self.certificate,
+            id: self.facts.id.as_bytes(),
+        }
     }
 }
 
@@ -386,7 +401,8 @@ pub(crate) async fn select_in_turn<'a>(
             Err(reason) => break Err(turned(reason, "")),
         }
     };
-    seeker.note_wait(clock::now().duration_since(began));
+    let waited = clock::now().duration_since(began);
+    seeker.facts().note_wait(waited);
     outcome
 }
 
