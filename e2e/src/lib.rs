@@ -15,7 +15,7 @@
 //! | [`names::NameServer`] | a name server that says what it is told, rightly or wrongly |
 //! | [`acme::Stand`] | Plimsoll that asks for certificates |
 //! | [`pebble::Pebble`] | an issuer of certificates |
-//! | [`postgres::Postgres`] | databases, and copies of them |
+//! | [`postgres::Postgres`], [`redis::start`] | databases, and copies of them |
 //! | [`network::isolated`] | a network of its own for a test that changes routes or ports |
 //! | [`greeted::Greeted`] | a server that keeps what connections begin with |
 //! | [`plimsoll::Plimsoll`], [`nginx::Nginx`], [`haproxy::Haproxy`] | the real programs, started and stopped |
@@ -61,6 +61,7 @@ pub mod ports;
 pub mod postgres;
 pub mod raw;
 pub mod recorder;
+pub mod redis;
 pub mod script;
 pub mod stand;
 pub mod tls;

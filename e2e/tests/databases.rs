@@ -4,7 +4,7 @@
 use plimsoll_e2e::daemon::Daemon;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::postgres::{self, Postgres, USER};
-use plimsoll_e2e::{ports, wait};
+use plimsoll_e2e::{ports, redis, wait};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -83,20 +83,10 @@ fn postgres_has_another_primary() {
     assert_eq!(postgres::ask(read, done), None);
 }
 
-/// A server that keeps its files there.
-fn redis(directory: &TempDir, port: u16, more: &[&str]) -> Daemon {
-    let mut command = Command::new("redis-server");
-    command.current_dir(directory.path());
-    command.args([
-        "--port",
-        &port.to_string(),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-    ]);
-    command.args(["--repl-diskless-sync-delay", "0"]).args(more);
-    let mut daemon = Daemon::spawn("redis", "install the Debian package redis-server", command);
+/// A server that sends copies at once.
+fn redis(directory: &TempDir, port: u16, follow: &[&str]) -> Daemon {
+    let more = [&["--repl-diskless-sync-delay", "0"], follow].concat();
+    let mut daemon = redis::start(directory.path(), port, &more);
     daemon.wait_listening(&[port]);
     daemon
 }

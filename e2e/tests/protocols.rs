@@ -11,7 +11,7 @@ use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::postgres::Postgres;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::{ports, wait};
+use plimsoll_e2e::{ports, redis, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -68,19 +68,9 @@ fn directory() -> TempDir {
 
 #[test]
 fn redis() {
+    let directory = directory();
     comes_and_goes("redis", |port| {
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--requirepass",
-            "x",
-        ]);
-        Daemon::spawn("redis", "install the Debian package redis-server", command)
+        redis::start(directory.path(), port, &["--requirepass", "x"])
     });
 }
 
