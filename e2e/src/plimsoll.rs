@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// How to start Plimsoll.
 ///
 /// Configuration and arguments may hold `{port}` and `{port:NAME}`, replaced by free ports for
-/// which the start waits, `{dir}`, the directory of the run, and `{NAME}` for each [`Start::set`].
+/// which the start waits (for datagrams, where NAME begins with `udp`), `{dir}`, the directory of the run, and `{NAME}` for each [`Start::set`].
 pub struct Start {
     program: Option<PathBuf>,
     configuration: Option<String>,
@@ -90,8 +90,15 @@ impl Start {
     #[must_use]
     pub fn start(self) -> Plimsoll {
         let mut plimsoll = self.spawn();
-        let ports: Vec<_> = plimsoll.ports.values().copied().collect();
-        plimsoll.daemon.wait_listening(&ports);
+        let ports = plimsoll.ports.iter();
+        let (udp, tcp): (Vec<_>, Vec<_>) = ports.partition(|(name, _)| name.starts_with("udp"));
+        let tcp: Vec<_> = tcp.into_iter().map(|(_, port)| *port).collect();
+        let udp: Vec<_> = udp.into_iter().map(|(_, port)| *port).collect();
+        plimsoll.daemon.wait_listening(&tcp);
+        wait::expect("datagrams to be taken", raw::PATIENCE, || {
+            plimsoll.daemon.assert_alive();
+            udp.iter().all(|port| ports::is_receiving(*port))
+        });
         plimsoll
     }
 

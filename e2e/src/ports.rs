@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +35,8 @@ pub fn free() -> u16 {
         let Ok(lock) = UnixDatagram::bind_addr(&name) else {
             continue;
         };
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
             reserved.push(lock);
             return port;
         }
@@ -52,10 +53,13 @@ pub fn local(port: u16) -> SocketAddr {
 /// Tells whether somebody listens on `port`, without connecting: a test counts connections.
 #[must_use]
 pub fn is_listening(port: u16) -> bool {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .any(|table| lists_listener(&table, port))
+    lists("tcp", port, "0A")
+}
+
+/// Tells whether somebody takes datagrams on `port` from everybody.
+#[must_use]
+pub fn is_receiving(port: u16) -> bool {
+    lists("udp", port, "07")
 }
 
 /// Waits until somebody listens on `port`; tells whether that came true.
@@ -82,17 +86,23 @@ pub fn unread(port: u16, to: u16) -> usize {
 /// kernel writes them.
 #[must_use]
 pub fn opening(to: u16) -> BTreeSet<String> {
-    connections(to, "02")
+    connections("tcp", to, "02")
 }
 
 /// Returns the addresses of this machine from which connections to `to` are open.
 #[must_use]
 pub fn open(to: u16) -> BTreeSet<String> {
-    connections(to, "01")
+    connections("tcp", to, "01")
 }
 
-fn connections(to: u16, wanted: &str) -> BTreeSet<String> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+/// Returns the addresses of this machine whose sockets for datagrams are connected to `to`.
+#[must_use]
+pub fn linked(to: u16) -> BTreeSet<String> {
+    connections("udp", to, "01")
+}
+
+fn connections(protocol: &str, to: u16, wanted: &str) -> BTreeSet<String> {
+    let table = fs::read_to_string(format!("/proc/net/{protocol}")).unwrap_or_default();
     let to = format!(":{to:04X}");
     let local = |line: &str| {
         let mut columns = line.split_ascii_whitespace().skip(1);
@@ -102,14 +112,20 @@ fn connections(to: u16, wanted: &str) -> BTreeSet<String> {
     table.lines().filter_map(local).collect()
 }
 
-/// Reads the kernel's table: `sl local_address rem_address st …`, address and port in
-/// hexadecimal, state 0A for a listening socket.
-fn lists_listener(table: &str, port: u16) -> bool {
+/// Reads the kernel's tables: `sl local_address rem_address st …`, address and port in
+/// hexadecimal, state 0A for a listening socket of TCP and 07 for one of UDP that is not connected.
+fn lists(protocol: &str, port: u16, wanted: &str) -> bool {
     let port = format!(":{port:04X}");
-    table.lines().any(|line| {
-        let mut columns = line.split_ascii_whitespace().skip(1);
-        let (local, state) = (columns.next(), columns.nth(1));
-        local.is_some_and(|local| local.ends_with(&port)) && state == Some("0A")
+    let tables = ["", "6"].map(|version| format!("/proc/net/{protocol}{version}"));
+    let tables = tables
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok());
+    tables.into_iter().any(|table| {
+        table.lines().any(|line| {
+            let mut columns = line.split_ascii_whitespace().skip(1);
+            let (local, state) = (columns.next(), columns.nth(1));
+            local.is_some_and(|local| local.ends_with(&port)) && state == Some(wanted)
+        })
     })
 }
 

@@ -16,6 +16,7 @@ pub mod ceiling;
 pub mod concurrency;
 mod eligible;
 mod ewma;
+pub mod flows;
 pub mod gradient;
 pub mod hash;
 mod health;

@@ -390,17 +390,20 @@ holds what they share:
     site b1.example.com b2.example.com { use shop }
 ";
 LISTEN_SHARED = "E0360":
-"Two services listen on one address. Sites can share one, since each request names its host; a relayed connection names
-nothing, so that its service has its addresses for itself. Have one of the two listen elsewhere.
+"Two services listen on one address. Sites can share one, since each request names its host; a relayed connection, and a datagram,
+names nothing, so that its service has its addresses for itself; `tcp` and `udp` do not meet. Have one of the two listen
+elsewhere.
 ";
-TCP_NOWHERE = "E0361":
-"A `tcp` block does not say where its connections go. It names one pool, or one server:
+NOWHERE = "E0361":
+"A `tcp` or `udp` block does not say where its connections or flows go. It names one pool, or one server:
 
     tcp :5432 { proxy postgres }
+    udp :53 { proxy 10.0.0.1:53 }
 ";
 NO_REQUEST = "E0362":
-"The pool looks at something of a request that a relayed connection does not have: a header, a cookie, a path, or
-HTTP/2. Of a connection the address of the client is known:
+"The pool asks for something that a relayed connection, or a flow of datagrams, does not have: a header, a cookie, a path or
+HTTP/2; with datagrams also TLS, a place in a `queue`, or a header of the PROXY protocol in version 1. Of both the address of
+the client is known:
 
     pool postgres { balance hash client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
 ";

@@ -3,7 +3,7 @@
 use crate::directives::{
     access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
     named_match, overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route,
-    server_tls, settings, site, sticky, tcp, tls, traffic, trust,
+    server_tls, settings, site, sticky, tcp, tls, traffic, trust, udp,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -17,6 +17,7 @@ pub(crate) enum Context {
     Site,
     Route,
     Tcp,
+    Udp,
     Pool,
 }
 
@@ -29,6 +30,7 @@ impl Context {
             Self::Site => "`site`",
             Self::Route => "`route`",
             Self::Tcp => "`tcp`",
+            Self::Udp => "`udp`",
             Self::Pool => "`pool`",
         }
     }
@@ -78,6 +80,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     traffic::ROWS,
     priority::ROWS,
     tcp::ROWS,
+    udp::ROWS,
     pool::ROWS,
     server_tls::ROWS,
     proxy_protocol::POOL_ROWS,
@@ -102,8 +105,8 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
     "cache", "cluster", "compress", "disk", "etcd", "files", "forward", "hash-key", "memory",
-    "mode", "otel", "redis", "sni", "source", "tracing", "try", "udp", "user", "vary", "vip",
-    "vrrp", "default",
+    "mode", "otel", "redis", "sni", "source", "tracing", "try", "user", "vary", "vip", "vrrp",
+    "default",
 ];
 
 /// Words of other programs, and how the same is said here.
@@ -120,7 +123,7 @@ pub(crate) static ELSEWHERE: &[(&str, &str)] = &[
     ("proxy_pass", "write `proxy POOL`"),
     ("reverse_proxy", "write `proxy POOL`"),
     ("server_name", "write the names behind `site`"),
-    ("stream", "write `tcp ADDRESS { proxy POOL }`"),
+    ("stream", "write `tcp ADDRESS { proxy POOL }`, or `udp`"),
     ("upstream", "write `pool NAME { server HOST:PORT }`"),
     (
         "websocket",

@@ -31,3 +31,4 @@ pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod traffic;
 pub(crate) mod trust;
+pub(crate) mod udp;

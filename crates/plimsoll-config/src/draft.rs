@@ -35,7 +35,8 @@ pub(crate) struct Draft {
     pub(crate) resolver: Option<(Resolver, Span)>,
     pub(crate) defaults: Option<(Settings, Span)>,
     pub(crate) sites: Vec<SiteDraft>,
-    pub(crate) tcp: Vec<TcpDraft>,
+    pub(crate) tcp: Vec<RelayDraft>,
+    pub(crate) udp: Vec<UdpDraft>,
     pub(crate) pools: Vec<PoolDraft>,
     /// Where each pool was written first.
     pub(crate) pool_names: BTreeMap<String, Span>,
@@ -152,13 +153,21 @@ pub(crate) struct RouteDraft {
     pub(crate) span: Span,
 }
 
+/// A service whose bytes pass as they are.
 #[derive(Debug)]
-pub(crate) struct TcpDraft {
+pub(crate) struct RelayDraft {
     pub(crate) name: String,
     pub(crate) listen: Vec<(SocketAddr, Span)>,
     pub(crate) settings: Settings,
     pub(crate) pool: Option<(Word, Span)>,
     pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct UdpDraft {
+    pub(crate) relay: RelayDraft,
+    pub(crate) responses: Option<(u32, Span)>,
+    pub(crate) flows: Option<(NonZeroU32, Span)>,
 }
 
 #[derive(Debug)]
@@ -224,7 +233,8 @@ pub(crate) enum Scope<'a> {
     Defaults(&'a mut Settings),
     Site(&'a mut SiteDraft),
     Route(&'a mut RouteDraft),
-    Tcp(&'a mut TcpDraft),
+    Tcp(&'a mut RelayDraft),
+    Udp(&'a mut UdpDraft),
     Pool(&'a mut PoolDraft),
 }
 
@@ -237,6 +247,7 @@ impl Scope<'_> {
             Self::Site(site) => Scope::Site(site),
             Self::Route(route) => Scope::Route(route),
             Self::Tcp(service) => Scope::Tcp(service),
+            Self::Udp(service) => Scope::Udp(service),
             Self::Pool(pool) => Scope::Pool(pool),
         }
     }
@@ -246,7 +257,7 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => Some(&mut site.steps),
             Self::Route(route) => Some(&mut route.steps),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => None,
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => None,
         }
     }
 
@@ -255,7 +266,7 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => site.step_pools.push((site.steps.len(), pool.clone())),
             Self::Route(route) => route.step_pools.push((route.steps.len(), pool.clone())),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => {}
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => {}
         }
     }
 
@@ -264,7 +275,9 @@ impl Scope<'_> {
         let (steps, spans) = match self {
             Self::Site(site) => (&site.steps, &mut site.step_spans),
             Self::Route(route) => (&route.steps, &mut route.step_spans),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Pool(_) => return,
+            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => {
+                return;
+            }
         };
         spans.resize(steps.len(), span);
     }
@@ -275,6 +288,7 @@ impl Scope<'_> {
             Self::Defaults(settings) => Some(settings),
             Self::Site(site) => Some(&mut site.settings),
             Self::Tcp(service) => Some(&mut service.settings),
+            Self::Udp(service) => Some(&mut service.relay.settings),
             Self::Pool(pool) => Some(&mut pool.settings),
             Self::Root(_) | Self::Route(_) => None,
         }

@@ -3,6 +3,7 @@
 //! Reading it goes through the language, so that both forms are checked by the same rules.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,10 @@ pub(crate) struct JsonConfig {
     sites: Vec<JsonSite>,
     /// Services that relay connections, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tcp: Vec<JsonTcp>,
+    tcp: Vec<JsonService>,
+    /// Services that relay datagrams, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    udp: Vec<JsonService>,
     /// Servers that can stand in for each other.
     #[serde(default)]
     pools: Vec<JsonPool>,
@@ -79,10 +83,10 @@ struct JsonSite {
     routes: Vec<JsonRoute>,
 }
 
-/// A service that relays connections.
+/// A service that relays connections or datagrams.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct JsonTcp {
+struct JsonService {
     /// `:5432`, `127.0.0.1:5432`.
     listen: Vec<String>,
     /// What it says, each statement as a list of its words: `["proxy", "postgres"]`.
@@ -234,10 +238,12 @@ pub fn to_json(config: &Config) -> Value {
         tcp: config
             .tcp
             .iter()
-            .map(|service| JsonTcp {
-                listen: service.listen.iter().map(ToString::to_string).collect(),
-                statements: statements::tcp(config, service),
-            })
+            .map(|service| json_service(&service.listen, statements::tcp(config, service)))
+            .collect(),
+        udp: config
+            .udp
+            .iter()
+            .map(|service| json_service(&service.listen, statements::udp(config, service)))
             .collect(),
         pools: config
             .pools
@@ -248,6 +254,13 @@ pub fn to_json(config: &Config) -> Value {
     };
     // The form holds nothing that JSON cannot.
     serde_json::to_value(form).unwrap_or_default()
+}
+
+fn json_service(listen: &[SocketAddr], statements: Vec<Words>) -> JsonService {
+    JsonService {
+        listen: listen.iter().map(ToString::to_string).collect(),
+        statements,
+    }
 }
 
 fn json_site(config: &Config, site: &Site) -> JsonSite {
@@ -441,16 +454,18 @@ impl JsonConfig {
             .for_each(|s| statement(s, &mut out));
         out.push_str("}\n");
         self.sites.iter().for_each(|site| site.text(&mut out));
-        for service in &self.tcp {
-            let _ = writeln!(out, "tcp{} {{", words(&service.listen));
-            service
-                .statements
-                .iter()
-                .for_each(|s| statement(s, &mut out));
-            out.push_str("}\n");
-        }
+        self.tcp.iter().for_each(|s| s.text("tcp", &mut out));
+        self.udp.iter().for_each(|s| s.text("udp", &mut out));
         self.pools.iter().for_each(|pool| pool.text(&mut out));
         out
+    }
+}
+
+impl JsonService {
+    fn text(&self, name: &str, out: &mut String) {
+        let _ = writeln!(out, "{name}{} {{", words(&self.listen));
+        self.statements.iter().for_each(|s| statement(s, out));
+        out.push_str("}\n");
     }
 }
 

@@ -23,11 +23,11 @@ mod read;
 mod reference;
 mod resolve;
 mod schema;
+mod services;
 mod source;
 mod statements;
 mod suggest;
 mod syntax;
-mod tcp;
 mod template;
 pub mod text;
 mod token;
@@ -81,8 +81,9 @@ pub fn load_text(name: &str, text: &str, loader: &dyn Loader) -> Loaded {
 fn finish(mut reader: Reader<'_>, draft: Draft) -> Loaded {
     let was_read = !reader.is_broken();
     // A file that could not be read serves nothing, and that is not worth a second message.
-    let config = (was_read || !draft.sites.is_empty() || !draft.tcp.is_empty())
-        .then(|| resolve::resolve(&mut reader, draft));
+    let config =
+        (was_read || !draft.sites.is_empty() || !draft.tcp.is_empty() || !draft.udp.is_empty())
+            .then(|| resolve::resolve(&mut reader, draft));
     let (diagnostics, sources) = reader.finish();
     let is_good = diagnostics
         .iter()

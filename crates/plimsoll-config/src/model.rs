@@ -11,6 +11,7 @@ mod step;
 mod tcp;
 mod template;
 mod tls;
+mod udp;
 mod url;
 
 pub use access::{
@@ -38,6 +39,7 @@ pub(crate) use template::{VARIABLES, VariableRow};
 pub use tls::{
     CertificatePart, ClientCertificate, Internal, KeyPair, Pass, Staple, Tickets, Verify,
 };
+pub use udp::UdpService;
 pub(crate) use url::BadUrl;
 pub use url::Url;
 
@@ -77,6 +79,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Services that relay connections, in written order.
     pub tcp: Vec<TcpService>,
+    /// Services that relay datagrams, in written order.
+    pub udp: Vec<UdpService>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
     pub pools: Vec<Pool>,
 }

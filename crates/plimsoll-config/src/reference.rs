@@ -10,6 +10,8 @@ const CONTEXTS: &[(Context, &str)] = &[
     (Context::Defaults, "In `defaults`"),
     (Context::Site, "In `site`"),
     (Context::Route, "In `route`"),
+    (Context::Tcp, "In `tcp`"),
+    (Context::Udp, "In `udp`"),
     (Context::Pool, "In `pool`"),
 ];
 

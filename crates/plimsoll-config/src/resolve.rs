@@ -23,7 +23,7 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{acme, arguments, certified, https, lint, tcp, text};
+use crate::{acme, arguments, certified, https, lint, services, text};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -63,9 +63,11 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
             .map(|site| resolve_site(reader, site, &defaults, &mut pools)),
     );
     let all = draft.sites.iter().chain(&redirects);
-    let tcp = tcp::services(reader, all, &draft.tcp, &defaults, &mut pools);
+    let tcp = services::tcp(reader, all, &draft.tcp, &defaults, &mut pools);
+    let udp = services::udp(reader, &draft.udp, &defaults, &mut pools);
     let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
-    tcp::check_pools(reader, &draft.tcp, &draft.pools, &pools, &tcp);
+    let relayed = services::targets(&draft.tcp, &tcp, &draft.udp, &udp);
+    services::check_pools(reader, relayed, &draft.pools, &pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
     let connections = draft
@@ -94,17 +96,18 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         matches,
         sites,
         tcp,
+        udp,
         pools,
     }
 }
 
 /// Refuses a configuration that serves nothing.
 fn check_any(reader: &mut Reader<'_>, draft: &Draft) {
-    if draft.sites.is_empty() && draft.tcp.is_empty() {
+    if draft.sites.is_empty() && draft.tcp.is_empty() && draft.udp.is_empty() {
         let problem = Diagnostic::new(
             &codes::NOTHING,
             Span::default(),
-            "nothing is served: there is no `site` and no `tcp`",
+            "nothing is served: there is no `site`, no `tcp` and no `udp`",
         );
         reader.problem(
             problem

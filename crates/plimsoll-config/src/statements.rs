@@ -6,11 +6,13 @@ mod logs;
 mod steps;
 mod tcp;
 mod tls;
+mod udp;
 
 use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
 pub(crate) use tcp::tcp;
+pub(crate) use udp::udp;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -304,6 +306,12 @@ fn accept(networks: &[IpNet]) -> Option<Words> {
     let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
     let accept = || words(["proxy-protocol", &format!("accept={}", texts.join(","))]);
     (!networks.is_empty()).then(accept)
+}
+
+/// Where what a service relays goes.
+fn proxy(config: &Config, pool: usize) -> Option<Words> {
+    let pool = config.pools.get(pool)?;
+    Some(words(["proxy", &*pool.name]))
 }
 
 fn buffer(name: &str, buffer: Buffer) -> Option<Words> {

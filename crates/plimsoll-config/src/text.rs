@@ -2,12 +2,13 @@
 //! whoever explains what a configuration does.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool, RequestLimits,
-    Route, Server, ServerTimeouts, Site, Step, TcpService,
+    Route, Server, ServerTimeouts, Site, Step,
 };
-use crate::statements;
+use crate::statements::{self, Words};
 use crate::units::{duration_text, size_text};
 
 /// Writes `config` in the language. Every value is written out, so that nothing depends on the
@@ -43,7 +44,12 @@ pub fn to_text(config: &Config) -> String {
         write_site(config, site, &mut out);
     }
     for service in &config.tcp {
-        write_tcp(config, service, &mut out);
+        let statements = statements::tcp(config, service);
+        write_service("tcp", &service.listen, &statements, &mut out);
+    }
+    for service in &config.udp {
+        let statements = statements::udp(config, service);
+        write_service("udp", &service.listen, &statements, &mut out);
     }
     for pool in config.pools.iter().filter(|pool| !is_anonymous(pool)) {
         write_pool(pool, &mut out);
@@ -132,11 +138,12 @@ fn write_site(config: &Config, site: &Site, out: &mut String) {
     out.push_str("}\n");
 }
 
-fn write_tcp(config: &Config, service: &TcpService, out: &mut String) {
-    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
-    put(out, format_args!("\ntcp {} {{\n", listen.join(" ")));
-    for statement in statements::tcp(config, service) {
-        put(out, format_args!("    {}\n", statements::line(&statement)));
+/// A service that relays what comes to these addresses.
+fn write_service(name: &str, listen: &[SocketAddr], statements: &[Words], out: &mut String) {
+    let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    put(out, format_args!("\n{name} {} {{\n", listen.join(" ")));
+    for statement in statements {
+        put(out, format_args!("    {}\n", statements::line(statement)));
     }
     out.push_str("}\n");
 }

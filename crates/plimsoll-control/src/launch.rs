@@ -1,7 +1,7 @@
 //! From a configuration to a running data plane: resolve, bind, open, start.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -85,6 +85,9 @@ pub struct Running {
     /// Who looks after key sets that are fetched, and asks what issuers say of certificates: they end with
     /// this.
     _watches: [JoinSet<()>; 2],
+    /// The ports of all workers: the kernel spreads clients over those that are open, so that none is closed before
+    /// the last flow of any has ended.
+    _ports: Vec<UdpSocket>,
     /// When the clock of balancing began.
     start: Instant,
     logs: Vec<LogFile>,
@@ -121,17 +124,10 @@ pub async fn launch(
         stapling::start(&generation, &config.resolver),
         key_sets::start(&generation, &config.resolver)
     );
-    let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-    for at in &generation.listeners {
-        let bound = listener::bind(at.address, at.first(), count);
-        let bound = bound.map_err(|source| LaunchError::Bind {
-            address: at.address,
-            source,
-        })?;
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.push(socket);
-        }
-    }
+    let sockets = bind(&generation, count)?;
+    let ports = sockets.iter().flat_map(|(_, ports)| ports);
+    let ports: io::Result<Vec<_>> = ports.map(UdpSocket::try_clone).collect();
+    let ports = ports.map_err(LaunchError::Workers)?;
     let mut taps: Vec<Vec<Log>> = (0..count).map(|_| Vec::new()).collect();
     let mut logs = Vec::new();
     for spec in &log_specs {
@@ -163,10 +159,30 @@ pub async fn launch(
         names,
         known: Mutex::new(known),
         _watches: [key_sets, stapling],
+        _ports: ports,
         start: began,
         logs,
         threads: Mutex::new(threads),
     })
+}
+
+/// What each worker listens on: connections, and datagrams.
+fn bind(generation: &Generation, workers: usize) -> Result<Vec<Sockets>, LaunchError> {
+    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
+    let failed = |address| move |source| LaunchError::Bind { address, source };
+    for at in &generation.listeners {
+        let bound = listener::bind(at.address, at.first(), workers);
+        let bound = bound.map_err(failed(at.address))?;
+        let workers = sockets.iter_mut().zip(bound);
+        workers.for_each(|(worker, socket)| worker.0.push(socket));
+    }
+    for at in &generation.ports {
+        let bound = listener::bind_datagrams(at.address, workers);
+        let bound = bound.map_err(failed(at.address))?;
+        let workers = sockets.iter_mut().zip(bound);
+        workers.for_each(|(worker, socket)| worker.1.push(socket));
+    }
+    Ok(sockets)
 }
 
 /// Reads the files of a generation. Where one certificate cannot be used, other sites are served all the
@@ -189,7 +205,10 @@ fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
     Ok(known)
 }
 
-type Parts = Arc<Mutex<Vec<Option<(Vec<TcpListener>, Vec<Log>)>>>>;
+/// What one worker listens on, in the order of the generation.
+type Sockets = (Vec<TcpListener>, Vec<UdpSocket>);
+
+type Parts = Arc<Mutex<Vec<Option<(Sockets, Vec<Log>)>>>>;
 
 fn start(
     count: usize,

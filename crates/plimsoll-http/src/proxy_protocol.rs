@@ -142,7 +142,40 @@ pub enum Malformed {
     Checksum,
 }
 
-/// Reads a header at the beginning of `bytes`.
+/// What bytes come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A connection, which a header stands before.
+    Stream,
+    /// Datagrams, of which each has a header.
+    Datagram,
+}
+
+impl Transport {
+    /// How version 2 writes addresses of four bytes, and of sixteen.
+    const fn families(self) -> (u8, u8) {
+        match self {
+            Self::Stream => (0x11, 0x21),
+            Self::Datagram => (0x12, 0x22),
+        }
+    }
+}
+
+/// Reads the header, of version 2, that a datagram begins with.
+///
+/// # Errors
+/// It begins with none, or with a part of one.
+pub fn parse_datagram(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
+    if !bytes.starts_with(V2_SIGNATURE) {
+        return Err(Malformed::Missing);
+    }
+    match parse_v2(bytes, Transport::Datagram)? {
+        Parsed::Complete(header) => Ok(header),
+        Parsed::Partial => Err(Malformed::Short),
+    }
+}
+
+/// Reads a header at the beginning of `bytes`, those of a connection.
 ///
 /// # Errors
 /// There is none, whatever follows.
@@ -152,7 +185,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
         return Ok(Parsed::Partial);
     }
     if is_begun(V2_SIGNATURE) {
-        return parse_v2(bytes);
+        return parse_v2(bytes, Transport::Stream);
     }
     match is_begun(b"PROXY ") {
         true => parse_v1(bytes),
@@ -207,7 +240,8 @@ fn number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-fn parse_v2(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
+fn parse_v2(bytes: &[u8], transport: Transport) -> Result<Parsed<'_>, Malformed> {
+    let (four, six) = transport.families();
     let is_local = match bytes.get(12) {
         None => return Ok(Parsed::Partial),
         Some(0x20) => true,
@@ -219,8 +253,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
         // What comes with a connection of the sender's own is not looked at.
         Some(_) if is_local => Family::Unspecified,
         Some(0x00) => Family::Unspecified,
-        Some(0x11) => Family::Tcp4,
-        Some(0x21) => Family::Tcp6,
+        Some(family) if *family == four => Family::V4,
+        Some(family) if *family == six => Family::V6,
         Some(_) => return Err(Malformed::Family),
     };
     let Some(&[high, low]) = bytes.get(14..V2_FIXED_BYTES) else {
@@ -235,8 +269,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
     };
     let (addresses, told) = match family {
         Family::Unspecified => (None, Told::default()),
-        Family::Tcp4 => of_family::<4>(whole, rest)?,
-        Family::Tcp6 => of_family::<16>(whole, rest)?,
+        Family::V4 => of_family::<4>(whole, rest)?,
+        Family::V6 => of_family::<16>(whole, rest)?,
     };
     Ok(Parsed::Complete(Header {
         len,
@@ -248,8 +282,8 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Unspecified,
-    Tcp4,
-    Tcp6,
+    V4,
+    V6,
 }
 
 /// Two addresses of `N` bytes each, their ports, and what is said beside them.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub struct Accepted {
 
 /// A listening socket of this worker.
 #[derive(Debug)]
-pub struct Listener(AsyncFd<TcpListener>);
+pub struct Listener(AsyncFd<OwnedFd>);
 
 impl Listener {
     /// Watches a listening socket.
@@ -42,10 +43,7 @@ impl Listener {
     /// # Errors
     /// The reactor cannot watch it.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
-        // SAFETY: the listener owns its descriptor, and names the same one until it is dropped.
-        #[expect(unsafe_code, reason = "Tokio asks for a promise about descriptors")]
-        let watch = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
-        Ok(Self(watch?))
+        Ok(Self(watch_reads(listener.into())?))
     }
 
     /// Accepts from now on what has not sent anything yet, too. What the kernel kept back until
@@ -70,6 +68,17 @@ impl Listener {
             }
         }
     }
+}
+
+/// Has the reactor watch for something to read.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn watch_reads(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it is owned, so that it names the same file until it is dropped.
+    #[expect(unsafe_code, reason = "Tokio asks for a promise about descriptors")]
+    let watch = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
+    Ok(watch?)
 }
 
 /// Waits as long as it makes sense after accepting has failed.

@@ -5,6 +5,7 @@ pub mod announce;
 pub mod buffer;
 pub mod clock;
 pub mod connect;
+pub mod datagrams;
 pub mod deadline;
 pub mod idle_pool;
 pub mod listener;

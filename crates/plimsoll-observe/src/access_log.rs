@@ -40,7 +40,7 @@ pub struct Record<'a> {
     /// The version of TLS, the protocol agreed on there and the name that the client asked for; empty
     /// without.
     pub tls: Secured<'a>,
-    /// `HTTP/1.1`, `HTTP/1.0`, or `TCP` for a connection that was relayed.
+    /// `HTTP/1.1`, `HTTP/1.0`, `TCP` for a connection that was relayed, or `UDP` for a flow of datagrams.
     pub proto: &'a str,
     /// Status of the answer; 0 when the client got none. A connection has none.
     pub status: Option<u16>,

@@ -15,8 +15,10 @@ pub struct Labels {
     pub sites: Vec<Arc<str>>,
     /// Pools and the servers in them.
     pub pools: Vec<PoolLabels>,
-    /// Addresses of listeners.
+    /// Addresses of listeners, and behind them those of ports.
     pub listeners: Vec<String>,
+    /// Addresses that datagrams come to.
+    pub ports: Vec<String>,
     /// Where rules are written that refuse clients.
     pub rules: Vec<String>,
 }
@@ -39,6 +41,8 @@ pub struct WorkerMetrics {
     pub pools: Box<[PoolMetrics]>,
     /// By listener.
     pub listeners: Box<[ListenerMetrics]>,
+    /// By port.
+    pub ports: Box<[PortMetrics]>,
     /// Requests that were refused, by rule.
     pub denied: Box<[Counter]>,
     /// Exchanges that did not end with the server's own answer, by reason.
@@ -137,6 +141,71 @@ pub struct ListenerMetrics {
     pub active: Counter,
 }
 
+/// What is counted for an address that datagrams come to, beside its flows, which count as connections.
+#[derive(Debug, Default)]
+pub struct PortMetrics {
+    /// From clients.
+    pub received: Traffic,
+    /// To clients.
+    pub sent: Traffic,
+    /// Datagrams that went no further, by [`Dropped`].
+    pub dropped: [Counter; Dropped::ALL.len()],
+}
+
+/// What came, or went.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Datagrams.
+    pub datagrams: Counter,
+    /// Bytes in them.
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// Counts datagrams with so many bytes together.
+    pub fn add(&self, datagrams: u64, bytes: u64) {
+        self.datagrams.add(datagrams);
+        self.bytes.add(bytes);
+    }
+}
+
+/// Why a datagram went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// There is no flow for it, and none may begin.
+    Refused,
+    /// No server could be reached, or none has room.
+    NoServer,
+    /// Its sender cannot be answered, or does not say soundly whom it is from.
+    Unsound,
+    /// The network took no more.
+    Unsent,
+}
+
+impl Dropped {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Refused, Self::NoServer, Self::Unsound, Self::Unsent];
+
+    /// The word for the metric's label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::NoServer => "no_server",
+            Self::Unsound => "unsound",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
+impl PortMetrics {
+    /// Counts datagrams that went no further.
+    pub fn drop(&self, count: u64, why: Dropped) {
+        if let Some(counter) = self.dropped.get(why as usize) {
+            counter.add(count);
+        }
+    }
+}
+
 impl WorkerMetrics {
     /// Zeros for everything that has a label.
     pub fn new(labels: &Labels) -> Self {
@@ -160,6 +229,11 @@ impl WorkerMetrics {
                 .listeners
                 .iter()
                 .map(|_| ListenerMetrics::default())
+                .collect(),
+            ports: labels
+                .ports
+                .iter()
+                .map(|_| PortMetrics::default())
                 .collect(),
             denied: labels.rules.iter().map(|_| Counter::default()).collect(),
             reasons: reasons(),

@@ -7,7 +7,9 @@ use plimsoll_http::reason::Reason;
 
 use crate::counter::{CODE_MIN, CodeCounters, Counter};
 use crate::histogram::{BOUNDS_US, Histogram};
-use crate::metrics::{Labels, ListenerMetrics, PoolMetrics, WorkerMetrics};
+use crate::metrics::{
+    Dropped, Labels, ListenerMetrics, PoolMetrics, PortMetrics, Traffic, WorkerMetrics,
+};
 
 /// The `Content-Type` of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +22,7 @@ pub fn render(labels: &Labels, workers: &[&WorkerMetrics]) -> String {
     };
     page.sites(labels);
     page.listeners(labels);
+    page.ports(labels);
     page.servers(labels);
     page.pools(labels);
     page.process();
@@ -218,6 +221,47 @@ impl<'a> Page<'a> {
             for (at, listener) in labels.listeners.iter().enumerate() {
                 let count = self.sum(|w| Some(find(w.listeners.get(at)?)));
                 self.sample(name, &format!("listener=\"{listener}\""), count);
+            }
+        }
+    }
+
+    fn ports(&mut self, labels: &Labels) {
+        type Of = fn(&PortMetrics) -> &Traffic;
+        type What = fn(&Traffic) -> &Counter;
+        let ways: [(&str, Of); 2] = [("in", |port| &port.received), ("out", |port| &port.sent)];
+        let whats: [(&str, &str, What); 2] = [
+            (
+                "plimsoll_datagrams_total",
+                "Datagrams from clients (in) and to them (out).",
+                |traffic| &traffic.datagrams,
+            ),
+            (
+                "plimsoll_datagram_bytes_total",
+                "Bytes in datagrams from clients (in) and to them (out).",
+                |traffic| &traffic.bytes,
+            ),
+        ];
+        for (name, help, what) in whats {
+            self.family(name, "counter", help);
+            for (at, port) in labels.ports.iter().enumerate() {
+                for (way, of) in ways {
+                    let count = self.sum(|w| Some(what(of(w.ports.get(at)?))));
+                    let labels = format!("listener=\"{port}\",direction=\"{way}\"");
+                    self.sample(name, &labels, count);
+                }
+            }
+        }
+        let name = "plimsoll_datagrams_dropped_total";
+        self.family(
+            name,
+            "counter",
+            "Datagrams that went no further, by reason.",
+        );
+        for (at, port) in labels.ports.iter().enumerate() {
+            for why in Dropped::ALL {
+                let count = self.sum(|w| w.ports.get(at)?.dropped.get(why as usize));
+                let labels = format!("listener=\"{port}\",reason=\"{}\"", why.word());
+                self.sample(name, &labels, count);
             }
         }
     }
@@ -432,7 +476,8 @@ mod tests {
                 servers: vec!["s:1".into()],
             }],
             rules: vec!["a.conf:1".into()],
-            listeners: vec!["[::]:80".into()],
+            listeners: vec!["[::]:80".into(), "[::]:53/udp".into()],
+            ports: vec!["[::]:53/udp".into()],
         };
         let workers = [WorkerMetrics::new(&labels), WorkerMetrics::new(&labels)];
         for worker in &workers {
@@ -441,6 +486,8 @@ mod tests {
             worker.pools[0].servers[0].count_error(Reason::ConnectionRefused);
             worker.listeners[0].accepted.add(3);
             worker.listeners[0].active.add(1);
+            worker.ports[0].received.add(2, 100);
+            worker.ports[0].drop(1, Dropped::NoServer);
         }
         let text = render(&labels, &[&workers[0], &workers[1]]);
         for line in [
@@ -451,6 +498,8 @@ mod tests {
             r#"plimsoll_request_duration_seconds_sum{site="a\"b"} 0.0003"#,
             r#"plimsoll_upstream_errors_total{pool="app",server="s:1",reason="connection_refused"} 2"#,
             r#"plimsoll_connections{listener="[::]:80",state="idle"} 4"#,
+            r#"plimsoll_datagram_bytes_total{listener="[::]:53/udp",direction="in"} 200"#,
+            r#"plimsoll_datagrams_dropped_total{listener="[::]:53/udp",reason="no_server"} 2"#,
             r#"plimsoll_upstream_connections_total{pool="app",reused="true"} 0"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

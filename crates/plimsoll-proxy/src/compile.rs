@@ -18,7 +18,7 @@ use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::generation::{
-    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Route, Site, Split,
+    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Port, Route, Site, Split,
 };
 use crate::hashing::Turns;
 use crate::listeners;
@@ -81,13 +81,15 @@ pub fn compile(
     let challenges = Arc::<Challenges>::default();
     let beside = (&machine.sessions, &challenges);
     let listeners = listeners::compile(config, &mut materials, beside, &mut logs);
-    let labels = labels(config, names, &listeners, rules);
+    let ports = listeners::ports(config, &machine, &mut logs);
+    let labels = labels(config, names, (&listeners, &ports), rules);
     let gathered = materials.finish();
     (
         Generation {
             number: 1,
             config: Arc::new(config.clone()),
             listeners,
+            ports,
             sites,
             pools,
             servers,
@@ -131,9 +133,17 @@ fn site_names(config: &Config) -> Vec<Arc<str>> {
 fn labels(
     config: &Config,
     sites: Vec<Arc<str>>,
-    listeners: &[Listener],
+    (listeners, ports): (&[Listener], &[Port]),
     rules: Vec<String>,
 ) -> Labels {
+    let addresses = listeners
+        .iter()
+        .map(|listener| listener.address.to_string());
+    // An address may be listened on for both.
+    let ports: Vec<String> = ports
+        .iter()
+        .map(|port| format!("{}/udp", port.address))
+        .collect();
     Labels {
         sites,
         pools: config
@@ -148,10 +158,8 @@ fn labels(
                     .collect(),
             })
             .collect(),
-        listeners: listeners
-            .iter()
-            .map(|listener| listener.address.to_string())
-            .collect(),
+        listeners: addresses.chain(ports.iter().cloned()).collect(),
+        ports,
         rules,
     }
 }

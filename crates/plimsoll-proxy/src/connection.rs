@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -28,6 +28,7 @@ use plimsoll_net::worker::{ConnectionCount, Mail};
 use tokio::sync::mpsc;
 
 use crate::acme;
+use crate::datagrams;
 use crate::gate;
 use crate::http::{h2, line, server_h1};
 use crate::plane::Plane;
@@ -88,7 +89,11 @@ impl Connection {
 type Busy = (Connection, Buffer);
 
 /// Serves on `listeners` until told to drain, and then until the last connection has ended.
-pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::Receiver<Mail>) {
+pub async fn run(
+    plane: Rc<Plane>,
+    (listeners, ports): (Vec<TcpListener>, Vec<UdpSocket>),
+    mailbox: mpsc::Receiver<Mail>,
+) {
     let own = Rc::clone(&plane);
     let server = Rc::new(Server {
         plane,
@@ -104,6 +109,10 @@ pub async fn run(plane: Rc<Plane>, listeners: Vec<TcpListener>, mailbox: mpsc::R
             }
             Err(error) => tracing::error!(%error, "cannot watch a listener"),
         }
+    }
+    for (number, socket) in ports.into_iter().enumerate() {
+        server.listening.set(server.listening.get() + 1);
+        tokio::task::spawn_local(Rc::clone(&server).relay_datagrams(socket, number));
     }
     server.read_mail(mailbox).await;
     server.plane.flush();
@@ -160,6 +169,27 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     }
                 }
                 Some(Err(error)) => accept::recover(&error).await,
+            }
+        }
+        self.listening.set(self.listening.get() - 1);
+    }
+
+    /// Relays what comes to a port. A panic ends the flows that it has, and not the port.
+    async fn relay_datagrams(self: Rc<Self>, socket: UdpSocket, number: usize) {
+        loop {
+            let (server, again) = (Rc::clone(&self), socket.try_clone());
+            let relay = tokio::task::spawn_local(async move {
+                let _watch = PanicWatch(&server.plane);
+                let served = datagrams::serve(&server.plane, again?, number);
+                served.await
+            });
+            match relay.await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "cannot relay datagrams");
+                    break;
+                }
+                Err(_) => {} // it has been counted and said
             }
         }
         self.listening.set(self.listening.get() - 1);

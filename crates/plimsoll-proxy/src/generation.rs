@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::acme::Challenges;
 use crate::addresses::Addresses;
 use crate::condition::{Body, Condition, Verdict};
+use crate::datagrams::Service;
 use crate::edits::Edits;
 use crate::gate::Gate;
 use crate::hashing::Turns;
@@ -53,6 +54,8 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Listeners, by number.
     pub listeners: Vec<Listener>,
+    /// Where datagrams come to, by number; among what is counted by listener they come behind those.
+    pub ports: Vec<Port>,
     /// Sites, by number.
     pub sites: Vec<Site>,
     /// Pools, by number.
@@ -129,6 +132,15 @@ impl Listener {
     pub fn site(&self, host: &[u8]) -> Option<usize> {
         self.hosts.site(host)
     }
+}
+
+/// An address that datagrams come to.
+#[derive(Debug)]
+pub struct Port {
+    /// The address.
+    pub address: SocketAddr,
+    /// What is done with them.
+    pub(crate) service: Arc<Service>,
 }
 
 /// Finds the site for a host.

@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod compile;
 pub mod condition;
 pub mod connection;
+pub(crate) mod datagrams;
 pub(crate) mod edits;
 pub mod events;
 pub mod fuzz;

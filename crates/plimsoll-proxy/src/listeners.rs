@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use plimsoll_config::model::{self, AccessLog, Config, Host, Site, TcpService, Tickets};
+use plimsoll_config::model::{
+    self, AccessLog, Config, Host, Site, TcpService, Tickets, UdpService,
+};
 use plimsoll_http::h1::parse::HeadLimits;
 
 use crate::acme::Challenges;
-use crate::compile;
-use crate::generation::{Hosts, Listener};
+use crate::compile::{self, Machine};
+use crate::datagrams::Service;
+use crate::generation::{Hosts, Listener, Port};
 use crate::material::Materials;
 use crate::relay::Relay;
 use crate::tls::clients::Policy;
@@ -64,6 +67,34 @@ fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
         ..Listener::new(address, &service.proxy_protocol)
     };
     service.listen.iter().map(listener).collect()
+}
+
+/// The addresses that datagrams come to.
+pub(crate) fn ports(config: &Config, machine: &Machine, logs: &mut Vec<AccessLog>) -> Vec<Port> {
+    let mut ports = Vec::new();
+    for service in &config.udp {
+        let addresses = service.listen.iter();
+        let service = Arc::new(self::service(service, machine, logs));
+        ports.extend(addresses.map(|&address| Port {
+            address,
+            service: Arc::clone(&service),
+        }));
+    }
+    ports
+}
+
+fn service(service: &UdpService, machine: &Machine, logs: &mut Vec<AccessLog>) -> Service {
+    // Half of what connections may have: others need descriptors, too.
+    let most = (service.flows.get() as usize).min(machine.connections_max / 2);
+    Service {
+        name: Arc::clone(&service.name),
+        pool: service.pool,
+        idle: service.idle,
+        responses: service.responses,
+        flows: most / (machine.workers * service.listen.len()).max(1),
+        announced_by: service.proxy_protocol.clone(),
+        logs: compile::log_numbers(&service.log, logs),
+    }
 }
 
 impl Listener {

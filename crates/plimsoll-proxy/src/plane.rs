@@ -11,6 +11,7 @@ use plimsoll_balance::strain;
 use plimsoll_config::model::Priority;
 use plimsoll_http::date::{HTTP_DATE_BYTES, http_date};
 use plimsoll_net::clock;
+use plimsoll_net::datagrams::Batch;
 use plimsoll_net::worker::Worker;
 use plimsoll_observe::access_log::{Dates, Record};
 use plimsoll_observe::format::Format;
@@ -72,6 +73,8 @@ pub struct Plane {
     pub(crate) links: Links,
     /// Who waits for a password to be hashed.
     pub(crate) hashing: Hashing,
+    /// Room for datagrams on their way.
+    pub(crate) batch: RefCell<Batch>,
     /// Itself, for what goes on beside a request.
     pub(crate) me: Weak<Self>,
     /// How many copies of requests are under way.
@@ -129,6 +132,7 @@ impl Plane {
             .collect();
         Rc::new_cyclic(|me| Self {
             me: Weak::clone(me),
+            batch: RefCell::default(),
             copies: Cell::new(0),
             lag: Lag::new(generation.overload),
             links: Links::default(),

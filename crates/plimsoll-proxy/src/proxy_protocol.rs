@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use plimsoll_config::model::ProxyVersion;
 use plimsoll_http::forwarded::AddressText;
 use plimsoll_http::proxy_protocol::{
-    Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, parse, write_v1, write_v2,
+    Addresses, HEADER_BYTES_MAX, Malformed, Parsed, Ssl, Told, TooLong, Transport, parse, write_v1,
+    write_v2,
 };
 use plimsoll_net::announce;
 use plimsoll_net::socket::Socket;
@@ -128,13 +129,26 @@ pub(crate) fn tell(whom: &For<'_>, version: ProxyVersion) -> Result<Vec<u8>, Too
                     ssl: connection.map(|connection| ssl(connection, shown)),
                     ..Told::default()
                 };
-                write_v2(Some(&addresses), &told, &mut out)
+                write_v2(Some(&addresses), Transport::Stream, &told, &mut out)
             };
             let written = whom.client.with_tls_connection(write);
             written.unwrap_or(Err(TooLong))?;
         }
     }
     Ok(out)
+}
+
+/// What a server is told before each datagram of a client that spoke to `destination`.
+pub(crate) fn tell_datagram(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let addresses = Addresses {
+        source: client,
+        destination,
+    };
+    let mut out = Vec::new();
+    let told = Told::default();
+    let written = write_v2(Some(&addresses), Transport::Datagram, &told, &mut out);
+    debug_assert!(written.is_ok(), "addresses fit");
+    out
 }
 
 /// How a client came that has shown this certificate, if any, and was shown one with these algorithms.
@@ -161,7 +175,7 @@ pub fn tell_own(version: ProxyVersion) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => write_v1(None, &mut out),
         ProxyVersion::V2 => {
-            let written = write_v2(None, &Told::default(), &mut out);
+            let written = write_v2(None, Transport::Stream, &Told::default(), &mut out);
             debug_assert!(written.is_ok(), "it says nothing");
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_balance::{Outcome, Tried, hash};
+use plimsoll_balance::{Outcome, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::deadline::Timer;
@@ -17,8 +17,7 @@ use crate::generation::{Pool, Server};
 use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
-use crate::http::failure::{Failure, Side};
-use crate::http::key;
+use crate::http::failure::Side;
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
 use crate::plane::Plane;
@@ -118,7 +117,7 @@ impl<'a> Call<'a> {
             if failed.blame == Side::Downstream {
                 return Err(turned);
             }
-            self.count_failure(pool, index.position(), failed);
+            events::count_failure(self.plane, pool, index, failed.reason);
             last = Some(turned);
         }
         Err(last.unwrap_or(Turned {
@@ -160,21 +159,13 @@ impl<'a> Call<'a> {
 
     /// Teaches the pool whether its server could be reached.
     fn teach(&self, pool: &Pool, pick: &Pick<'_>, outcome: Outcome) {
-        let now = self.plane.since_start(clock::now());
-        if let Some(change) = pick.slot.teach(outcome, self.facts.connect, now) {
-            events::tell(self.plane, pool, change);
-        }
+        let took = self.facts.connect;
+        events::teach(self.plane, pool, &pick.slot, (outcome, took), clock::now());
     }
 
     fn give_back(&self, pool: &Pool, pick: Pick<'_>) {
         drop(pick);
         line::call_next(self.plane, pool);
-    }
-
-    fn count_failure(&self, pool: &Pool, server: usize, failed: Failure) {
-        if let Some(metrics) = self.plane.metrics.server(pool.index, server) {
-            metrics.count_error(failed.reason);
-        }
     }
 
     /// Counts it and writes its log lines.
@@ -225,13 +216,8 @@ impl<'a> Seeker<'a> for Call<'a> {
     }
 
     fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason> {
-        select::enter(self.plane, pool, || {
-            // It is the client's: a connection has nothing else.
-            let client = self.connection.peer.ip();
-            let key = pool.key.as_ref();
-            let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
-            select::pick(self.plane, pool, key, self.facts.started, tried)
-        })
+        let client = self.connection.peer.ip();
+        select::for_client(self.plane, pool, client, self.facts.started, tried)
     }
 
     fn facts(&mut self) -> &mut Facts<'a> {

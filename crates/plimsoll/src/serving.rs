@@ -119,6 +119,9 @@ fn announce(running: &Running) {
     for listener in &running.generation.listeners {
         tracing::info!(address = %listener.address, "listening");
     }
+    for port in &running.generation.ports {
+        tracing::info!(address = %port.address, "listening for datagrams");
+    }
 }
 
 /// The signals of CONVENTIONS: TERM and INT stop, USR1 opens logs again.

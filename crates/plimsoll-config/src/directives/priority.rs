@@ -33,7 +33,9 @@ fn priority(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let place = match scope {
         Scope::Site(site) => &mut site.priority,
         Scope::Route(route) => &mut route.priority,
-        Scope::Root(_) | Scope::Defaults(_) | Scope::Tcp(_) | Scope::Pool(_) => return,
+        Scope::Root(_) | Scope::Defaults(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) => {
+            return;
+        }
     };
     reader.once(stmt, place, *priority);
 }

@@ -13,7 +13,7 @@ use crate::syntax::Stmt;
 
 pub(crate) static ROWS: &[Directive] = &[Directive {
     name: "proxy-protocol",
-    within: &[Context::Defaults, Context::Site, Context::Tcp],
+    within: &[Context::Defaults, Context::Site, Context::Tcp, Context::Udp],
     usage: "proxy-protocol accept=NETWORK..., or: proxy-protocol off",
     default: "off",
     doc: "Connections to the site or service come from these networks only, and each begins with a header of the PROXY protocol, version 1 or 2, \

@@ -13,10 +13,10 @@ use crate::syntax::Stmt;
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "proxy",
-        within: &[Context::Route, Context::Tcp],
+        within: &[Context::Route, Context::Tcp, Context::Udp],
         usage: "proxy POOL|HOST:PORT",
         default: "none: a route has exactly one action",
-        doc: "Sends the request to a server of the pool, or to this one server; in a `tcp` block, the connection. The path is sent as it \
+        doc: "Sends the request to a server of the pool, or to this one server; in a `tcp` or `udp` block, the connection or the flow. The path is sent as it \
               was matched; a trailing slash carries no meaning here.",
         words: (1, 1),
         variables: false,
@@ -73,6 +73,7 @@ fn proxy(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     };
     match scope {
         Scope::Tcp(service) => tcp::proxy(reader, stmt, service, target),
+        Scope::Udp(service) => tcp::proxy(reader, stmt, &mut service.relay, target),
         scope => act(reader, stmt, scope, ActionDraft::Proxy(target.clone())),
     }
 }

@@ -16,6 +16,7 @@ pub(crate) static ROWS: &[Directive] = &[
             Context::Defaults,
             Context::Site,
             Context::Tcp,
+            Context::Udp,
             Context::Pool,
         ],
         usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [tunnel=DURATION] [lifetime=DURATION] [connect=DURATION] [response=DURATION]",
@@ -24,7 +25,8 @@ pub(crate) static ROWS: &[Directive] = &[
               not move; `idle`, how long a client's connection may wait for its next request; `body`, for one piece of \
               a body, either way; `tunnel`, how long neither end of a WebSocket, or of another protocol that a \
               connection was switched to, may say anything. Of `tcp`: `tunnel`, the same for a connection that is relayed; `lifetime`, how \
-              long it may last at all; `header`, for what the PROXY protocol says. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
+              long it may last at all; `header`, for what the PROXY protocol says. Of `udp`: `idle`, how long neither end of a flow may \
+              say anything, 30s when neither the service nor `defaults` says so. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
               to the end of the response's head. `defaults` takes all of them but `lifetime`.",
         words: (1, 6),
         variables: false,
@@ -45,12 +47,12 @@ pub(crate) static ROWS: &[Directive] = &[
     },
     Directive {
         name: "log",
-        within: &[Context::Defaults, Context::Site, Context::Tcp],
+        within: &[Context::Defaults, Context::Site, Context::Tcp, Context::Udp],
         usage: "log PATH|stdout [json|json+ja4|combined|haproxy], or: log off",
         default: "off; the format is json",
-        doc: "The access log: one line for each exchange, or relayed connection, when it has ended. `json` is one object a line, `json+ja4` the same with the fingerprint of how \
+        doc: "The access log: one line for each exchange, relayed connection or flow of datagrams, when it has ended. `json` is one object a line, `json+ja4` the same with the fingerprint of how \
               the client begins TLS as `ja4`, `combined` is \
-              NGINX's format, `haproxy` is HAProxy's; connections are told of in JSON only. Several `log` lines write several logs. A site's own replace those \
+              NGINX's format, `haproxy` is HAProxy's; connections and flows are told of in JSON only. Several `log` lines write several logs. A site's own replace those \
               of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
               Values of query parameters that look like secrets are replaced.",
         words: (1, 2),
@@ -62,12 +64,14 @@ pub(crate) static ROWS: &[Directive] = &[
 
 const CLIENT: &[&str] = &["header", "idle", "body", "tunnel"];
 const TCP: &[&str] = &["header", "tunnel", "lifetime"];
+const UDP: &[&str] = &["idle"];
 const SERVER: &[&str] = &["connect", "response"];
 
 fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let known: Vec<&str> = match scope {
         Scope::Site(_) => CLIENT.to_vec(),
         Scope::Tcp(_) => TCP.to_vec(),
+        Scope::Udp(_) => UDP.to_vec(),
         Scope::Pool(_) => SERVER.to_vec(),
         _ => [CLIENT, SERVER].concat(),
     };

@@ -4,7 +4,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::site::LISTEN_MAX;
-use crate::draft::{Scope, Settings, TcpDraft};
+use crate::draft::{RelayDraft, Scope, Settings};
 use crate::read::Reader;
 use crate::syntax::{Stmt, Word};
 
@@ -24,32 +24,39 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
 
 fn tcp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let Scope::Root(draft) = scope else { return };
+    let mut service = begin(reader, stmt);
+    let block = stmt.block.as_deref().unwrap_or_default();
+    reader.apply(block, Context::Tcp, &mut Scope::Tcp(&mut service));
+    check_target(reader, &service, "the connections");
+    draft.tcp.push(service);
+}
+
+/// A service with its addresses, of which its block has not been read.
+pub(super) fn begin(reader: &mut Reader<'_>, stmt: &Stmt) -> RelayDraft {
     let addresses = stmt.words.iter();
     let listen: Vec<_> = addresses
         .filter_map(|word| Some((reader.listen_address(word.into())?, word.span)))
         .collect();
     let name = stmt.words.first().map(|word| word.text.clone());
-    let mut service = TcpDraft {
+    RelayDraft {
         name: name.unwrap_or_default(),
         listen,
         settings: Settings::default(),
         pool: None,
         span: stmt.span,
-    };
-    reader.apply(
-        stmt.block.as_deref().unwrap_or_default(),
-        Context::Tcp,
-        &mut Scope::Tcp(&mut service),
-    );
+    }
+}
+
+/// Refuses a service that does not say where what it relays goes.
+pub(super) fn check_target(reader: &mut Reader<'_>, service: &RelayDraft, what: &str) {
     if service.pool.is_none() {
-        let message = "nothing says where the connections go";
-        let problem = Diagnostic::new(&codes::TCP_NOWHERE, stmt.span, message);
+        let message = format!("nothing says where {what} go");
+        let problem = Diagnostic::new(&codes::NOWHERE, service.span, message);
         reader.problem(problem.help("write `proxy POOL` in the block"));
     }
-    draft.tcp.push(service);
 }
 
 /// Where the connections of a service go.
-pub(crate) fn proxy(reader: &mut Reader<'_>, stmt: &Stmt, service: &mut TcpDraft, target: &Word) {
+pub(crate) fn proxy(reader: &mut Reader<'_>, stmt: &Stmt, service: &mut RelayDraft, target: &Word) {
     reader.once(stmt, &mut service.pool, target.clone());
 }

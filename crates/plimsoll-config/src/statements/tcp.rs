@@ -1,6 +1,6 @@
 //! Services that relay connections, as statements.
 
-use super::{Words, accept, logs, words};
+use super::{Words, accept, logs, proxy, words};
 use crate::model::{Config, TcpService};
 use crate::units::duration_text;
 
@@ -11,12 +11,10 @@ pub(crate) fn tcp(config: &Config, service: &TcpService) -> Vec<Words> {
     let named = named.into_iter().chain([("lifetime", service.lifetime)]);
     let named = named.filter_map(|(name, time)| Some(format!("{name}={}", duration_text(time?))));
     let timeout = words(["timeout"]).into_iter().chain(named).collect();
-    let pool = config.pools.get(service.pool);
-    let proxy = pool.map(|pool| words(["proxy", &*pool.name]));
     accept(&service.proxy_protocol)
         .into_iter()
         .chain([timeout])
         .chain(logs(&service.log))
-        .chain(proxy)
+        .chain(proxy(config, service.pool))
         .collect()
 }

@@ -32,6 +32,32 @@ fn header(bytes: &[u8]) -> Header<'_> {
     }
 }
 
+/// Each datagram has a whole header, and one of datagrams.
+#[test]
+fn datagrams_have_headers_of_their_own() {
+    let ends = addresses("192.0.2.1:56324", "198.51.100.7:443");
+    let datagram = [&v2(0x21, 0x12, &FOUR)[..], b"question"].concat();
+    let found = parse_datagram(&datagram).unwrap();
+    assert_eq!((found.len, found.addresses), (28, ends));
+    let own = v2(0x20, 0x00, b"whatever");
+    assert_eq!(parse_datagram(&own).unwrap().addresses, None);
+    for (bytes, why) in [
+        (&b""[..], Malformed::Missing),
+        (
+            b"PROXY TCP4 192.0.2.1 198.51.100.7 1 2\r\n",
+            Malformed::Missing,
+        ),
+        (&V2_SIGNATURE[..], Malformed::Short),
+        (&datagram[..27], Malformed::Short),
+        (&v2(0x21, 0x11, &FOUR), Malformed::Family),
+        (&v2(0x21, 0x12, &FOUR[1..]), Malformed::Short),
+        (&v2(0x22, 0x12, &FOUR), Malformed::Command),
+    ] {
+        assert_eq!(parse_datagram(bytes), Err(why), "{bytes:?}");
+    }
+    assert_eq!(parse(&datagram), Err(Malformed::Family));
+}
+
 #[test]
 fn lines_of_version_1() {
     let four = addresses("192.0.2.1:56324", "198.51.100.7:443");
@@ -257,7 +283,10 @@ fn what_is_said_is_bounded() {
         },
     ] {
         let mut out = b"before".to_vec();
-        assert_eq!(write_v2(Some(&ends), &told, &mut out), Err(TooLong));
+        assert_eq!(
+            write_v2(Some(&ends), Transport::Stream, &told, &mut out),
+            Err(TooLong)
+        );
         assert_eq!(out, b"before");
     }
 }
@@ -274,7 +303,7 @@ fn two_families_become_one() {
     assert_eq!(out, b"PROXY TCP4 192.0.2.1 198.51.100.7 1 2\r\n");
     let mut out = Vec::new();
     write_v1(None, &mut out);
-    write_v2(None, &Told::default(), &mut out).unwrap();
+    write_v2(None, Transport::Stream, &Told::default(), &mut out).unwrap();
     assert_eq!(
         out,
         [&b"PROXY UNKNOWN\r\n"[..], V2_SIGNATURE, &[0x20, 0, 0, 0]].concat()
@@ -318,10 +347,15 @@ proptest! {
             ssl: Some(ssl),
         };
         let mut out = Vec::new();
-        write_v2(Some(&ends), &told, &mut out).unwrap();
+        write_v2(Some(&ends), Transport::Stream, &told, &mut out).unwrap();
         let len = out.len();
         out.extend_from_slice(&payload);
         prop_assert_eq!(header(&out), Header { len, addresses: Some(ends), told });
+        let mut out = Vec::new();
+        write_v2(Some(&ends), Transport::Datagram, &told, &mut out).unwrap();
+        prop_assert_eq!(out.len(), len);
+        out.extend_from_slice(&payload);
+        prop_assert_eq!(parse_datagram(&out), Ok(Header { len, addresses: Some(ends), told }));
         let mut out = Vec::new();
         write_v1(Some(&ends), &mut out);
         let len = out.len();

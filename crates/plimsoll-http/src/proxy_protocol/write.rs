@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Addresses, HEADER_BYTES_MAX, Ssl, Told, UNIQUE_ID_BYTES_MAX, V2_SIGNATURE, client, kind,
+    Addresses, HEADER_BYTES_MAX, Ssl, Told, Transport, UNIQUE_ID_BYTES_MAX, V2_SIGNATURE, client,
+    kind,
 };
 
 /// More is to be said than a header may hold.
@@ -25,13 +26,14 @@ pub fn write_v1(addresses: Option<&Addresses>, out: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "memory takes all");
 }
 
-/// Writes a header of version 2 behind `out`; without addresses the connection is our own, and nothing
+/// Writes a header of version 2 behind `out`, for a connection or a datagram; without addresses the connection is our own, and nothing
 /// is told of it.
 ///
 /// # Errors
 /// It would be too long; `out` is as it was.
 pub fn write_v2(
     addresses: Option<&Addresses>,
+    transport: Transport,
     told: &Told<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), TooLong> {
@@ -48,7 +50,8 @@ pub fn write_v2(
             body.extend_from_slice(&source.port().to_be_bytes());
             body.extend_from_slice(&destination.port().to_be_bytes());
             values(told, &mut body)?;
-            (0x21, if source.is_ipv4() { 0x11 } else { 0x21 })
+            let (four, six) = transport.families();
+            (0x21, if source.is_ipv4() { four } else { six })
         }
     };
     let len = u16::try_from(body.len()).map_err(|_| TooLong)?;

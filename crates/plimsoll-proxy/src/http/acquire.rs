@@ -272,7 +272,8 @@ async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
     stream::is_quiet(&socket).then_some(socket)
 }
 
-fn connect_failure(error: &io::Error) -> Failure {
+/// Why a server could not be reached.
+pub(crate) fn connect_failure(error: &io::Error) -> Failure {
     use io::ErrorKind as E;
     let (reason, detail) = match error.kind() {
         E::ConnectionRefused => (Reason::ConnectionRefused, ""),

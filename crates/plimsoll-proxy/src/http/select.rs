@@ -1,5 +1,6 @@
 //! Picking a server.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use plimsoll_balance::ceiling::Seat;
@@ -31,7 +32,7 @@ pub(crate) fn select<'a>(
 }
 
 /// Takes a slot where the limits of the pool leave room for one.
-pub(crate) fn enter<'a>(
+fn enter<'a>(
     plane: &'a Plane,
     pool: &'a Pool,
     take_slot: impl FnOnce() -> Result<Slot<'a>, Reason>,
@@ -51,6 +52,21 @@ pub(crate) fn enter<'a>(
     Ok(Pick { slot, pass, seat })
 }
 
+/// Picks a server for a client of whom nothing but the address is known.
+pub(crate) fn for_client<'a>(
+    plane: &'a Plane,
+    pool: &'a Pool,
+    client: IpAddr,
+    at: Instant,
+    tried: &Tried,
+) -> Result<Pick<'a>, Reason> {
+    enter(plane, pool, || {
+        let key = pool.key.as_ref();
+        let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
+        pick(plane, pool, key, at, tried)
+    })
+}
+
 fn take_slot<'pool>(
     exchange: &Exchange<'_>,
     pool: &'pool Pool,
@@ -65,7 +81,7 @@ fn take_slot<'pool>(
 }
 
 /// The server that the picker chooses.
-pub(crate) fn pick<'pool>(
+fn pick<'pool>(
     plane: &Plane,
     pool: &'pool Pool,
     key: u64,

@@ -1,0 +1,87 @@
+//! `udp`: datagrams that are relayed as they are.
+
+use std::num::NonZeroU32;
+
+use crate::directive::{Context, Directive};
+use crate::directives::site::LISTEN_MAX;
+use crate::directives::tcp;
+use crate::draft::{Scope, UdpDraft};
+use crate::read::Reader;
+use crate::syntax::Stmt;
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "udp",
+        within: &[Context::Root],
+        usage: "udp ADDRESS... { ... }",
+        default: "none",
+        doc: "Datagrams to these addresses go to a server of the pool that `proxy` names, and its answers come back from the very address that the \
+              client spoke to. Datagrams of one client (address and port) to one address are a flow: the first one picks the server, those after it \
+              go the same way until `timeout idle` is over or all answers have come that `responses` speaks of. A server that says by ICMP that \
+              nobody listens there has failed, as one that refuses a connection has, and the flow goes on at another one; so does the next datagram of a flow whose server \
+              is down by its checks. Servers, checks and limits of connections are as for sites; a flow counts as a connection. Nothing waits: a datagram \
+              for which no server has room is dropped.",
+        words: (1, LISTEN_MAX),
+        variables: false,
+        block: Some(Context::Udp),
+        set: udp,
+    },
+    Directive {
+        name: "responses",
+        within: &[Context::Udp],
+        usage: "responses N",
+        default: "not counted: a flow ends when it is idle",
+        doc: "How many datagrams a server sends for each that it gets. When all have come, the flow is over. `1` is for protocols in which a question has \
+              one answer, as DNS: the port and the memory of a flow are free at once. `0` says that servers do not answer, as with syslog: \
+              what they send all the same is passed on.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: responses,
+    },
+    Directive {
+        name: "flows",
+        within: &[Context::Udp],
+        usage: "flows N",
+        default: "65536, and never more than a quarter of the descriptors that the process may have",
+        doc: "How many flows the service may have at once, divided evenly among the workers. When there are as many, the one that is longest without a datagram \
+              makes room for a new one; those that no server has answered go first, so that made-up clients do not drive out real ones. A flow takes \
+              a descriptor, a port, and about 2 KiB with what the kernel keeps.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: flows,
+    },
+];
+
+fn udp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Root(draft) = scope else { return };
+    let mut service = UdpDraft {
+        relay: tcp::begin(reader, stmt),
+        responses: None,
+        flows: None,
+    };
+    let block = stmt.block.as_deref().unwrap_or_default();
+    reader.apply(block, Context::Udp, &mut Scope::Udp(&mut service));
+    tcp::check_target(reader, &service.relay, "the datagrams");
+    draft.udp.push(service);
+}
+
+fn responses(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Udp(service), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(count) = reader.number(word.into(), 0, 1_000_000) {
+        reader.once(stmt, &mut service.responses, count);
+    }
+}
+
+fn flows(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Udp(service), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    let most = reader.number(word.into(), 1, 10_000_000);
+    if let Some(most) = most.and_then(NonZeroU32::new) {
+        reader.once(stmt, &mut service.flows, most);
+    }
+}

@@ -1,0 +1,229 @@
+//! Services that relay connections or datagrams: what they inherit, and what they may not share or ask for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::draft::{PoolDraft, RelayDraft, Settings, SiteDraft, UdpDraft};
+use crate::model::{
+    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, ProxyVersion, TcpService, UdpService,
+};
+use crate::read::Reader;
+use crate::resolve::{self, Pools};
+use crate::source::Span;
+
+/// Flows of a service that does not say how many it may have.
+const FLOWS: NonZeroU32 = NonZeroU32::new(65_536).unwrap();
+
+/// The services that relay connections, beside the sites.
+pub(crate) fn tcp<'a>(
+    reader: &mut Reader<'_>,
+    sites: impl Iterator<Item = &'a SiteDraft>,
+    services: &[RelayDraft],
+    defaults: &Settings,
+    pools: &mut Pools,
+) -> Vec<TcpService> {
+    let of_sites = sites.flat_map(|site| {
+        let listen = resolve::listen(site, defaults).into_iter();
+        listen.map(|address| (address, site.span))
+    });
+    check_addresses(reader, of_sites.collect(), services.iter());
+    services
+        .iter()
+        .map(|service| resolve_tcp(reader, service, defaults, pools))
+        .collect()
+}
+
+/// The services that relay datagrams; no site has addresses of theirs.
+pub(crate) fn udp(
+    reader: &mut Reader<'_>,
+    services: &[UdpDraft],
+    defaults: &Settings,
+    pools: &mut Pools,
+) -> Vec<UdpService> {
+    let relays = services.iter().map(|service| &service.relay);
+    check_addresses(reader, Vec::new(), relays);
+    services
+        .iter()
+        .map(|service| resolve_udp(reader, service, defaults, pools))
+        .collect()
+}
+
+fn resolve_tcp(
+    reader: &mut Reader<'_>,
+    service: &RelayDraft,
+    up: &Settings,
+    pools: &mut Pools,
+) -> TcpService {
+    let own = &service.settings;
+    check_formats(reader, service);
+    TcpService {
+        name: service.name.as_str().into(),
+        listen: service.addresses(),
+        proxy_protocol: service.announced_by(up),
+        header: own.header.or(up.header).unwrap_or(Duration::from_secs(10)),
+        idle: own
+            .tunnel
+            .or(up.tunnel)
+            .unwrap_or(Duration::from_secs(3600)),
+        lifetime: own.lifetime,
+        log: service.log(up),
+        pool: service.pool(reader, pools),
+        place: resolve::place(reader, service.span),
+    }
+}
+
+fn resolve_udp(
+    reader: &mut Reader<'_>,
+    service: &UdpDraft,
+    up: &Settings,
+    pools: &mut Pools,
+) -> UdpService {
+    let relay = &service.relay;
+    check_formats(reader, relay);
+    let idle = relay.settings.idle.or(up.idle);
+    UdpService {
+        name: relay.name.as_str().into(),
+        listen: relay.addresses(),
+        proxy_protocol: relay.announced_by(up),
+        idle: idle.unwrap_or(Duration::from_secs(30)),
+        responses: service.responses.map(|(count, _)| count),
+        flows: service.flows.map_or(FLOWS, |(most, _)| most),
+        log: relay.log(up),
+        pool: relay.pool(reader, pools),
+        place: resolve::place(reader, relay.span),
+    }
+}
+
+impl RelayDraft {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.listen.iter().map(|(address, _)| *address).collect()
+    }
+
+    fn announced_by(&self, up: &Settings) -> Vec<IpNet> {
+        let own = self.settings.proxy_protocol.as_ref();
+        let networks = own.or(up.proxy_protocol.as_ref());
+        networks.cloned().unwrap_or_default()
+    }
+
+    fn log(&self, up: &Settings) -> Vec<AccessLog> {
+        let log = self.settings.log.as_ref().or(up.log.as_ref());
+        log.cloned().unwrap_or_default()
+    }
+
+    fn pool(&self, reader: &mut Reader<'_>, pools: &mut Pools) -> usize {
+        let target = self.pool.as_ref();
+        target.map_or(0, |(target, _)| pools.find(reader, target))
+    }
+}
+
+/// Refuses lines that tell of requests. Those that `defaults` asks for are written as JSON.
+fn check_formats(reader: &mut Reader<'_>, service: &RelayDraft) {
+    let mut logs = service.settings.log.iter().flatten();
+    if logs.any(|log| log.format != LogFormat::Json) {
+        let message = "the format is one of requests, and there are none here";
+        let problem = Diagnostic::new(&codes::VALUE, service.span, message);
+        reader.problem(problem.help("write `log PATH json`"));
+    }
+}
+
+/// Refuses an address that a service shares with another one, or with those that `taken` ones have.
+fn check_addresses<'a>(
+    reader: &mut Reader<'_>,
+    taken: Vec<(SocketAddr, Span)>,
+    services: impl Iterator<Item = &'a RelayDraft>,
+) {
+    let mut seen: BTreeMap<SocketAddr, Span> = BTreeMap::new();
+    for (address, span) in taken {
+        seen.entry(address).or_insert(span);
+    }
+    for (address, span) in services.flat_map(|service| &service.listen) {
+        if let Some(first) = seen.insert(*address, *span) {
+            let message = format!("two services listen on {address}");
+            let problem = Diagnostic::new(&codes::LISTEN_SHARED, *span, message);
+            let problem = problem.related(first, "the other one");
+            reader.problem(problem.help("have one of them listen elsewhere"));
+        }
+    }
+}
+
+/// What passes as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relayed {
+    Connections,
+    Datagrams,
+}
+
+/// What each service relays, and to which pool.
+pub(crate) fn targets<'a>(
+    tcp: &'a [RelayDraft],
+    tcp_resolved: &'a [TcpService],
+    udp: &'a [UdpDraft],
+    udp_resolved: &'a [UdpService],
+) -> impl Iterator<Item = (Relayed, &'a RelayDraft, usize)> {
+    let tcp = tcp.iter().zip(tcp_resolved);
+    let tcp = tcp.map(|(draft, resolved)| (Relayed::Connections, draft, resolved.pool));
+    let udp = udp.iter().zip(udp_resolved);
+    let udp = udp.map(|(draft, resolved)| (Relayed::Datagrams, &draft.relay, resolved.pool));
+    tcp.chain(udp)
+}
+
+/// Refuses pools that ask for something that only requests have, or only connections.
+pub(crate) fn check_pools<'a>(
+    reader: &mut Reader<'_>,
+    services: impl Iterator<Item = (Relayed, &'a RelayDraft, usize)>,
+    drafts: &[PoolDraft],
+    pools: &[Pool],
+) {
+    for (relayed, service, pool) in services {
+        let named = drafts.get(pool).zip(pools.get(pool));
+        let (Some((target, _)), Some((draft, pool))) = (&service.pool, named) else {
+            continue;
+        };
+        // One that does not exist has been refused already.
+        let asked = asked(pool).or_else(|| asked_of_datagrams(relayed, pool));
+        let Some(what) = asked.filter(|_| draft.name == target.text) else {
+            continue;
+        };
+        let name = &draft.name;
+        let thing = match relayed {
+            Relayed::Connections => "connection",
+            Relayed::Datagrams => "datagram",
+        };
+        let message = format!("pool `{name}` {what}, which a {thing} does not have");
+        let problem = Diagnostic::new(&codes::NO_REQUEST, target.span, message);
+        reader.problem(problem.related(draft.span, "the pool"));
+    }
+}
+
+/// What the pool asks for that only requests have.
+fn asked(pool: &Pool) -> Option<&'static str> {
+    match &pool.balance {
+        Balance::Hash(key) | Balance::Maglev(key) if *key != HashKey::ClientIp => {
+            Some("looks at a part of the request")
+        }
+        _ if pool.sticky.is_some() => Some("looks at the session of a request"),
+        _ if pool.protocol == Protocol::Http2 => Some("looks at HTTP/2"),
+        _ => None,
+    }
+}
+
+/// What the pool asks for that requests and connections have, and datagrams have not.
+fn asked_of_datagrams(relayed: Relayed, pool: &Pool) -> Option<&'static str> {
+    if relayed == Relayed::Connections {
+        None
+    } else if pool.tls.is_some() {
+        Some("has its servers speak TLS")
+    } else if pool.queue.is_some() {
+        Some("has a place in its `queue`")
+    } else if pool.proxy_protocol == Some(ProxyVersion::V1) {
+        Some("writes a line of the PROXY protocol")
+    } else {
+        None
+    }
+}

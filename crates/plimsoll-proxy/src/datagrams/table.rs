@@ -1,0 +1,557 @@
+//! The flows of a port: how they begin, which way their datagrams go, and how they end.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use plimsoll_balance::flows::{FlowId, Flows};
+use plimsoll_balance::{Outcome, Tried};
+use plimsoll_http::proxy_protocol::parse_datagram;
+use plimsoll_http::reason::Reason;
+use plimsoll_net::clock;
+use plimsoll_net::datagrams::{self, Batch, Datagram, Link, Watch};
+use plimsoll_observe::metrics::{Dropped, ListenerMetrics, PortMetrics};
+
+use super::Service;
+use super::flow::{Flow, Key, Progress, Route, tell};
+use super::held::Held;
+use crate::events;
+use crate::gate;
+use crate::generation::{Pool, Port, Server};
+use crate::http::acquire::connect_failure;
+use crate::http::attempt::CONNECTS_MAX;
+use crate::http::exchange::Facts;
+use crate::http::failure::{Failure, Sent, Side};
+use crate::http::line::Turned;
+use crate::http::select;
+use crate::plane::Plane;
+use crate::proxy_protocol::{is_among, tell_datagram};
+
+/// Whether there is more of the same to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    There,
+    None,
+}
+
+/// Answers that are taken from one server before others have their turn.
+const ANSWERS: usize = 8;
+
+/// Idle flows that are ended before datagrams have their turn.
+const ENDS: usize = 256;
+
+/// The flows of a port.
+pub(super) struct Table<'a> {
+    plane: &'a Plane,
+    port: &'a Port,
+    service: &'a Service,
+    pool: &'a Pool,
+    metrics: &'a PortMetrics,
+    /// Where flows count as connections.
+    connections: &'a ListenerMetrics,
+    flows: Flows<Key, Flow<'a>>,
+    held: Held,
+    /// When the turn began.
+    now: Instant,
+}
+
+impl<'a> Table<'a> {
+    /// No flows yet; nothing where the generation has no such port.
+    pub(super) fn new(plane: &'a Plane, number: usize) -> Option<Self> {
+        let generation = &plane.generation;
+        let port = generation.ports.get(number)?;
+        let listeners = generation.listeners.len();
+        Some(Self {
+            plane,
+            port,
+            service: &port.service,
+            pool: generation.pools.get(port.service.pool)?,
+            metrics: plane.metrics.ports.get(number)?,
+            connections: plane.metrics.listeners.get(listeners + number)?,
+            flows: Flows::new(port.service.flows),
+            held: Held::default(),
+            now: clock::now(),
+        })
+    }
+
+    /// Reads the clock: what comes in one batch comes at one time.
+    pub(super) fn begin_turn(&mut self) {
+        self.now = clock::now();
+    }
+
+    /// Takes a datagram from a client.
+    pub(super) fn take(&mut self, watch: &Watch, datagram: &Datagram, bytes: &[u8]) {
+        self.metrics.received.add(1, bytes.len() as u64);
+        let Some((key, bytes)) = self.introduce(datagram, bytes) else {
+            return self.metrics.drop(1, Dropped::Unsound);
+        };
+        let id = match self.flows.find(&key) {
+            Some(id) => {
+                self.leave_the_down(watch, id);
+                id
+            }
+            None => match self.begin(watch, key) {
+                Some(id) => id,
+                None => return,
+            },
+        };
+        self.pass(watch, id, bytes);
+    }
+
+    /// Whose a datagram is, and what of it goes on; nothing where it goes no further.
+    fn introduce<'b>(&self, datagram: &Datagram, bytes: &'b [u8]) -> Option<(Key, &'b [u8])> {
+        let Datagram { peer, local, .. } = *datagram;
+        let ours = self.spoken_to(local);
+        // Whoever answers itself never ends.
+        if peer.port() == 0 || peer == ours {
+            return None;
+        }
+        let mut key = Key {
+            peer,
+            client: peer,
+            local,
+        };
+        if self.service.announced_by.is_empty() {
+            return Some((key, bytes));
+        }
+        let header = match is_among(&self.service.announced_by, peer.ip()) {
+            true => parse_datagram(bytes).ok(),
+            false => None,
+        };
+        let Some(header) = header else {
+            self.connections.unannounced.add(1);
+            return None;
+        };
+        if let Some(addresses) = header.addresses {
+            key.client = addresses.source;
+        }
+        Some((key, bytes.get(header.len..)?))
+    }
+
+    /// Begins a flow, if it may.
+    fn begin(&mut self, watch: &Watch, key: Key) -> Option<FlowId> {
+        let plane = self.plane;
+        if plane.draining.get() || plane.is_out_of_memory() {
+            self.metrics.drop(1, Dropped::Refused);
+            return None;
+        }
+        let Some(seat) = gate::admit(plane, key.client.ip()) else {
+            self.connections.refused.add(1);
+            self.metrics.drop(1, Dropped::Refused);
+            return None;
+        };
+        if self.flows.is_full() {
+            self.make_room();
+        }
+        plane.note_request(self.pool.index, self.now);
+        let mut search = Search::default();
+        let mut found = search.find(self, &key);
+        if found.is_err() && search.is_for_want && self.make_room() {
+            found = search.find(self, &key);
+        }
+        let route = match found {
+            Ok(route) => route,
+            Err(turned) => {
+                self.turn_away(&key, &search, &turned);
+                return None;
+            }
+        };
+        let flow = Flow {
+            route,
+            header: self.header(&key),
+            _seat: seat,
+            tried: search.tried,
+            attempts: search.attempts,
+            failed: search.failed,
+            started: self.now,
+            at: plane.unix_time(self.now),
+            asked: self.now,
+            first_answer: None,
+            progress: Progress::default(),
+            last: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        };
+        let id = self
+            .flows
+            .insert(key, flow, plane.since_start(self.now))
+            .ok()?;
+        self.connections.accepted.add(1);
+        if let Some(metrics) = plane.metrics.pools.get(self.pool.index) {
+            metrics.connections_new.add(1);
+        }
+        self.watch(watch, id).then_some(id)
+    }
+
+    /// What goes before each datagram of a flow to its server; nearly always nothing.
+    fn header(&self, key: &Key) -> Box<[u8]> {
+        if self.pool.proxy_protocol.is_none() {
+            return Box::default();
+        }
+        tell_datagram(key.client, self.spoken_to(key.local)).into()
+    }
+
+    /// The address that a client speaks to, where it is known beside the port's own.
+    fn spoken_to(&self, local: Option<IpAddr>) -> SocketAddr {
+        let mut address = self.port.address;
+        address.set_ip(local.unwrap_or_else(|| address.ip()));
+        address
+    }
+
+    /// Has answers to a flow be noticed; one that cannot be is over.
+    fn watch(&mut self, watch: &Watch, id: FlowId) -> bool {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return false;
+        };
+        let watched = watch.add(&flow.route.link, id.to_u64());
+        let is_watched = watched.is_ok();
+        if !is_watched {
+            let reason = Reason::ProxyInternalError;
+            self.end(id, Some((reason, "no memory to wait for answers")));
+        }
+        is_watched
+    }
+
+    /// Tells of a client that no server was found for.
+    fn turn_away(&self, key: &Key, search: &Search<'a>, turned: &Turned) {
+        self.metrics.drop(1, Dropped::NoServer);
+        let mut facts = Facts::new(self.plane, self.now);
+        facts.pool = Some(&self.pool.name);
+        facts.server = search.failed.map(|(server, _)| server);
+        facts.attempts = search.attempts;
+        let why = Some((turned.reason, turned.detail));
+        tell((self.plane, self.service), facts, key, why);
+    }
+
+    /// Ends the flow that can be missed most easily; false when there is none.
+    fn make_room(&mut self) -> bool {
+        let Some(id) = self.flows.expendable() else {
+            return false;
+        };
+        let why = (Reason::ConnectionLimitReached, "made room for another flow");
+        self.end(id, Some(why));
+        true
+    }
+
+    /// Has a flow go to another server when its own is down, if there is one that is not.
+    fn leave_the_down(&mut self, watch: &Watch, id: FlowId) {
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        if !flow.is_stranded() {
+            return;
+        }
+        let key = *key;
+        let mut search = Search::default();
+        search.tried.insert(flow.route.pick.slot.index());
+        if let Ok(route) = search.find(self, &key) {
+            self.change(id, route, Reason::DestinationUnavailable);
+            if let Some((_, flow)) = self.flows.get_mut(id) {
+                flow.attempts += search.attempts;
+            }
+            self.watch(watch, id);
+        }
+    }
+
+    /// Sends a datagram to the server of its flow, or to another one when that is gone.
+    fn pass(&mut self, watch: &Watch, id: FlowId, bytes: &[u8]) {
+        loop {
+            let Some((_, flow)) = self.flows.get_mut(id) else {
+                return; // it has been told of
+            };
+            let sent = flow.route.link.send(&flow.header, bytes);
+            match sent.map_err(|error| fate(&error)) {
+                Ok(()) => break,
+                Err(Fate::Lost) => return self.metrics.drop(1, Dropped::Unsent),
+                Err(Fate::Gone(failed)) => {
+                    if !self.replace(watch, id, failed) {
+                        return self.metrics.drop(1, Dropped::NoServer);
+                    }
+                }
+            }
+        }
+        self.note_sent(id, bytes);
+    }
+
+    fn note_sent(&mut self, id: FlowId, bytes: &[u8]) {
+        let now = self.plane.since_start(self.now);
+        let last = self.held.put(bytes);
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.last = last;
+        flow.request_bytes += bytes.len() as u64;
+        let progress = &mut flow.progress;
+        progress.sent += 1;
+        // Where nobody answers, that nobody refuses is all that can be known.
+        if self.service.responses == Some(0) && progress.sent > 1 {
+            flow.teach_served(self.plane, self.pool, self.now);
+            self.flows.confirm(id, now);
+        } else {
+            self.flows.touch(id, now);
+        }
+    }
+
+    /// Puts answers of a flow's server into `batch`; tells whether there may be more once there is room.
+    pub(super) fn collect(&mut self, watch: &Watch, id: FlowId, batch: &mut Batch) -> Rest {
+        if batch.is_full() {
+            return Rest::There;
+        }
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return Rest::None; // it ended in this turn
+        };
+        let due = flow.progress.due(self.service.responses);
+        let due = due.and_then(|due| usize::try_from(due).ok());
+        let most = due.map_or(ANSWERS, |due| due.clamp(1, ANSWERS));
+        let to = (key.peer, key.local);
+        match flow.route.link.receive(batch, most, to) {
+            Ok(count) => {
+                self.note_answers(id, batch.bytes_of_last(count), count);
+                match count == most || batch.is_full() {
+                    true => Rest::There,
+                    false => Rest::None,
+                }
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock
+                    && let Fate::Gone(failed) = fate(&error)
+                {
+                    self.try_another(watch, id, failed);
+                }
+                Rest::None
+            }
+        }
+    }
+
+    fn note_answers(&mut self, id: FlowId, bytes: u64, count: usize) {
+        let now = self.plane.since_start(self.now);
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.response_bytes += bytes;
+        if flow.first_answer.is_none() {
+            let took = self.now.saturating_duration_since(flow.asked);
+            flow.first_answer = Some(took);
+            if let Some(metrics) = self.plane.metrics.pools.get(self.pool.index) {
+                metrics.first_byte.record(took);
+            }
+        }
+        flow.teach_served(self.plane, self.pool, self.now);
+        flow.tried = Tried::new();
+        flow.progress.answers += count as u64;
+        match flow.progress.due(self.service.responses) {
+            Some(0) => self.end(id, None),
+            _ => self.flows.confirm(id, now),
+        }
+    }
+
+    /// Sends answers to the clients.
+    pub(super) fn answer(&self, port: &datagrams::Port, batch: &mut Batch) {
+        let count = batch.iter().count();
+        if count == 0 {
+            return;
+        }
+        let bytes = batch.bytes_of_last(count);
+        let sent = port.send(batch);
+        self.metrics.sent.add(sent as u64, bytes);
+        self.metrics.drop((count - sent) as u64, Dropped::Unsent);
+    }
+
+    /// Has a flow go to another server after its own has failed, with the datagram that got no answer.
+    fn try_another(&mut self, watch: &Watch, id: FlowId, failed: Failure) {
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        let spot = flow.last;
+        if !self.replace(watch, id, failed) {
+            return;
+        }
+        let Some((_, flow)) = self.flows.get_mut(id) else {
+            return;
+        };
+        // Another failure is heard of as the first one was.
+        if let Some(bytes) = spot.and_then(|spot| self.held.get(spot))
+            && flow.route.link.send(&flow.header, bytes).is_ok()
+        {
+            flow.progress.sent += 1;
+        }
+    }
+
+    /// Finds another server for a flow whose own has failed; false when that was its end.
+    fn replace(&mut self, watch: &Watch, id: FlowId, failed: Failure) -> bool {
+        let Some((key, flow)) = self.flows.get_mut(id) else {
+            return false;
+        };
+        let key = *key;
+        let slot = &flow.route.pick.slot;
+        let outcome = (failed.blame.into(), None);
+        events::teach(self.plane, self.pool, slot, outcome, self.now);
+        if failed.blame == Side::Upstream {
+            events::count_failure(self.plane, self.pool, slot.index(), failed.reason);
+        }
+        let mut search = Search {
+            tried: std::mem::take(&mut flow.tried),
+            attempts: flow.attempts,
+            ..Search::default()
+        };
+        search.tried.insert(slot.index());
+        match search.find(self, &key) {
+            Ok(route) => {
+                self.change(id, route, failed.reason);
+                if let Some((_, flow)) = self.flows.get_mut(id) {
+                    (flow.tried, flow.attempts) = (search.tried, search.attempts);
+                }
+                self.watch(watch, id)
+            }
+            Err(_) => {
+                self.end(id, Some((failed.reason, failed.detail)));
+                false
+            }
+        }
+    }
+
+    /// Has a flow go another way from now on.
+    fn change(&mut self, id: FlowId, route: Route<'a>, why: Reason) {
+        if let Some((_, flow)) = self.flows.get_mut(id) {
+            let before = std::mem::replace(&mut flow.route, route);
+            flow.failed = Some((&before.server.name, why));
+            flow.asked = self.now;
+            flow.progress = Progress::default();
+        }
+    }
+
+    /// Ends a flow.
+    fn end(&mut self, id: FlowId, why: Option<(Reason, &'static str)>) {
+        if let Some((key, flow)) = self.flows.remove(id) {
+            self.connections.closed.add(1);
+            flow.finish((self.plane, self.pool, self.service), &key, why);
+        }
+    }
+
+    /// Tells whether there is nothing more to wait for.
+    pub(super) fn is_done(&self) -> bool {
+        self.plane.draining.get() && self.flows.is_empty()
+    }
+
+    /// When the next flow ends if nothing comes.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        let (_, used) = self.flows.oldest()?;
+        let rests = self.plane.since_start(self.now).saturating_sub(used);
+        Some(self.now + self.service.idle.saturating_sub(rests))
+    }
+
+    /// Ends flows that have been idle for as long as they may be.
+    pub(super) fn end_idle(&mut self) -> Rest {
+        self.begin_turn();
+        let now = self.plane.since_start(self.now);
+        for _ in 0..ENDS {
+            let oldest = self.flows.oldest();
+            let Some((id, _)) = oldest.filter(|(_, used)| *used + self.service.idle <= now) else {
+                return Rest::None;
+            };
+            let why = self.idle_reason(id);
+            self.end(id, why);
+        }
+        Rest::There
+    }
+
+    /// Why a flow that is idle has not come to a good end; nothing where it has.
+    fn idle_reason(&mut self, id: FlowId) -> Option<(Reason, &'static str)> {
+        let responses = self.service.responses;
+        let (_, flow) = self.flows.get_mut(id)?;
+        if responses == Some(0) {
+            flow.teach_served(self.plane, self.pool, self.now);
+            return None;
+        }
+        let is_waiting = flow.progress.answers == 0 || flow.progress.due(responses) > Some(0);
+        is_waiting.then_some((Reason::ConnectionReadTimeout, "no answer came"))
+    }
+}
+
+/// What an error of a link means.
+enum Fate {
+    /// The datagram did not go, and the next one may.
+    Lost,
+    /// There is no way to the server, or nobody listens there.
+    Gone(Failure),
+}
+
+fn fate(error: &io::Error) -> Fate {
+    use io::ErrorKind as E;
+    match error.kind() {
+        E::ConnectionRefused | E::HostUnreachable | E::NetworkUnreachable | E::NetworkDown => {
+            Fate::Gone(connect_failure(error))
+        }
+        _ => Fate::Lost,
+    }
+}
+
+/// The search for a server.
+#[derive(Default)]
+struct Search<'a> {
+    tried: Tried,
+    attempts: u32,
+    failed: Option<(&'a str, Reason)>,
+    /// Whether it ended because something ran out here.
+    is_for_want: bool,
+}
+
+impl<'a> Search<'a> {
+    /// Finds a server that was not tried yet, and a way to it.
+    fn find(&mut self, table: &Table<'a>, key: &Key) -> Result<Route<'a>, Turned> {
+        let (plane, pool) = (table.plane, table.pool);
+        let mut last = None;
+        for _ in 0..CONNECTS_MAX {
+            let picked = select::for_client(plane, pool, key.client.ip(), table.now, &self.tried);
+            let pick = match picked {
+                Ok(pick) => pick,
+                Err(reason) => return Err(last.unwrap_or(Turned { reason, detail: "" })),
+            };
+            let index = pick.slot.index();
+            let Some(server) = pool.servers.get(index.position()) else {
+                break;
+            };
+            self.attempts += 1;
+            let failed = match open(server) {
+                Ok(link) => return Ok(Route { pick, server, link }),
+                Err(failed) => failed,
+            };
+            let outcome: Outcome = failed.blame.into();
+            events::teach(plane, pool, &pick.slot, (outcome, None), table.now);
+            self.is_for_want = failed.blame == Side::Plimsoll;
+            if !self.is_for_want {
+                self.tried.insert(index);
+                self.failed = Some((&server.name, failed.reason));
+                events::count_failure(plane, pool, index, failed.reason);
+            }
+            last = Some(Turned {
+                reason: failed.reason,
+                detail: failed.detail,
+            });
+            if self.is_for_want {
+                break; // another server would not help
+            }
+        }
+        Err(last.unwrap_or(Turned {
+            reason: Reason::ProxyInternalError,
+            detail: "",
+        }))
+    }
+}
+
+/// Opens the way to a server.
+fn open(server: &Server) -> Result<Link, Failure> {
+    let known = server.addresses.now();
+    let addresses = match &*known {
+        Ok(addresses) => addresses,
+        Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
+    };
+    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        outcome = Link::open(address);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome.map_err(|error| connect_failure(&error))
+}
