@@ -57,6 +57,21 @@ fn connections_that_are_relayed_have_no_rules() {
 }
 
 #[test]
+fn datagrams_have_a_pool_and_no_rules() {
+    let text = "admin off\nudp 127.0.0.1:{port:udp} { proxy dns }\n\
+                pool dns { balance maglev client-ip ; server 127.0.0.1:1 }\n";
+    let plimsoll = Start::run(text).start();
+    let port = plimsoll.address_of("udp");
+    let said = traced(&plimsoll, &[&format!("udp://{port}")]);
+    let expected = format!(
+        "listener {port}/udp\n\
+         outcome  the flow goes to a server of `dns`, whatever is in its datagrams\n\
+         pool     dns (maglev client-ip)\nservers  127.0.0.1:1  eligible, weight 1\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn each_rule_says_what_it_did_and_where_it_stands() {
     let plimsoll = Start::run(TEXT).start();
     let listener = plimsoll.address();
@@ -197,7 +212,7 @@ fn what_is_no_request_is_refused_with_a_hint() {
     let plimsoll = Start::run(TEXT).start();
     for (request, hint) in [
         ("/x", "write it like `http://example.com/path`"),
-        ("ftp://x/", "write http or https"),
+        ("ftp://x/", "write http, https or udp"),
     ] {
         let output = Command::new(plimsoll_e2e::plimsoll::binary())
             .args(["trace", "-c", "plimsoll.conf", request])

@@ -32,7 +32,7 @@ pub struct Question {
     pub client: SocketAddr,
     /// The port that it comes on.
     pub port: u16,
-    /// `http` or `https`.
+    /// `http`, `https`, or `udp` for a datagram.
     pub scheme: String,
     /// When it comes, in seconds since 1970.
     pub unix: u64,
@@ -78,6 +78,15 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// Notes that all of what comes goes to a pool, whatever it is.
+    fn go_to(&mut self, generation: &Generation, pool: usize, outcome: fn(String) -> Outcome) {
+        self.pool = choice(generation, pool);
+        let name = self.pool.as_ref().map(|pool| pool.name.clone());
+        self.outcome = outcome(name.unwrap_or_default());
+    }
+}
+
 /// A rule that was asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
@@ -101,6 +110,8 @@ pub enum Outcome {
     Pool(String),
     /// Its connection goes to the pool of this name, and nobody looks at what comes on it.
     Relayed(String),
+    /// Its flow goes to the pool of this name.
+    Flow(String),
     /// It goes to one of these pools, in these shares.
     Shares(Vec<(u32, String)>),
     /// It goes where the client is sent: status and `Location`.
@@ -141,14 +152,19 @@ pub struct Candidate {
 pub fn explain(generation: &Generation, question: &Question) -> Trace {
     let mut trace = Trace::of(Outcome::Answered(404, "nothing is listened on".into()));
     let (mut head, mut target) = (RequestHead::default(), Target::default());
-    let Some(listener) = listener(generation, question) else {
+    if question.scheme == "udp" {
+        if let Some(port) = at_port(&generation.ports, question, |port| port.address) {
+            trace.listener = Some(format!("{}/udp", port.address));
+            trace.go_to(generation, port.service.pool, Outcome::Flow);
+        }
+        return trace;
+    }
+    let Some(listener) = at_port(&generation.listeners, question, |at| at.address) else {
         return trace;
     };
     trace.listener = Some(listener.address.to_string());
     if let Some(relay) = &listener.relay {
-        trace.pool = choice(generation, relay.pool);
-        let name = trace.pool.as_ref().map(|pool| pool.name.clone());
-        trace.outcome = Outcome::Relayed(name.unwrap_or_default());
+        trace.go_to(generation, relay.pool, Outcome::Relayed);
         return trace;
     }
     let parsed = parse::request(&question.head, &listener.limits, &mut head);
@@ -454,13 +470,14 @@ fn candidates(pool: &Pool, written: &model::Pool) -> Vec<Candidate> {
     servers.map(candidate).collect()
 }
 
-/// The listener for a port. Where none has it, ports are mapped somewhere, and the first one is meant.
-fn listener<'a>(generation: &'a Generation, question: &Question) -> Option<&'a Listener> {
-    let mut listeners = generation.listeners.iter();
-    let has_port = |listener: &&Listener| listener.address.port() == question.port;
-    listeners
-        .find(has_port)
-        .or_else(|| generation.listeners.first())
+/// What listens on a port. Where nothing has it, ports are mapped somewhere, and the first one is meant.
+fn at_port<'a, T>(
+    all: &'a [T],
+    question: &Question,
+    address: impl Fn(&T) -> SocketAddr,
+) -> Option<&'a T> {
+    let has_port = |at: &&T| address(at).port() == question.port;
+    all.iter().find(has_port).or_else(|| all.first())
 }
 
 fn site<'a>(generation: &'a Generation, listener: &Listener, seen: &Seen<'_>) -> Option<&'a Site> {

@@ -257,7 +257,9 @@ fn ending(trace: &Trace) -> String {
             Some(text) => format!("{status} {text}"),
             None => status.to_string(),
         },
-        Outcome::Pool(name) | Outcome::Relayed(name) => format!("pool {name}"),
+        Outcome::Pool(name) | Outcome::Relayed(name) | Outcome::Flow(name) => {
+            format!("pool {name}")
+        }
         Outcome::Shares(shares) => {
             let share = |(share, name): &(u32, String)| format!("{share} {name}");
             format!(

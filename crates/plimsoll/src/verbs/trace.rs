@@ -16,7 +16,7 @@ use crate::output::print;
 pub(crate) struct Arguments {
     #[command(flatten)]
     path: Path,
-    /// The request: `GET http://example.com/a?b=c`; without a method it is GET
+    /// The request: `GET http://example.com/a?b=c`; without a method it is GET. Or a datagram: `udp://127.0.0.1:53`
     #[arg(value_name = "REQUEST")]
     request: String,
     /// A field of the request: `Name: value`
@@ -66,7 +66,8 @@ fn question(arguments: &Arguments) -> anyhow::Result<Question> {
     let (scheme, default_port) = match scheme {
         "http" => ("http", 80),
         "https" => ("https", 443),
-        other => bail!("`{other}` is not a scheme that is served: write http or https"),
+        "udp" => ("udp", 53),
+        other => bail!("`{other}` is not a scheme that is served: write http, https or udp"),
     };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(at).unwrap_or_default();
@@ -186,6 +187,9 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Pool(name) => format!("a server of `{name}` answers"),
         Outcome::Relayed(name) => {
             format!("the connection goes to a server of `{name}`, whatever is asked on it")
+        }
+        Outcome::Flow(name) => {
+            format!("the flow goes to a server of `{name}`, whatever is in its datagrams")
         }
         Outcome::Shares(shares) => {
             let whole: u64 = shares.iter().map(|(share, _)| u64::from(*share)).sum();
