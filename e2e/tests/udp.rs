@@ -467,3 +467,132 @@ fn a_drain_lets_flows_end() {
     assert!(plimsoll.wait_exit(PATIENCE).success());
     assert!(server.heard().iter().all(|(_, heard)| heard != b"2"));
 }
+
+/// A header of the PROXY protocol, version 2, for datagrams over IPv4.
+fn header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let mut out = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c".to_vec();
+    for end in [source, destination] {
+        match end.ip() {
+            IpAddr::V4(ip) => out.extend(ip.octets()),
+            IpAddr::V6(_) => panic!("not here"),
+        }
+    }
+    for end in [source, destination] {
+        out.extend(end.port().to_be_bytes());
+    }
+    out
+}
+
+#[test]
+fn servers_are_told_whom_each_datagram_is_from() {
+    let server = Server::named("a");
+    let pool = "proxy-protocol v2";
+    let plimsoll = listening("0.0.0.0:{port:udp}", &[server.address], "", pool);
+    let client = client(&plimsoll);
+    let header = header(client.local_addr().unwrap(), plimsoll.address_of("udp"));
+    for question in [&b"1"[..], b"", b"2"] {
+        let told = [&header[..], question].concat();
+        assert_eq!(ask(&client, question), answer("a", &told));
+    }
+}
+
+#[test]
+fn forwarders_that_may_say_whom_each_datagram_is_from() {
+    let server = Server::named("a");
+    let accept = "proxy-protocol accept=127.0.0.0/8; timeout idle=300ms";
+    let plimsoll = before(&[server.address], accept, "proxy-protocol v2");
+    let port = plimsoll.address_of("udp");
+    let forwarder = client(&plimsoll);
+    // What it passes on of two clients are two flows, and answers to both come to it.
+    for client in ["192.0.2.1:1000", "192.0.2.1:1001"] {
+        let told = header(client.parse().unwrap(), "198.51.100.7:53".parse().unwrap());
+        let passed_on = header(client.parse().unwrap(), port);
+        let due = answer("a", &[&passed_on[..], b"question"].concat());
+        assert_eq!(ask(&forwarder, &[&told[..], b"question"].concat()), due);
+    }
+    let froms: Vec<_> = server.heard().iter().map(|(from, _)| *from).collect();
+    assert_ne!(froms[0], froms[1]);
+    let bad = header("192.0.2.1:1".parse().unwrap(), port);
+    for bytes in [
+        &b"question"[..],
+        &bad[..20],
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nx",
+    ] {
+        forwarder.send(bytes).unwrap();
+    }
+    // One that is our own to the forwarder is from itself.
+    let own = [&b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"[..], b"check"].concat();
+    let passed_on = header(forwarder.local_addr().unwrap(), port);
+    assert_eq!(
+        ask(&forwarder, &own),
+        answer("a", &[&passed_on[..], b"check"].concat())
+    );
+    assert_eq!(dropped(&plimsoll, "unsound"), 3.0);
+    let name = format!("plimsoll_proxy_protocol_failures_total{{listener=\"{port}/udp\"}}");
+    assert_eq!(plimsoll.metric(&name), Some(3.0));
+    let lines = plimsoll.wait_log("access.log", 3, PATIENCE).concat();
+    assert!(
+        lines.contains("\"client\":\"192.0.2.1\",\"client_port\":1000,"),
+        "{lines}"
+    );
+}
+
+#[test]
+fn nobody_else_may_say_whom_a_datagram_is_from() {
+    let server = Server::named("a");
+    let accept = "proxy-protocol accept=192.0.2.0/24";
+    let plimsoll = before(&[server.address], accept, "");
+    let client = client(&plimsoll);
+    let told = header("192.0.2.1:1".parse().unwrap(), plimsoll.address_of("udp"));
+    client.send(&[&told[..], b"question"].concat()).unwrap();
+    assert_quiet(&client);
+    assert_eq!(dropped(&plimsoll, "unsound"), 1.0);
+}
+
+/// The server of each of 100 clients, each with its own address.
+fn servers_of_addresses(plimsoll: &Plimsoll) -> Vec<Vec<u8>> {
+    let of = |last: u8| {
+        let client = UdpSocket::bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
+        client.connect(plimsoll.address_of("udp")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        ask(&client, b"?")
+    };
+    (1..=100).map(of).collect()
+}
+
+/// Whichever worker a flow comes to, the address of its client decides.
+#[test]
+fn clients_keep_their_server_and_few_move_when_one_goes() {
+    let servers = [Server::named("a"), Server::named("b"), Server::named("c")];
+    let addresses = servers.each_ref().map(|server| server.address);
+    for balance in ["maglev client-ip", "hash client-ip"] {
+        let text = |addresses: &[SocketAddr]| {
+            let lines: Vec<_> = addresses.iter().map(|at| format!("server {at}")).collect();
+            format!(
+                "workers 4\nadmin off\nudp 127.0.0.1:{{port:udp}} {{ responses 1; proxy app }}\n\
+                 pool app {{ balance {balance}; {} }}\n",
+                lines.join("; ")
+            )
+        };
+        let plimsoll = Start::run(&text(&addresses)).start();
+        let first = servers_of_addresses(&plimsoll);
+        for _ in 0..3 {
+            assert_eq!(servers_of_addresses(&plimsoll), first);
+        }
+        let fewer = servers_of_addresses(&Start::run(&text(&addresses[..2])).start());
+        let moved = first
+            .iter()
+            .zip(&fewer)
+            .filter(|(was, is)| was != is)
+            .count();
+        let had_to = first
+            .iter()
+            .filter(|server| server.starts_with(b"c"))
+            .count();
+        assert!((10..60).contains(&had_to), "{balance}: {had_to}");
+        assert!(
+            moved <= had_to + 10,
+            "{balance}: {moved} moved, {had_to} had to"
+        );
+    }
+}
