@@ -6,6 +6,7 @@
 
 mod case;
 mod contender;
+mod datagrams;
 mod h2load;
 mod handshakes;
 mod idle;
@@ -163,7 +164,7 @@ impl Bench {
     }
 
     fn measure_case(&self, case: &'static Case, running: &[Running]) -> Result<Vec<Row>> {
-        let takes_part = |proxy: &&Running| case.speaks.is_plain() || !proxy.is_relay();
+        let takes_part = |proxy: &&Running| case.speaks.is_for(proxy.carries());
         let running: Vec<_> = running.iter().filter(takes_part).collect();
         let mut rows: Vec<_> = running.iter().map(|proxy| Row::new(case, proxy)).collect();
         for round in 0..self.options.rounds() {

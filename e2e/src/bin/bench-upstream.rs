@@ -3,12 +3,12 @@
 //!
 //! `bench-upstream ADDRESS…` listens on each address. It answers `/1k`, `/1m`, `/chunked1k` and
 //! `/chunked256k` with that much, other paths with 2 bytes, and reads request bodies with a
-//! `Content-Length`. It trusts its clients: this is no server for anything else.
+//! `Content-Length`. Datagrams to the same addresses it sends back. It trusts its clients: this is no server for anything else.
 #![forbid(unsafe_code)]
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
@@ -23,10 +23,20 @@ fn main() -> ExitCode {
 }
 
 fn serve(addresses: impl Iterator<Item = String>) -> io::Result<()> {
+    let addresses: Vec<String> = addresses.collect();
     let listeners = addresses
+        .iter()
         .map(TcpListener::bind)
         .collect::<io::Result<Vec<_>>>()?;
     let set = epoll::create(CreateFlags::CLOEXEC)?;
+    let ports = addresses
+        .iter()
+        .map(UdpSocket::bind)
+        .collect::<io::Result<Vec<_>>>()?;
+    for (token, port) in (0..u64::MAX).rev().zip(&ports) {
+        port.set_nonblocking(true)?;
+        epoll::add(&set, port, EventData::new_u64(token), EventFlags::IN)?;
+    }
     for (token, listener) in (0..).zip(&listeners) {
         listener.set_nonblocking(true)?;
         epoll::add(&set, listener, EventData::new_u64(token), EventFlags::IN)?;
@@ -49,13 +59,27 @@ fn serve(addresses: impl Iterator<Item = String>) -> io::Result<()> {
             result => result?,
         };
         for event in &events {
-            let token = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            let token = event.data.u64();
+            let port = usize::try_from(u64::MAX - 1 - token).unwrap_or(usize::MAX);
+            if let Some(port) = ports.get(port) {
+                echo(port);
+                continue;
+            }
+            let token = usize::try_from(token).unwrap_or(usize::MAX);
             match (listeners.get(token), token.checked_sub(listeners.len())) {
                 (Some(listener), _) => server.accept(listener, listeners.len())?,
                 (None, Some(slot)) => server.advance(slot),
                 (None, None) => {}
             }
         }
+    }
+}
+
+/// Sends back what has come, as far as there is room for it.
+fn echo(port: &UdpSocket) {
+    let mut room = [0; 2048];
+    while let Ok((len, from)) = port.recv_from(&mut room) {
+        let _ = port.send_to(room.get(..len).unwrap_or_default(), from); // or it is lost
     }
 }
 

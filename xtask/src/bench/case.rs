@@ -26,13 +26,28 @@ pub(crate) enum Speaks {
     Handshakes {
         is_resumed: bool,
     },
+    /// Datagrams of 100 bytes, which are sent back.
+    Datagrams,
 }
 
 impl Speaks {
-    /// Tells whether a proxy that relays bytes can be asked.
-    pub(crate) fn is_plain(self) -> bool {
-        self == Self::Http1
+    /// Tells whether a proxy that carries this can be asked.
+    pub(crate) fn is_for(self, carried: Carried) -> bool {
+        match self {
+            Self::Http1 => carried != Carried::Datagrams,
+            Self::Datagrams => carried == Carried::Datagrams,
+            _ => carried == Carried::Requests,
+        }
     }
+}
+
+/// What a proxy carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    Requests,
+    /// Bytes of connections; it knows nothing of HTTP and TLS.
+    Bytes,
+    Datagrams,
 }
 
 const KEEP_ALIVE: Case = Case {
@@ -59,6 +74,14 @@ const HANDSHAKES: Case = Case {
     connections: 1,
     one_shot: true,
     speaks: Speaks::Handshakes { is_resumed: false },
+    ..KEEP_ALIVE
+};
+
+const DATAGRAMS: Case = Case {
+    name: "udp-100",
+    about: "64 flows with one datagram of 100 bytes under way each, and as many back",
+    body: 100,
+    speaks: Speaks::Datagrams,
     ..KEEP_ALIVE
 };
 
@@ -120,6 +143,13 @@ pub(crate) const CASES: &[Case] = &[
         path: "/1m",
         speaks: Speaks::Http1Tls,
         ..KEEP_ALIVE
+    },
+    DATAGRAMS,
+    Case {
+        name: "udp-one-shot-100",
+        about: "the same; each answer ends a flow, and the next question begins one",
+        one_shot: true,
+        ..DATAGRAMS
     },
     HANDSHAKES,
     Case {

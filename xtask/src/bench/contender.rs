@@ -1,5 +1,6 @@
 //! The proxies, started and stopped.
 
+use super::case::Carried;
 use super::process::{self, Cpu, Memory};
 use super::setting::{ACCESS_LOG, Addresses, PAIR, Setting};
 use super::{PROXY_CORE, pinned};
@@ -18,6 +19,9 @@ use std::time::Duration;
 /// How long a proxy may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// How long a proxy may take to begin.
+const START_MAX: Duration = Duration::from_secs(10);
+
 /// A proxy in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
@@ -27,16 +31,20 @@ pub(crate) enum Contender {
     HaproxyHttp,
     NginxTcp,
     HaproxyTcp,
+    PlimsollUdp,
+    NginxUdp,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::PlimsollHttp,
         Self::PlimsollTcp,
         Self::NginxHttp,
         Self::NginxTcp,
         Self::HaproxyHttp,
         Self::HaproxyTcp,
+        Self::PlimsollUdp,
+        Self::NginxUdp,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +55,8 @@ impl Contender {
             Self::NginxTcp => "nginx-tcp",
             Self::HaproxyHttp => "haproxy-http",
             Self::HaproxyTcp => "haproxy-tcp",
+            Self::PlimsollUdp => "plimsoll-udp",
+            Self::NginxUdp => "nginx-udp",
         }
     }
 
@@ -58,6 +68,8 @@ impl Contender {
             Self::NginxTcp => "stream relay, one worker, no log",
             Self::HaproxyHttp => "HTTP, one thread, reuse always, no log",
             Self::HaproxyTcp => "TCP relay, one thread, no log",
+            Self::PlimsollUdp => "datagrams, one worker, JSON access log on disk, metrics",
+            Self::NginxUdp => "datagrams, one worker, no log",
         }
     }
 
@@ -66,16 +78,23 @@ impl Contender {
         match self {
             Self::PlimsollHttp | Self::NginxHttp | Self::HaproxyHttp => 1,
             Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => 2,
+            Self::PlimsollUdp | Self::NginxUdp => 1,
         }
     }
 
-    /// Tells whether it moves bytes, and knows nothing of HTTP and TLS.
-    pub(crate) fn is_relay(self) -> bool {
-        matches!(self, Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp)
+    pub(crate) fn carries(self) -> Carried {
+        match self {
+            Self::PlimsollHttp | Self::NginxHttp | Self::HaproxyHttp => Carried::Requests,
+            Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => Carried::Bytes,
+            Self::PlimsollUdp | Self::NginxUdp => Carried::Datagrams,
+        }
     }
 
     pub(crate) fn is_plimsoll(self) -> bool {
-        matches!(self, Self::PlimsollHttp | Self::PlimsollTcp)
+        matches!(
+            self,
+            Self::PlimsollHttp | Self::PlimsollTcp | Self::PlimsollUdp
+        )
     }
 
     /// Starts it on the proxies' core, in a directory of its own under `work`.
@@ -94,6 +113,7 @@ impl Contender {
             plain: free(),
             http2: free(),
             tls: free(),
+            one_shot: free(),
         };
         let admin = self.is_plimsoll().then(|| ports::local(ports::free()));
         let file = directory.join("proxy.conf");
@@ -111,15 +131,17 @@ impl Contender {
         let pair = pair.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
         fs::write(directory.join(PAIR), pair.concat())?;
         let mut daemon = Daemon::spawn(self.name(), "is it installed?", self.command(&directory));
-        let listens = (!self.is_relay()).then_some([addresses.http2, addresses.tls]);
-        let ports: Vec<_> = [Some(addresses.plain), admin]
-            .into_iter()
-            .chain(listens.into_iter().flatten().map(Some))
-            .collect::<Vec<_>>()
-            .iter()
-            .flatten()
-            .map(SocketAddr::port)
-            .collect();
+        let listens = match self.carries() {
+            Carried::Requests => vec![addresses.plain, addresses.http2, addresses.tls],
+            Carried::Bytes => vec![addresses.plain],
+            Carried::Datagrams => {
+                let taken = [addresses.plain, addresses.one_shot];
+                let are_taken = || taken.iter().all(|at| ports::is_receiving(at.port()));
+                wait::expect("datagrams to be taken", START_MAX, are_taken);
+                Vec::new()
+            }
+        };
+        let ports: Vec<_> = listens.iter().chain(&admin).map(SocketAddr::port).collect();
         daemon.wait_listening(&ports);
         Ok(Running {
             contender: self,
@@ -133,20 +155,20 @@ impl Contender {
     fn command(self, directory: &Path) -> Command {
         let file = directory.join("proxy.conf");
         let program = match self {
-            Self::PlimsollHttp | Self::PlimsollTcp => target().join("dist/plimsoll"),
-            Self::NginxHttp | Self::NginxTcp => PathBuf::from("nginx"),
-            Self::HaproxyHttp | Self::HaproxyTcp => PathBuf::from("haproxy"),
+            _ if self.is_plimsoll() => target().join("dist/plimsoll"),
+            Self::NginxHttp | Self::NginxTcp | Self::NginxUdp => PathBuf::from("nginx"),
+            _ => PathBuf::from("haproxy"),
         };
         let mut command = pinned(PROXY_CORE, &program);
         match self {
-            Self::PlimsollHttp | Self::PlimsollTcp => command.args(["run", "-c"]).arg(file),
-            Self::NginxHttp | Self::NginxTcp => command
+            _ if self.is_plimsoll() => command.args(["run", "-c"]).arg(file),
+            Self::NginxHttp | Self::NginxTcp | Self::NginxUdp => command
                 .arg("-p")
                 .arg(directory)
                 .arg("-c")
                 .arg(file)
                 .args(["-e", "stderr"]),
-            Self::HaproxyHttp | Self::HaproxyTcp => command.args(["-db", "-f"]).arg(file),
+            _ => command.args(["-db", "-f"]).arg(file),
         };
         command
     }
@@ -166,8 +188,8 @@ impl Running {
         self.contender.name()
     }
 
-    pub(crate) fn is_relay(&self) -> bool {
-        self.contender.is_relay()
+    pub(crate) fn carries(&self) -> Carried {
+        self.contender.carries()
     }
 
     /// Returns its processes: the one that was started and all below it.

@@ -1,5 +1,6 @@
 //! What a connection costs that waits for its next request.
 
+use super::case::Carried;
 use super::contender::{Contender, Running};
 use super::descriptors;
 use anyhow::{Context, Result, anyhow, bail};
@@ -58,7 +59,11 @@ impl Kind {
     }
 
     pub(crate) fn is_for(self, contender: Contender) -> bool {
-        self == Self::Http1 || !contender.is_relay()
+        match contender.carries() {
+            Carried::Requests => true,
+            Carried::Bytes => self == Self::Http1,
+            Carried::Datagrams => false,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Speaks};
 use super::contender::Running;
-use super::{LOAD_CORE, h2load, handshakes, work_directory};
+use super::{LOAD_CORE, datagrams, h2load, handshakes, work_directory};
 use crate::command::output;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -34,6 +34,8 @@ pub(crate) fn run(case: &Case, proxy: &Running, seconds: u32) -> Result<Load> {
             h2load::run(&url, case.connections, seconds)
         }
         Speaks::Handshakes { is_resumed } => handshakes::run(to.tls, path, is_resumed, seconds),
+        Speaks::Datagrams if case.one_shot => datagrams::run(to.one_shot, case, seconds),
+        Speaks::Datagrams => datagrams::run(to.plain, case, seconds),
     }
 }
 

@@ -136,7 +136,13 @@ mod tests {
         let names: Vec<_> = options.contenders(true).iter().map(|c| c.name()).collect();
         assert_eq!(
             names,
-            ["plimsoll-tcp", "nginx-http", "nginx-tcp", "haproxy-tcp"]
+            [
+                "plimsoll-tcp",
+                "nginx-http",
+                "nginx-tcp",
+                "haproxy-tcp",
+                "nginx-udp"
+            ]
         );
         assert_eq!(parse("--rounds 7").unwrap().unwrap().rounds(), 7);
     }
@@ -154,7 +160,7 @@ mod tests {
         let options = Options::default();
         assert_eq!(
             options.contenders(true).len(),
-            options.contenders(false).len() + 2
+            options.contenders(false).len() + 3
         );
     }
 }

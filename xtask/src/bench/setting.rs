@@ -19,6 +19,8 @@ pub(crate) struct Addresses {
     pub(crate) plain: SocketAddr,
     pub(crate) http2: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// For datagrams, where a flow ends with its answer.
+    pub(crate) one_shot: SocketAddr,
 }
 
 /// Ten changes of fields, for the case that measures them. NGINX and HAProxy make none.
@@ -49,6 +51,8 @@ impl Setting<'_> {
             Contender::NginxTcp => nginx(&self.nginx_tcp()),
             Contender::HaproxyHttp => self.haproxy("http", "http-reuse always"),
             Contender::HaproxyTcp => self.haproxy("tcp", ""),
+            Contender::PlimsollUdp => self.plimsoll_udp(),
+            Contender::NginxUdp => nginx(&self.nginx_udp()),
         }
     }
 
@@ -78,6 +82,15 @@ impl Setting<'_> {
         self.plimsoll(&format!("tcp {} {{ proxy app }}\n", self.listen.plain))
     }
 
+    fn plimsoll_udp(&self) -> String {
+        let Addresses {
+            plain, one_shot, ..
+        } = self.listen;
+        self.plimsoll(&format!(
+            "udp {plain} {{ proxy app }}\nudp {one_shot} {{ responses 1 ; proxy app }}\n"
+        ))
+    }
+
     fn plimsoll(&self, services: &str) -> String {
         let admin = self.admin.map(|admin| format!("admin {admin}\n"));
         let log = self.directory.join(ACCESS_LOG);
@@ -104,7 +117,9 @@ impl Setting<'_> {
             |address, limit| format!("server {address}{limit};\n"),
             "max_conns=",
         );
-        let Addresses { plain, http2, tls } = self.listen;
+        let Addresses {
+            plain, http2, tls, ..
+        } = self.listen;
         format!(
             "http {{\n\
              access_log off;\n\
@@ -149,6 +164,21 @@ impl Setting<'_> {
         )
     }
 
+    fn nginx_udp(&self) -> String {
+        let servers = self.servers(|address, _| format!("server {address};\n"), "");
+        let Addresses {
+            plain, one_shot, ..
+        } = self.listen;
+        format!(
+            "stream {{\n\
+             access_log off;\n\
+             upstream app {{ {servers} }}\n\
+             server {{ listen {plain} udp; proxy_pass app; proxy_timeout 30s; }}\n\
+             server {{ listen {one_shot} udp; proxy_pass app; proxy_timeout 30s; proxy_responses 1; }}\n\
+             }}\n"
+        )
+    }
+
     fn haproxy(&self, mode: &str, more: &str) -> String {
         let servers = self.servers(
             |address, limit| format!("    server s{} {address}{limit}\n", address.port()),
@@ -158,7 +188,9 @@ impl Setting<'_> {
             Some(_) => "    timeout queue 5s\n    option abortonclose\n",
             None => "",
         };
-        let Addresses { plain, http2, tls } = self.listen;
+        let Addresses {
+            plain, http2, tls, ..
+        } = self.listen;
         let more_listens = match mode {
             "http" => format!(
                 "    bind {http2} proto h2\n\
