@@ -65,5 +65,6 @@ pub mod redis;
 pub mod script;
 pub mod stand;
 pub mod tls;
+pub mod unbound;
 pub mod wait;
 pub mod wire;

@@ -74,6 +74,14 @@ pub(crate) const BIND: Need = Need {
     found: || Path::new("/usr/sbin/named").is_file(),
     package: "bind9",
 };
+pub(crate) const UNBOUND: Need = Need {
+    found: || Path::new("/usr/sbin/unbound").is_file(),
+    package: "unbound",
+};
+pub(crate) const DIG: Need = Need {
+    found: || is_installed("dig"),
+    package: "bind9-dnsutils",
+};
 pub(crate) const OPENSSL: Need = Need {
     found: || is_installed("openssl"),
     package: "openssl",
