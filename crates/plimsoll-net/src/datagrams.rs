@@ -153,8 +153,8 @@ impl Watch {
     /// # Errors
     /// The kernel has no memory for it.
     pub fn add(&self, link: &Link, name: u64) -> io::Result<()> {
-        // What is there is read to its end, so that to hear of what comes is enough.
-        let flags = EventFlags::IN | EventFlags::ET;
+        // For as long as there is something: most links have one answer, and need not be asked whether that was all.
+        let flags = EventFlags::IN;
         Ok(epoll::add(
             self.epoll.get_ref(),
             link,
@@ -163,7 +163,8 @@ impl Watch {
         )?)
     }
 
-    /// Ready when links have something to read; puts their names into `names`.
+    /// Ready when links have something to read; puts their names into `names`. It is to be asked again until it
+    /// is not.
     pub fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -175,14 +176,10 @@ impl Watch {
             let room = spare_capacity(&mut self.events);
             let at_once = Timespec::default();
             match epoll::wait(self.epoll.get_ref(), room, Some(&at_once)) {
-                Ok(found) => {
-                    if found < EVENTS {
-                        ready.clear_ready(); // there are no more
-                    }
-                    if found > 0 {
-                        names.extend(self.events.iter().map(|event| event.data.u64()));
-                        return Poll::Ready(Ok(()));
-                    }
+                Ok(0) => ready.clear_ready(),
+                Ok(_) => {
+                    names.extend(self.events.iter().map(|event| event.data.u64()));
+                    return Poll::Ready(Ok(()));
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),

@@ -119,10 +119,9 @@ impl Relay<'_> {
         self.table.begin_turn();
         for name in &self.names {
             let id = FlowId::from_u64(*name);
-            while self.table.collect(&self.watch, id, batch) == Rest::There {
-                if batch.is_full() {
-                    self.table.answer(&self.port, batch);
-                }
+            self.table.collect(&self.watch, id, batch);
+            if batch.is_full() {
+                self.table.answer(&self.port, batch);
             }
         }
         self.table.answer(&self.port, batch);

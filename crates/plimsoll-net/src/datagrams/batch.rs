@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use super::name::{Control, Name};
 
@@ -129,6 +130,9 @@ impl Batch {
     ) -> Result<usize, Errno> {
         let from = self.datagrams.len();
         let until = SLOTS.min(from + most);
+        if until == from + 1 {
+            return self.append_one(socket, (peer, local));
+        }
         self.prepare(from, until, Beside::Nothing);
         let received = self.call_receive(socket, from, until)?;
         let headers = self.headers.iter().skip(from).take(received);
@@ -138,6 +142,19 @@ impl Batch {
             len: (header.msg_len as usize).min(BYTES_MAX),
         }));
         Ok(received)
+    }
+
+    /// Adds one, which takes less than adding many.
+    fn append_one(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        (peer, local): (SocketAddr, Option<IpAddr>),
+    ) -> Result<usize, Errno> {
+        let slot = self.datagrams.len() * STRIDE;
+        let slot = self.memory.get_mut(slot..slot + BYTES_MAX);
+        let (len, _) = recv(socket, slot.unwrap_or_default(), RecvFlags::DONTWAIT)?;
+        self.datagrams.push(Datagram { peer, local, len });
+        Ok(1)
     }
 
     /// Sends what is in it and empties it; returns how many went.

@@ -57,6 +57,8 @@ pub(super) struct Flow<'a> {
     /// How long the first answer took.
     pub(super) first_answer: Option<Duration>,
     pub(super) progress: Progress,
+    /// How many answers are taken next at the same time.
+    pub(super) burst: usize,
     /// Where the last datagram is held.
     pub(super) last: Option<Spot>,
     pub(super) request_bytes: u64,
@@ -82,7 +84,16 @@ impl Progress {
     }
 }
 
+/// Answers that are taken from one server before others have their turn.
+const BURST_MAX: usize = 8;
+
 impl Flow<'_> {
+    /// How many answers to take: one to one question, and ever more from a server that sends many.
+    pub(super) fn next_burst(&mut self) -> usize {
+        let next = (self.burst * 2).min(BURST_MAX);
+        std::mem::replace(&mut self.burst, next)
+    }
+
     /// Tells whether its server was found down, so that it had better be at another one.
     pub(super) fn is_stranded(&self) -> bool {
         let standing = self.route.pick.slot.server().standing();

@@ -34,9 +34,6 @@ pub(super) enum Rest {
     None,
 }
 
-/// Answers that are taken from one server before others have their turn.
-const ANSWERS: usize = 8;
-
 /// Idle flows that are ended before datagrams have their turn.
 const ENDS: usize = 256;
 
@@ -168,6 +165,7 @@ impl<'a> Table<'a> {
             asked: self.now,
             first_answer: None,
             progress: Progress::default(),
+            burst: 1,
             last: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -283,6 +281,7 @@ impl<'a> Table<'a> {
         flow.request_bytes += bytes.len() as u64;
         let progress = &mut flow.progress;
         progress.sent += 1;
+        flow.burst = 1;
         // Where nobody answers, that nobody refuses is all that can be known.
         if self.service.responses == Some(0) && progress.sent > 1 {
             flow.teach_served(self.plane, self.pool, self.now);
@@ -292,33 +291,20 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Puts answers of a flow's server into `batch`; tells whether there may be more once there is room.
-    pub(super) fn collect(&mut self, watch: &Watch, id: FlowId, batch: &mut Batch) -> Rest {
-        if batch.is_full() {
-            return Rest::There;
-        }
+    /// Puts answers of a flow's server into `batch`, which has room. What is left is told of in the next turn.
+    pub(super) fn collect(&mut self, watch: &Watch, id: FlowId, batch: &mut Batch) {
         let Some((key, flow)) = self.flows.get_mut(id) else {
-            return Rest::None; // it ended in this turn
+            return; // it ended in this turn
         };
-        let due = flow.progress.due(self.service.responses);
-        let due = due.and_then(|due| usize::try_from(due).ok());
-        let most = due.map_or(ANSWERS, |due| due.clamp(1, ANSWERS));
-        let to = (key.peer, key.local);
-        match flow.route.link.receive(batch, most, to) {
-            Ok(count) => {
-                self.note_answers(id, batch.bytes_of_last(count), count);
-                match count == most || batch.is_full() {
-                    true => Rest::There,
-                    false => Rest::None,
-                }
-            }
+        let most = flow.next_burst();
+        match flow.route.link.receive(batch, most, (key.peer, key.local)) {
+            Ok(count) => self.note_answers(id, batch.bytes_of_last(count), count),
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock
                     && let Fate::Gone(failed) = fate(&error)
                 {
                     self.try_another(watch, id, failed);
                 }
-                Rest::None
             }
         }
     }
