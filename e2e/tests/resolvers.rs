@@ -22,7 +22,7 @@ const NAMES: u16 = 1000;
 const AT_ONCE: u16 = 50;
 
 /// How long a client waits before it asks again.
-const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(100);
 
 fn records() -> impl Iterator<Item = String> {
     (0..NAMES).map(|number| {
@@ -191,4 +191,29 @@ fn a_resolver_is_told_whom_each_question_is_from() {
         let found = answer(&asked, &room[..len]).and_then(|(_, found)| found);
         assert_eq!(found, address, "{client}");
     }
+}
+
+/// One that does not know a name is down, although it answers.
+#[test]
+fn a_resolver_is_asked_whether_it_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = [ports::free(), ports::free()].map(ports::local);
+    let ignorant = Unbound {
+        directory: directory.path(),
+        port: addresses[0].port(),
+        announced_port: None,
+        answers: &["127.0.0.0/9"],
+    };
+    let _ignorant = ignorant.start(std::iter::empty());
+    let _knowing = resolver(directory.path(), addresses[1].port());
+    let check = "balance first; check dns n7.test every=50ms timeout=1s fall=1";
+    let plimsoll = before(&addresses, check);
+    let state = |server: SocketAddr, state: &str| {
+        let labels = format!("pool=\"dns\",server=\"{server}\",state=\"{state}\"");
+        plimsoll.metric(&format!("plimsoll_server_state{{{labels}}}")) == Some(1.0)
+    };
+    wait::expect("one to be down", PATIENCE, || state(addresses[0], "unfit"));
+    assert!(state(addresses[1], "ready"));
+    Client::new(plimsoll.address_of("udp"), 7).wait();
+    assert!(plimsoll.stderr().contains("it answers with NXDOMAIN"));
 }

@@ -1,6 +1,7 @@
 //! Asking a server whether it works. One file a protocol; nothing here knows of pools.
 #![forbid(unsafe_code)]
 
+mod datagram;
 mod exec;
 mod grpc;
 mod http;
@@ -10,6 +11,7 @@ mod postgres;
 mod talk;
 mod tls;
 
+pub use datagram::UdpProbe;
 pub use exec::ExecProbe;
 pub use http::HttpProbe;
 pub use lines::Step;
@@ -53,6 +55,10 @@ pub enum Probe {
     Smtp,
     /// Texts to send and to wait for.
     Script(Vec<Step>),
+    /// A datagram, and what has to be in the answer.
+    Udp(UdpProbe),
+    /// A question to a name server, for this name.
+    Dns(String),
     /// A program.
     Exec(ExecProbe),
     /// An agent beside the server.
@@ -100,7 +106,10 @@ impl Probe {
     /// Tells whether it is never wrapped in TLS: it makes its own handshake or connection, or asks
     /// somebody else.
     pub fn is_bare(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Exec(_) | Self::Agent)
+        matches!(
+            self,
+            Self::Tls(_) | Self::Udp(_) | Self::Dns(_) | Self::Exec(_) | Self::Agent
+        )
     }
 }
 
@@ -226,15 +235,28 @@ async fn ask(
     address: SocketAddr,
     deadline: Instant,
 ) -> Result<Advice, Failure> {
-    if let Probe::Exec(probe) = probe {
-        return exec::run(probe, address).await.map(|()| Advice::default());
+    match probe {
+        Probe::Exec(probe) => exec::run(probe, address).await?,
+        Probe::Udp(probe) => datagram::ask(probe, way.first_words, address).await?,
+        Probe::Dns(name) => datagram::dns(name, way.first_words, address).await?,
+        _ => return converse(probe, way, address, deadline).await,
     }
+    Ok(Advice::default())
+}
+
+/// Asks on a connection.
+async fn converse(
+    probe: &Probe,
+    way: Way<'_>,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Advice, Failure> {
     let connected = timeout_at(deadline, connect(probe, way, address)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let mut stream = connected.map_err(Failure::Unreachable)?;
     let scheme = if way.tls.is_some() { "https" } else { "http" };
     match probe {
-        Probe::Tcp | Probe::Exec(_) => {}
+        Probe::Tcp | Probe::Udp(_) | Probe::Dns(_) | Probe::Exec(_) => {}
         Probe::Http(probe) => http::ask(probe, &mut stream).await?,
         Probe::Tls(name) => tls::hello(name, &mut stream).await?,
         Probe::Grpc { service, authority } => {

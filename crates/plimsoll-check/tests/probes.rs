@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
-use plimsoll_check::{HttpProbe, PostgresProbe, Probe, Report, Role, Step, Verdict, Way, run};
+use plimsoll_check::{
+    HttpProbe, PostgresProbe, Probe, Report, Role, Step, UdpProbe, Verdict, Way, run,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(150);
@@ -157,4 +159,77 @@ async fn the_health_service_of_grpc() {
         (stopped.verdict, &*stopped.detail),
         (Verdict::Unfit, "NOT_SERVING")
     );
+}
+
+/// A server that sends back what this makes of each datagram.
+async fn answering(answer: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut room = [0; 2048];
+        while let Ok((len, from)) = socket.recv_from(&mut room).await {
+            if let Some(answer) = room.get(..len).and_then(&answer) {
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        }
+    });
+    address
+}
+
+fn udp(expect: &[u8]) -> Probe {
+    Probe::Udp(UdpProbe {
+        send: b"ping".to_vec(),
+        expect: expect.to_vec(),
+    })
+}
+
+#[tokio::test]
+async fn a_datagram_is_answered_as_it_should_be_or_not() {
+    let echo = answering(|heard| Some([b"<", heard, b">\xff"].concat())).await;
+    let silent = answering(|_| None).await;
+    let nobody = UdpSocket::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for (address, expect, due) in [
+        (echo, &b"ping>\xff"[..], Verdict::Passed),
+        (echo, b"", Verdict::Passed),
+        (echo, b"pong", Verdict::Unfit),
+        (nobody, b"", Verdict::Unreachable),
+    ] {
+        assert_eq!(
+            at(address, &udp(expect), LONG).await.verdict,
+            due,
+            "{expect:?}"
+        );
+    }
+    let report = at(silent, &udp(b""), SHORT).await;
+    assert_eq!(
+        (report.verdict, &*report.detail),
+        (Verdict::Unfit, "no answer in time")
+    );
+}
+
+#[tokio::test]
+async fn a_name_server_knows_a_name_or_not() {
+    let dns = Probe::Dns("example.com".into());
+    let coded = |code: u8| {
+        move |heard: &[u8]| {
+            let mut answer = heard.to_vec();
+            *answer.get_mut(2)? |= 0x80;
+            *answer.get_mut(3)? |= code;
+            Some(answer)
+        }
+    };
+    let knowing = answering(coded(0)).await;
+    assert_eq!(at(knowing, &dns, LONG).await.verdict, Verdict::Passed);
+    let ignorant = at(answering(coded(3)).await, &dns, LONG).await;
+    assert_eq!(
+        (ignorant.verdict, &*ignorant.detail),
+        (Verdict::Unfit, "it answers with NXDOMAIN")
+    );
+    // What somebody else was asked is no answer.
+    let other = answering(|heard| Some([b"xx", heard.get(2..)?].concat())).await;
+    assert_eq!(at(other, &dns, SHORT).await.verdict, Verdict::Unfit);
 }

@@ -25,7 +25,7 @@ pub use condition::{
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
     Protocol, ProxyVersion, Queue, Retry, Role, SameSite, ScriptStep, Server, ServerAddress,
-    ServerTimeouts, ServerTls, Sticky, StickyBy, StickyCookie,
+    ServerTimeouts, ServerTls, Sticky, StickyBy, StickyCookie, payload,
 };
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};

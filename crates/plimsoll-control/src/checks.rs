@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
 use plimsoll_check::{
-    Advice, ExecProbe, HttpProbe, PostgresProbe, Probe, Report, Role, Step, Tls, Verdict, Way,
+    Advice, ExecProbe, HttpProbe, PostgresProbe, Probe, Report, Role, Step, Tls, UdpProbe, Verdict,
+    Way,
 };
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
@@ -315,6 +316,15 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
             };
             Probe::Script(steps.iter().map(step).collect())
         }
+        model::Probe::Udp { send, expect } => {
+            // What is no payload was refused when it was read.
+            let bytes = |text: &str| model::payload(text).unwrap_or_default();
+            Probe::Udp(UdpProbe {
+                send: bytes(send),
+                expect: bytes(expect),
+            })
+        }
+        model::Probe::Dns(name) => Probe::Dns(text(name)),
         model::Probe::Exec(words) => {
             let (program, arguments) = words
                 .split_first()

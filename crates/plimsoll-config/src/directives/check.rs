@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::arguments::Value;
+use crate::arguments::{Value, is_name};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::on_off;
 use crate::draft::Scope;
-use crate::model::{Check, Probe, Role, ScriptStep};
+use crate::model::{Check, Probe, Role, ScriptStep, payload};
 use crate::read::Reader;
 use crate::suggest::nearest;
 use crate::syntax::{Stmt, Word};
@@ -22,13 +22,15 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     default: "off; every=2s fast=1s timeout=1s fall=3 rise=2 initial=up",
     doc: "Active checks. PROBE is `tcp`; an HTTP request, `GET /path` or another method, with `host=NAME`, \
           `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME` and `database=NAME`; `mysql`; \
-          `redis` with `role=primary|replica`; `smtp`; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
+          `redis` with `role=primary|replica`; `smtp`; `udp` with `send=TEXT` and `expect=TEXT`, one datagram and what has to be in the answer, \
+          where `\\xHH` is a byte and `\\\\` a backslash (in double quotes a backslash is written twice); `dns NAME`, a question for an address that a name server has to \
+          answer with NOERROR; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
           which finds the server in `PLIMSOLL_SERVER_ADDRESS` and `PLIMSOLL_SERVER_PORT` and passes by exit status 0; or \
           `agent`, which reads one line such as `75%`, `drain`, `up` or `down`. A server goes down after `fall` failed \
           checks in a row and comes up after `rise` passed ones; the first check decides alone whether it is up. Checks come `every` so often, \
           `fast` while the state changes, and `down` apart while the server is down (as `every` when not said), each give or take a \
           tenth. `port` is another port than the server's. In a pool with `tls` the connection of a check has TLS as those of \
-          requests have, unless the check says `tls=off`; `agent`, `exec` and `tls` go without. The same holds for `proxy-protocol`, which announces a check of our own. With several `check` lines all must pass.",
+          requests have, unless the check says `tls=off`; `agent`, `exec`, `tls`, `udp` and `dns` go without. The same holds for `proxy-protocol`, which announces a check of our own. With several `check` lines all must pass.",
     words: (1, 32),
     variables: false,
     block: None,
@@ -37,7 +39,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
 
 const PROBES: &[&str] = &[
     "tcp", "GET", "HEAD", "OPTIONS", "POST", "tls", "grpc", "postgres", "mysql", "redis", "smtp",
-    "script", "exec", "agent",
+    "udp", "dns", "script", "exec", "agent",
 ];
 
 /// Options of every check.
@@ -149,6 +151,8 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
             });
             Some(Probe::Grpc(service))
         }
+        "udp" => udp(reader, stmt, own),
+        "dns" => dns(reader, stmt, own),
         "script" => script(reader, stmt, own),
         "exec" if own.is_empty() => {
             reader.usage(
@@ -291,6 +295,42 @@ fn field(reader: &mut Reader<'_>, value: Value<'_>) -> Option<(Box<str>, Box<str
     let problem = Diagnostic::new(&codes::VALUE, value.span, message);
     reader.problem(problem.help("write it like `header=x-ready:yes`"));
     None
+}
+
+fn udp(reader: &mut Reader<'_>, stmt: &Stmt, own: &[Word]) -> Option<Probe> {
+    let (mut send, mut expect) = (None, Box::default());
+    own_options(reader, own, &["send", "expect"], |reader, name, value| {
+        match name {
+            "send" => send = Some(value.text.into()),
+            _ => expect = value.text.into(),
+        }
+        if payload(value.text).is_none() {
+            let message = "a backslash stands before `xHH`, a byte, or before another backslash";
+            let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+            reader.problem(problem.help("write it like `send=\\x00\\x01ping`"));
+        }
+    });
+    if send.is_none() {
+        reader.usage(stmt, "check udp send=TEXT [expect=TEXT] [every=DURATION]");
+    }
+    Some(Probe::Udp {
+        send: send?,
+        expect,
+    })
+}
+
+fn dns(reader: &mut Reader<'_>, stmt: &Stmt, own: &[Word]) -> Option<Probe> {
+    let [name] = own else {
+        reader.usage(stmt, "check dns NAME [every=DURATION]");
+        return None;
+    };
+    if !is_name(name.text.trim_end_matches('.')) {
+        let message = format!("`{}` is not a name", name.text);
+        let problem = Diagnostic::new(&codes::VALUE, name.span, message);
+        reader.problem(problem.help("write it like `check dns example.com`"));
+        return None;
+    }
+    Some(Probe::Dns(name.text.as_str().into()))
 }
 
 fn script(reader: &mut Reader<'_>, stmt: &Stmt, own: &[Word]) -> Option<Probe> {

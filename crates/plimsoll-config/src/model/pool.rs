@@ -281,10 +281,47 @@ pub enum Probe {
     Smtp,
     /// Texts to send and texts to wait for.
     Script(Vec<ScriptStep>),
+    /// A datagram, and what has to be in the answer; both as [`payload`] reads them.
+    Udp {
+        /// What is sent.
+        send: Box<str>,
+        /// What has to be in the answer.
+        expect: Box<str>,
+    },
+    /// A question to a name server, for this name.
+    Dns(Box<str>),
     /// A program.
     Exec(Vec<Box<str>>),
     /// What an agent beside the server says of it.
     Agent,
+}
+
+/// The bytes that a text stands for, in which `\xHH` is one of any value and `\\` a backslash; nothing when
+/// something else stands behind a backslash.
+pub fn payload(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = match (first, behind) {
+            (b'\\', [b'\\', left @ ..]) => {
+                out.push(b'\\');
+                left
+            }
+            (b'\\', [b'x', high, low, left @ ..]) => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).ok();
+                let digits = digits.filter(|_| high.is_ascii_hexdigit());
+                out.push(u8::from_str_radix(digits?, 16).ok()?);
+                left
+            }
+            (b'\\', _) => return None,
+            _ => {
+                out.push(first);
+                behind
+            }
+        };
+    }
+    Some(out)
 }
 
 /// What a database is among its copies.

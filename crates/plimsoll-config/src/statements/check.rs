@@ -64,6 +64,11 @@ fn probe(probe: &Probe) -> Words {
                 ScriptStep::Expect(text) => format!("expect={text}"),
             }));
         }
+        Probe::Udp { send, expect } => {
+            out.extend(["udp".into(), format!("send={send}")]);
+            out.extend((!expect.is_empty()).then(|| format!("expect={expect}")));
+        }
+        Probe::Dns(name) => out.extend(["dns".into(), name.to_string()]),
         Probe::Exec(words) => {
             out.push("exec".into());
             out.extend(words.iter().map(ToString::to_string));
