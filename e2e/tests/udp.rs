@@ -202,7 +202,7 @@ fn datagrams_pass_both_ways_whatever_they_hold() {
         plimsoll.address_of("udp")
     );
     let server = format!(
-        "\"pool\":\"app\",\"server\":\"{}\",\"attempts\":1,",
+        "\"pool\":\"app\",\"server\":\"{}\",\"attempts\":1,\"t_first_byte\":",
         server.address
     );
     let bytes = "\"req_bytes\":65513,\"res_bytes\":65513,";

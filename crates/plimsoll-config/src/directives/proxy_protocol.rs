@@ -20,7 +20,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
               that says who the client is; that is before TLS. It is never guessed: a connection from elsewhere is closed, and so \
               is one on which no sound header has come when `timeout header` is over. The client that it names is the \
               peer from then on, for access rules, limits, conditions, logs and what servers are told. A header of version 2 \
-              that says `LOCAL`, or one without addresses, leaves the real ones. All sites on one address accept it alike.",
+              that says `LOCAL`, or one without addresses, leaves the real ones. All sites on one address accept it alike. In a `udp` block each datagram begins with one of version 2; what does not is dropped.",
     words: (1, 256),
     variables: false,
     block: None,
@@ -35,7 +35,8 @@ pub(crate) static POOL_ROWS: &[Directive] = &[Directive {
     default: "off",
     doc: "Servers are told who the client is in a header of the PROXY protocol, before the request and before TLS. Each request then \
               has a connection of its own, since a connection is told only once; with `http 2`, where many clients share one, that cannot be. Version 2 also tells the request id, and of a client with TLS which name it asked for, the \
-              version and the cipher, and whether it has shown a certificate that was verified, with its common name; and of the certificate of the site, where there is one alone, the algorithms of its signature and its key. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`).",
+              version and the cipher, and whether it has shown a certificate that was verified, with its common name; and of the certificate of the site, where there is one alone, the algorithms of its signature and its key. Checks, copies and questions of our own are told as such (`LOCAL`, `UNKNOWN`). Datagrams of a `udp` service each begin with one of version 2, \
+              which says where the client is and where it spoke to.",
     words: (1, 1),
     variables: false,
     block: None,

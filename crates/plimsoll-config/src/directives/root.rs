@@ -104,7 +104,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "max is half of the descriptors that the process may have",
         doc: "How many connections clients may have, over all listeners. Above `max` none is accepted until one ends: clients \
               wait in the backlog of the system. A connection above `per-client`, or faster than `new-per-client` (with a burst of \
-              as many), is closed at once. An IPv6 client counts by its /64. Put `max` below the limit of descriptors: each \
+              as many), is closed at once. An IPv6 client counts by its /64. A flow of a `udp` service counts as a connection of its client. Put `max` below the limit of descriptors: each \
               client may need one more, to a server.",
         words: (1, 3),
         variables: false,
