@@ -20,6 +20,7 @@ pub mod flows;
 pub mod gradient;
 pub mod hash;
 mod health;
+pub mod ids;
 mod ip_key;
 mod outlier;
 pub mod percentile;

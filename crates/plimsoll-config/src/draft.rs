@@ -168,6 +168,7 @@ pub(crate) struct UdpDraft {
     pub(crate) relay: RelayDraft,
     pub(crate) responses: Option<(u32, Span)>,
     pub(crate) flows: Option<(NonZeroU32, Span)>,
+    pub(crate) quic: Option<((), Span)>,
 }
 
 #[derive(Debug)]
@@ -223,6 +224,7 @@ pub(crate) struct ServerDraft {
     pub(crate) tier: u8,
     pub(crate) zone: Option<Box<str>>,
     pub(crate) check_address: Option<IpAddr>,
+    pub(crate) quic_id: Option<Box<[u8]>>,
     pub(crate) span: Span,
 }
 

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, point};
 use crate::model::{Action, Config, PathPattern, Pool, Route, Site};
 use crate::source::{NoFiles, Sources};
 use crate::statements::{self, Words};
-use crate::text::{balance, host, is_anonymous, word};
+use crate::text::{balance, hex, host, is_anonymous, word};
 use crate::units::{duration_text, size_text};
 
 /// A Plimsoll configuration.
@@ -212,6 +212,9 @@ struct JsonServer {
     /// Where its checks go, if not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     check_address: Option<String>,
+    /// What stands in the ids of QUIC connections that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quic_id: Option<String>,
 }
 
 fn one() -> u32 {
@@ -374,6 +377,7 @@ fn json_pool(pool: &Pool) -> JsonPool {
                 tier: server.tier,
                 zone: server.zone.as_deref().map(str::to_owned),
                 check_address: server.check_address.map(|ip| ip.to_string()),
+                quic_id: server.quic_id.as_deref().map(hex),
             })
             .collect(),
     }
@@ -572,9 +576,12 @@ impl JsonPool {
             let check = server.check_address.as_ref();
             let check = check.map(|ip| format!(" check-address={}", word(ip)));
             let check = check.unwrap_or_default();
+            let quic = server.quic_id.as_ref();
+            let quic = quic.map(|id| format!(" quic-id={}", word(id)));
+            let quic = quic.unwrap_or_default();
             let _ = writeln!(
                 out,
-                "server {} weight={} tier={}{max}{zone}{check}",
+                "server {} weight={} tier={}{max}{zone}{check}{quic}",
                 word(&server.address),
                 server.weight,
                 server.tier

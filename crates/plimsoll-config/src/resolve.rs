@@ -68,6 +68,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
     let relayed = services::targets(&draft.tcp, &tcp, &draft.udp, &udp);
     services::check_pools(reader, relayed, &draft.pools, &pools);
+    services::check_quic_ids(reader, &udp, &draft.pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
     let connections = draft
@@ -200,6 +201,7 @@ impl Pools {
             tier: 0,
             zone: None,
             check_address: None,
+            quic_id: None,
             span,
         };
         self.names.insert(name.clone(), index);
@@ -508,10 +510,8 @@ fn resolve_pools(
         .collect()
 }
 
-fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> Pool {
-    let (own, up) = (&pool.settings, defaults);
-    let seconds = Duration::from_secs;
-    let server = |server: &ServerDraft| Server {
+fn resolve_server(reader: &Reader<'_>, server: &ServerDraft) -> Server {
+    Server {
         name: server.name.as_str().into(),
         address: server.address.clone(),
         weight: server.weight,
@@ -519,8 +519,14 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
         tier: server.tier,
         zone: server.zone.clone(),
         check_address: server.check_address,
+        quic_id: server.quic_id.clone(),
         place: place(reader, server.span),
-    };
+    }
+}
+
+fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> Pool {
+    let (own, up) = (&pool.settings, defaults);
+    let seconds = Duration::from_secs;
     Pool {
         name: pool.name.as_str().into(),
         balance: own
@@ -528,7 +534,11 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
             .clone()
             .or_else(|| up.balance.clone())
             .unwrap_or(Balance::RoundRobin),
-        servers: pool.servers.iter().map(server).collect(),
+        servers: pool
+            .servers
+            .iter()
+            .map(|server| resolve_server(reader, server))
+            .collect(),
         timeouts: ServerTimeouts {
             connect: own.connect.or(up.connect).unwrap_or_else(|| seconds(3)),
             response: own.response.or(up.response).unwrap_or_else(|| seconds(60)),

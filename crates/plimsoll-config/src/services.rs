@@ -94,6 +94,7 @@ fn resolve_udp(
         idle: idle.unwrap_or(Duration::from_secs(30)),
         responses: service.responses.map(|(count, _)| count),
         flows: service.flows.map_or(FLOWS, |(most, _)| most),
+        quic: service.quic.is_some(),
         log: relay.log(up),
         pool: relay.pool(reader, pools),
         place: resolve::place(reader, relay.span),
@@ -198,6 +199,24 @@ pub(crate) fn check_pools<'a>(
         let message = format!("pool `{name}` {what}, which a {thing} does not have");
         let problem = Diagnostic::new(&codes::NO_REQUEST, target.span, message);
         reader.problem(problem.related(draft.span, "the pool"));
+    }
+}
+
+/// Refuses ids of servers that nobody looks for.
+pub(crate) fn check_quic_ids(
+    reader: &mut Reader<'_>,
+    services: &[UdpService],
+    drafts: &[PoolDraft],
+) {
+    for (pool, draft) in drafts.iter().enumerate() {
+        let mut services = services.iter();
+        let is_read = services.any(|service| service.quic && service.pool == pool);
+        let mut servers = draft.servers.iter().filter(|_| !is_read);
+        if let Some(server) = servers.find(|server| server.quic_id.is_some()) {
+            let message = "nothing looks for this `quic-id`";
+            let problem = Diagnostic::new(&codes::VALUE, server.span, message);
+            reader.problem(problem.help("write `quic` in a `udp` block with this pool"));
+        }
     }
 }
 

@@ -238,6 +238,11 @@ fn write_pool_settings(pool: &Pool, out: &mut String) {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn write_server(server: &Server, out: &mut String) {
     put(out, format_args!("    server {}", word(&server.name)));
     if server.weight != 1 {
@@ -251,6 +256,9 @@ fn write_server(server: &Server, out: &mut String) {
     }
     if let Some(ip) = server.check_address {
         put(out, format_args!(" check-address={ip}"));
+    }
+    if let Some(id) = &server.quic_id {
+        put(out, format_args!(" quic-id={}", hex(id)));
     }
     match server.tier {
         0 => {}

@@ -14,6 +14,7 @@ use crate::h2::response::Follows;
 use crate::head::{HEAD_BYTES_MAX, RequestHead, ResponseHead};
 use crate::method::Method;
 use crate::proxy_protocol;
+use crate::quic;
 use crate::request::{self, Rejection};
 use crate::target::Target;
 
@@ -93,6 +94,23 @@ pub fn fuzz_proxy_protocol(bytes: &[u8]) {
     }
     let cut = cut.unwrap_or(Ok(proxy_protocol::Parsed::Partial));
     assert_eq!(whole, cut, "the verdict depends on the cut");
+}
+
+/// What a datagram begins with is read to the same end whatever comes behind it, and stands in it.
+pub fn fuzz_datagram(bytes: &[u8]) {
+    if let Ok(header) = proxy_protocol::parse_datagram(bytes) {
+        let whole = bytes.get(..header.len).unwrap_or_default();
+        assert_eq!(whole.len(), header.len, "a header is here");
+        assert_eq!(proxy_protocol::parse_datagram(whole), Ok(header));
+    }
+    if let Some(quic::Packet::Long {
+        destination,
+        source,
+    }) = quic::parse(bytes)
+    {
+        let whole = bytes.get(..7 + destination.len() + source.len());
+        assert_eq!(whole.and_then(quic::parse), quic::parse(bytes));
+    }
 }
 
 /// What HTTP/2 says becomes one message of HTTP/1.1 and no more, whatever it says, and that comes back.

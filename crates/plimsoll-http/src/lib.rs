@@ -21,6 +21,7 @@ pub mod head;
 pub mod host;
 pub mod method;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod reason;
 pub mod request;
 pub mod rewrite;

@@ -5,6 +5,7 @@
 
 mod flow;
 mod held;
+mod quic;
 mod table;
 
 use std::future::poll_fn;
@@ -21,6 +22,7 @@ use plimsoll_net::datagrams::{self, Batch, Watch};
 use plimsoll_net::deadline::Timer;
 
 use crate::plane::Plane;
+pub(crate) use quic::Connections;
 use table::{Rest, Table};
 
 /// What is done with the datagrams of a service.
@@ -36,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) responses: Option<u32>,
     /// How many flows one port of one worker may have.
     pub(crate) flows: usize,
+    /// Whose connections keep their servers, where they are QUIC.
+    pub(crate) quic: Option<Connections>,
     /// Who says whom each datagram is from; nobody means that they come without that being said.
     pub(crate) announced_by: Vec<IpNet>,
     /// Its logs, by number in the worker's list.

@@ -15,7 +15,7 @@ use plimsoll_http::h1::parse::HeadLimits;
 
 use crate::acme::Challenges;
 use crate::compile::{self, Machine};
-use crate::datagrams::Service;
+use crate::datagrams::{Connections, Service};
 use crate::generation::{Hosts, Listener, Port};
 use crate::material::Materials;
 use crate::relay::Relay;
@@ -74,7 +74,8 @@ pub(crate) fn ports(config: &Config, machine: &Machine, logs: &mut Vec<AccessLog
     let mut ports = Vec::new();
     for service in &config.udp {
         let addresses = service.listen.iter();
-        let service = Arc::new(self::service(service, machine, logs));
+        let pool = config.pools.get(service.pool);
+        let service = Arc::new(self::service(service, pool, machine, logs));
         ports.extend(addresses.map(|&address| Port {
             address,
             service: Arc::clone(&service),
@@ -83,7 +84,12 @@ pub(crate) fn ports(config: &Config, machine: &Machine, logs: &mut Vec<AccessLog
     ports
 }
 
-fn service(service: &UdpService, machine: &Machine, logs: &mut Vec<AccessLog>) -> Service {
+fn service(
+    service: &UdpService,
+    pool: Option<&model::Pool>,
+    machine: &Machine,
+    logs: &mut Vec<AccessLog>,
+) -> Service {
     // Half of what connections may have: others need descriptors, too.
     let most = (service.flows.get() as usize).min(machine.connections_max / 2);
     Service {
@@ -92,6 +98,7 @@ fn service(service: &UdpService, machine: &Machine, logs: &mut Vec<AccessLog>) -
         idle: service.idle,
         responses: service.responses,
         flows: most / (machine.workers * service.listen.len()).max(1),
+        quic: service.quic.then(|| Connections::new(pool, machine.seed)),
         announced_by: service.proxy_protocol.clone(),
         logs: compile::log_numbers(&service.log, logs),
     }

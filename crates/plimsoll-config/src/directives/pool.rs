@@ -7,9 +7,10 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::policy::once;
-use crate::draft::{Scope, ServerDraft};
+use crate::draft::{PoolDraft, Scope, ServerDraft};
 use crate::model::{Balance, HashKey, Protocol};
 use crate::read::Reader;
+use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Stmt;
 
@@ -17,15 +18,17 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "server",
         within: &[Context::Pool],
-        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N] [zone=NAME] [check-address=IP]",
+        usage: "server HOST:PORT [weight=N] [max-connections=N] [backup|tier=N] [zone=NAME] [check-address=IP] [quic-id=HEX]",
         default: "none: a pool needs at least one",
         doc: "A server of the pool. `weight` is its share of the requests (0 to 65535, default 1; 0 takes nothing \
               new). `max-connections` bounds the requests it has at once, counted exactly over all workers. Servers \
               of a higher `tier` (0 to 9, default 0) are used only when none of a lower one may be picked; `backup` is \
               `tier=1`. With a `zone` at the top level, servers of the same `zone` come first in their tier. Its \
-              checks go to `check-address`, where that is another one. A host name is resolved when the \
+              checks go to `check-address`, where that is another one. `quic-id`, 1 to 15 bytes and as many for all servers of the pool, is what stands in the connection ids \
+              that the server gives, behind their first byte (QUIC-LB, draft-ietf-quic-load-balancers, in plain text; any rotation but `0b111`): a `udp` service \
+              with `quic` finds the server by it. A host name is resolved when the \
               configuration is loaded.",
-        words: (1, 6),
+        words: (1, 7),
         variables: false,
         block: None,
         set: server,
@@ -94,7 +97,7 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     };
     let address = reader.server_address(word.into());
     let (mut weight, mut max_connections, mut tier, mut zone) = (1, None, 0, None);
-    let mut check_address = None;
+    let (mut check_address, mut quic_id) = (None, None);
     reader.options(
         options,
         &[
@@ -104,9 +107,11 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
             "tier",
             "zone",
             "check-address",
+            "quic-id",
         ],
         |reader, name, value| match name {
             "check-address" => check_address = reader.ip(value),
+            "quic-id" => quic_id = self::quic_id(reader, value),
             "weight" => weight = reader.number(value, 0, 65_535).unwrap_or(1),
             "max-connections" => {
                 max_connections = reader.number(value, 1, 1_000_000).and_then(NonZeroU32::new)
@@ -129,6 +134,7 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
                 .help("to give it more requests, give it a weight"),
         );
     }
+    check_quic_id(reader, stmt, pool, quic_id.as_deref());
     let name = word.text.clone();
     pool.servers.push(ServerDraft {
         name,
@@ -138,8 +144,39 @@ fn server(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         tier,
         zone,
         check_address,
+        quic_id,
         span: stmt.span,
     });
+}
+
+/// Bytes as hexadecimal digits. The draft leaves 15 of 20 to them.
+fn quic_id(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Box<[u8]>> {
+    let (pairs, rest) = value.text.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let bytes = bytes.filter(|bytes| rest.is_empty() && (1..=15).contains(&bytes.len()));
+    if bytes.is_none() {
+        let message = format!("`{}` is not 1 to 15 bytes in hexadecimal", value.text);
+        let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+        reader.problem(problem.help("write it like `quic-id=0a01`"));
+    }
+    bytes.map(Vec::into_boxed_slice)
+}
+
+/// Refuses ids among which one cannot be told from another.
+fn check_quic_id(reader: &mut Reader<'_>, stmt: &Stmt, pool: &PoolDraft, own: Option<&[u8]>) {
+    let others = pool.servers.iter();
+    let others = others.filter_map(|other| Some((other.quic_id.as_deref()?, other.span)));
+    let clash =
+        |(id, _): &(&[u8], Span)| own.is_some_and(|own| own == *id || own.len() != id.len());
+    let Some((_, span)) = others.into_iter().find(clash) else {
+        return;
+    };
+    let message = "the `quic-id` is that of another server, or has another length";
+    let problem = Diagnostic::new(&codes::VALUE, stmt.span, message);
+    let problem = problem.related(span, "the other one");
+    reader.problem(problem.help("give each server of the pool one of its own, all as long"));
 }
 
 const ALGORITHMS: &[&str] = &[

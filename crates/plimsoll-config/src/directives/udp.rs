@@ -52,6 +52,19 @@ pub(crate) static ROWS: &[Directive] = &[
         block: None,
         set: flows,
     },
+    Directive {
+        name: "quic",
+        within: &[Context::Udp],
+        usage: "quic",
+        default: "off: datagrams are not looked at",
+        doc: "The datagrams are QUIC, of any version. One that comes from a new address, as when a client changes its network, goes to the server that has its connection, \
+              whichever worker it comes to: to the one whose `quic-id` stands in its connection id, or else to the one that gave this id when the connection \
+              began. A server that gives new ids later, which it does in secret, needs a `quic-id`.",
+        words: (0, 0),
+        variables: false,
+        block: None,
+        set: quic,
+    },
 ];
 
 fn udp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
@@ -60,6 +73,7 @@ fn udp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         relay: tcp::begin(reader, stmt),
         responses: None,
         flows: None,
+        quic: None,
     };
     let block = stmt.block.as_deref().unwrap_or_default();
     reader.apply(block, Context::Udp, &mut Scope::Udp(&mut service));
@@ -73,6 +87,12 @@ fn responses(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     };
     if let Some(count) = reader.number(word.into(), 0, 1_000_000) {
         reader.once(stmt, &mut service.responses, count);
+    }
+}
+
+fn quic(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    if let Scope::Udp(service) = scope {
+        reader.once(stmt, &mut service.quic, ());
     }
 }
 

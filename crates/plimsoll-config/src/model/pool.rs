@@ -128,6 +128,8 @@ pub struct Server {
     pub zone: Option<Box<str>>,
     /// Where its checks go; `None` means where requests go.
     pub check_address: Option<IpAddr>,
+    /// What stands in the ids of QUIC connections that it gives (draft-ietf-quic-load-balancers).
+    pub quic_id: Option<Box<[u8]>>,
     /// Where it is written.
     pub place: Place,
 }

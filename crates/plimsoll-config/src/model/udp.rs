@@ -26,6 +26,8 @@ pub struct UdpService {
     pub responses: Option<u32>,
     /// How many flows there may be at once, over all workers. Default 65,536.
     pub flows: NonZeroU32,
+    /// Whether they are QUIC, whose connections keep their servers when clients move. Default false.
+    pub quic: bool,
     /// Where its log goes; empty means off.
     pub log: Vec<AccessLog>,
     /// Where the flows go, by index into [`Config::pools`](super::Config::pools).

@@ -14,6 +14,7 @@ pub(crate) fn udp(config: &Config, service: &UdpService) -> Vec<Words> {
         .chain([words(["timeout", &idle])])
         .chain(responses)
         .chain([words(["flows", &service.flows.to_string()])])
+        .chain(service.quic.then(|| words(["quic"])))
         .chain(logs(&service.log))
         .chain(proxy(config, service.pool))
         .collect()

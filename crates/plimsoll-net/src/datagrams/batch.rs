@@ -86,6 +86,12 @@ impl Batch {
         filled.map(|(datagram, slot)| (datagram, slot.get(..datagram.len).unwrap_or_default()))
     }
 
+    /// The bytes of the last `count` datagrams.
+    pub fn last(&self, count: usize) -> impl Iterator<Item = &[u8]> {
+        let before = self.datagrams.len().saturating_sub(count);
+        self.iter().skip(before).map(|(_, bytes)| bytes)
+    }
+
     /// How many bytes the last `count` datagrams have.
     pub fn bytes_of_last(&self, count: usize) -> u64 {
         let last = self.datagrams.iter().rev().take(count);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use plimsoll_balance::flows::{FlowId, Flows};
-use plimsoll_balance::{Outcome, Tried};
+use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::proxy_protocol::parse_datagram;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
@@ -87,7 +87,7 @@ impl<'a> Table<'a> {
                 self.leave_the_down(watch, id);
                 id
             }
-            None => match self.begin(watch, key) {
+            None => match self.begin(watch, key, bytes) {
                 Some(id) => id,
                 None => return,
             },
@@ -125,8 +125,8 @@ impl<'a> Table<'a> {
         Some((key, bytes.get(header.len..)?))
     }
 
-    /// Begins a flow, if it may.
-    fn begin(&mut self, watch: &Watch, key: Key) -> Option<FlowId> {
+    /// Begins a flow with this datagram, if it may.
+    fn begin(&mut self, watch: &Watch, key: Key, bytes: &[u8]) -> Option<FlowId> {
         let plane = self.plane;
         if plane.draining.get() || plane.is_out_of_memory() {
             self.metrics.drop(1, Dropped::Refused);
@@ -141,7 +141,11 @@ impl<'a> Table<'a> {
             self.make_room();
         }
         plane.note_request(self.pool.index, self.now);
-        let mut search = Search::default();
+        let quic = self.service.quic.as_ref();
+        let mut search = Search {
+            known: quic.and_then(|quic| quic.server(bytes)),
+            ..Search::default()
+        };
         let mut found = search.find(self, &key);
         if found.is_err() && search.is_for_want && self.make_room() {
             found = search.find(self, &key);
@@ -298,7 +302,15 @@ impl<'a> Table<'a> {
         };
         let most = flow.next_burst();
         match flow.route.link.receive(batch, most, (key.peer, key.local)) {
-            Ok(count) => self.note_answers(id, batch.bytes_of_last(count), count),
+            Ok(count) => {
+                if let Some(quic) = &self.service.quic {
+                    let now = self.plane.since_start(self.now);
+                    let server = flow.route.pick.slot.index();
+                    let answers = batch.last(count);
+                    answers.for_each(|bytes| quic.learn(bytes, server, now));
+                }
+                self.note_answers(id, batch.bytes_of_last(count), count);
+            }
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock
                     && let Fate::Gone(failed) = fate(&error)
@@ -475,6 +487,8 @@ fn fate(error: &io::Error) -> Fate {
 /// The search for a server.
 #[derive(Default)]
 struct Search<'a> {
+    /// The server that is asked first.
+    known: Option<ServerIndex>,
     tried: Tried,
     attempts: u32,
     failed: Option<(&'a str, Reason)>,
@@ -488,7 +502,12 @@ impl<'a> Search<'a> {
         let (plane, pool) = (table.plane, table.pool);
         let mut last = None;
         for _ in 0..CONNECTS_MAX {
-            let picked = select::for_client(plane, pool, key.client.ip(), table.now, &self.tried);
+            let known = self.known.take();
+            let known = known.and_then(|at| select::at(plane, pool, at, &self.tried).ok());
+            let picked = known.map_or_else(
+                || select::for_client(plane, pool, key.client.ip(), table.now, &self.tried),
+                Ok,
+            );
             let pick = match picked {
                 Ok(pick) => pick,
                 Err(reason) => return Err(last.unwrap_or(Turned { reason, detail: "" })),

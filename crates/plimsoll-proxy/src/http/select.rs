@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use plimsoll_balance::ceiling::Seat;
-use plimsoll_balance::{Ask, Eligibility, Refusal, Slot, Tried, hash};
+use plimsoll_balance::{Ask, Eligibility, Refusal, ServerIndex, Slot, Tried, hash};
 use plimsoll_http::reason::Reason;
 
 use crate::generation::Pool;
@@ -64,6 +64,19 @@ pub(crate) fn for_client<'a>(
         let key = pool.key.as_ref();
         let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
         pick(plane, pool, key, at, tried)
+    })
+}
+
+/// Takes a place at a server that something belongs to already, if it may be had.
+pub(crate) fn at<'a>(
+    plane: &'a Plane,
+    pool: &'a Pool,
+    server: ServerIndex,
+    tried: &Tried,
+) -> Result<Pick<'a>, Reason> {
+    enter(plane, pool, || {
+        let slot = pool.balancer.acquire(server, tried);
+        slot.map_err(|_| Reason::DestinationUnavailable)
     })
 }
 
