@@ -58,8 +58,9 @@ impl Port {
         }
     }
 
-    /// Sends what was put into `batch`, and empties it; returns how many of the datagrams went.
-    pub fn send(&self, batch: &mut Batch) -> usize {
+    /// Sends what was put into `batch`, and empties it; returns how many of the datagrams went, and how many bytes
+    /// they have.
+    pub fn send(&self, batch: &mut Batch) -> (usize, u64) {
         batch.send(self.0.get_ref().as_fd())
     }
 }

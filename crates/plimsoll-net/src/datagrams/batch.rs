@@ -163,14 +163,16 @@ impl Batch {
         Ok(1)
     }
 
-    /// Sends what is in it and empties it; returns how many went.
-    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+    /// Sends what is in it and empties it; returns how many went, and how many bytes they have.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> (usize, u64) {
         let count = self.datagrams.len();
         self.prepare(0, count, Beside::Ends);
-        let (mut at, mut sent) = (0, 0);
+        let (mut at, mut sent, mut bytes) = (0, 0, 0);
         while at < count {
             match self.call_send(socket, at, count) {
                 Ok(went) => {
+                    let gone = self.datagrams.iter().skip(at).take(went);
+                    bytes += gone.map(|datagram| datagram.len as u64).sum::<u64>();
                     sent += went;
                     at += went.max(1);
                 }
@@ -180,7 +182,7 @@ impl Batch {
             }
         }
         self.datagrams.clear();
-        sent
+        (sent, bytes)
     }
 
     /// Has the headers from `from` on, before `until`, say where datagrams are, or may be put.

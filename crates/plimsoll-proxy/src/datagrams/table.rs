@@ -349,8 +349,7 @@ impl<'a> Table<'a> {
         if count == 0 {
             return;
         }
-        let bytes = batch.bytes_of_last(count);
-        let sent = port.send(batch);
+        let (sent, bytes) = port.send(batch);
         self.metrics.sent.add(sent as u64, bytes);
         self.metrics.drop((count - sent) as u64, Dropped::Unsent);
     }
