@@ -8,7 +8,7 @@
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::PATIENCE;
-use plimsoll_e2e::{ports, wait};
+use plimsoll_e2e::{network, ports, wait};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -595,4 +595,21 @@ fn clients_keep_their_server_and_few_move_when_one_goes() {
             "{balance}: {moved} moved, {had_to} had to"
         );
     }
+}
+
+/// QUIC finds out how long its datagrams may be; others are sent in pieces.
+#[test]
+fn what_is_too_long_for_the_path_is_lost_where_it_is_quic() {
+    let name = "what_is_too_long_for_the_path_is_lost_where_it_is_quic";
+    network::isolated(name, || {
+        network::ip("link set lo mtu 1400");
+        let server = Server::start(|_| vec![vec![7; 2000], b"short".to_vec()]);
+        let plimsoll = before(&[server.address], "", "");
+        assert_eq!(ask(&client(&plimsoll), &[1; 2000]), [7; 2000]);
+        let plimsoll = before(&[server.address], "quic", "");
+        let client = client(&plimsoll);
+        client.send(&[1; 2000]).unwrap();
+        assert_eq!(ask(&client, &[1; 1000]), b"short");
+        assert_eq!(dropped(&plimsoll, "unsent"), 2.0);
+    });
 }

@@ -6,8 +6,8 @@
 //! room, and those that were never [confirmed](Flows::confirm) go first: whoever invents the addresses
 //! of a million clients gets no answers, and drives out none of those who do.
 
-use hashbrown::HashMap;
-use std::hash::Hash;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 /// The name of a flow. It names no other one, even when the flow has ended.
@@ -72,7 +72,9 @@ struct Place<K, V> {
 /// The flows of one worker and service. It takes memory as it grows and keeps it.
 #[derive(Debug)]
 pub struct Flows<K, V> {
-    index: HashMap<K, u32>,
+    /// Places by their keys, which stand there.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     places: Vec<Place<K, V>>,
     free: Vec<u32>,
     lines: [Line; 2],
@@ -84,7 +86,8 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
-            index: HashMap::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             places: Vec::new(),
             free: Vec::new(),
             lines: [EMPTY; 2],
@@ -113,9 +116,9 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
     /// The flow with this key.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<FlowId> {
-        let index = *self.index.get(key)?;
-        let turn = self.place(index)?.turn;
-        Some(FlowId { index, turn })
+        let hash = self.hasher.hash_one(key);
+        let found = self.index.find(hash, |index| self.key(*index) == Some(key));
+        self.id(*found?)
     }
 
     /// What is known of a flow, if it has not ended.
@@ -130,7 +133,7 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
     /// # Errors
     /// There is no room for it.
     pub fn insert(&mut self, key: K, value: V, now: Duration) -> Result<FlowId, V> {
-        if self.is_full() || self.index.contains_key(&key) {
+        if self.is_full() || self.find(&key).is_some() {
             return Err(value);
         }
         let index = self.free.pop().unwrap_or_else(|| {
@@ -150,7 +153,13 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
         place.flow = Some((key, value));
         place.rank = Rank::New;
         let turn = place.turn;
-        self.index.insert(key, index);
+        let (places, hasher) = (&self.places, &self.hasher);
+        let hash = |index: &u32| {
+            let place = places.get(*index as usize);
+            let flow = place.and_then(|place| place.flow.as_ref());
+            flow.map_or(0, |(key, _)| hasher.hash_one(key))
+        };
+        self.index.insert_unique(hash(&index), index, hash);
         self.append(index, now);
         Ok(FlowId { index, turn })
     }
@@ -182,7 +191,10 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
         let place = self.places.get_mut(id.index as usize)?;
         place.turn = place.turn.wrapping_add(1);
         let (key, value) = place.flow.take()?;
-        self.index.remove(&key);
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.index.find_entry(hash, |index| *index == id.index) {
+            entry.remove();
+        }
         self.free.push(id.index);
         Some((key, value))
     }
@@ -201,6 +213,11 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
         let used = |index| Some((index, self.place(index)?.used));
         let (index, used) = oldest.filter_map(used).min_by_key(|(_, used)| *used)?;
         Some((self.id(index)?, used))
+    }
+
+    fn key(&self, index: u32) -> Option<&K> {
+        let (key, _) = self.place(index)?.flow.as_ref()?;
+        Some(key)
     }
 
     fn place(&self, index: u32) -> Option<&Place<K, V>> {

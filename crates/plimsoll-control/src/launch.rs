@@ -177,7 +177,7 @@ fn bind(generation: &Generation, workers: usize) -> Result<Vec<Sockets>, LaunchE
         workers.for_each(|(worker, socket)| worker.0.push(socket));
     }
     for at in &generation.ports {
-        let bound = listener::bind_datagrams(at.address, workers);
+        let bound = listener::bind_datagrams(at.address, at.too_long(), workers);
         let bound = bound.map_err(failed(at.address))?;
         let workers = sockets.iter_mut().zip(bound);
         workers.for_each(|(worker, socket)| worker.1.push(socket));

@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, So
 use tokio::io::unix::AsyncFd;
 
 use crate::accept::watch_reads;
+use crate::listener::{TooLong, keep_whole};
 
 /// A socket that clients send to.
 #[derive(Debug)]
@@ -74,13 +75,16 @@ impl Link {
     ///
     /// # Errors
     /// There is no way to it, or no descriptor or port left.
-    pub fn open(address: &SocketAddr) -> io::Result<Self> {
+    pub fn open(address: &SocketAddr, too_long: TooLong) -> io::Result<Self> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+        if too_long == TooLong::Lost {
+            keep_whole(&socket, address.is_ipv6())?;
+        }
         rustix::net::connect(&socket, address)?;
         Ok(Self(socket))
     }

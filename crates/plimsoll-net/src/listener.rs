@@ -25,6 +25,15 @@ pub enum First {
     Either,
 }
 
+/// What becomes of datagrams that are too long for the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooLong {
+    /// They are sent in pieces, which are put together at the other end.
+    Fragmented,
+    /// They are lost: whoever sends them wants to know how long they may be (RFC 9000 §14).
+    Lost,
+}
+
 /// Opens one listening socket a worker for `address`; the kernel spreads connections over them.
 ///
 /// # Errors
@@ -38,10 +47,13 @@ pub fn bind(address: SocketAddr, first: First, workers: usize) -> io::Result<Vec
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn bind_datagrams(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
-    (0..workers)
-        .map(|_| bind_one(address, open_datagrams))
-        .collect()
+pub fn bind_datagrams(
+    address: SocketAddr,
+    too_long: TooLong,
+    workers: usize,
+) -> io::Result<Vec<UdpSocket>> {
+    let open = |address| open_datagrams(address, too_long);
+    (0..workers).map(|_| bind_one(address, open)).collect()
 }
 
 fn bind_one<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
@@ -75,7 +87,7 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-fn open_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+fn open_datagrams(address: SocketAddr, too_long: TooLong) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_recv_buffer_size(DATAGRAM_BYTES_WAITING)?;
     if address.ip().is_unspecified() {
@@ -84,6 +96,9 @@ fn open_datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
             SocketAddr::V4(_) => set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
             SocketAddr::V6(_) => set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
         }
+    }
+    if too_long == TooLong::Lost {
+        keep_whole(&socket, address.is_ipv6())?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -108,6 +123,17 @@ pub(crate) fn defer_accept(socket: impl AsFd, seconds: libc::c_int) {
         // Without it connections arrive a moment earlier, and cost a little more.
         tracing::debug!(%error, "cannot defer accepting");
     }
+}
+
+/// Has datagrams go whole or not at all, whatever is known of the path.
+pub(crate) fn keep_whole(socket: impl AsFd, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        let probe = libc::IPV6_PMTUDISC_PROBE;
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
+    }
+    // Sockets for both versions send IPv4, too.
+    let probe = libc::IP_PMTUDISC_PROBE;
+    set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe)
 }
 
 /// Sets an option that is a number.

@@ -20,6 +20,7 @@ use plimsoll_balance::flows::FlowId;
 use plimsoll_net::clock;
 use plimsoll_net::datagrams::{self, Batch, Watch};
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::listener::TooLong;
 
 use crate::plane::Plane;
 pub(crate) use quic::Connections;
@@ -44,6 +45,16 @@ pub(crate) struct Service {
     pub(crate) announced_by: Vec<IpNet>,
     /// Its logs, by number in the worker's list.
     pub(crate) logs: Vec<usize>,
+}
+
+impl Service {
+    /// What becomes of datagrams that are too long for the path.
+    pub(crate) fn too_long(&self) -> TooLong {
+        match self.quic {
+            Some(_) => TooLong::Lost,
+            None => TooLong::Fragmented,
+        }
+    }
 }
 
 /// Turns until others on the worker have theirs.

@@ -16,7 +16,7 @@ use plimsoll_config::model::{
     Monitor, Overload, Priority, Protocol, ProxyVersion, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
-use plimsoll_net::listener::First;
+use plimsoll_net::listener::{First, TooLong};
 use plimsoll_observe::metrics::Labels;
 use regex::bytes::Regex;
 use tokio::sync::Notify;
@@ -141,6 +141,13 @@ pub struct Port {
     pub address: SocketAddr,
     /// What is done with them.
     pub(crate) service: Arc<Service>,
+}
+
+impl Port {
+    /// What becomes of datagrams that are too long for the path.
+    pub fn too_long(&self) -> TooLong {
+        self.service.too_long()
+    }
 }
 
 /// Finds the site for a host.

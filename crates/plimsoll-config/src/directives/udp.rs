@@ -46,7 +46,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "65536, and never more than a quarter of the descriptors that the process may have",
         doc: "How many flows the service may have at once, divided evenly among the workers. When there are as many, the one that is longest without a datagram \
               makes room for a new one; those that no server has answered go first, so that made-up clients do not drive out real ones. A flow takes \
-              a descriptor, a port, and about 2 KiB with what the kernel keeps.",
+              a descriptor, a port, and about 4 KiB, most of it in the kernel.",
         words: (1, 1),
         variables: false,
         block: None,
@@ -59,7 +59,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "off: datagrams are not looked at",
         doc: "The datagrams are QUIC, of any version. One that comes from a new address, as when a client changes its network, goes to the server that has its connection, \
               whichever worker it comes to: to the one whose `quic-id` stands in its connection id, or else to the one that gave this id when the connection \
-              began. A server that gives new ids later, which it does in secret, needs a `quic-id`.",
+              began. A server that gives new ids later, which it does in secret, needs a `quic-id`. Datagrams that are too long for the path are lost, and never sent in pieces.",
         words: (0, 0),
         variables: false,
         block: None,

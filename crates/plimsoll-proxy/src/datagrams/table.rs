@@ -10,6 +10,7 @@ use plimsoll_http::proxy_protocol::parse_datagram;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
 use plimsoll_net::datagrams::{self, Batch, Datagram, Link, Watch};
+use plimsoll_net::listener::TooLong;
 use plimsoll_observe::metrics::{Dropped, ListenerMetrics, PortMetrics};
 
 use super::Service;
@@ -516,7 +517,7 @@ impl<'a> Search<'a> {
                 break;
             };
             self.attempts += 1;
-            let failed = match open(server) {
+            let failed = match open(server, table.service.too_long()) {
                 Ok(link) => return Ok(Route { pick, server, link }),
                 Err(failed) => failed,
             };
@@ -544,7 +545,7 @@ impl<'a> Search<'a> {
 }
 
 /// Opens the way to a server.
-fn open(server: &Server) -> Result<Link, Failure> {
+fn open(server: &Server, too_long: TooLong) -> Result<Link, Failure> {
     let known = server.addresses.now();
     let addresses = match &*known {
         Ok(addresses) => addresses,
@@ -552,7 +553,7 @@ fn open(server: &Server) -> Result<Link, Failure> {
     };
     let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        outcome = Link::open(address);
+        outcome = Link::open(address, too_long);
         if outcome.is_ok() {
             break;
         }
