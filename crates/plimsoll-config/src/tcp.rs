@@ -42,6 +42,7 @@ fn resolve(
         name: service.name.as_str().into(),
         listen: service.listen.iter().map(|(address, _)| *address).collect(),
         proxy_protocol: announced_by.cloned().unwrap_or_default(),
+        socket: resolve::socket(own, up),
         header: own.header.or(up.header).unwrap_or(Duration::from_secs(10)),
         idle: own
             .tunnel

@@ -157,8 +157,14 @@ impl Target {
         let way = Way {
             tls: tls.as_ref(),
             first_words: &first_words,
+            source: self.source(address),
         };
         plimsoll_check::run(&self.probe, way, address, self.settings.timeout).await
+    }
+
+    /// Where the check comes from, as requests to the server do; an agent beside it is asked like the server.
+    fn source(&self, to: SocketAddr) -> Option<IpAddr> {
+        self.pool()?.connector.own_source(to.ip())
     }
 
     /// What a server is told of the connection that a check comes on.

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{Config, LogFormat, LogTarget};
+use plimsoll_net::connect::{self, Source};
 use plimsoll_net::worker::{self, Peers};
 use plimsoll_net::{clock, listener};
 use plimsoll_observe::format::Format;
@@ -54,6 +55,14 @@ pub enum LaunchError {
     Spool {
         /// The directory.
         directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Connections cannot be made from the addresses of clients.
+    #[error("pool {pool}: `source transparent` needs the capability CAP_NET_ADMIN: {source}")]
+    Transparent {
+        /// The pool that says so.
+        pool: Arc<str>,
         /// What the system said.
         source: io::Error,
     },
@@ -121,9 +130,10 @@ pub async fn launch(
         stapling::start(&generation, &config.resolver),
         key_sets::start(&generation, &config.resolver)
     );
+    check_sources(&generation)?;
     let mut sockets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for at in &generation.listeners {
-        let bound = listener::bind(at.address, at.first(), count);
+        let bound = listener::bind(at.address, at.terms(), count);
         let bound = bound.map_err(|source| LaunchError::Bind {
             address: at.address,
             source,
@@ -166,6 +176,18 @@ pub async fn launch(
         start: began,
         logs,
         threads: Mutex::new(threads),
+    })
+}
+
+/// Refuses to promise what the system forbids.
+fn check_sources(generation: &Generation) -> Result<(), LaunchError> {
+    let mut pools = generation.pools.iter();
+    let Some(pool) = pools.find(|pool| matches!(pool.connector.source, Source::Client)) else {
+        return Ok(());
+    };
+    connect::check_transparent().map_err(|source| LaunchError::Transparent {
+        pool: Arc::clone(&pool.name),
+        source,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod deadline;
 pub mod idle_pool;
 pub mod listener;
+pub mod options;
 pub mod runners;
 pub mod socket;
 pub mod splice;

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use plimsoll_config::model::{self, AccessLog, Config, Host, Site, TcpService, Tickets};
+use plimsoll_config::model::{
+    self, AccessLog, Config, Host, Site, SocketOptions, TcpService, Tickets,
+};
 use plimsoll_http::h1::parse::HeadLimits;
 
 use crate::acme::Challenges;
 use crate::compile;
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
+use crate::pools::options;
 use crate::relay::Relay;
 use crate::tls::clients::Policy;
 use crate::tls::sessions::{Sessions, Source};
@@ -61,13 +64,13 @@ fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
     let listener = |&address| Listener {
         header_timeout: service.header,
         relay: Some(Arc::clone(&relay)),
-        ..Listener::new(address, &service.proxy_protocol)
+        ..Listener::new(address, &service.proxy_protocol, service.socket)
     };
     service.listen.iter().map(listener).collect()
 }
 
 impl Listener {
-    fn new(address: SocketAddr, announced_by: &[IpNet]) -> Self {
+    fn new(address: SocketAddr, announced_by: &[IpNet], socket: SocketOptions) -> Self {
         Self {
             address,
             limits: HeadLimits {
@@ -78,6 +81,7 @@ impl Listener {
             header_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             announced_by: announced_by.to_vec(),
+            options: options(socket),
             hosts: Arc::default(),
             tls: None,
             relay: None,
@@ -100,7 +104,7 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
                 .position(|l| l.address == address)
                 .unwrap_or_else(|| {
                     // All sites of an address say the same.
-                    listeners.push(Listener::new(address, &site.proxy_protocol));
+                    listeners.push(Listener::new(address, &site.proxy_protocol, site.socket));
                     firsts.push(index);
                     listeners.len() - 1
                 });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLog, Place};
+use super::{AccessLog, Place, SocketOptions};
 
 /// Addresses whose connections go to servers of a pool, byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct TcpService {
     pub listen: Vec<SocketAddr>,
     /// Who says in the PROXY protocol whom a connection is from; empty means that they come without.
     pub proxy_protocol: Vec<IpNet>,
+    /// What the system does for its connections. Default nothing.
+    pub socket: SocketOptions,
     /// How long a client may take to say so. Default 10 s.
     pub header: Duration,
     /// How long neither end may say anything. Default 1 h.

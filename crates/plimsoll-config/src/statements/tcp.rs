@@ -1,6 +1,6 @@
 //! Services that relay connections, as statements.
 
-use super::{Words, accept, logs, words};
+use super::{Words, accept, logs, socket, words};
 use crate::model::{Config, TcpService};
 use crate::units::duration_text;
 
@@ -15,6 +15,7 @@ pub(crate) fn tcp(config: &Config, service: &TcpService) -> Vec<Words> {
     let proxy = pool.map(|pool| words(["proxy", &*pool.name]));
     accept(&service.proxy_protocol)
         .into_iter()
+        .chain(socket::socket(&service.socket))
         .chain([timeout])
         .chain(logs(&service.log))
         .chain(proxy)
