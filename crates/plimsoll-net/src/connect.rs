@@ -147,8 +147,7 @@ impl Connector {
             Ok(()) => Ok(Socket::new(socket)),
             Err(rustix::io::Errno::INPROGRESS) => {
                 let socket = Socket::new(socket);
-                poll_fn(|context| socket.poll_writable(context)).await?;
-                sockopt::socket_error(socket.fd()?)??;
+                poll_fn(|context| socket.poll_connected(context)).await?;
                 Ok(socket)
             }
             Err(error) => Err(error.into()),
