@@ -66,7 +66,9 @@ pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay)
     };
     call.facts.pool = Some(&pool.name);
     plane.note_request(pool.index, call.facts.started);
-    match call.reach(pool).await {
+    // Boxed: it is large, and a connection that lasts needs it no more.
+    let reached = Box::pin(call.reach(pool)).await;
+    match reached {
         Ok(reached) => call.pass(relay, pool, reached).await,
         Err(turned) => {
             call.facts.blame(turned.reason, turned.detail);
