@@ -403,7 +403,7 @@ NO_REQUEST = "E0362":
 "The pool looks at something of a request that a relayed connection does not have: a header, a cookie, a path, or
 HTTP/2. Of a connection the address of the client is known:
 
-    pool postgres { balance hash client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
+    pool postgres { sticky by=client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
 ";
 SOCKET_MIXED = "E0370":
 "Two sites on one address ask the system for different things. It does them for the address, before a client has said which site

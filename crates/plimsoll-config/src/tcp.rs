@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{PoolDraft, Settings, SiteDraft, TcpDraft};
-use crate::model::{Balance, HashKey, LogFormat, Pool, Protocol, TcpService};
+use crate::model::{
+    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, Sticky, StickyBy, TcpService,
+};
 use crate::read::Reader;
 use crate::resolve::{self, Pools};
 use crate::source::Span;
@@ -34,7 +36,6 @@ fn resolve(
     pools: &mut Pools,
 ) -> TcpService {
     let own = &service.settings;
-    let log = own.log.as_ref().or(up.log.as_ref());
     let announced_by = own.proxy_protocol.as_ref().or(up.proxy_protocol.as_ref());
     let target = service.pool.as_ref();
     check_formats(reader, service);
@@ -49,19 +50,33 @@ fn resolve(
             .or(up.tunnel)
             .unwrap_or(Duration::from_secs(3600)),
         lifetime: own.lifetime,
-        log: log.cloned().unwrap_or_default(),
+        log: logs(own, up),
         pool: target.map_or(0, |(target, _)| pools.find(reader, target)),
         place: resolve::place(reader, service.span),
     }
 }
 
-/// Refuses lines that tell of requests. Those that `defaults` asks for are written as JSON.
+/// The logs of a service. What `defaults` wants told of requests in a form that connections do not have is
+/// written as JSON.
+fn logs(own: &Settings, up: &Settings) -> Vec<AccessLog> {
+    let logs = own.log.as_ref().or(up.log.as_ref());
+    let form = |log: &AccessLog| AccessLog {
+        to: log.to.clone(),
+        format: match log.format {
+            LogFormat::Combined => LogFormat::Json,
+            known => known,
+        },
+    };
+    logs.into_iter().flatten().map(form).collect()
+}
+
+/// Refuses lines that tell of requests.
 fn check_formats(reader: &mut Reader<'_>, service: &TcpDraft) {
     let mut logs = service.settings.log.iter().flatten();
-    if logs.any(|log| log.format != LogFormat::Json) {
-        let message = "the format is one of requests, and connections have none";
+    if logs.any(|log| log.format == LogFormat::Combined) {
+        let message = "`combined` tells of requests, and connections have none";
         let problem = Diagnostic::new(&codes::VALUE, service.span, message);
-        reader.problem(problem.help("write `log PATH json`"));
+        reader.problem(problem.help("write `log PATH json` or `log PATH haproxy`"));
     }
 }
 
@@ -112,13 +127,24 @@ pub(crate) fn check_pools(
     }
 }
 
+/// Tells whether clients are known by more than their address.
+fn is_of_requests(sticky: &Sticky) -> bool {
+    !matches!(
+        &sticky.by,
+        StickyBy::Key {
+            key: HashKey::ClientIp,
+            ..
+        }
+    )
+}
+
 /// What the pool looks at that only requests have.
 fn asked(pool: &Pool) -> Option<&'static str> {
     match &pool.balance {
         Balance::Hash(key) | Balance::Maglev(key) if *key != HashKey::ClientIp => {
             Some("a part of the request")
         }
-        _ if pool.sticky.is_some() => Some("the session of a request"),
+        _ if pool.sticky.as_ref().is_some_and(is_of_requests) => Some("the session of a request"),
         _ if pool.protocol == Protocol::Http2 => Some("HTTP/2"),
         _ => None,
     }

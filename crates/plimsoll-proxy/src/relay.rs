@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_balance::{Outcome, Tried, hash};
+use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::deadline::Timer;
@@ -18,7 +18,6 @@ use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
 use crate::http::failure::{Failure, Side};
-use crate::http::key;
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
 use crate::plane::Plane;
@@ -103,6 +102,7 @@ impl<'a> Call<'a> {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
                     self.teach(pool, &pick, Outcome::Served);
+                    self.remember(pool, index);
                     return Ok(Reached {
                         server,
                         pick,
@@ -168,6 +168,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Remembers where the client is, in pools that do.
+    fn remember(&self, pool: &Pool, server: ServerIndex) {
+        if let Some(sticky) = &pool.sticky {
+            let now = self.plane.since_start(self.facts.started);
+            sticky.remember_address(self.connection.peer.ip(), server, now);
+        }
+    }
+
     fn give_back(&self, pool: &Pool, pick: Pick<'_>) {
         drop(pick);
         line::call_next(self.plane, pool);
@@ -228,11 +236,8 @@ impl<'a> Seeker<'a> for Call<'a> {
 
     fn select(&self, pool: &'a Pool, tried: &Tried) -> Result<Pick<'a>, Reason> {
         select::enter(self.plane, pool, || {
-            // It is the client's: a connection has nothing else.
             let client = self.connection.peer.ip();
-            let key = pool.key.as_ref();
-            let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
-            select::pick(self.plane, pool, key, self.facts.started, tried)
+            select::pick_for_address(self.plane, pool, client, self.facts.started, tried)
         })
     }
 
