@@ -7,6 +7,7 @@
 )]
 
 use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::mariadb::MariaDb;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::postgres::Postgres;
 use plimsoll_e2e::recorder::Recorder;
@@ -82,32 +83,9 @@ fn postgres() {
 
 #[test]
 fn mysql() {
-    let directory = directory();
-    let data = format!("--datadir={}", directory.path().join("data").display());
-    run(Command::new("mariadb-install-db").args([
-        "--no-defaults",
-        "--user=root",
-        "--skip-test-db",
-        &data,
-    ]));
-    let start = |port: u16| {
-        let mut command = Command::new("mariadbd");
-        let socket = format!("--socket={}", directory.path().join("socket").display());
-        command.args([
-            "--no-defaults",
-            "--user=root",
-            "--bind-address=127.0.0.1",
-            &data,
-            &socket,
-        ]);
-        // Ten broken logins in a row would shut our address out.
-        command.args([&format!("--port={port}"), "--max-connect-errors=3"]);
-        Daemon::spawn(
-            "mariadb",
-            "install the Debian package mariadb-server",
-            command,
-        )
-    };
+    let data = MariaDb::new();
+    // Ten broken logins in a row would shut our address out.
+    let start = |port: u16| data.start(port, &["--max-connect-errors=3"]);
     comes_and_goes("mysql", start);
     // Many checks later the server still talks to us.
     let port = ports::free();

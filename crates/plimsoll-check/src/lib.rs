@@ -13,6 +13,7 @@ mod tls;
 pub use exec::ExecProbe;
 pub use http::HttpProbe;
 pub use lines::Step;
+pub use mysql::MysqlProbe;
 pub use postgres::PostgresProbe;
 
 use std::io;
@@ -45,8 +46,8 @@ pub enum Probe {
     },
     /// PostgreSQL's startup.
     Postgres(PostgresProbe),
-    /// MySQL's greeting.
-    Mysql,
+    /// MySQL's greeting, or what it has to be.
+    Mysql(MysqlProbe),
     /// Redis's `PING`, or what it has to be.
     Redis(Option<Role>),
     /// SMTP's greeting.
@@ -243,7 +244,7 @@ async fn ask(
             grpc::health(service, authority, (scheme, stream)).await?
         }
         Probe::Postgres(probe) => postgres::ask(probe, &mut stream).await?,
-        Probe::Mysql => mysql::greet(&mut stream).await?,
+        Probe::Mysql(probe) => mysql::ask(probe, &mut stream).await?,
         Probe::Redis(role) => lines::redis(*role, &mut stream).await?,
         Probe::Smtp => lines::smtp(&mut stream).await?,
         Probe::Script(steps) => lines::script(steps, &mut stream).await?,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
 use plimsoll_check::{
-    Advice, ExecProbe, HttpProbe, PostgresProbe, Probe, Report, Role, Step, Tls, Verdict, Way,
+    Advice, ExecProbe, HttpProbe, MysqlProbe, PostgresProbe, Probe, Report, Role, Step, Tls,
+    Verdict, Way,
 };
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
@@ -311,7 +312,10 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
             database: text(database),
             role: wanted.map(role),
         }),
-        model::Probe::Mysql => Probe::Mysql,
+        model::Probe::Mysql { user, role: wanted } => Probe::Mysql(MysqlProbe {
+            user: text(user),
+            role: wanted.map(role),
+        }),
         model::Probe::Redis(wanted) => Probe::Redis(wanted.map(role)),
         model::Probe::Smtp => Probe::Smtp,
         model::Probe::Script(steps) => {

@@ -277,8 +277,13 @@ pub enum Probe {
         /// What it has to be.
         role: Option<Role>,
     },
-    /// MySQL's greeting.
-    Mysql,
+    /// MySQL's greeting, or what it has to be.
+    Mysql {
+        /// Who logs in.
+        user: Box<str>,
+        /// What it has to be.
+        role: Option<Role>,
+    },
     /// `PING`, or what it has to be.
     Redis(Option<Role>),
     /// SMTP's greeting.

@@ -46,7 +46,10 @@ fn probe(probe: &Probe) -> Words {
             ]);
             out.extend(wanted.map(role));
         }
-        Probe::Mysql => out.push("mysql".into()),
+        Probe::Mysql { user, role: wanted } => {
+            out.extend(["mysql".into(), format!("user={user}")]);
+            out.extend(wanted.map(role));
+        }
         Probe::Redis(wanted) => {
             out.push("redis".into());
             out.extend(wanted.map(role));
