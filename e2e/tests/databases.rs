@@ -55,11 +55,14 @@ fn expect_answer(address: SocketAddr, question: &str, answer: &str) {
 fn postgres_has_another_primary() {
     let [first, second] = [ports::free(), ports::free()].map(ports::local);
     let data = Postgres::new();
+    data.ask_password_of("checker", "scram-sha-256");
     let primary = data.start(first.port());
     expect_answer(first, "SELECT 1", "1"); // it listens before it serves
+    let role = "CREATE ROLE checker LOGIN PASSWORD 'secret'";
+    assert_eq!(postgres::ask(first, role).as_deref(), Some("CREATE ROLE"));
     let copy = Postgres::copy_of(first);
     let _replica = copy.start(second.port());
-    let plimsoll = before([first, second], &format!("postgres user={USER}"));
+    let plimsoll = before([first, second], "postgres user=checker password=secret");
     let (write, read) = (plimsoll.address(), plimsoll.address_of("read"));
     let is_replica = "SELECT pg_is_in_recovery()";
     expect_answer(write, is_replica, "f");

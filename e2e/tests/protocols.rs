@@ -9,7 +9,7 @@
 use plimsoll_e2e::daemon::Daemon;
 use plimsoll_e2e::mariadb::MariaDb;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
-use plimsoll_e2e::postgres::Postgres;
+use plimsoll_e2e::postgres::{self, Postgres};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::{ports, redis, wait};
@@ -79,6 +79,17 @@ fn redis() {
 fn postgres() {
     let data = Postgres::new();
     comes_and_goes("postgres", |port| data.start(port));
+    let port = ports::free();
+    data.ask_password_of("old", "md5");
+    let _server = data.start(port);
+    let server = ports::local(port);
+    let role = "SET password_encryption = md5; CREATE ROLE old LOGIN PASSWORD 'secret'";
+    let made = || postgres::ask(server, role).is_some();
+    wait::expect("the server", SOON, made);
+    for (password, state) in [("secret", "ready"), ("wrong", "unfit")] {
+        let check = format!("postgres user=old password={password}");
+        expect_state(&checking(server, &check), server, state);
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
-use plimsoll_check::{HttpProbe, PostgresProbe, Probe, Report, Role, Step, Verdict, Way, run};
+use plimsoll_check::{
+    HttpProbe, MysqlProbe, PostgresProbe, Probe, Report, Role, Step, Verdict, Way, run,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -25,7 +27,8 @@ fn every() -> Vec<Probe> {
         grpc("app"),
         postgres(None),
         postgres(Some(Role::Primary)),
-        Probe::Mysql,
+        mysql(None),
+        mysql(Some(Role::Primary)),
         Probe::Redis(None),
         Probe::Redis(Some(Role::Replica)),
         Probe::Smtp,
@@ -38,6 +41,14 @@ fn postgres(role: Option<Role>) -> Probe {
     Probe::Postgres(PostgresProbe {
         user: "plimsoll_check".into(),
         database: "postgres".into(),
+        password: Some("secret".into()),
+        role,
+    })
+}
+
+fn mysql(role: Option<Role>) -> Probe {
+    Probe::Mysql(MysqlProbe {
+        user: "plimsoll_check".into(),
         role,
     })
 }

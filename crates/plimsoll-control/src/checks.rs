@@ -306,10 +306,12 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
         model::Probe::Postgres {
             user,
             database,
+            password,
             role: wanted,
         } => Probe::Postgres(PostgresProbe {
             user: text(user),
             database: text(database),
+            password: password.as_deref().map(text),
             role: wanted.map(role),
         }),
         model::Probe::Mysql { user, role: wanted } => Probe::Mysql(MysqlProbe {

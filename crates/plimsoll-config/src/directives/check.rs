@@ -21,7 +21,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
             [initial=up|down], or: check off",
     default: "off; every=2s fast=1s timeout=1s fall=3 rise=2 initial=up",
     doc: "Active checks. PROBE is `tcp`; an HTTP request, `GET /path` or another method, with `host=NAME`, \
-          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME` and `database=NAME`; `mysql` with `role=primary|replica` (by `read_only`) and `user=NAME`; \
+          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME`, `password=TEXT` (SCRAM-SHA-256 or MD5) and `database=NAME`; `mysql` with `role=primary|replica` (by `read_only`) and `user=NAME`; \
           `redis` with `role=primary|replica`; `smtp`; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
           which finds the server in `PLIMSOLL_SERVER_ADDRESS` and `PLIMSOLL_SERVER_PORT` and passes by exit status 0; or \
           `agent`, which reads one line such as `75%`, `drain`, `up` or `down`. A server goes down after `fall` failed \
@@ -174,16 +174,18 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
 
 fn postgres(reader: &mut Reader<'_>, own: &[Word]) -> Probe {
     let (mut user, mut database) = ("plimsoll_check".into(), "postgres".into());
-    let mut role = None;
-    let known = ["role", "user", "database"];
+    let (mut password, mut role) = (None, None);
+    let known = ["role", "user", "password", "database"];
     own_options(reader, own, &known, |reader, name, value| match name {
         "role" => role = self::role(reader, value),
         "user" => user = login_name(reader, value).unwrap_or_default(),
+        "password" => password = Some(value.text.into()),
         _ => database = login_name(reader, value).unwrap_or_default(),
     });
     Probe::Postgres {
         user,
         database,
+        password,
         role,
     }
 }

@@ -274,6 +274,8 @@ pub enum Probe {
         user: Box<str>,
         /// Where.
         database: Box<str>,
+        /// With which password, where the server wants one.
+        password: Option<Box<str>>,
         /// What it has to be.
         role: Option<Role>,
     },

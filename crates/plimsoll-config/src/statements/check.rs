@@ -37,6 +37,7 @@ fn probe(probe: &Probe) -> Words {
         Probe::Postgres {
             user,
             database,
+            password,
             role: wanted,
         } => {
             out.extend([
@@ -44,6 +45,8 @@ fn probe(probe: &Probe) -> Words {
                 format!("user={user}"),
                 format!("database={database}"),
             ]);
+            let password = password.iter();
+            out.extend(password.map(|password| format!("password={password}")));
             out.extend(wanted.map(role));
         }
         Probe::Mysql { user, role: wanted } => {
