@@ -110,7 +110,7 @@ fn a_line_may_be_as_haproxy_writes_it() {
     let plimsoll = before(&[server], "log {dir}/haproxy.log haproxy", "");
     drop(connect(&plimsoll));
     let line = plimsoll.wait_log("haproxy.log", 1, PATIENCE).remove(0);
-    let service = format!("] {} app/{server} 0/0/", plimsoll.address());
+    let service = format!("] {} app/{server} 0/", plimsoll.address());
     assert!(line.contains(&service), "{line}");
     assert!(line.ends_with(" 0/0/0/0/0 0/0"), "{line}");
 }

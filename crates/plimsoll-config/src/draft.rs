@@ -158,6 +158,8 @@ pub(crate) struct RouteDraft {
 pub(crate) struct TcpDraft {
     pub(crate) name: String,
     pub(crate) listen: Vec<(SocketAddr, Span)>,
+    /// For which its certificates are, where it does not bring them.
+    pub(crate) hosts: Vec<(Host, Span)>,
     pub(crate) settings: Settings,
     pub(crate) pool: Option<(Word, Span)>,
     pub(crate) span: Span,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::certified::Wanted;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
@@ -40,7 +41,8 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     alike::check(reader, &draft.sites, &defaults);
     let redirects = https::redirects(&draft.sites, &defaults);
     let acme = acme::settings(reader, &mut draft, &redirects, &defaults);
-    let names = acme::Names::gather(reader, &draft.sites, &defaults, acme.as_ref());
+    let all = (&*draft.sites, &*draft.tcp);
+    let names = acme::Names::gather(reader, all, &defaults, acme.as_ref());
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
     let spool = draft.spool.map(|(spool, _)| spool);
@@ -54,7 +56,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
             reader.problem(problem.help("add one: `route { proxy POOL }`"));
         }
         let mut resolved = resolve_site(reader, site, &defaults, &mut pools);
-        resolved.tls = names.pairs(site, &defaults, acme.as_ref());
+        resolved.tls = names.pairs(Wanted::by_site(site, &defaults), acme.as_ref());
         sites.push(resolved);
     }
     sites.extend(
@@ -63,7 +65,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
             .map(|site| resolve_site(reader, site, &defaults, &mut pools)),
     );
     let all = draft.sites.iter().chain(&redirects);
-    let tcp = tcp::services(reader, all, &draft.tcp, &defaults, &mut pools);
+    let mut tcp = tcp::services(reader, all, &draft.tcp, &defaults, &mut pools);
+    for (service, resolved) in draft.tcp.iter().zip(&mut tcp) {
+        resolved.tls = names.pairs(Wanted::by_service(service), acme.as_ref());
+    }
     let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
     tcp::check_pools(reader, &draft.tcp, &draft.pools, &pools, &tcp);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
@@ -258,18 +263,18 @@ pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [Certi
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Which certificates the clients of a site show. What `defaults` says is for sites with TLS alone.
-fn client_certificate(
+/// Which certificates clients show. What is inherited is for those alone that come with TLS.
+pub(crate) fn client_certificate(
     reader: &mut Reader<'_>,
-    site: &SiteDraft,
-    defaults: &Settings,
+    own: &Settings,
+    inherited: Option<&Option<ClientCertificate>>,
+    wanted: Wanted<'_>,
 ) -> Option<ClientCertificate> {
-    let own = site.settings.client_certificate.as_ref();
-    let inherited = defaults.client_certificate.as_ref();
-    let is_plain = tls(site, defaults).is_empty();
+    let own = own.client_certificate.as_ref();
+    let is_plain = wanted.from.is_empty();
     if is_plain && own.is_some_and(Option::is_some) {
-        let message = "the site asks for certificates of clients that come without TLS";
-        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, site.span, message);
+        let message = "certificates are asked of clients that come without TLS";
+        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, wanted.span, message);
         reader.problem(problem.help("add `tls CERTIFICATE KEY`, or take `client-certificate` out"));
     }
     own.or(inherited).filter(|_| !is_plain)?.clone()
@@ -332,8 +337,13 @@ fn resolve_site(
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
         tls: Vec::new(),
-        internal: certified::internal(reader, site, tls(site, defaults)),
-        client_certificate: client_certificate(reader, site, defaults),
+        internal: certified::internal(reader, Wanted::by_site(site, defaults)),
+        client_certificate: client_certificate(
+            reader,
+            own,
+            up.client_certificate.as_ref(),
+            Wanted::by_site(site, defaults),
+        ),
         proxy_protocol: accepts(site, defaults).to_vec(),
         socket: socket(own, up),
         hide: own.hide.or(up.hide).unwrap_or_default(),

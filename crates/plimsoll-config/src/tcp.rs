@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::certified::{self, Wanted};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{PoolDraft, Settings, SiteDraft, TcpDraft};
@@ -42,6 +43,14 @@ fn resolve(
     TcpService {
         name: service.name.as_str().into(),
         listen: service.listen.iter().map(|(address, _)| *address).collect(),
+        tls: Vec::new(),
+        internal: certified::internal(reader, Wanted::by_service(service)),
+        client_certificate: resolve::client_certificate(
+            reader,
+            own,
+            None,
+            Wanted::by_service(service),
+        ),
         proxy_protocol: announced_by.cloned().unwrap_or_default(),
         socket: resolve::socket(own, up),
         header: own.header.or(up.header).unwrap_or(Duration::from_secs(10)),

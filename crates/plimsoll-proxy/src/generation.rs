@@ -123,9 +123,9 @@ impl Listener {
 
     /// How it is listened on.
     pub fn terms(&self) -> Terms {
-        let first = match self.relay {
-            None => First::Client,
-            Some(_) => First::Either,
+        let first = match (&self.relay, &self.tls) {
+            (Some(_), None) => First::Either,
+            _ => First::Client,
         };
         Terms {
             first,

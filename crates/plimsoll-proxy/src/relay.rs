@@ -10,6 +10,7 @@ use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, stream};
 use plimsoll_observe::access_log::Record;
+use rustls::ServerConnection;
 
 use crate::connection::Connection;
 use crate::events;
@@ -22,6 +23,7 @@ use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
 use crate::plane::Plane;
 use crate::proxy_protocol::For;
+use crate::tls::{self, Secure};
 use crate::tunnel::{End, Tunnel, Way};
 
 /// What is done with the connections of a service.
@@ -187,6 +189,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Who serves the client, if it came with TLS.
+    fn secure(&self) -> Option<&'a Secure> {
+        let listeners = &self.plane.generation.listeners;
+        listeners.get(self.connection.listener)?.tls.as_deref()
+    }
+
     /// Counts it and writes its log lines.
     fn finish(&self, relay: &Relay) {
         let (plane, facts) = (self.plane, &self.facts);
@@ -196,7 +204,17 @@ impl<'a> Call<'a> {
         if relay.logs.is_empty() {
             return;
         }
+        self.connection.socket.look_at_tls(&mut |connection| {
+            self.write(relay, connection);
+        });
+    }
+
+    fn write(&self, relay: &Relay, connection: Option<&ServerConnection>) {
+        let (plane, facts, client) = (self.plane, &self.facts, self.connection);
+        let (certificate, fingerprint) = (client.certificate.as_deref(), &client.fingerprint);
+        let secured = |tls| tls::secured(tls, certificate, fingerprint.as_deref());
         let record = Record {
+            tls: connection.map(secured).unwrap_or_default(),
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
             site: &relay.name,
@@ -249,8 +267,8 @@ impl<'a> Seeker<'a> for Call<'a> {
         For {
             client: &self.connection.socket,
             peer: self.connection.peer,
-            secure: None,
-            certificate: None,
+            secure: self.secure(),
+            certificate: self.connection.certificate.as_deref(),
             id: self.facts.id.as_bytes(),
         }
     }

@@ -177,6 +177,9 @@ impl Tunnel<'_> {
                 match stream::poll_read(from, context, &mut buffer) {
                     Poll::Pending if buffer.is_empty() => return Poll::Pending,
                     Poll::Pending => break None,
+                    Poll::Ready(Ok(0)) if stream::was_cut_off(from) => {
+                        break Some(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
                     Poll::Ready(Ok(0)) => break Some(Ok(())),
                     Poll::Ready(Ok(_)) if buffer.room().is_empty() => break None,
                     Poll::Ready(Ok(_)) if from.has_news_of_end(context) => {}

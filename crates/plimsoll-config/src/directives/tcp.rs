@@ -32,6 +32,7 @@ fn tcp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let mut service = TcpDraft {
         name: name.unwrap_or_default(),
         listen,
+        hosts: Vec::new(),
         settings: Settings::default(),
         pool: None,
         span: stmt.span,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLog, Place, SocketOptions};
+use super::{AccessLog, ClientCertificate, Internal, KeyPair, Place, SocketOptions};
 
 /// Addresses whose connections go to servers of a pool, byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,12 @@ pub struct TcpService {
     pub name: Arc<str>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Certificates and keys.
+    pub tls: Vec<KeyPair>,
+    /// The certificate that we issue ourselves; without any at all, clients come without TLS.
+    pub internal: Option<Internal>,
+    /// Which certificates clients show; `None` means none.
+    pub client_certificate: Option<ClientCertificate>,
     /// Who says in the PROXY protocol whom a connection is from; empty means that they come without.
     pub proxy_protocol: Vec<IpNet>,
     /// What the system does for its connections. Default nothing.

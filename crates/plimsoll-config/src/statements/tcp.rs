@@ -1,6 +1,6 @@
 //! Services that relay connections, as statements.
 
-use super::{Words, accept, logs, socket, words};
+use super::{Words, accept, logs, socket, tls, words};
 use crate::model::{Config, TcpService};
 use crate::units::duration_text;
 
@@ -13,8 +13,8 @@ pub(crate) fn tcp(config: &Config, service: &TcpService) -> Vec<Words> {
     let timeout = words(["timeout"]).into_iter().chain(named).collect();
     let pool = config.pools.get(service.pool);
     let proxy = pool.map(|pool| words(["proxy", &*pool.name]));
-    accept(&service.proxy_protocol)
-        .into_iter()
+    tls::service(service)
+        .chain(accept(&service.proxy_protocol))
         .chain(socket::socket(&service.socket))
         .chain([timeout])
         .chain(logs(&service.log))
