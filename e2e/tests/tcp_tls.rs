@@ -151,30 +151,24 @@ fn the_server_may_speak_first_and_either_end_may_go_on_alone() {
     assert!(!line.contains("reason"), "{line}");
 }
 
-/// Reads to the end; returns what came, and whether the connection was reset.
-fn to_end(mut stream: impl Read) -> (Vec<u8>, bool) {
-    let (mut all, mut part) = (Vec::new(), [0; 1024]);
-    loop {
-        match stream.read(&mut part) {
-            Ok(0) => return (all, false),
-            Ok(read) => all.extend_from_slice(&part[..read]),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (all, true),
-            Err(error) => panic!("{error}"),
-        }
-    }
+/// Reads to the end; tells how that is.
+fn to_end(mut stream: TcpStream) -> Result<Vec<u8>, ErrorKind> {
+    let mut all = Vec::new();
+    let read = stream.read_to_end(&mut all);
+    read.map(|_| all).map_err(|error| error.kind())
 }
 
 #[test]
 fn what_is_cut_off_does_not_look_whole() {
     let own = Authority::make("DNS:a.example");
-    let (address, serving) = server(|stream| to_end(stream));
+    let (address, serving) = server(to_end);
     let plimsoll = before(&own, "", address, "");
     let mut client = session(&own, plimsoll.address());
     client.write_all(b"half of it").unwrap();
     // Somebody between the two ends it, who cannot say goodbye.
     client.sock.shutdown(Shutdown::Write).unwrap();
-    let (_, is_reset) = serving.join().unwrap();
-    assert!(is_reset);
+    let ended = serving.join().unwrap();
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
     assert!(line(&plimsoll).contains("\"reason\":\"connection_terminated\""));
 
     // The same from a server.

@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     pub(crate) certificate: Option<Rc<Certificate>>,
     /// The fingerprint of how it began TLS, where anything asks for it.
     pub(crate) fingerprint: Option<Rc<str>>,
+    /// The header of the PROXY protocol that it came with, if that said more than who the client is.
+    pub(crate) heard: Option<Rc<[u8]>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
     seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -78,6 +80,7 @@ impl Connection {
             is_new: false,
             certificate: self.certificate.clone(),
             fingerprint: self.fingerprint.clone(),
+            heard: self.heard.clone(),
             seats: None,
             ..*self
         }
@@ -240,6 +243,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             is_new: true,
             certificate: None,
             fingerprint: None,
+            heard: None,
             seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));

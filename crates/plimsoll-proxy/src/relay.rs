@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_config::model::Priority;
+use plimsoll_http::proxy_protocol::Told;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, stream};
-use plimsoll_observe::access_log::Record;
+use plimsoll_observe::access_log::{Record, Secured};
 use rustls::ServerConnection;
 
 use crate::connection::Connection;
@@ -22,7 +23,7 @@ use crate::http::failure::{Failure, Side};
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
 use crate::plane::Plane;
-use crate::proxy_protocol::For;
+use crate::proxy_protocol::{For, told_in};
 use crate::tls::{self, Secure};
 use crate::tunnel::{End, Tunnel, Way};
 
@@ -189,6 +190,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// What whoever passes the client on to us says of it.
+    fn heard(&self) -> Told<'_> {
+        let heard = self.connection.heard.as_deref();
+        heard.map(told_in).unwrap_or_default()
+    }
+
     /// Who serves the client, if it came with TLS.
     fn secure(&self) -> Option<&'a Secure> {
         let listeners = &self.plane.generation.listeners;
@@ -213,8 +220,14 @@ impl<'a> Call<'a> {
         let (plane, facts, client) = (self.plane, &self.facts, self.connection);
         let (certificate, fingerprint) = (client.certificate.as_deref(), &client.fingerprint);
         let secured = |tls| tls::secured(tls, certificate, fingerprint.as_deref());
+        let heard = self.heard();
+        let heard = Secured {
+            alpn: heard.alpn.unwrap_or_default(),
+            sni: heard.authority.and_then(as_text).unwrap_or_default(),
+            ..Secured::default()
+        };
         let record = Record {
-            tls: connection.map(secured).unwrap_or_default(),
+            tls: connection.map_or(heard, secured),
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
             site: &relay.name,
@@ -264,14 +277,21 @@ impl<'a> Seeker<'a> for Call<'a> {
     }
 
     fn whom(&self) -> For<'_> {
+        let heard = self.heard();
         For {
             client: &self.connection.socket,
             peer: self.connection.peer,
             secure: self.secure(),
             certificate: self.connection.certificate.as_deref(),
-            id: self.facts.id.as_bytes(),
+            heard: self.connection.heard.as_deref(),
+            alpn: heard.alpn,
+            id: heard.unique_id.unwrap_or(self.facts.id.as_bytes()),
         }
     }
+}
+
+fn as_text(bytes: &[u8]) -> Option<&str> {
+    str::from_utf8(bytes).ok()
 }
 
 impl From<Side> for Outcome {
