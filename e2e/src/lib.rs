@@ -52,6 +52,7 @@ pub mod hpack;
 pub mod huffman;
 pub mod issuer;
 pub mod load;
+pub mod mariadb;
 pub mod names;
 pub mod network;
 pub mod nginx;

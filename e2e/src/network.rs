@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::process::{Command, Output};
 
 /// Tells the test program that it runs inside.
@@ -86,4 +87,81 @@ impl Drop for LocalPorts {
 fn run(command: &mut Command) -> Output {
     let output = command.output();
     output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// A network beside the one that a test has made, with a cable between the two: another machine.
+pub struct Machine {
+    name: String,
+    cable: &'static str,
+}
+
+impl Machine {
+    /// One that has `its` address, as `10.9.1.2/24`, at the far end of a cable, of which the near end has `ours`.
+    /// All that it does not know it sends to us.
+    #[must_use]
+    pub fn beside(cable: &'static str, ours: &str, its: &str) -> Self {
+        let name = format!("plimsoll-{}-{cable}", std::process::id());
+        ip(&format!("netns add {name}"));
+        let machine = Self { name, cable };
+        let name = &machine.name;
+        ip(&format!(
+            "link add {cable} type veth peer name far netns {name}"
+        ));
+        ip(&format!("addr add {ours} dev {cable}"));
+        ip(&format!("link set {cable} up"));
+        ip(&format!("-n {name} addr add {its} dev far"));
+        ip(&format!("-n {name} link set lo up"));
+        ip(&format!("-n {name} link set far up"));
+        let gateway = ours.split('/').next().unwrap_or_default();
+        ip(&format!("-n {name} route add default via {gateway}"));
+        machine
+    }
+
+    /// Does something there; sockets that it opens stay there.
+    ///
+    /// # Panics
+    /// If it does, or the system lets nobody in.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.name);
+        let there = fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        std::thread::scope(|scope| {
+            let done = scope.spawn(|| {
+                let network = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(there.as_fd(), Some(network))
+                    .unwrap_or_else(|error| panic!("{path}: {error}"));
+                act()
+            });
+            done.join().expect("what is done there panics")
+        })
+    }
+
+    /// Pulls the cable out.
+    pub fn unplug(&self) {
+        ip(&format!("link set {} down", self.cable));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .output()
+            .ok();
+    }
+}
+
+/// What the kernel has counted in this network, by its name in `/proc/net/netstat`.
+///
+/// # Panics
+/// If it counts no such thing.
+pub fn counted(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/net/netstat").expect("every Linux has it");
+    let lines: Vec<_> = text.lines().collect();
+    let pairs = lines.chunks_exact(2).flat_map(|pair| match pair {
+        [names, values] => names.split(' ').zip(values.split(' ')).collect(),
+        _ => Vec::new(),
+    });
+    let mut found = pairs.filter(|(known, _)| *known == name);
+    let value = found.next().and_then(|(_, value)| value.parse().ok());
+    value.unwrap_or_else(|| panic!("the kernel does not count {name}"))
 }

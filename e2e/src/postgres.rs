@@ -33,6 +33,17 @@ impl Postgres {
         this
     }
 
+    /// Has a user show a password from now on, in this way; before it starts.
+    ///
+    /// # Panics
+    /// If there is no data.
+    pub fn ask_password_of(&self, user: &str, way: &str) {
+        let path = self.directory.path().join("data/pg_hba.conf");
+        let rules = fs::read_to_string(&path).expect("initdb has written it");
+        let rules = format!("host all {user} 127.0.0.1/32 {way}\n{rules}");
+        fs::write(path, rules).expect("it is ours");
+    }
+
     /// A copy of a server that runs, which follows it.
     ///
     /// # Panics

@@ -1,15 +1,50 @@
-//! Clients with TLS: curl and OpenSSL.
+//! Clients with TLS: curl, OpenSSL and, for what programs do not do, the library.
 
 use crate::issuer::Authority;
 use crate::plimsoll::Plimsoll;
+use crate::raw::PATIENCE;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// Returns the directive that shows the certificate of this authority's host.
 #[must_use]
 pub fn pair(authority: &Authority) -> String {
     format!("tls {} {}", authority.certificate(), authority.key())
+}
+
+/// A client of the library.
+pub type Session = StreamOwned<ClientConnection, TcpStream>;
+
+/// Returns the beginning of a client that trusts this authority, and asks for `a.example`.
+///
+/// # Panics
+/// If it does not fit.
+#[must_use]
+pub fn beginning(own: &Authority) -> ClientConnection {
+    let mut roots = RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_file(own.trusted()).expect("it is a certificate");
+    roots.add(trusted).expect("it is one of an issuer");
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = Arc::new(config.with_no_client_auth());
+    let name = "a.example".try_into().expect("it is a name");
+    ClientConnection::new(config, name).expect("it fits")
+}
+
+/// Returns such a client that is connected; the handshake comes with the first bytes.
+///
+/// # Panics
+/// If nobody listens there.
+#[must_use]
+pub fn session(own: &Authority, address: SocketAddr) -> Session {
+    let stream = TcpStream::connect(address).expect("somebody listens");
+    let patience = Some(PATIENCE);
+    stream.set_read_timeout(patience).expect("it is a duration");
+    StreamOwned::new(beginning(own), stream)
 }
 
 /// Returns what curl gets, with the status behind it; nothing when it fails.

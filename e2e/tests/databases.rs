@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::mariadb::{self, MariaDb};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::postgres::{self, Postgres, USER};
 use plimsoll_e2e::{ports, redis, wait};
@@ -54,12 +55,14 @@ fn expect_answer(address: SocketAddr, question: &str, answer: &str) {
 fn postgres_has_another_primary() {
     let [first, second] = [ports::free(), ports::free()].map(ports::local);
     let data = Postgres::new();
-    let mut primary = data.start(first.port());
-    primary.wait_listening(&[first.port()]);
+    data.ask_password_of("checker", "scram-sha-256");
+    let primary = data.start(first.port());
+    expect_answer(first, "SELECT 1", "1"); // it listens before it serves
+    let role = "CREATE ROLE checker LOGIN PASSWORD 'secret'";
+    assert_eq!(postgres::ask(first, role).as_deref(), Some("CREATE ROLE"));
     let copy = Postgres::copy_of(first);
-    let mut replica = copy.start(second.port());
-    replica.wait_listening(&[second.port()]);
-    let plimsoll = before([first, second], &format!("postgres user={USER}"));
+    let _replica = copy.start(second.port());
+    let plimsoll = before([first, second], "postgres user=checker password=secret");
     let (write, read) = (plimsoll.address(), plimsoll.address_of("read"));
     let is_replica = "SELECT pg_is_in_recovery()";
     expect_answer(write, is_replica, "f");
@@ -81,6 +84,57 @@ fn postgres_has_another_primary() {
     expect_answer(write, sums, "t");
     // Nobody follows any more.
     assert_eq!(postgres::ask(read, done), None);
+}
+
+/// A server that numbers what is done to it, so that others can follow.
+fn maria(data: &MariaDb, port: u16, id: &str, more: &[&str]) -> Daemon {
+    let numbered = ["--log-bin=log", "--gtid-strict-mode=1", id];
+    let mut daemon = data.start(port, &[&numbered, more].concat());
+    daemon.wait_listening(&[port]);
+    daemon
+}
+
+#[test]
+fn mariadb_has_another_primary() {
+    let [first, second] = [ports::free(), ports::free()].map(ports::local);
+    let (data, copy) = (MariaDb::new(), MariaDb::new());
+    let primary = maria(&data, first.port(), "--server-id=1", &[]);
+    let _replica = maria(&copy, second.port(), "--server-id=2", &["--read-only=1"]);
+    data.tell(
+        "CREATE USER copy@'%'; GRANT REPLICATION SLAVE ON *.* TO copy@'%'; CREATE USER plimsoll_check@'%';\
+         CREATE USER app@'%'; CREATE DATABASE bench; GRANT ALL ON bench.* TO app@'%';\
+         CREATE TABLE bench.done (id SERIAL, worker INT)",
+    );
+    let port = first.port();
+    copy.tell(&format!(
+        "CHANGE MASTER TO master_host='127.0.0.1', master_port={port}, master_user='copy', \
+         master_use_gtid=slave_pos, master_connect_retry=1; START SLAVE"
+    ));
+    let plimsoll = before([first, second], "mysql");
+    let (write, read) = (plimsoll.address(), plimsoll.address_of("read"));
+    let expect = |address, question: &str, answer: &str| {
+        wait::expect(question, SOON, || {
+            mariadb::ask(address, "app", question).is_some_and(|said| said == answer)
+        });
+    };
+    expect(write, "SELECT @@server_id", "1");
+    expect(read, "SELECT @@server_id", "2");
+    let insert_200 = || {
+        let mut command = mariadb::client("mariadb-slap", write, "app");
+        command.args(["--create-schema=bench", "--concurrency=4"]);
+        command.args(["--number-of-queries=200", "--no-drop"]);
+        run(command.arg("--query=INSERT INTO done (worker) VALUES (connection_id())"))
+    };
+    insert_200();
+    let done = "SELECT count(*) FROM bench.done";
+    expect(read, done, "200");
+
+    drop(primary);
+    copy.tell("STOP SLAVE; SET GLOBAL read_only = 0");
+    expect(write, "SELECT @@server_id", "2");
+    insert_200();
+    expect(write, done, "400");
+    assert_eq!(mariadb::ask(read, "app", done), None);
 }
 
 /// A server that sends copies at once.

@@ -7,8 +7,9 @@
 )]
 
 use plimsoll_e2e::daemon::Daemon;
+use plimsoll_e2e::mariadb::MariaDb;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
-use plimsoll_e2e::postgres::Postgres;
+use plimsoll_e2e::postgres::{self, Postgres};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
 use plimsoll_e2e::{ports, redis, wait};
@@ -78,36 +79,24 @@ fn redis() {
 fn postgres() {
     let data = Postgres::new();
     comes_and_goes("postgres", |port| data.start(port));
+    let port = ports::free();
+    data.ask_password_of("old", "md5");
+    let _server = data.start(port);
+    let server = ports::local(port);
+    let role = "SET password_encryption = md5; CREATE ROLE old LOGIN PASSWORD 'secret'";
+    let made = || postgres::ask(server, role).is_some();
+    wait::expect("the server", SOON, made);
+    for (password, state) in [("secret", "ready"), ("wrong", "unfit")] {
+        let check = format!("postgres user=old password={password}");
+        expect_state(&checking(server, &check), server, state);
+    }
 }
 
 #[test]
 fn mysql() {
-    let directory = directory();
-    let data = format!("--datadir={}", directory.path().join("data").display());
-    run(Command::new("mariadb-install-db").args([
-        "--no-defaults",
-        "--user=root",
-        "--skip-test-db",
-        &data,
-    ]));
-    let start = |port: u16| {
-        let mut command = Command::new("mariadbd");
-        let socket = format!("--socket={}", directory.path().join("socket").display());
-        command.args([
-            "--no-defaults",
-            "--user=root",
-            "--bind-address=127.0.0.1",
-            &data,
-            &socket,
-        ]);
-        // Ten broken logins in a row would shut our address out.
-        command.args([&format!("--port={port}"), "--max-connect-errors=3"]);
-        Daemon::spawn(
-            "mariadb",
-            "install the Debian package mariadb-server",
-            command,
-        )
-    };
+    let data = MariaDb::new();
+    // Ten broken logins in a row would shut our address out.
+    let start = |port: u16| data.start(port, &["--max-connect-errors=3"]);
     comes_and_goes("mysql", start);
     // Many checks later the server still talks to us.
     let port = ports::free();

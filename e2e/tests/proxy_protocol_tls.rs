@@ -8,6 +8,7 @@ use plimsoll_e2e::haproxy::Haproxy;
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::ports;
+use plimsoll_e2e::raw::{PATIENCE, Raw};
 use plimsoll_e2e::tls::{pair, s_client_at};
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,14 +36,19 @@ fn values(mut rest: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     values
 }
 
-/// What a server that saw these bytes was told of TLS: what counts of the client, whether its certificate
-/// was verified, and the rest.
-fn told_of_tls(seen: &[u8]) -> (u8, bool, BTreeMap<u8, Vec<u8>>) {
+/// What a server that saw these bytes was told beside the addresses.
+fn values_of(seen: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let (head, rest) = seen.split_first_chunk::<16>().unwrap();
     let [.., high, low] = *head;
     let (body, _) = rest.split_at(u16::from_be_bytes([high, low]).into());
     let (_, all) = body.split_at(HEAD_BYTES - head.len());
-    let all = values(all);
+    values(all)
+}
+
+/// What a server that saw these bytes was told of TLS: what counts of the client, whether its certificate
+/// was verified, and the rest.
+fn told_of_tls(seen: &[u8]) -> (u8, bool, BTreeMap<u8, Vec<u8>>) {
+    let all = values_of(seen);
     let (first, within) = all.get(&0x20).unwrap().split_first_chunk::<5>().unwrap();
     let [bits, verify @ ..] = *first;
     (bits, verify == [0; 4], values(within))
@@ -64,7 +70,9 @@ impl Peers {
         let plimsoll = Start::run(&format!(
             "admin off\nsite a.example {{ listen 127.0.0.1:{{port}} ; {}\n\
              client-certificate optional ca={ca} ; route {{ proxy app }} }}\n\
+             tcp 127.0.0.1:{{port:relay}} {{ {} ; client-certificate optional ca={ca} ; proxy app }}\n\
              pool app {{ server {} ; proxy-protocol v2 }}\n",
+            pair(own),
             pair(own),
             server.address()
         ))
@@ -118,12 +126,16 @@ fn servers_hear_as_from_haproxy_how_a_client_came() {
             (format!("{old}-AES128-GCM-SHA256"), 1),
             (format!("{old}-AES256-GCM-SHA384 {shown}"), 7),
         ] {
-            let ours = peers.told(peers.plimsoll.address(), &options);
-            let (counts, is_verified, ours) = told_of_tls(&ours);
-            assert_eq!((counts, is_verified), (bits, bits == 7), "{options}");
             let due = peers.told(ports::local(peers.haproxy_port), &options);
             let (counts, _, due) = told_of_tls(&due);
-            assert_eq!((counts, ours), (bits, due), "{options}");
+            assert_eq!(counts, bits, "{options}");
+            let relay = peers.plimsoll.address_of("relay");
+            for address in [peers.plimsoll.address(), relay] {
+                let ours = peers.told(address, &options);
+                let (counts, is_verified, ours) = told_of_tls(&ours);
+                assert_eq!((counts, is_verified), (bits, bits == 7), "{options}");
+                assert_eq!(ours, due, "{options}");
+            }
         }
     }
 }
@@ -142,6 +154,62 @@ fn a_certificate_of_an_earlier_connection_is_told_as_such() {
             let name = within.get(&0x22).map(Vec::as_slice);
             assert_eq!(name, Some(&b"Ada Lovelace"[..]), "{address} {word}");
         }
+    }
+}
+
+/// What those in front of us know of a client, its server is told as well.
+#[test]
+fn what_was_heard_is_passed_on() {
+    let server = Greeted::start();
+    let plimsoll = Start::run(&format!(
+        "admin off\nsite * {{ listen 127.0.0.1:{{port:http}} ; proxy-protocol accept=127.0.0.1 ; route {{ proxy app }} }}\n\
+         tcp 127.0.0.1:{{port}} {{ proxy-protocol accept=127.0.0.1 ; log {{dir}}/access.log ; proxy app }}\n\
+         pool app {{ server {} ; proxy-protocol v2 }}\n",
+        server.address()
+    ))
+    .start();
+    let ssl = [
+        &[7, 0, 0, 0, 0][..],
+        &value(0x21, b"TLSv1.3"),
+        &value(0x22, b"ada"),
+    ]
+    .concat();
+    let values = [
+        value(0x01, b"h2"),
+        value(0x02, b"a.example"),
+        value(0x05, b"from-afar"),
+        value(0x20, &ssl),
+    ];
+    let port = plimsoll.address().port().to_be_bytes();
+    let ends = [&[192, 0, 2, 7, 127, 0, 0, 1, 0x12, 0x34][..], &port].concat();
+    let behind = [ends, values.concat()].concat();
+    let length = u16::try_from(behind.len()).unwrap().to_be_bytes();
+    let head = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length[..]].concat();
+    let header = [head, behind].concat();
+    let mut client = Raw::connect(plimsoll.address());
+    client.send([&*header, GET.as_bytes()].concat()).unwrap();
+    assert_eq!(client.response("GET").status(), 200);
+    let seen = server.next();
+    assert_eq!(seen, [&*header, GET.as_bytes()].concat());
+    drop(client);
+
+    // A request is told of with its own id, and is of HTTP/1.1.
+    let mut client = Raw::connect(plimsoll.address_of("http"));
+    client.send([&*header, GET.as_bytes()].concat()).unwrap();
+    assert_eq!(client.response("GET").status(), 200);
+    let seen = server.next();
+    let told = values_of(&seen);
+    assert_eq!(told.get(&0x02).map(Vec::as_slice), Some(&b"a.example"[..]));
+    assert_eq!(told.get(&0x20), Some(&ssl));
+    assert!(!told.contains_key(&0x01));
+    assert_ne!(told.get(&0x05).map(Vec::as_slice), Some(&b"from-afar"[..]));
+    let line = plimsoll.wait_log("access.log", 1, PATIENCE).remove(0);
+    for part in [
+        "\"client\":\"192.0.2.7\",\"client_port\":4660",
+        "\"alpn\":\"h2\"",
+        "\"sni\":\"a.example\"",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
     }
 }
 

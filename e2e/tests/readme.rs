@@ -141,13 +141,13 @@ fn every_command_does_what_it_is_shown_for() {
     for arguments in commands() {
         match arguments[0].as_str() {
             "demo" => demonstrates(arguments.clone()),
-            "proxy" => balances(&arguments),
+            "proxy" | "tcp" => balances(&arguments),
             "run" => serves(&arguments),
             _ => drop(succeeds(&arguments, blocks("text")[0])),
         }
         shown.push(arguments[0].clone());
     }
-    assert_eq!(shown, ["demo", "proxy", "check", "trace", "run"]);
+    assert_eq!(shown, ["demo", "proxy", "tcp", "check", "trace", "run"]);
 }
 
 fn demonstrates(mut arguments: Vec<String>) {
@@ -166,18 +166,16 @@ fn balances(arguments: &[String]) {
 
     let servers = ["one", "two"].map(|name| Recorder::start(move |_| Answer::ok(name)));
     let mut arguments = arguments.to_vec();
-    replace(&mut arguments, ":8080", "127.0.0.1:{port}");
-    replace(&mut arguments, "127.0.0.1:3000", servers[0].address());
-    replace(&mut arguments, "127.0.0.1:3001", servers[1].address());
+    let [_, listen, one, two] = arguments.as_mut_slice() else {
+        panic!("{arguments:?} are not a listener and two servers");
+    };
+    *listen = "127.0.0.1:{port}".to_owned();
+    *one = servers[0].address().to_string();
+    *two = servers[1].address().to_string();
     let proxy = Start::with(arguments).start();
     let mut answers = [(); 2].map(|()| get(proxy.address(), "/").text());
     answers.sort();
     assert_eq!(answers, ["one", "two"]);
-}
-
-fn replace(arguments: &mut [String], shown: &str, own: impl ToString) {
-    let found = arguments.iter_mut().find(|argument| *argument == shown);
-    *found.unwrap_or_else(|| panic!("{shown} is not shown")) = own.to_string();
 }
 
 fn serves(arguments: &[String]) {

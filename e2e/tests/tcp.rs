@@ -105,6 +105,40 @@ fn bytes_pass_whoever_speaks_first() {
 }
 
 #[test]
+fn a_line_may_be_as_haproxy_writes_it() {
+    let server = echo();
+    let plimsoll = before(&[server], "log {dir}/haproxy.log haproxy", "");
+    drop(connect(&plimsoll));
+    let line = plimsoll.wait_log("haproxy.log", 1, PATIENCE).remove(0);
+    let service = format!("] {} app/{server} 0/", plimsoll.address());
+    assert!(line.contains(&service), "{line}");
+    assert!(line.ends_with(" 0/0/0/0/0 0/0"), "{line}");
+}
+
+#[test]
+fn a_client_stays_with_its_server_by_its_address() {
+    let named = |name: &'static [u8]| server(move |mut stream| stream.write_all(name).unwrap());
+    let (a, b) = (named(b"a"), named(b"b"));
+    let text = format!(
+        "admin 127.0.0.1:{{port:admin}}\ntcp 127.0.0.1:{{port}} {{ proxy app }}\n\
+         pool app {{ server {a}; server {b}; sticky by=client-ip }}\n"
+    );
+    let plimsoll = Start::run(&text).start();
+    let served_by = || read(&mut connect(&plimsoll), 1);
+    let first = served_by();
+    assert!((0..20).all(|_| served_by() == first));
+}
+
+#[test]
+fn a_service_needs_no_file() {
+    let server = echo();
+    let listen = "127.0.0.1:{port}".to_owned();
+    let arguments = ["tcp".to_owned(), listen, server.to_string()];
+    let plimsoll = Start::with(arguments.to_vec()).start();
+    assert_eq!(read(&mut connect(&plimsoll), 6), b"hello\n");
+}
+
+#[test]
 fn an_end_that_says_no_more_may_still_listen() {
     let server = server(|mut stream| {
         let mut all = Vec::new();

@@ -4,16 +4,12 @@
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::Raw;
-use plimsoll_e2e::tls::{curl, pair, s_client};
+use plimsoll_e2e::tls::{beginning, curl, pair, s_client};
 use plimsoll_e2e::wire::Close;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -29,16 +25,6 @@ fn text(own: &Authority) -> String {
          site a.example {{ listen 127.0.0.1:{{port}} ; {} ; route {{ respond 200 here }} }}\n",
         pair(own)
     )
-}
-
-/// A client of the library, for what programs do not do.
-fn client(own: &Authority) -> ClientConnection {
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_file(own.trusted()).unwrap();
-    roots.add(trusted).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots);
-    let config = Arc::new(config.with_no_client_auth());
-    ClientConnection::new(config, "a.example".try_into().unwrap()).unwrap()
 }
 
 fn connect(plimsoll: &Plimsoll) -> TcpStream {
@@ -144,7 +130,7 @@ fn a_greeting_in_pieces_is_one_greeting() {
     let own = Authority::make("DNS:a.example");
     let plimsoll = start(&own);
     for length in [1, 7, 100, 512] {
-        let mut client = client(&own);
+        let mut client = beginning(&own);
         let mut hello = Vec::new();
         client.write_tls(&mut hello).unwrap();
         // The same message, cut into records of this length.
@@ -167,7 +153,7 @@ fn greetings_that_are_none_end_the_connection() {
     let own = Authority::make("DNS:a.example");
     let plimsoll = start(&own);
     let mut hello = Vec::new();
-    client(&own).write_tls(&mut hello).unwrap();
+    beginning(&own).write_tls(&mut hello).unwrap();
     let longest = [&[22, 3, 1, 0x40, 0x01][..], &[0; 0x4001]].concat();
     let endless = {
         // A message of 16 MiB, in whole records.
@@ -205,7 +191,7 @@ fn greetings_that_are_none_end_the_connection() {
 fn keys_that_are_changed_without_end_close_the_connection() {
     let own = Authority::make("DNS:a.example");
     let plimsoll = start(&own);
-    let mut client = client(&own);
+    let mut client = beginning(&own);
     let mut stream = connect(&plimsoll);
     rustls::Stream::new(&mut client, &mut stream)
         .flush()

@@ -613,3 +613,15 @@ fn what_is_too_long_for_the_path_is_lost_where_it_is_quic() {
         assert_eq!(dropped(&plimsoll, "unsent"), 2.0);
     });
 }
+
+/// Flows of one address are of one client, whichever worker they come to.
+#[test]
+fn a_pool_remembers_where_a_client_is() {
+    let servers = [Server::named("a"), Server::named("b")];
+    let addresses = servers.each_ref().map(|server| server.address);
+    let plimsoll = before(&addresses, "", "sticky by=client-ip");
+    let first = ask(&client(&plimsoll), b"1");
+    for _ in 0..20 {
+        assert_eq!(ask(&client(&plimsoll), b"1"), first);
+    }
+}

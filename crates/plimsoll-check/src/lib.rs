@@ -15,17 +15,18 @@ pub use datagram::UdpProbe;
 pub use exec::ExecProbe;
 pub use http::HttpProbe;
 pub use lines::Step;
+pub use mysql::MysqlProbe;
 pub use postgres::PostgresProbe;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -47,8 +48,8 @@ pub enum Probe {
     },
     /// PostgreSQL's startup.
     Postgres(PostgresProbe),
-    /// MySQL's greeting.
-    Mysql,
+    /// MySQL's greeting, or what it has to be.
+    Mysql(MysqlProbe),
     /// Redis's `PING`, or what it has to be.
     Redis(Option<Role>),
     /// SMTP's greeting.
@@ -129,6 +130,8 @@ pub struct Way<'a> {
     pub tls: Option<&'a Tls>,
     /// What goes before everything else.
     pub first_words: &'a [u8],
+    /// From this address.
+    pub source: Option<IpAddr>,
 }
 
 /// What a probe found.
@@ -263,7 +266,7 @@ async fn converse(
             grpc::health(service, authority, (scheme, stream)).await?
         }
         Probe::Postgres(probe) => postgres::ask(probe, &mut stream).await?,
-        Probe::Mysql => mysql::greet(&mut stream).await?,
+        Probe::Mysql(probe) => mysql::ask(probe, &mut stream).await?,
         Probe::Redis(role) => lines::redis(*role, &mut stream).await?,
         Probe::Smtp => lines::smtp(&mut stream).await?,
         Probe::Script(steps) => lines::script(steps, &mut stream).await?,
@@ -274,7 +277,10 @@ async fn converse(
 
 /// Connects, and has the server prove who it is if it is asked within TLS.
 async fn connect(probe: &Probe, way: Way<'_>, address: SocketAddr) -> io::Result<Wire> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = match way.source {
+        None => TcpStream::connect(address).await?,
+        Some(source) => connect_from(source, address).await?,
+    };
     if matches!(probe, Probe::Tcp) {
         // Reset, so that thousands of checks leave no connections in TIME_WAIT.
         stream.set_zero_linger()?;
@@ -286,6 +292,15 @@ async fn connect(probe: &Probe, way: Way<'_>, address: SocketAddr) -> io::Result
     let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector.connect(tls.name.clone(), stream).await?;
     Ok(Box::new(stream))
+}
+
+async fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
 }
 
 /// Text of a server's, made fit for a log.

@@ -1,5 +1,10 @@
 //! PostgreSQL: whether a server serves, and what it is among its copies.
 
+use std::fmt;
+
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+
 use crate::talk::Talk;
 use crate::{Failure, Role, Wire};
 
@@ -9,15 +14,37 @@ const MESSAGE_MAX: usize = 16 * 1024;
 /// Messages before the answer to a question, at most: parameters, notices.
 const MESSAGES_MAX: usize = 64;
 
+/// What a server asks for, by its number.
+const MD5: u32 = 5;
+const SASL: u32 = 10;
+const SASL_CONTINUE: u32 = 11;
+const SASL_FINAL: u32 = 12;
+
+/// How often a password may have to be hashed; PostgreSQL's own number is 4096.
+const ITERATIONS_MAX: u32 = 100_000;
+
 /// How PostgreSQL is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresProbe {
     /// Who logs in.
     pub user: String,
     /// Where.
     pub database: String,
+    /// With which password, where the server wants one.
+    pub password: Option<String>,
     /// What the server has to be.
     pub role: Option<Role>,
+}
+
+impl fmt::Debug for PostgresProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("PostgresProbe")
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Starts a session. That the server asks for a password or refuses the user shows that it serves; that it
@@ -26,32 +53,110 @@ pub(crate) async fn ask(probe: &PostgresProbe, stream: &mut Wire) -> Result<(), 
     let mut talk = Talk::new(stream);
     talk.say(&startup(probe)).await?;
     let first = Message::read(&mut talk).await?;
-    let Some(role) = probe.role else {
+    if probe.role.is_none() && probe.password.is_none() {
         return match first.kind {
             b'R' => Ok(()),
             b'E' => judge_refusal(&first.body),
             _ => Err(not_postgres()),
         };
+    }
+    be_let_in(&mut talk, probe, first).await?;
+    Message::wait(&mut talk, b'Z').await?;
+    let is = match probe.role {
+        Some(_) => Some(role(&mut talk).await?),
+        None => None,
     };
-    match (first.kind, &*first.body) {
-        (b'R', [0, 0, 0, 0]) => {}
-        (b'R', _) => {
-            let user = &probe.user;
-            return Err(Failure::Answer(format!("it wants a password of {user}")));
+    talk.say(&message(b'X', b"")).await?;
+    match probe.role.zip(is) {
+        Some((wanted, is)) => wanted.judge(is),
+        None => Ok(()),
+    }
+}
+
+/// What the server is.
+async fn role(talk: &mut Talk<'_>) -> Result<Role, Failure> {
+    let question = b"SELECT pg_is_in_recovery()\0";
+    talk.say(&message(b'Q', question)).await?;
+    let row = Message::wait(talk, b'D').await?;
+    match row.body.last() {
+        Some(b't') => Ok(Role::Replica),
+        Some(b'f') => Ok(Role::Primary),
+        _ => Err(not_postgres()),
+    }
+}
+
+/// Shows the server that the user has the password, in the way that it asks for.
+async fn be_let_in(
+    talk: &mut Talk<'_>,
+    probe: &PostgresProbe,
+    first: Message,
+) -> Result<(), Failure> {
+    let user = &probe.user;
+    let Some((code, asked)) = first.authentication()? else {
+        return Ok(());
+    };
+    let Some(password) = &probe.password else {
+        return Err(Failure::Answer(format!("it wants a password of {user}")));
+    };
+    match code {
+        MD5 => {
+            let salt = asked.first_chunk().ok_or_else(not_postgres)?;
+            let hash = md5_hash(user.as_bytes(), password.as_bytes(), *salt);
+            talk.say(&message(b'p', &[hash.as_bytes(), b"\0"].concat()))
+                .await?;
         }
-        (b'E', fields) => return Err(Failure::Answer(text(fields))),
+        SASL => scram(talk, password, asked).await?,
+        _ => {
+            let why = "it wants the password in a way that would give it away";
+            return Err(Failure::Answer(why.to_owned()));
+        }
+    }
+    match Message::read_good(talk).await?.authentication()? {
+        None => Ok(()),
+        Some(_) => Err(not_postgres()),
+    }
+}
+
+/// SCRAM-SHA-256 (RFC 7677), without saying the password.
+async fn scram(talk: &mut Talk<'_>, password: &str, ways: &[u8]) -> Result<(), Failure> {
+    if !ways
+        .split(|b| *b == 0)
+        .any(|way| way == SCRAM_SHA_256.as_bytes())
+    {
+        return Err(Failure::Answer("it knows no SCRAM-SHA-256".to_owned()));
+    }
+    let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+    let length = u32::try_from(scram.message().len()).unwrap_or_default();
+    let begin = [
+        SCRAM_SHA_256.as_bytes(),
+        b"\0",
+        &length.to_be_bytes(),
+        scram.message(),
+    ];
+    talk.say(&message(b'p', &begin.concat())).await?;
+    let asked = Message::read_good(talk).await?;
+    match asked.authentication()? {
+        Some((SASL_CONTINUE, challenge)) if is_bearable(challenge) => {
+            scram.update(challenge).map_err(|_| not_postgres())?;
+        }
         _ => return Err(not_postgres()),
     }
-    Message::wait(&mut talk, b'Z').await?;
-    talk.say(&message(b'Q', b"SELECT pg_is_in_recovery()\0"))
-        .await?;
-    let row = Message::wait(&mut talk, b'D').await?;
-    talk.say(&message(b'X', b"")).await?;
-    role.judge(match row.body.last() {
-        Some(b't') => Role::Replica,
-        Some(b'f') => Role::Primary,
-        _ => return Err(not_postgres()),
-    })
+    talk.say(&message(b'p', scram.message())).await?;
+    let proof = Message::read_good(talk).await?;
+    match proof.authentication()? {
+        Some((SASL_FINAL, proof)) => scram.finish(proof).map_err(|_| {
+            Failure::Answer("it does not know the password that it asks for".to_owned())
+        }),
+        _ => Err(not_postgres()),
+    }
+}
+
+/// Tells whether a challenge asks for no more work than servers do: it must not keep us busy.
+fn is_bearable(challenge: &[u8]) -> bool {
+    let mut parts = challenge.split(|b| *b == b',');
+    let count = parts.find_map(|part| part.strip_prefix(b"i="));
+    let count = count.and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+    count.is_some_and(|count: u32| count <= ITERATIONS_MAX)
 }
 
 fn not_postgres() -> Failure {
@@ -78,13 +183,31 @@ impl Message {
         Ok(Self { kind: *kind, body })
     }
 
+    /// Reads one that is no error.
+    async fn read_good(talk: &mut Talk<'_>) -> Result<Self, Failure> {
+        let message = Self::read(talk).await?;
+        match message.kind {
+            b'E' => Err(Failure::Answer(text(&message.body))),
+            _ => Ok(message),
+        }
+    }
+
+    /// What a message about who we are asks for; nothing when it lets us in.
+    fn authentication(&self) -> Result<Option<(u32, &[u8])>, Failure> {
+        match (self.kind, self.body.split_first_chunk()) {
+            (b'R', Some((code, asked))) => match u32::from_be_bytes(*code) {
+                0 => Ok(None),
+                code => Ok(Some((code, asked))),
+            },
+            (b'E', _) => Err(Failure::Answer(text(&self.body))),
+            _ => Err(not_postgres()),
+        }
+    }
+
     /// Waits for one of a kind.
     async fn wait(talk: &mut Talk<'_>, kind: u8) -> Result<Self, Failure> {
         for _ in 0..MESSAGES_MAX {
-            let message = Self::read(talk).await?;
-            if message.kind == b'E' {
-                return Err(Failure::Answer(text(&message.body)));
-            }
+            let message = Self::read_good(talk).await?;
             if message.kind == kind {
                 return Ok(message);
             }
@@ -150,10 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn a_challenge_may_not_keep_us_busy() {
+        assert!(is_bearable(b"r=abc,s=c2FsdA==,i=4096"));
+        assert!(!is_bearable(b"r=abc,s=c2FsdA==,i=4000000000"));
+        assert!(!is_bearable(b"r=abc,s=c2FsdA==") && !is_bearable(b"i=-1"));
+    }
+
+    #[test]
     fn messages_say_how_long_they_are() {
         let startup = startup(&PostgresProbe {
             user: "u".into(),
             database: "d".into(),
+            password: None,
             role: None,
         });
         let length = u32::try_from(startup.len()).unwrap();

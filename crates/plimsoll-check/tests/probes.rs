@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use plimsoll_check::{
-    HttpProbe, PostgresProbe, Probe, Report, Role, Step, UdpProbe, Verdict, Way, run,
+    HttpProbe, MysqlProbe, PostgresProbe, Probe, Report, Role, Step, UdpProbe, Verdict, Way, run,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +27,8 @@ fn every() -> Vec<Probe> {
         grpc("app"),
         postgres(None),
         postgres(Some(Role::Primary)),
-        Probe::Mysql,
+        mysql(None),
+        mysql(Some(Role::Primary)),
         Probe::Redis(None),
         Probe::Redis(Some(Role::Replica)),
         Probe::Smtp,
@@ -40,6 +41,14 @@ fn postgres(role: Option<Role>) -> Probe {
     Probe::Postgres(PostgresProbe {
         user: "plimsoll_check".into(),
         database: "postgres".into(),
+        password: Some("secret".into()),
+        role,
+    })
+}
+
+fn mysql(role: Option<Role>) -> Probe {
+    Probe::Mysql(MysqlProbe {
+        user: "plimsoll_check".into(),
         role,
     })
 }

@@ -1,12 +1,13 @@
-//! Which certificates are asked for: the names of sites with `tls auto`, and what is wrong with them.
+//! Which certificates are asked for: the names of sites and services with `tls auto`, and what is wrong with them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use crate::certified::Wanted;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::acme::lets_encrypt;
-use crate::draft::{Certified, Draft, Settings, SiteDraft};
+use crate::draft::{Certified, Draft, RelayDraft, Settings, SiteDraft};
 use crate::model::{Acme, Challenge, Host, KeyPair, Staple};
 use crate::read::Reader;
 use crate::resolve;
@@ -23,8 +24,9 @@ pub(crate) fn settings(
     redirects: &[SiteDraft],
     defaults: &Settings,
 ) -> Option<Acme> {
-    let mut sites = draft.sites.iter();
-    let asked = sites.find_map(|site| is_auto(site, defaults));
+    let mut all = wanted(&draft.sites, &draft.tcp, defaults);
+    let asked = all.find_map(|wanted| wanted.auto());
+    drop(all);
     let said = draft.acme.take().map(|(said, _)| said);
     let is_said = said.is_some() || !draft.issuers.is_empty() || !draft.dns_updates.is_empty();
     if asked.is_none() && !is_said {
@@ -55,13 +57,14 @@ pub(crate) fn settings(
     Some(acme)
 }
 
-/// Where it is said that an issuer is asked for the certificate of a site.
-fn is_auto(site: &SiteDraft, defaults: &Settings) -> Option<Span> {
-    let mut all = resolve::tls(site, defaults).iter();
-    all.find_map(|certified| match certified {
-        Certified::Auto(span) => Some(*span),
-        Certified::Files(_) | Certified::Internal(_) => None,
-    })
+/// All that certificates are wanted for.
+fn wanted<'a>(
+    sites: &'a [SiteDraft],
+    services: &'a [RelayDraft],
+    defaults: &'a Settings,
+) -> impl Iterator<Item = Wanted<'a>> {
+    let of_sites = sites.iter().map(|site| Wanted::by_site(site, defaults));
+    of_sites.chain(services.iter().map(Wanted::by_service))
 }
 
 /// Finds challenges that nobody could answer.
@@ -89,17 +92,17 @@ impl Names {
     /// Gathers them, and finds hosts that nobody certifies.
     pub(crate) fn gather(
         reader: &mut Reader<'_>,
-        sites: &[SiteDraft],
+        (sites, services): (&[SiteDraft], &[RelayDraft]),
         defaults: &Settings,
         acme: Option<&Acme>,
     ) -> Self {
         let mut all = Self::default();
         let Some(acme) = acme else { return all };
-        for site in sites {
-            let Some(span) = is_auto(site, defaults) else {
+        for wanted in wanted(sites, services, defaults) {
+            let Some(span) = wanted.auto() else {
                 continue;
             };
-            let hosts = site.hosts.iter();
+            let hosts = wanted.hosts.iter();
             let names = hosts.filter_map(|host| certifiable(reader, host, span, acme));
             let names: Vec<Box<str>> = names.collect();
             let Some(first) = names.first() else { continue };
@@ -109,25 +112,20 @@ impl Names {
             known.dedup();
             if known.len() > NAMES_MAX {
                 let message = format!("the site has more than {NAMES_MAX} hosts");
-                let problem = Diagnostic::new(&codes::TOO_MANY_NAMES, site.span, message);
+                let problem = Diagnostic::new(&codes::TOO_MANY_NAMES, wanted.span, message);
                 reader.problem(problem.help("write two sites; `snippet` holds what they share"));
             }
         }
         all
     }
 
-    /// The certificates of a site.
-    pub(crate) fn pairs(
-        &self,
-        site: &SiteDraft,
-        defaults: &Settings,
-        acme: Option<&Acme>,
-    ) -> Vec<KeyPair> {
+    /// The certificates of a site or service.
+    pub(crate) fn pairs(&self, wanted: Wanted<'_>, acme: Option<&Acme>) -> Vec<KeyPair> {
         let mut pairs = Vec::new();
-        for certified in resolve::tls(site, defaults) {
+        for certified in wanted.from {
             match certified {
                 Certified::Files(pair) => pairs.push(pair.clone()),
-                Certified::Auto(_) => pairs.extend(self.pair(site, acme)),
+                Certified::Auto(_) => pairs.extend(self.pair(wanted, acme)),
                 Certified::Internal(_) => {}
             }
         }
@@ -135,8 +133,8 @@ impl Names {
         pairs
     }
 
-    fn pair(&self, site: &SiteDraft, acme: Option<&Acme>) -> Option<KeyPair> {
-        let (host, _) = site.hosts.first()?;
+    fn pair(&self, wanted: Wanted<'_>, acme: Option<&Acme>) -> Option<KeyPair> {
+        let (host, _) = wanted.hosts.first()?;
         let first: Box<str> = text::host(host).into();
         let names = self.0.get(&first)?.clone();
         // No file has a star in its name that has to be quoted.

@@ -339,7 +339,8 @@ comes before anything that says which site is meant, so the address has one rule
 ";
 PROXY_SHARED = "E0328":
 "Servers of the pool are to be told in the PROXY protocol whom each connection is from, and speak HTTP/2, with which many
-clients have their requests on one connection. What the server was told would be wrong for all but one of them. Servers learn
+clients have their requests on one connection. What the server was told would be wrong for all but one of them. The same holds of
+`source transparent`, with which a connection comes from a client's address. Servers learn
 who the client is from `X-Forwarded-For` and `Forwarded`, which each request carries:
 
     pool app { server app.internal:8080 ; http 2 }
@@ -405,7 +406,13 @@ NO_REQUEST = "E0362":
 HTTP/2; with datagrams also TLS, a place in a `queue`, or a header of the PROXY protocol in version 1. Of both the address of
 the client is known:
 
-    pool postgres { balance hash client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
+    pool postgres { sticky by=client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
+";
+SOCKET_MIXED = "E0370":
+"Two sites on one address ask the system for different things. It does them for the address, before a client has said which site
+it means. What all say can stand in `defaults`:
+
+    defaults { socket keepalive=60s }
 ";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of

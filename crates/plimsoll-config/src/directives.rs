@@ -26,6 +26,7 @@ pub(crate) mod route;
 pub(crate) mod server_tls;
 pub(crate) mod settings;
 pub(crate) mod site;
+pub(crate) mod socket;
 pub(crate) mod sticky;
 pub(crate) mod tcp;
 pub(crate) mod tls;

@@ -11,7 +11,7 @@ use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Condition,
     ConnectionLimits, DnsUpdate, ErrorPage, HashKey, Hedge, Hide, Host, Issuer, KeyPair, OnDown,
     Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue, Resolver, Retry,
-    ServerAddress, ServerTls, Spool, Step, Sticky, Template, Tickets,
+    ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) client_certificate: Option<Option<ClientCertificate>>,
     /// An empty list is `off`.
     pub(crate) proxy_protocol: Option<Vec<IpNet>>,
+    pub(crate) socket: Option<SocketOptions>,
+    pub(crate) source: Option<Source>,
     pub(crate) head_bytes: Option<u32>,
     pub(crate) fields: Option<u16>,
     pub(crate) uri_bytes: Option<u32>,
@@ -158,6 +160,8 @@ pub(crate) struct RouteDraft {
 pub(crate) struct RelayDraft {
     pub(crate) name: String,
     pub(crate) listen: Vec<(SocketAddr, Span)>,
+    /// For which its certificates are, where it does not bring them.
+    pub(crate) hosts: Vec<(Host, Span)>,
     pub(crate) settings: Settings,
     pub(crate) pool: Option<(Word, Span)>,
     pub(crate) span: Span,

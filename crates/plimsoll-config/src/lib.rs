@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod acme;
+mod alike;
 mod arguments;
 mod certified;
 mod codes;

@@ -7,6 +7,7 @@ mod access;
 mod acme;
 mod condition;
 mod pool;
+mod socket;
 mod step;
 mod tcp;
 mod template;
@@ -27,6 +28,7 @@ pub use pool::{
     Protocol, ProxyVersion, Queue, Retry, Role, SameSite, ScriptStep, Server, ServerAddress,
     ServerTimeouts, ServerTls, Sticky, StickyBy, StickyCookie, payload,
 };
+pub use socket::{SocketOptions, Source};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
@@ -112,6 +114,8 @@ pub struct Site {
     /// Who says in the PROXY protocol, on each connection, whom it is from; empty means that connections
     /// come without.
     pub proxy_protocol: Vec<IpNet>,
+    /// What the system does for its connections. Default nothing.
+    pub socket: SocketOptions,
     /// Whose `X-Forwarded-*` and `Forwarded` count. Default nobody's.
     pub trust: Vec<IpNet>,
     /// What is hidden from its clients. Default nothing.

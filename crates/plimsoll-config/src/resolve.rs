@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::certified::Wanted;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directives::{named_match, policy};
@@ -15,15 +16,15 @@ use crate::draft::{
     ActionDraft, Certified, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft,
 };
 use crate::model::{
-    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, Host, KeepAlive, Monitor,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, KeepAlive, Monitor,
     Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site,
-    Split, Step, Template,
+    SocketOptions, Source, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{acme, arguments, certified, https, lint, services, text};
+use crate::{acme, alike, arguments, certified, https, lint, services};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -37,10 +38,11 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         .map(|(settings, _)| settings)
         .unwrap_or_default();
     check_any(reader, &draft);
-    check_sites(reader, &draft.sites, &defaults);
+    alike::check(reader, &draft.sites, &defaults);
     let redirects = https::redirects(&draft.sites, &defaults);
     let acme = acme::settings(reader, &mut draft, &redirects, &defaults);
-    let names = acme::Names::gather(reader, &draft.sites, &defaults, acme.as_ref());
+    let all = (&*draft.sites, &*draft.tcp);
+    let names = acme::Names::gather(reader, all, &defaults, acme.as_ref());
     let matches = named_match::finish(reader);
     let geo = draft.geo.map(|(geo, _)| geo);
     let spool = draft.spool.map(|(spool, _)| spool);
@@ -49,12 +51,9 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     let mut sites = Vec::new();
     for site in &draft.sites {
         lint::unreachable_routes(reader, site);
-        if site.routes.is_empty() && !reader.is_broken() {
-            let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
-            reader.problem(problem.help("add one: `route { proxy POOL }`"));
-        }
+        check_routes(reader, site);
         let mut resolved = resolve_site(reader, site, &defaults, &mut pools);
-        resolved.tls = names.pairs(site, &defaults, acme.as_ref());
+        resolved.tls = names.pairs(Wanted::by_site(site, &defaults), acme.as_ref());
         sites.push(resolved);
     }
     sites.extend(
@@ -63,7 +62,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
             .map(|site| resolve_site(reader, site, &defaults, &mut pools)),
     );
     let all = draft.sites.iter().chain(&redirects);
-    let tcp = services::tcp(reader, all, &draft.tcp, &defaults, &mut pools);
+    let mut tcp = services::tcp(reader, all, &draft.tcp, &defaults, &mut pools);
+    for (service, resolved) in draft.tcp.iter().zip(&mut tcp) {
+        resolved.tls = names.pairs(Wanted::by_service(service), acme.as_ref());
+    }
     let udp = services::udp(reader, &draft.udp, &defaults, &mut pools);
     let pools = resolve_pools(reader, &draft.pools, &pools, &defaults);
     let relayed = services::targets(&draft.tcp, &tcp, &draft.udp, &udp);
@@ -99,6 +101,14 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         tcp,
         udp,
         pools,
+    }
+}
+
+/// Refuses a site that answers nothing.
+fn check_routes(reader: &mut Reader<'_>, site: &SiteDraft) {
+    if site.routes.is_empty() && !reader.is_broken() {
+        let problem = Diagnostic::new(&codes::NO_ROUTE, site.span, "the site has no route");
+        reader.problem(problem.help("add one: `route { proxy POOL }`"));
     }
 }
 
@@ -219,101 +229,43 @@ impl Pools {
     }
 }
 
-/// What sites on one address have to agree on.
-fn check_sites(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
-    check_hosts(reader, sites, defaults);
-    check_tls(reader, sites, defaults);
-    check_proxy_protocol(reader, sites, defaults);
-}
-
-/// Refuses a host that two sites of one listener answer for. Nearly every host is written once,
-/// and then it does not matter where its site listens.
-fn check_hosts(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
-    let mut hosts: BTreeMap<&Host, Vec<(&SiteDraft, Span)>> = BTreeMap::new();
-    for site in sites {
-        for (host, span) in &site.hosts {
-            hosts.entry(host).or_default().push((site, *span));
-        }
-    }
-    for (host, places) in hosts.iter().filter(|(_, places)| places.len() > 1) {
-        let name = text::host(host);
-        let mut seen: BTreeMap<SocketAddr, Span> = BTreeMap::new();
-        for (site, span) in places {
-            for address in listen(site, defaults) {
-                if let Some(first) = seen.insert(address, *span) {
-                    let message = format!("two sites answer for `{name}` on {address}");
-                    let problem = Diagnostic::new(&codes::HOST_TWICE, *span, message);
-                    reader.problem(
-                        problem
-                            .related(first, "first here")
-                            .help("merge them, or `listen` elsewhere"),
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// Refuses an address on which one site speaks TLS and another does not.
-fn check_tls(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
-    let mut seen: BTreeMap<SocketAddr, (bool, Span)> = BTreeMap::new();
-    for site in sites {
-        let speaks = !tls(site, defaults).is_empty();
-        for address in listen(site, defaults) {
-            let (first, span) = *seen.entry(address).or_insert((speaks, site.span));
-            if first != speaks {
-                let message = format!("on {address} one site speaks TLS and another does not");
-                let problem = Diagnostic::new(&codes::TLS_MIXED, site.span, message);
-                reader.problem(
-                    problem
-                        .related(span, "the other site")
-                        .help("give both certificates with `tls`, or have one `listen` elsewhere"),
-                );
-            }
-        }
-    }
-}
-
-/// Refuses an address on which two sites differ in who says whom connections are from: that is said
-/// before anybody knows which site is meant.
-fn check_proxy_protocol(reader: &mut Reader<'_>, sites: &[SiteDraft], defaults: &Settings) {
-    let mut seen: BTreeMap<SocketAddr, (&[IpNet], Span)> = BTreeMap::new();
-    for site in sites {
-        let own = accepts(site, defaults);
-        for address in listen(site, defaults) {
-            let (first, span) = *seen.entry(address).or_insert((own, site.span));
-            if first != own {
-                let message =
-                    format!("on {address} two sites accept the PROXY protocol differently");
-                let problem = Diagnostic::new(&codes::PROXY_MIXED, site.span, message);
-                reader.problem(
-                    problem
-                        .related(span, "the other site")
-                        .help("say the same `proxy-protocol` in both, or in `defaults`"),
-                );
-            }
-        }
-    }
-}
-
-/// Refuses to tell servers whom a connection is from on which many have their requests.
-fn check_announced(reader: &mut Reader<'_>, pools: &[PoolDraft], defaults: &Settings) {
+/// Refuses to show servers whom a connection is from on which many have their requests.
+fn check_shared(reader: &mut Reader<'_>, pools: &[PoolDraft], defaults: &Settings) {
     for pool in pools {
-        let speaks = pool.settings.protocol.or(defaults.protocol);
-        if let (Some((Some(_), span)), Some(Protocol::Http2)) = (pool.proxy_protocol, speaks) {
+        if pool.settings.protocol.or(defaults.protocol) != Some(Protocol::Http2) {
+            continue;
+        }
+        if let Some((Some(_), span)) = pool.proxy_protocol {
             let message = "a connection with HTTP/2 is not from one client";
             let problem = Diagnostic::new(&codes::PROXY_SHARED, span, message);
             let help = "leave `proxy-protocol` out, as each request names its client in `X-Forwarded-For`, or say `http 1`";
+            reader.problem(problem.help(help));
+        }
+        let source = pool.settings.source.as_ref().or(defaults.source.as_ref());
+        if source == Some(&Source::Client) {
+            let message = "a connection with HTTP/2 is not from one client's address";
+            let problem = Diagnostic::new(&codes::PROXY_SHARED, pool.span, message);
+            let help = "leave `source transparent` out, as each request names its client in `X-Forwarded-For`, or say `http 1.1`";
             reader.problem(problem.help(help));
         }
     }
 }
 
 /// Who says in the PROXY protocol whom connections to a site are from.
-fn accepts<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [IpNet] {
+pub(crate) fn accepts<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [IpNet] {
     let own = site.settings.proxy_protocol.as_ref();
     let networks = own.or(defaults.proxy_protocol.as_ref());
     networks.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What a block says itself, or what `defaults` says for it.
+fn inherited<T: Clone>(own: &Option<T>, up: &Option<T>) -> Option<T> {
+    own.as_ref().or(up.as_ref()).cloned()
+}
+
+/// What the system does for connections.
+pub(crate) fn socket(own: &Settings, defaults: &Settings) -> SocketOptions {
+    own.socket.or(defaults.socket).unwrap_or_default()
 }
 
 pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [Certified] {
@@ -321,18 +273,18 @@ pub(crate) fn tls<'a>(site: &'a SiteDraft, defaults: &'a Settings) -> &'a [Certi
     pairs.map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Which certificates the clients of a site show. What `defaults` says is for sites with TLS alone.
-fn client_certificate(
+/// Which certificates clients show. What is inherited is for those alone that come with TLS.
+pub(crate) fn client_certificate(
     reader: &mut Reader<'_>,
-    site: &SiteDraft,
-    defaults: &Settings,
+    own: &Settings,
+    inherited: Option<&Option<ClientCertificate>>,
+    wanted: Wanted<'_>,
 ) -> Option<ClientCertificate> {
-    let own = site.settings.client_certificate.as_ref();
-    let inherited = defaults.client_certificate.as_ref();
-    let is_plain = tls(site, defaults).is_empty();
+    let own = own.client_certificate.as_ref();
+    let is_plain = wanted.from.is_empty();
     if is_plain && own.is_some_and(Option::is_some) {
-        let message = "the site asks for certificates of clients that come without TLS";
-        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, site.span, message);
+        let message = "certificates are asked of clients that come without TLS";
+        let problem = Diagnostic::new(&codes::CLIENT_CERTIFICATE_PLAIN, wanted.span, message);
         reader.problem(problem.help("add `tls CERTIFICATE KEY`, or take `client-certificate` out"));
     }
     own.or(inherited).filter(|_| !is_plain)?.clone()
@@ -395,9 +347,15 @@ fn resolve_site(
         hosts: site.hosts.iter().map(|(host, _)| host.clone()).collect(),
         listen: listen(site, defaults),
         tls: Vec::new(),
-        internal: certified::internal(reader, site, tls(site, defaults)),
-        client_certificate: client_certificate(reader, site, defaults),
+        internal: certified::internal(reader, Wanted::by_site(site, defaults)),
+        client_certificate: client_certificate(
+            reader,
+            own,
+            up.client_certificate.as_ref(),
+            Wanted::by_site(site, defaults),
+        ),
         proxy_protocol: accepts(site, defaults).to_vec(),
+        socket: socket(own, up),
         hide: own.hide.or(up.hide).unwrap_or_default(),
         errors: own.errors.iter().chain(&up.errors).cloned().collect(),
         monitor: site.monitor.as_ref().map(|(monitor, _)| Monitor {
@@ -408,11 +366,7 @@ fn resolve_site(
                 .map(|pool| pools.find(reader, pool))
                 .collect(),
         }),
-        trust: own
-            .trust
-            .clone()
-            .or_else(|| up.trust.clone())
-            .unwrap_or_default(),
+        trust: inherited(&own.trust, &up.trust).unwrap_or_default(),
         timeouts: ClientTimeouts {
             header: own.header.or(up.header).unwrap_or_else(|| seconds(10)),
             idle: own.idle.or(up.idle).unwrap_or_else(|| seconds(60)),
@@ -426,11 +380,7 @@ fn resolve_site(
             body: own.body_bytes.or(up.body_bytes).unwrap_or(None),
             min_rate: own.min_rate.or(up.min_rate).unwrap_or(240),
         },
-        log: own
-            .log
-            .clone()
-            .or_else(|| up.log.clone())
-            .unwrap_or_default(),
+        log: inherited(&own.log, &up.log).unwrap_or_default(),
         max_requests: site.max_requests.map(|(most, _)| most),
         steps: steps(reader, &site.steps, &site.step_pools, pools),
         step_places: places(reader, &site.step_spans),
@@ -504,7 +454,7 @@ fn resolve_pools(
     for (pool, is_used) in drafts.iter().zip(&named.used) {
         lint::pool(reader, pool, *is_used);
     }
-    check_announced(reader, drafts, defaults);
+    check_shared(reader, drafts, defaults);
     let all = drafts.iter().chain(&named.anonymous);
     all.map(|pool| resolve_pool(reader, pool, defaults))
         .collect()
@@ -529,11 +479,7 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
     let seconds = Duration::from_secs;
     Pool {
         name: pool.name.as_str().into(),
-        balance: own
-            .balance
-            .clone()
-            .or_else(|| up.balance.clone())
-            .unwrap_or(Balance::RoundRobin),
+        balance: inherited(&own.balance, &up.balance).unwrap_or(Balance::RoundRobin),
         servers: pool
             .servers
             .iter()
@@ -546,6 +492,11 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
         protocol: own.protocol.or(up.protocol).unwrap_or_default(),
         tls: pool.tls.clone().and_then(|(tls, _)| tls),
         proxy_protocol: pool.proxy_protocol.and_then(|(version, _)| version),
+        source: inherited(&own.source, &up.source).unwrap_or_default(),
+        socket: SocketOptions {
+            fast_open: false, // which is for clients
+            ..socket(own, up)
+        },
         keep_alive: match own.keep_max.or(up.keep_max).unwrap_or(128) {
             // Without idle connections it means nothing how long they may be idle.
             0 => KeepAlive {
@@ -560,34 +511,18 @@ fn resolve_pool(reader: &Reader<'_>, pool: &PoolDraft, defaults: &Settings) -> P
                     .unwrap_or_else(|| seconds(30)),
             },
         },
-        checks: own
-            .checks
-            .clone()
-            .or_else(|| up.checks.clone())
-            .unwrap_or_default(),
-        outlier: own
-            .outlier
-            .clone()
-            .or_else(|| up.outlier.clone())
-            .unwrap_or(Some(policy::OUTLIER)),
+        checks: inherited(&own.checks, &up.checks).unwrap_or_default(),
+        outlier: inherited(&own.outlier, &up.outlier).unwrap_or(Some(policy::OUTLIER)),
         fail_open: own.fail_open.or(up.fail_open).unwrap_or(Some(0)),
         slow_start: own.slow_start.or(up.slow_start).unwrap_or(None),
         max_requests: pool.max_requests.map(|(most, _)| most),
         on_down: own.on_down.or(up.on_down).unwrap_or_default(),
         subset: own.subset.or(up.subset).unwrap_or(None),
-        retry: own
-            .retry
-            .clone()
-            .or_else(|| up.retry.clone())
-            .unwrap_or_else(policy::retry_default),
+        retry: inherited(&own.retry, &up.retry).unwrap_or_else(policy::retry_default),
         hedge: own.hedge.or(up.hedge).unwrap_or(None),
         queue: own.queue.or(up.queue).unwrap_or(None),
         adaptive: own.adaptive.or(up.adaptive).unwrap_or(None),
-        sticky: own
-            .sticky
-            .clone()
-            .or_else(|| up.sticky.clone())
-            .unwrap_or(None),
+        sticky: inherited(&own.sticky, &up.sticky).unwrap_or(None),
         place: place(reader, pool.span),
     }
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::certified::{self, Wanted};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{PoolDraft, RelayDraft, Settings, SiteDraft, UdpDraft};
 use crate::model::{
-    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, ProxyVersion, TcpService, UdpService,
+    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, ProxyVersion, Source, Sticky, StickyBy,
+    TcpService, UdpService,
 };
 use crate::read::Reader;
 use crate::resolve::{self, Pools};
@@ -61,18 +63,27 @@ fn resolve_tcp(
     pools: &mut Pools,
 ) -> TcpService {
     let own = &service.settings;
-    check_formats(reader, service);
+    check_formats(reader, service, Relayed::Connections);
     TcpService {
         name: service.name.as_str().into(),
         listen: service.addresses(),
+        tls: Vec::new(),
+        internal: certified::internal(reader, Wanted::by_service(service)),
+        client_certificate: resolve::client_certificate(
+            reader,
+            own,
+            None,
+            Wanted::by_service(service),
+        ),
         proxy_protocol: service.announced_by(up),
+        socket: resolve::socket(own, up),
         header: own.header.or(up.header).unwrap_or(Duration::from_secs(10)),
         idle: own
             .tunnel
             .or(up.tunnel)
             .unwrap_or(Duration::from_secs(3600)),
         lifetime: own.lifetime,
-        log: service.log(up),
+        log: service.log(up, Relayed::Connections),
         pool: service.pool(reader, pools),
         place: resolve::place(reader, service.span),
     }
@@ -85,7 +96,7 @@ fn resolve_udp(
     pools: &mut Pools,
 ) -> UdpService {
     let relay = &service.relay;
-    check_formats(reader, relay);
+    check_formats(reader, relay, Relayed::Datagrams);
     let idle = relay.settings.idle.or(up.idle);
     UdpService {
         name: relay.name.as_str().into(),
@@ -95,7 +106,7 @@ fn resolve_udp(
         responses: service.responses.map(|(count, _)| count),
         flows: service.flows.map_or(FLOWS, |(most, _)| most),
         quic: service.quic.is_some(),
-        log: relay.log(up),
+        log: relay.log(up, Relayed::Datagrams),
         pool: relay.pool(reader, pools),
         place: resolve::place(reader, relay.span),
     }
@@ -112,9 +123,17 @@ impl RelayDraft {
         networks.cloned().unwrap_or_default()
     }
 
-    fn log(&self, up: &Settings) -> Vec<AccessLog> {
-        let log = self.settings.log.as_ref().or(up.log.as_ref());
-        log.cloned().unwrap_or_default()
+    /// Where its log goes. What `defaults` wants told in a form that is not for what it relays is written as JSON.
+    fn log(&self, up: &Settings, relayed: Relayed) -> Vec<AccessLog> {
+        let logs = self.settings.log.as_ref().or(up.log.as_ref());
+        let form = |log: &AccessLog| AccessLog {
+            to: log.to.clone(),
+            format: match relayed.is_told_of_in(log.format) {
+                true => log.format,
+                false => LogFormat::Json,
+            },
+        };
+        logs.into_iter().flatten().map(form).collect()
     }
 
     fn pool(&self, reader: &mut Reader<'_>, pools: &mut Pools) -> usize {
@@ -123,14 +142,24 @@ impl RelayDraft {
     }
 }
 
-/// Refuses lines that tell of requests. Those that `defaults` asks for are written as JSON.
-fn check_formats(reader: &mut Reader<'_>, service: &RelayDraft) {
+/// Refuses lines that tell of something else than what a service relays.
+fn check_formats(reader: &mut Reader<'_>, service: &RelayDraft, relayed: Relayed) {
     let mut logs = service.settings.log.iter().flatten();
-    if logs.any(|log| log.format != LogFormat::Json) {
-        let message = "the format is one of requests, and there are none here";
-        let problem = Diagnostic::new(&codes::VALUE, service.span, message);
-        reader.problem(problem.help("write `log PATH json`"));
+    if !logs.any(|log| !relayed.is_told_of_in(log.format)) {
+        return;
     }
+    let (message, help) = match relayed {
+        Relayed::Connections => (
+            "`combined` tells of requests, and connections have none",
+            "write `log PATH json` or `log PATH haproxy`",
+        ),
+        Relayed::Datagrams => (
+            "the format tells of requests or connections, and there are none here",
+            "write `log PATH json`",
+        ),
+    };
+    let problem = Diagnostic::new(&codes::VALUE, service.span, message);
+    reader.problem(problem.help(help));
 }
 
 /// Refuses an address that a service shares with another one, or with those that `taken` ones have.
@@ -160,6 +189,16 @@ pub(crate) enum Relayed {
     Datagrams,
 }
 
+impl Relayed {
+    /// Tells whether lines in this format tell of it.
+    fn is_told_of_in(self, format: LogFormat) -> bool {
+        match self {
+            Self::Connections => format != LogFormat::Combined,
+            Self::Datagrams => format == LogFormat::Json,
+        }
+    }
+}
+
 /// What each service relays, and to which pool.
 pub(crate) fn targets<'a>(
     tcp: &'a [RelayDraft],
@@ -187,7 +226,7 @@ pub(crate) fn check_pools<'a>(
             continue;
         };
         // One that does not exist has been refused already.
-        let asked = asked(pool).or_else(|| asked_of_datagrams(relayed, pool));
+        let asked = asked(pool).or_else(|| asked_of_datagrams(relayed, draft, pool));
         let Some(what) = asked.filter(|_| draft.name == target.text) else {
             continue;
         };
@@ -220,24 +259,41 @@ pub(crate) fn check_quic_ids(
     }
 }
 
+/// Tells whether clients are known by more than their address.
+fn is_of_requests(sticky: &Sticky) -> bool {
+    !matches!(
+        &sticky.by,
+        StickyBy::Key {
+            key: HashKey::ClientIp,
+            ..
+        }
+    )
+}
+
 /// What the pool asks for that only requests have.
 fn asked(pool: &Pool) -> Option<&'static str> {
     match &pool.balance {
         Balance::Hash(key) | Balance::Maglev(key) if *key != HashKey::ClientIp => {
             Some("looks at a part of the request")
         }
-        _ if pool.sticky.is_some() => Some("looks at the session of a request"),
+        _ if pool.sticky.as_ref().is_some_and(is_of_requests) => {
+            Some("looks at the session of a request")
+        }
         _ if pool.protocol == Protocol::Http2 => Some("looks at HTTP/2"),
         _ => None,
     }
 }
 
 /// What the pool asks for that requests and connections have, and datagrams have not.
-fn asked_of_datagrams(relayed: Relayed, pool: &Pool) -> Option<&'static str> {
+fn asked_of_datagrams(relayed: Relayed, draft: &PoolDraft, pool: &Pool) -> Option<&'static str> {
     if relayed == Relayed::Connections {
         None
     } else if pool.tls.is_some() {
         Some("has its servers speak TLS")
+    } else if pool.source != Source::System {
+        Some("opens connections from another `source`")
+    } else if draft.settings.socket.is_some() {
+        Some("has options of a `socket`")
     } else if pool.queue.is_some() {
         Some("has a place in its `queue`")
     } else if pool.proxy_protocol == Some(ProxyVersion::V1) {

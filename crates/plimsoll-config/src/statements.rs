@@ -3,6 +3,7 @@
 mod acme;
 mod check;
 mod logs;
+mod socket;
 mod steps;
 mod tcp;
 mod tls;
@@ -40,8 +41,10 @@ pub(crate) fn policy(pool: &Pool) -> Vec<Words> {
             ProxyVersion::V2 => ["proxy-protocol", "v2"],
         })
     }));
+    out.extend(socket::source(&pool.source));
+    out.extend(socket::socket(&pool.socket));
     out.extend(pool.checks.iter().map(check));
-    if out.is_empty() {
+    if pool.checks.is_empty() {
         out.push(words(["check", "off"]));
     }
     out.push(outlier(pool.outlier.as_ref()));
@@ -272,6 +275,7 @@ pub(crate) fn site(config: &Config, site: &Site) -> Vec<Words> {
     });
     tls::site(site)
         .chain(accept(&site.proxy_protocol))
+        .chain(socket::socket(&site.socket))
         .chain(trust)
         .chain((hidden.len() > 1).then_some(hidden))
         .chain(monitor)

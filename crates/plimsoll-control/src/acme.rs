@@ -60,7 +60,8 @@ pub struct Orders {
 
 /// The certificates that a configuration has asked for, each once.
 pub fn asked(config: &Config) -> Vec<&KeyPair> {
-    let all = config.sites.iter().flat_map(|site| &site.tls);
+    let sites = config.sites.iter().flat_map(|site| &site.tls);
+    let all = sites.chain(config.tcp.iter().flat_map(|service| &service.tls));
     let mut asked: Vec<&KeyPair> = all.filter(|pair| !pair.names.is_empty()).collect();
     asked.sort_unstable();
     asked.dedup();

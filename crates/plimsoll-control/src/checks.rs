@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use plimsoll_balance::{CheckRule, Checked, Health, ServerIndex, Wish};
 use plimsoll_check::{
-    Advice, ExecProbe, HttpProbe, PostgresProbe, Probe, Report, Role, Step, Tls, UdpProbe, Verdict,
-    Way,
+    Advice, ExecProbe, HttpProbe, MysqlProbe, PostgresProbe, Probe, Report, Role, Step, Tls,
+    UdpProbe, Verdict, Way,
 };
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
@@ -158,8 +158,14 @@ impl Target {
         let way = Way {
             tls: tls.as_ref(),
             first_words: &first_words,
+            source: self.source(address),
         };
         plimsoll_check::run(&self.probe, way, address, self.settings.timeout).await
+    }
+
+    /// Where the check comes from, as requests to the server do; an agent beside it is asked like the server.
+    fn source(&self, to: SocketAddr) -> Option<IpAddr> {
+        self.pool()?.connector.own_source(to.ip())
     }
 
     /// What a server is told of the connection that a check comes on.
@@ -300,13 +306,18 @@ fn probe(probe: &model::Probe, server: &Server) -> Probe {
         model::Probe::Postgres {
             user,
             database,
+            password,
             role: wanted,
         } => Probe::Postgres(PostgresProbe {
             user: text(user),
             database: text(database),
+            password: password.as_deref().map(text),
             role: wanted.map(role),
         }),
-        model::Probe::Mysql => Probe::Mysql,
+        model::Probe::Mysql { user, role: wanted } => Probe::Mysql(MysqlProbe {
+            user: text(user),
+            role: wanted.map(role),
+        }),
         model::Probe::Redis(wanted) => Probe::Redis(wanted.map(role)),
         model::Probe::Smtp => Probe::Smtp,
         model::Probe::Script(steps) => {

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{Config, LogFormat, LogTarget};
+use plimsoll_net::connect::{self, Source};
 use plimsoll_net::worker::{self, Peers};
 use plimsoll_net::{clock, listener};
 use plimsoll_observe::format::Format;
@@ -54,6 +55,14 @@ pub enum LaunchError {
     Spool {
         /// The directory.
         directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Connections cannot be made from the addresses of clients.
+    #[error("pool {pool}: `source transparent` needs the capability CAP_NET_ADMIN: {source}")]
+    Transparent {
+        /// The pool that says so.
+        pool: Arc<str>,
         /// What the system said.
         source: io::Error,
     },
@@ -124,6 +133,7 @@ pub async fn launch(
         stapling::start(&generation, &config.resolver),
         key_sets::start(&generation, &config.resolver)
     );
+    check_sources(&generation)?;
     let sockets = bind(&generation, count)?;
     let ports = sockets.iter().flat_map(|(_, ports)| ports);
     let ports: io::Result<Vec<_>> = ports.map(UdpSocket::try_clone).collect();
@@ -171,7 +181,7 @@ fn bind(generation: &Generation, workers: usize) -> Result<Vec<Sockets>, LaunchE
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
     let failed = |address| move |source| LaunchError::Bind { address, source };
     for at in &generation.listeners {
-        let bound = listener::bind(at.address, at.first(), workers);
+        let bound = listener::bind(at.address, at.terms(), workers);
         let bound = bound.map_err(failed(at.address))?;
         let workers = sockets.iter_mut().zip(bound);
         workers.for_each(|(worker, socket)| worker.0.push(socket));
@@ -183,6 +193,18 @@ fn bind(generation: &Generation, workers: usize) -> Result<Vec<Sockets>, LaunchE
         workers.for_each(|(worker, socket)| worker.1.push(socket));
     }
     Ok(sockets)
+}
+
+/// Refuses to promise what the system forbids.
+fn check_sources(generation: &Generation) -> Result<(), LaunchError> {
+    let mut pools = generation.pools.iter();
+    let Some(pool) = pools.find(|pool| matches!(pool.connector.source, Source::Client)) else {
+        return Ok(());
+    };
+    connect::check_transparent().map_err(|source| LaunchError::Transparent {
+        pool: Arc::clone(&pool.name),
+        source,
+    })
 }
 
 /// Reads the files of a generation. Where one certificate cannot be used, other sites are served all the

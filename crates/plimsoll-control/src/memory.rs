@@ -10,8 +10,9 @@ use plimsoll_config::model::Overload;
 
 use crate::launch::Running;
 
-/// How often it is looked at.
-const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked at, while there is plenty and when there is little left.
+const SELDOM: Duration = Duration::from_millis(100);
+const OFTEN: Duration = Duration::from_millis(10);
 
 /// Looks after the memory for ever, if there is a limit to it.
 pub async fn watch(running: Arc<Running>) {
@@ -21,14 +22,15 @@ pub async fn watch(running: Arc<Running>) {
     let Some(budget) = Budget::of(overload) else {
         return;
     };
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut was_short = false;
+    let mut pause = Duration::ZERO;
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(pause).await;
+        pause = SELDOM;
         let Some((used, limit)) = budget.look() else {
             continue;
         };
+        pause = until_next_look(used, limit);
         let memory = &running.generation.memory;
         memory.note(used, limit);
         let is_short = memory.strain() > 0;
@@ -40,6 +42,15 @@ pub async fn watch(running: Arc<Running>) {
             }
         }
         was_short = is_short;
+    }
+}
+
+/// Workers count the buffers that they make between two looks, but not all else that a client
+/// needs: near the limit, that must not become much.
+fn until_next_look(used: u64, limit: u64) -> Duration {
+    match used < limit / 4 * 3 {
+        true => SELDOM,
+        false => OFTEN,
     }
 }
 

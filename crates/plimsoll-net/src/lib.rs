@@ -9,6 +9,7 @@ pub mod datagrams;
 pub mod deadline;
 pub mod idle_pool;
 pub mod listener;
+pub mod options;
 pub mod runners;
 pub mod socket;
 pub mod splice;

@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::options::{Options, set_number};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -25,6 +28,15 @@ pub enum First {
     Either,
 }
 
+/// How an address is listened on.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Who speaks first there.
+    pub first: First,
+    /// What the system does for its connections.
+    pub options: Options,
+}
+
 /// What becomes of datagrams that are too long for the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooLong {
@@ -38,9 +50,10 @@ pub enum TooLong {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub fn bind(address: SocketAddr, first: First, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let open = |address| open(address, first);
-    (0..workers).map(|_| bind_one(address, open)).collect()
+pub fn bind(address: SocketAddr, terms: Terms, workers: usize) -> io::Result<Vec<TcpListener>> {
+    bind_all(address, workers, |address, presence| {
+        open(address, terms, presence)
+    })
 }
 
 /// Opens one socket for datagrams a worker for `address`; the kernel has each client's come to one of them.
@@ -52,49 +65,95 @@ pub fn bind_datagrams(
     too_long: TooLong,
     workers: usize,
 ) -> io::Result<Vec<UdpSocket>> {
-    let open = |address| open_datagrams(address, too_long);
-    (0..workers).map(|_| bind_one(address, open)).collect()
+    bind_all(address, workers, |address, presence| {
+        open_datagrams(address, too_long, presence)
+    })
 }
 
-fn bind_one<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    match open(address) {
+fn bind_all<T>(
+    address: SocketAddr,
+    workers: usize,
+    open: impl Fn(SocketAddr, Presence) -> io::Result<T>,
+) -> io::Result<Vec<T>> {
+    let mut sockets = Vec::with_capacity(workers);
+    let mut presence = Presence::Here;
+    for _ in 0..workers {
+        let socket = match bind_one(address, presence, &open) {
+            Err(error) if is(&error, Errno::ADDRNOTAVAIL) && presence == Presence::Here => {
+                tracing::warn!(%address, "the address is not on this machine; listening in case it comes");
+                presence = Presence::ToCome;
+                bind_one(address, presence, &open)
+            }
+            bound => bound,
+        };
+        sockets.push(socket?);
+    }
+    Ok(sockets)
+}
+
+/// Whether the machine has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Here,
+    /// Not yet: another node has it, or its interface is down.
+    ToCome,
+}
+
+fn bind_one<T>(
+    address: SocketAddr,
+    presence: Presence,
+    open: impl Fn(SocketAddr, Presence) -> io::Result<T>,
+) -> io::Result<T> {
+    match open(address, presence) {
         // `:80` means every address; on a machine without IPv6 that is every IPv4 address.
         Err(error) if address.ip().is_unspecified() && address.is_ipv6() && is_no_ipv6(&error) => {
-            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            open(all, presence)
         }
         outcome => outcome,
     }
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
-    let code = error
-        .raw_os_error()
-        .map(rustix::io::Errno::from_raw_os_error);
-    matches!(
-        code,
-        Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL)
-    )
+    is(error, Errno::AFNOSUPPORT) || is(error, Errno::ADDRNOTAVAIL)
 }
 
-/// A socket that one a worker may have on the same address.
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, kind.cloexec().nonblocking(), Some(protocol))?;
+fn is(error: &io::Error, what: Errno) -> bool {
+    error.raw_os_error() == Some(what.raw_os_error())
+}
+
+/// Has as many sockets as there are workers share an address, which need not be there yet.
+fn prepare(socket: &Socket, address: SocketAddr, presence: Presence) -> io::Result<()> {
     socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    Ok(socket)
+    if presence == Presence::ToCome {
+        match address {
+            SocketAddr::V4(_) => socket.set_freebind_v4(true),
+            SocketAddr::V6(_) => socket.set_freebind_v6(true),
+        }?;
+    }
+    Ok(())
 }
 
-fn open_datagrams(address: SocketAddr, too_long: TooLong) -> io::Result<UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+fn open_datagrams(
+    address: SocketAddr,
+    too_long: TooLong,
+    presence: Presence,
+) -> io::Result<UdpSocket> {
+    let kind = Type::DGRAM.cloexec().nonblocking();
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
+    prepare(&socket, address, presence)?;
     socket.set_recv_buffer_size(DATAGRAM_BYTES_WAITING)?;
     if address.ip().is_unspecified() {
         // Who listens on every address answers from the one that was spoken to.
         match address {
-            SocketAddr::V4(_) => set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
-            SocketAddr::V6(_) => set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+            SocketAddr::V4(_) => set_number(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V6(_) => {
+                set_number(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            }
         }
     }
     if too_long == TooLong::Lost {
@@ -104,12 +163,23 @@ fn open_datagrams(address: SocketAddr, too_long: TooLong) -> io::Result<UdpSocke
     Ok(socket.into())
 }
 
-fn open(address: SocketAddr, first: First) -> io::Result<TcpListener> {
-    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+fn open(address: SocketAddr, terms: Terms, presence: Presence) -> io::Result<TcpListener> {
+    let kind = Type::STREAM.cloexec().nonblocking();
+    let domain = Domain::for_address(address);
+    let socket = |protocol| Socket::new(domain, kind, Some(protocol));
+    let socket = match terms.options.multipath {
+        true => socket(Protocol::MPTCP).or_else(|error| {
+            tracing::warn!(%address, %error, "the system has no connections of several paths");
+            socket(Protocol::TCP)
+        }),
+        false => socket(Protocol::TCP),
+    }?;
     socket.set_reuse_address(true)?;
+    prepare(&socket, address, presence)?;
     // Accepted sockets inherit it, which saves a call for each.
     socket.set_tcp_nodelay(true)?;
-    if first == First::Client {
+    terms.options.set_listening(&socket);
+    if terms.first == First::Client {
         defer_accept(&socket, FIRST_BYTES);
     }
     socket.bind(&address.into())?;
@@ -119,7 +189,8 @@ fn open(address: SocketAddr, first: First) -> io::Result<TcpListener> {
 
 /// Has the kernel wait a while for the first bytes of a client that speaks first: a connection then arrives with its request, and need not be watched to have it read.
 pub(crate) fn defer_accept(socket: impl AsFd, seconds: libc::c_int) {
-    if let Err(error) = set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds) {
+    let name = libc::TCP_DEFER_ACCEPT;
+    if let Err(error) = set_number(socket, libc::IPPROTO_TCP, name, seconds) {
         // Without it connections arrive a moment earlier, and cost a little more.
         tracing::debug!(%error, "cannot defer accepting");
     }
@@ -129,35 +200,9 @@ pub(crate) fn defer_accept(socket: impl AsFd, seconds: libc::c_int) {
 pub(crate) fn keep_whole(socket: impl AsFd, is_ipv6: bool) -> io::Result<()> {
     if is_ipv6 {
         let probe = libc::IPV6_PMTUDISC_PROBE;
-        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
+        set_number(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
     }
     // Sockets for both versions send IPv4, too.
     let probe = libc::IP_PMTUDISC_PROBE;
-    set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe)
-}
-
-/// Sets an option that is a number.
-fn set(
-    socket: impl AsFd,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    #[expect(clippy::cast_possible_truncation, reason = "the size is four")]
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel reads one integer, of the size that is given, and keeps nothing.
-    #[expect(unsafe_code, reason = "no safe wrapper knows these options")]
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size,
-        )
-    };
-    match outcome {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    set_number(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe)
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustls::ServerConnection;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -251,7 +252,25 @@ impl Socket {
         self.watch()?.poll_read_ready(context).map_ok(drop)
     }
 
-    /// Ready when there is room to write; on a new socket, when it is connected or has failed.
+    /// Tells whether the reactor has heard that the peer sends no more, or is gone: one more read says which,
+    /// without a wait. Nothing is known of what the network does not see.
+    pub fn has_news_of_end(&self, context: &mut Context<'_>) -> bool {
+        let watch = self.watch.get().filter(|_| self.session.is_none());
+        let news = watch.map(|watch| watch.poll_read_ready(context));
+        matches!(news, Some(Poll::Ready(Ok(ready))) if ready.ready().is_read_closed())
+    }
+
+    /// Ready when a new socket is connected, or has failed.
+    pub(crate) fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let news = ready!(self.watch()?.poll_write_ready(context))?.ready();
+        // What failed cannot be written either; then it is worth a call to ask why.
+        Poll::Ready(match news.is_write_closed() {
+            true => sockopt::socket_error(self.fd()?)?.map_err(io::Error::from),
+            false => Ok(()),
+        })
+    }
+
+    /// Ready when there is room to write.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch()?.poll_write_ready(context).map_ok(drop)
     }

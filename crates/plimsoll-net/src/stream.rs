@@ -128,6 +128,21 @@ pub fn poll_readable(socket: &Socket, context: &mut Context<'_>) -> Poll<io::Res
     }
 }
 
+/// Ready when the two ends of a session have agreed, for which something may have to come; at once without one.
+pub fn poll_handshake(socket: &Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    match socket.session() {
+        Some(mut session) => session.poll_handshake(socket, context),
+        None => Poll::Ready(Ok(())),
+    }
+}
+
+/// Tells whether what a peer sent has ended without the peer having said so: somebody in between may have cut
+/// it off. Without TLS nobody can tell.
+pub fn was_cut_off(socket: &Socket) -> bool {
+    let was_cut_off = |mut session: std::cell::RefMut<'_, tls::Session>| session.was_cut_off();
+    socket.session().is_some_and(was_cut_off)
+}
+
 /// Asks the kernel whether the peer will send nothing more. Bytes that nobody has read yet hide it.
 pub fn has_ended(socket: &Socket) -> bool {
     let is_over = |mut session: std::cell::RefMut<'_, tls::Session>| session.has_ended();

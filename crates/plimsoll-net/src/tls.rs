@@ -294,6 +294,17 @@ impl Session {
         }
     }
 
+    /// Tells whether the peer has not said that it says nothing more.
+    pub(crate) fn was_cut_off(&mut self) -> bool {
+        match &mut self.state {
+            State::Open(connection) => {
+                let state = connection.process_new_packets();
+                !state.is_ok_and(|state| state.peer_has_closed())
+            }
+            State::Hello(_) | State::Left | State::Over(_) => true,
+        }
+    }
+
     /// Tells whether nothing has come that nobody has read, as far as that is known here.
     pub(crate) fn is_silent(&mut self) -> bool {
         self.says() == Says::Nothing

@@ -17,7 +17,7 @@ pub enum Format {
     JsonFingerprint,
     /// NGINX's `combined`.
     Combined,
-    /// HAProxy's HTTP log.
+    /// HAProxy's: `httplog`, and `tcplog` for connections.
     Haproxy,
 }
 

@@ -85,6 +85,8 @@ pub struct PoolMetrics {
     pub connections_new: Counter,
     /// Exchanges on a connection that was kept.
     pub connections_reused: Counter,
+    /// Those that could not be opened for want of something on this side: a port, an address, a descriptor.
+    pub connections_wanting: Counter,
     /// New ones with TLS whose two ends did not know each other.
     pub tls_new: Counter,
     /// New ones with TLS that took up a session from before.

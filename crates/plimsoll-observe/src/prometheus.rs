@@ -312,6 +312,13 @@ impl<'a> Page<'a> {
             });
         }
         self.server_connections(labels);
+        let name = "plimsoll_upstream_exhausted_total";
+        self.family(
+            name,
+            "counter",
+            "Connections to servers that could not be opened for want of a local port, an address or a descriptor.",
+        );
+        self.pool_counters(labels, name, "", |pool| &pool.connections_wanting);
         let name = "plimsoll_retries_total";
         self.family(name, "counter", "Requests that were sent once more.");
         self.pool_counters(labels, name, "", |pool| &pool.retries);

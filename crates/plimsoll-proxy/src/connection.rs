@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     pub(crate) certificate: Option<Rc<Certificate>>,
     /// The fingerprint of how it began TLS, where anything asks for it.
     pub(crate) fingerprint: Option<Rc<str>>,
+    /// The header of the PROXY protocol that it came with, if that said more than who the client is.
+    pub(crate) heard: Option<Rc<[u8]>>,
     /// What it counts for; nothing for a stream, which its connection counts for.
     seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -79,6 +81,7 @@ impl Connection {
             is_new: false,
             certificate: self.certificate.clone(),
             fingerprint: self.fingerprint.clone(),
+            heard: self.heard.clone(),
             seats: None,
             ..*self
         }
@@ -270,6 +273,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             is_new: true,
             certificate: None,
             fingerprint: None,
+            heard: None,
             seats: Some((worker.count_connection(), seat)),
         };
         tokio::task::spawn_local(Rc::clone(self).live(connection));
@@ -328,6 +332,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             }
             let at = self.plane.generation.listeners.get(connection.listener);
             if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
+                if connection.socket.is_secure()
+                    && !Box::pin(self.shake_hands(&mut connection)).await
+                {
+                    return;
+                }
                 return Box::pin(relay::serve(&self.plane, &connection, relay)).await;
             }
             while let Some(mut inbound) = self.first_bytes(&connection).await {
@@ -350,6 +359,48 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             }
             stream::close(&connection.socket);
         }
+    }
+
+    /// Agrees with a client on TLS before anything is done for it; false when it goes no further.
+    async fn shake_hands(&self, connection: &mut Connection) -> bool {
+        let mut turn = Turn::default();
+        let socket = &connection.socket;
+        connection.timer.set(connection.deadline);
+        let agreed = poll_fn(|context| {
+            if let Poll::Ready(agreed) = self.poll_handshake(socket, &mut turn, context) {
+                return Poll::Ready(Some(agreed));
+            }
+            ready!(connection.timer.poll(context));
+            Poll::Ready(None)
+        });
+        match agreed.await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                if error.kind() == ErrorKind::InvalidData {
+                    self.count_tls_failure(connection, &error);
+                }
+                return false;
+            }
+            None => {
+                if turn.is_waiting() {
+                    self.count_late_handshake(connection.listener);
+                }
+                return false;
+            }
+        }
+        self.identify(connection);
+        // Whoever asked only who we are has been told.
+        !connection.socket.has_agreed_on(acme::PROTOCOL)
+    }
+
+    fn poll_handshake(
+        &self,
+        socket: &Socket,
+        turn: &mut Turn,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(turn.poll(&self.plane.worker.handshakes, context));
+        stream::poll_handshake(socket, context)
     }
 
     /// Finds out which certificate the client has shown, before its first request.

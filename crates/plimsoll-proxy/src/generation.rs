@@ -16,7 +16,9 @@ use plimsoll_config::model::{
     Monitor, Overload, Priority, Protocol, ProxyVersion, RequestLimits, Retry, ServerTimeouts, Way,
 };
 use plimsoll_http::h1::parse::HeadLimits;
-use plimsoll_net::listener::{First, TooLong};
+use plimsoll_net::connect::Connector;
+use plimsoll_net::listener::{First, Terms, TooLong};
+use plimsoll_net::options::Options;
 use plimsoll_observe::metrics::Labels;
 use regex::bytes::Regex;
 use tokio::sync::Notify;
@@ -105,6 +107,8 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// Who says whom connections are from; nobody means that they come without that being said.
     pub(crate) announced_by: Vec<IpNet>,
+    /// What the system does for connections.
+    pub(crate) options: Options,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
     pub(crate) hosts: Arc<Hosts>,
@@ -120,11 +124,15 @@ impl Listener {
         self.tls.is_some()
     }
 
-    /// Who speaks first on its connections.
-    pub fn first(&self) -> First {
-        match self.relay {
-            None => First::Client,
-            Some(_) => First::Either,
+    /// How it is listened on.
+    pub fn terms(&self) -> Terms {
+        let first = match (&self.relay, &self.tls) {
+            (Some(_), None) => First::Either,
+            _ => First::Client,
+        };
+        Terms {
+            first,
+            options: self.options,
         }
     }
 
@@ -433,6 +441,8 @@ pub struct Pool {
     pub protocol: Protocol,
     /// How servers are told whom a connection is for; nothing means not at all.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How connections to them are opened.
+    pub connector: Connector,
     /// How long an upstream connection may be idle.
     pub keep_for: Duration,
     /// How many idle connections a worker keeps for each server.

@@ -1,7 +1,6 @@
 //! From a configuration to the addresses that are listened on: which site answers for which host, and
 //! with which certificates.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use plimsoll_config::model::{
-    self, AccessLog, Config, Host, Site, TcpService, Tickets, UdpService,
+    self, AccessLog, ClientCertificate, Config, Host, Internal, KeyPair, SocketOptions, TcpService,
+    Tickets, UdpService,
 };
 use plimsoll_http::h1::parse::HeadLimits;
 
@@ -18,11 +18,12 @@ use crate::compile::{self, Machine};
 use crate::datagrams::{Connections, Service};
 use crate::generation::{Hosts, Listener, Port};
 use crate::material::Materials;
+use crate::pools::options;
 use crate::relay::Relay;
 use crate::tls::clients::Policy;
 use crate::tls::sessions::{Sessions, Source};
 use crate::tls::staple::Proof;
-use crate::tls::{Common, Secure, SecureSite, Served};
+use crate::tls::{Common, Protocols, Secure, SecureSite, Served};
 
 /// The addresses of a configuration, each with the sites that answer there or with what is done with its
 /// connections.
@@ -33,27 +34,43 @@ pub(crate) fn compile(
     logs: &mut Vec<AccessLog>,
 ) -> Vec<Listener> {
     let (mut listeners, firsts) = plain(config);
-    let sites = secure_sites(config, materials, sessions);
+    let mut serving = Serving::new(config, materials, sessions);
+    let sites = serving.sites(config);
+    let secure = |hosts: &Arc<Hosts>, first, sites: &Arc<[SecureSite]>| {
+        Arc::new(Secure {
+            hosts: Arc::clone(hosts),
+            first,
+            sites: Arc::clone(sites),
+            sessions: Arc::clone(sessions),
+            is_curious: config.fingerprints,
+            challenges: Arc::clone(challenges),
+        })
+    };
     for (listener, first) in listeners.iter_mut().zip(firsts) {
         // All sites of an address speak TLS, or none does.
-        let is_secure = config.sites.get(first).is_some_and(is_secure);
-        listener.tls = is_secure.then(|| {
-            Arc::new(Secure {
-                hosts: Arc::clone(&listener.hosts),
-                first,
-                sites: Arc::clone(&sites),
-                sessions: Arc::clone(sessions),
-                is_curious: config.fingerprints,
-                challenges: Arc::clone(challenges),
-            })
-        });
+        let is_secure = sites
+            .binary_search_by_key(&first, |known| known.site)
+            .is_ok();
+        listener.tls = is_secure.then(|| secure(&listener.hosts, first, &sites));
     }
-    listeners.extend(config.tcp.iter().flat_map(|service| relays(service, logs)));
+    let any = Arc::new(Hosts {
+        any: Some(0),
+        ..Hosts::default()
+    });
+    for service in &config.tcp {
+        let served = serving.service(service);
+        let tls = served.map(|served| secure(&any, 0, &served));
+        listeners.extend(relays(service, tls.as_ref(), logs));
+    }
     listeners
 }
 
 /// The addresses of a service that relays connections.
-fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
+fn relays(
+    service: &TcpService,
+    tls: Option<&Arc<Secure>>,
+    logs: &mut Vec<AccessLog>,
+) -> Vec<Listener> {
     let relay = Arc::new(Relay {
         name: Arc::clone(&service.name),
         pool: service.pool,
@@ -63,8 +80,9 @@ fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
     });
     let listener = |&address| Listener {
         header_timeout: service.header,
+        tls: tls.cloned(),
         relay: Some(Arc::clone(&relay)),
-        ..Listener::new(address, &service.proxy_protocol)
+        ..Listener::new(address, &service.proxy_protocol, service.socket)
     };
     service.listen.iter().map(listener).collect()
 }
@@ -105,7 +123,7 @@ fn service(
 }
 
 impl Listener {
-    fn new(address: SocketAddr, announced_by: &[IpNet]) -> Self {
+    fn new(address: SocketAddr, announced_by: &[IpNet], socket: SocketOptions) -> Self {
         Self {
             address,
             limits: HeadLimits {
@@ -116,15 +134,12 @@ impl Listener {
             header_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             announced_by: announced_by.to_vec(),
+            options: options(socket),
             hosts: Arc::default(),
             tls: None,
             relay: None,
         }
     }
-}
-
-fn is_secure(site: &Site) -> bool {
-    !site.tls.is_empty() || site.internal.is_some()
 }
 
 /// The addresses, and the first site of each.
@@ -138,7 +153,7 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
                 .position(|l| l.address == address)
                 .unwrap_or_else(|| {
                     // All sites of an address say the same.
-                    listeners.push(Listener::new(address, &site.proxy_protocol));
+                    listeners.push(Listener::new(address, &site.proxy_protocol, site.socket));
                     firsts.push(index);
                     listeners.len() - 1
                 });
@@ -163,49 +178,88 @@ fn plain(config: &Config) -> (Vec<Listener>, Vec<usize>) {
     (listeners, firsts)
 }
 
-/// How the sites with certificates are served, in their order. Those with the same ones, and that ask
-/// their clients for the same, are served alike.
-fn secure_sites(
-    config: &Config,
-    materials: &mut Materials,
-    sessions: &Arc<Sessions>,
-) -> Arc<[SecureSite]> {
-    let source = match &config.tickets {
-        Tickets::Off => Source::Off,
-        Tickets::Own => Source::Own(Arc::clone(sessions)),
-        Tickets::Files(files) => Source::Files(
-            files
-                .iter()
-                .map(|file| materials.ticket_key(file))
-                .collect(),
-        ),
-    };
-    let common = OnceCell::new();
-    let mut known = BTreeMap::new();
-    let mut sites = Vec::new();
-    for (index, site) in config.sites.iter().enumerate() {
-        if !is_secure(site) {
-            continue;
+/// Makes what serves clients that come with TLS. Who has the same certificates, and asks clients for the same, is
+/// served alike.
+struct Serving<'a> {
+    materials: &'a mut Materials,
+    common: Arc<Common>,
+    known: BTreeMap<Asked<'a>, Arc<Served>>,
+}
+
+/// What clients are shown, and asked for.
+type Asked<'a> = (
+    &'a [KeyPair],
+    Option<&'a Internal>,
+    Option<&'a ClientCertificate>,
+    Protocols,
+);
+
+impl<'a> Serving<'a> {
+    fn new(config: &Config, materials: &'a mut Materials, sessions: &Arc<Sessions>) -> Self {
+        let source = match &config.tickets {
+            Tickets::Off => Source::Off,
+            Tickets::Own => Source::Own(Arc::clone(sessions)),
+            Tickets::Files(files) => {
+                let files = files.iter();
+                Source::Files(files.map(|file| materials.ticket_key(file)).collect())
+            }
+        };
+        Self {
+            materials,
+            common: Arc::new(Common::new(source, sessions.key_log())),
+            known: BTreeMap::new(),
         }
-        let key = (&site.tls, &site.internal, &site.client_certificate);
-        let served = known.entry(key).or_insert_with(|| {
-            let proofs: Vec<_> = site.tls.iter().map(|pair| materials.proof(pair)).collect();
-            let internal = site.internal.as_ref();
-            let issued = internal.map(|internal| Proof::new(materials.issued(internal), None));
-            let proofs = proofs.into_iter().chain(issued).collect();
-            let asked = site.client_certificate.as_ref();
-            let clients = asked.map(|asked| Policy::new(asked, materials.issuers(asked)));
-            let common =
-                common.get_or_init(|| Arc::new(Common::new(source.clone(), sessions.key_log())));
-            Arc::new(Served::new(Arc::clone(common), proofs, clients))
-        });
-        sites.push(SecureSite {
+    }
+
+    fn served(&mut self, asked: Asked<'a>) -> Arc<Served> {
+        if let Some(known) = self.known.get(&asked) {
+            return Arc::clone(known);
+        }
+        let (pairs, internal, clients, protocols) = asked;
+        let materials = &mut *self.materials;
+        let mut proofs: Vec<_> = pairs.iter().map(|pair| materials.proof(pair)).collect();
+        proofs.extend(internal.map(|internal| Proof::new(materials.issued(internal), None)));
+        let clients = clients.map(|asked| Policy::new(asked, materials.issuers(asked)));
+        let common = Arc::clone(&self.common);
+        let made = Arc::new(Served::new(common, proofs, clients, protocols));
+        self.known.insert(asked, Arc::clone(&made));
+        made
+    }
+
+    /// How the sites with certificates are served, in their order.
+    fn sites(&mut self, config: &'a Config) -> Arc<[SecureSite]> {
+        let sites = config.sites.iter().enumerate();
+        let secure = sites.filter(|(_, site)| !site.tls.is_empty() || site.internal.is_some());
+        let secure = secure.map(|(index, site)| SecureSite {
             site: index,
             name: Arc::clone(&site.name),
-            served: Arc::clone(served),
+            served: self.served((
+                &site.tls,
+                site.internal.as_ref(),
+                site.client_certificate.as_ref(),
+                Protocols::Http,
+            )),
         });
+        secure.collect()
     }
-    sites.into()
+
+    /// How the clients of a service are served, if they come with TLS: whatever name they ask for.
+    fn service(&mut self, service: &'a TcpService) -> Option<Arc<[SecureSite]>> {
+        let is_secure = !service.tls.is_empty() || service.internal.is_some();
+        is_secure.then(|| {
+            let only = SecureSite {
+                site: 0,
+                name: Arc::clone(&service.name),
+                served: self.served((
+                    &service.tls,
+                    service.internal.as_ref(),
+                    service.client_certificate.as_ref(),
+                    Protocols::Any,
+                )),
+            };
+            [only].into()
+        })
+    }
 }
 
 fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {

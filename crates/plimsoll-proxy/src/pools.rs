@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use plimsoll_balance::subset;
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
-use plimsoll_config::model::{self, Balance, Config, OnDown, ServerAddress};
+use plimsoll_config::model::{self, Balance, Config, OnDown, ServerAddress, SocketOptions};
+use plimsoll_net::connect::{Connector, Source, Turns};
+use plimsoll_net::options::Options;
 use tokio::sync::Notify;
 
 use crate::addresses::{Addresses, Known};
@@ -97,10 +99,14 @@ fn pool(
         protocol: pool.protocol,
         keep_for: pool.keep_alive.idle,
         proxy_protocol: pool.proxy_protocol,
-        // What a server was told of a connection holds for one client.
-        keep_max: match pool.proxy_protocol {
-            None => usize::from(pool.keep_alive.max),
-            Some(_) => 0,
+        connector: Connector {
+            source: source(&pool.source),
+            options: options(pool.socket),
+        },
+        // What a server was told or shown of a connection holds for one client.
+        keep_max: match (pool.proxy_protocol, &pool.source) {
+            (Some(_), _) | (_, model::Source::Client) => 0,
+            _ => usize::from(pool.keep_alive.max),
         },
         retry: pool.retry.clone(),
         adaptive: pool.adaptive,
@@ -108,6 +114,30 @@ fn pool(
         hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
         ceiling: ceiling(pool.max_requests),
         line: pool.queue.map(|queue| Board::new(queue, workers)),
+    }
+}
+
+fn source(source: &model::Source) -> Source {
+    match source {
+        model::Source::System => Source::System,
+        model::Source::Addresses(addresses) => Source::Turns(Turns::new(addresses)),
+        model::Source::Client => Source::Client,
+    }
+}
+
+/// What the system is asked to do for connections.
+pub(crate) fn options(socket: SocketOptions) -> Options {
+    let SocketOptions {
+        keepalive,
+        user_timeout,
+        fast_open,
+        multipath,
+    } = socket;
+    Options {
+        keepalive,
+        user_timeout,
+        fast_open,
+        multipath,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::task::{Poll, ready};
 
 use ipnet::IpNet;
@@ -57,7 +58,7 @@ pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(
     let socket = &connection.socket;
     connection.timer.set(connection.deadline);
     let mut known = 0;
-    let addresses = poll_fn(|context| {
+    let (addresses, more) = poll_fn(|context| {
         // Lent for a look: a connection that waits holds no buffer.
         let mut buffer = plane.worker.buffers.lend();
         let room = buffer.room();
@@ -73,8 +74,11 @@ pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(
             match header.map_err(Unknown::Malformed)? {
                 Parsed::Complete(header) => {
                     let (addresses, len) = (header.addresses, header.len);
+                    // Few say more than the addresses.
+                    let more = (header.told != Told::default()).then(|| room.get(..len));
+                    let more = more.flatten().map(Rc::from);
                     let taken = announce::take(socket, room, len).map_err(Unknown::Broken);
-                    return Poll::Ready(taken.map(|()| addresses));
+                    return Poll::Ready(taken.map(|()| (addresses, more)));
                 }
                 Parsed::Partial if there <= known => return Poll::Ready(Err(Unknown::Ended)),
                 Parsed::Partial => known = there,
@@ -82,6 +86,7 @@ pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(
         }
     })
     .await?;
+    connection.heard = more;
     if let Some(Addresses { source, .. }) = addresses {
         connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
         connection.peer_text = AddressText::new(connection.peer.ip());
@@ -98,6 +103,10 @@ pub(crate) struct For<'a> {
     pub(crate) secure: Option<&'a Secure>,
     /// The certificate that it has shown.
     pub(crate) certificate: Option<&'a Certificate>,
+    /// The header that the client's connection came with, if it said more than the client's address.
+    pub(crate) heard: Option<&'a [u8]>,
+    /// What client and server speak with each other within TLS, if it is for the server to know.
+    pub(crate) alpn: Option<&'a [u8]>,
     /// By which the log knows what it wants.
     pub(crate) id: &'a [u8],
 }
@@ -123,11 +132,14 @@ pub(crate) fn tell(whom: &For<'_>, version: ProxyVersion) -> Result<Vec<u8>, Too
                 let ours = whom.secure.zip(connection);
                 let ours = ours.and_then(|(secure, connection)| secure.algorithms(connection));
                 let shown = (whom.certificate, ours.as_ref());
+                let own = connection.map(|connection| ssl(connection, shown));
+                // What we know ourselves comes before what we were told.
+                let heard = whom.heard.map(told_in).unwrap_or_default();
                 let told = Told {
-                    authority: asked.map(str::as_bytes),
+                    alpn: whom.alpn,
+                    authority: asked.map(str::as_bytes).or(heard.authority),
                     unique_id: Some(whom.id),
-                    ssl: connection.map(|connection| ssl(connection, shown)),
-                    ..Told::default()
+                    ssl: own.or(heard.ssl),
                 };
                 write_v2(Some(&addresses), Transport::Stream, &told, &mut out)
             };
@@ -149,6 +161,14 @@ pub(crate) fn tell_datagram(client: SocketAddr, destination: SocketAddr) -> Vec<
     let written = write_v2(Some(&addresses), Transport::Datagram, &told, &mut out);
     debug_assert!(written.is_ok(), "addresses fit");
     out
+}
+
+/// What a header that was heard said beside the addresses.
+pub(crate) fn told_in(header: &[u8]) -> Told<'_> {
+    match parse(header) {
+        Ok(Parsed::Complete(header)) => header.told,
+        Ok(Parsed::Partial) | Err(_) => Told::default(),
+    }
 }
 
 /// How a client came that has shown this certificate, if any, and was shown one with these algorithms.

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Outcome, Tried};
 use plimsoll_config::model::Priority;
+use plimsoll_http::proxy_protocol::Told;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, stream};
-use plimsoll_observe::access_log::Record;
+use plimsoll_observe::access_log::{Record, Secured};
+use rustls::ServerConnection;
 
 use crate::connection::Connection;
 use crate::events;
@@ -21,7 +23,8 @@ use crate::http::failure::Side;
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
 use crate::plane::Plane;
-use crate::proxy_protocol::For;
+use crate::proxy_protocol::{For, told_in};
+use crate::tls::{self, Secure};
 use crate::tunnel::{End, Tunnel, Way};
 
 /// What is done with the connections of a service.
@@ -65,7 +68,9 @@ pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay)
     };
     call.facts.pool = Some(&pool.name);
     plane.note_request(pool.index, call.facts.started);
-    match call.reach(pool).await {
+    // Boxed: it is large, and a connection that lasts needs it no more.
+    let reached = Box::pin(call.reach(pool)).await;
+    match reached {
         Ok(reached) => call.pass(relay, pool, reached).await,
         Err(turned) => {
             call.facts.blame(turned.reason, turned.detail);
@@ -100,6 +105,8 @@ impl<'a> Call<'a> {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
                     self.teach(pool, &pick, Outcome::Served);
+                    let client = self.connection.peer.ip();
+                    select::remember(self.plane, pool, client, index, self.facts.started);
                     return Ok(Reached {
                         server,
                         pick,
@@ -168,6 +175,18 @@ impl<'a> Call<'a> {
         line::call_next(self.plane, pool);
     }
 
+    /// What whoever passes the client on to us says of it.
+    fn heard(&self) -> Told<'_> {
+        let heard = self.connection.heard.as_deref();
+        heard.map(told_in).unwrap_or_default()
+    }
+
+    /// Who serves the client, if it came with TLS.
+    fn secure(&self) -> Option<&'a Secure> {
+        let listeners = &self.plane.generation.listeners;
+        listeners.get(self.connection.listener)?.tls.as_deref()
+    }
+
     /// Counts it and writes its log lines.
     fn finish(&self, relay: &Relay) {
         let (plane, facts) = (self.plane, &self.facts);
@@ -177,7 +196,23 @@ impl<'a> Call<'a> {
         if relay.logs.is_empty() {
             return;
         }
+        self.connection.socket.look_at_tls(&mut |connection| {
+            self.write(relay, connection);
+        });
+    }
+
+    fn write(&self, relay: &Relay, connection: Option<&ServerConnection>) {
+        let (plane, facts, client) = (self.plane, &self.facts, self.connection);
+        let (certificate, fingerprint) = (client.certificate.as_deref(), &client.fingerprint);
+        let secured = |tls| tls::secured(tls, certificate, fingerprint.as_deref());
+        let heard = self.heard();
+        let heard = Secured {
+            alpn: heard.alpn.unwrap_or_default(),
+            sni: heard.authority.and_then(as_text).unwrap_or_default(),
+            ..Secured::default()
+        };
         let record = Record {
+            tls: connection.map_or(heard, secured),
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
             site: &relay.name,
@@ -225,14 +260,21 @@ impl<'a> Seeker<'a> for Call<'a> {
     }
 
     fn whom(&self) -> For<'_> {
+        let heard = self.heard();
         For {
             client: &self.connection.socket,
             peer: self.connection.peer,
-            secure: None,
-            certificate: None,
-            id: self.facts.id.as_bytes(),
+            secure: self.secure(),
+            certificate: self.connection.certificate.as_deref(),
+            heard: self.connection.heard.as_deref(),
+            alpn: heard.alpn,
+            id: heard.unique_id.unwrap_or(self.facts.id.as_bytes()),
         }
     }
+}
+
+fn as_text(bytes: &[u8]) -> Option<&str> {
+    str::from_utf8(bytes).ok()
 }
 
 impl From<Side> for Outcome {

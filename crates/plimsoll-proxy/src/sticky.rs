@@ -1,5 +1,8 @@
 //! Which server a client belongs to, and how it comes to know.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use hashbrown::HashMap;
 use hmac::{Hmac, Mac};
 use plimsoll_balance::bonds::Bonds;
@@ -99,6 +102,26 @@ impl Sticky {
         }
     }
 
+    /// The server that a client belongs to of whom the address is known alone.
+    pub(crate) fn server_of(&self, client: IpAddr, now: Duration) -> Option<ServerIndex> {
+        let bonds = self.bonds_of_addresses()?;
+        bonds.find(key::of_address(client, hash::SEED), now)
+    }
+
+    /// Remembers that a client is at `server`, of whom the address is known alone.
+    pub(crate) fn remember_address(&self, client: IpAddr, server: ServerIndex, now: Duration) {
+        if let Some(bonds) = self.bonds_of_addresses() {
+            bonds.tie(key::of_address(client, hash::SEED), server, now);
+        }
+    }
+
+    fn bonds_of_addresses(&self) -> Option<&Bonds> {
+        match &self.by {
+            By::Key(HashKey::ClientIp, bonds) => Some(bonds),
+            _ => None,
+        }
+    }
+
     /// The server that our cookie names, if it still holds, and the stamp of it.
     fn stamped(
         &self,
@@ -176,7 +199,7 @@ impl Sticky {
         response: &ResponseHead,
         bytes: &[u8],
         server: ServerIndex,
-        now: std::time::Duration,
+        now: Duration,
     ) {
         let By::Learn(key, bonds) = &self.by else {
             return;

@@ -19,12 +19,15 @@ use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::tls::Choose;
 use plimsoll_observe::access_log::Secured;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CipherSuite, KeyLog, ProtocolVersion, ServerConfig, ServerConnection, SignatureAlgorithm,
@@ -91,13 +94,14 @@ impl Common {
         &self,
         resolver: Arc<Certificates>,
         clients: Arc<dyn ClientCertVerifier>,
+        protocols: Protocols,
     ) -> Option<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         // The provider has suites for both versions, so this does not fail.
         let builder = builder.with_safe_default_protocol_versions().ok()?;
         let builder = builder.with_client_cert_verifier(clients);
         let mut config = builder.with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = protocols.offered();
         config.key_log = Arc::clone(&self.key_log);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Some(config)
@@ -110,6 +114,7 @@ pub(crate) struct Served {
     common: Arc<Common>,
     resolver: Arc<Certificates>,
     clients: Option<Policy>,
+    protocols: Protocols,
     /// What holds now; nothing before the first client.
     current: ArcSwapOption<Current>,
 }
@@ -123,11 +128,17 @@ struct Current {
 }
 
 impl Served {
-    pub(crate) fn new(common: Arc<Common>, proofs: Vec<Proof>, clients: Option<Policy>) -> Self {
+    pub(crate) fn new(
+        common: Arc<Common>,
+        proofs: Vec<Proof>,
+        clients: Option<Policy>,
+        protocols: Protocols,
+    ) -> Self {
         Self {
             common,
             resolver: Arc::new(Certificates(proofs)),
             clients,
+            protocols,
             current: ArcSwapOption::empty(),
         }
     }
@@ -152,12 +163,17 @@ impl Served {
         };
         let digest = of_clients.map(|(policy, known)| policy.digest(known));
         let made = Arc::new(Current {
-            config: self.common.config(Arc::clone(&self.resolver), verifier)?,
+            config: self.config_now(verifier)?,
             digest: digest.unwrap_or_default(),
             issuers,
         });
         self.current.store(Some(Arc::clone(&made)));
         Some(made)
+    }
+
+    fn config_now(&self, verifier: Arc<dyn ClientCertVerifier>) -> Option<ServerConfig> {
+        let resolver = Arc::clone(&self.resolver);
+        self.common.config(resolver, verifier, self.protocols)
     }
 
     /// How a client of the site with this name is served. Its tickets are good for the same again.
@@ -171,6 +187,24 @@ impl Served {
     }
 }
 
+/// What is spoken within TLS (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Protocols {
+    /// HTTP, in the version that client and we agree on.
+    Http,
+    /// Whatever client and server speak; it is not agreed on.
+    Any,
+}
+
+impl Protocols {
+    fn offered(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Self::Any => Vec::new(),
+        }
+    }
+}
+
 /// The certificates of one site.
 struct Certificates(Vec<Proof>);
 
@@ -181,7 +215,8 @@ impl fmt::Debug for Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first that the client can check; those that are cheap to prove go before RSA.
+    /// The first that the client can check, of those for the name that it asks for, if there are any; those that
+    /// are cheap to prove go before RSA.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let proofs = self.0.iter();
         let known = proofs.filter_map(|proof| Some((proof, proof.pair.load_full()?)));
@@ -189,11 +224,22 @@ impl ResolvesServerCert for Certificates {
             let schemes = hello.signature_schemes();
             pair.key.choose_scheme(schemes).is_some()
         };
-        let (proof, pair) = known
-            .filter(fits)
-            .min_by_key(|(_, pair)| pair.key.algorithm() == SignatureAlgorithm::RSA)?;
+        let (proof, pair) = known.filter(fits).min_by_key(|(_, pair)| {
+            let is_for_another = self.0.len() > 1 && !is_for(pair, hello.server_name());
+            let is_rsa = pair.key.algorithm() == SignatureAlgorithm::RSA;
+            (is_for_another, is_rsa)
+        })?;
         Some(proof.shown(pair, clock::unix_time().as_secs()))
     }
+}
+
+/// Tells whether a certificate is for the name that a client asks for.
+fn is_for(pair: &CertifiedKey, name: Option<&str>) -> bool {
+    let certificate = pair.cert.first();
+    let certificate = certificate.and_then(|first| ParsedCertificate::try_from(first).ok());
+    let name = name.and_then(|name| ServerName::try_from(name).ok());
+    let both = certificate.as_ref().zip(name.as_ref());
+    both.is_some_and(|(certificate, name)| verify_server_name(certificate, name).is_ok())
 }
 
 /// The sites of one address, as TLS sees them.

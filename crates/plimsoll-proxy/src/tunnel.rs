@@ -42,6 +42,13 @@ pub(crate) struct Way<'a> {
     pub(crate) moved: &'a Cell<u64>,
 }
 
+/// What one end has sent.
+struct Piece {
+    buffer: Buffer,
+    /// Nothing comes after it: that was all, or it broke.
+    end: Option<io::Result<()>>,
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -138,29 +145,49 @@ impl Tunnel<'_> {
         way: Way<'_>,
         touched: &Cell<Instant>,
     ) -> io::Result<()> {
-        write(to, way.early).await?;
+        write(to, way.early, Then::Open).await?;
         way.count(way.early.len());
-        while let Some(buffer) = self.read(from).await? {
+        loop {
+            let Piece { buffer, end } = self.read(from).await;
             touched.set(clock::now());
-            write(to, buffer.filled()).await?;
             let bytes = buffer.filled().len();
+            let then = match end {
+                Some(Ok(())) => Then::End,
+                Some(Err(_)) | None => Then::Open,
+            };
+            write(to, buffer.filled(), then).await?;
             way.count(bytes);
+            if let Some(end) = end {
+                return end.map(|()| stream::shutdown_write(to));
+            }
             let is_fast = bytes == BUFFER_BYTES;
             drop(buffer);
             if is_fast && from.is_direct() && to.is_direct() {
                 self.splice(from, to, &way, touched).await?;
             }
         }
-        stream::shutdown_write(to);
-        Ok(())
     }
 
-    /// What comes next; nothing at the end.
-    async fn read(&self, from: &Socket) -> io::Result<Option<Buffer>> {
+    /// What comes next. Where the end is known to have come as well, it is read at once: both then leave
+    /// in one packet.
+    async fn read(&self, from: &Socket) -> Piece {
         poll_fn(|context| {
             let mut buffer = self.buffers.lend();
-            let read = ready!(stream::poll_read(from, context, &mut buffer))?;
-            Poll::Ready(Ok((read > 0).then_some(buffer)))
+            let end = loop {
+                match stream::poll_read(from, context, &mut buffer) {
+                    Poll::Pending if buffer.is_empty() => return Poll::Pending,
+                    Poll::Pending => break None,
+                    Poll::Ready(Ok(0)) if stream::was_cut_off(from) => {
+                        break Some(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    Poll::Ready(Ok(0)) => break Some(Ok(())),
+                    Poll::Ready(Ok(_)) if buffer.room().is_empty() => break None,
+                    Poll::Ready(Ok(_)) if from.has_news_of_end(context) => {}
+                    Poll::Ready(Ok(_)) => break None,
+                    Poll::Ready(Err(error)) => break Some(Err(error)),
+                }
+            };
+            Poll::Ready(Piece { buffer, end })
         })
         .await
     }
@@ -197,9 +224,9 @@ impl Way<'_> {
     }
 }
 
-async fn write(to: &Socket, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(to: &Socket, mut bytes: &[u8], then: Then) -> io::Result<()> {
     while !bytes.is_empty() {
-        let write = poll_fn(|context| stream::poll_write(to, context, bytes, Then::Open));
+        let write = poll_fn(|context| stream::poll_write(to, context, bytes, then));
         let written = write.await?;
         bytes = bytes.get(written..).unwrap_or_default();
     }

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::verbs::proxy::Service;
+
 /// Load balancer and reverse proxy: one program, one configuration file.
 #[derive(Debug, Parser)]
 #[command(name = "plimsoll", version, max_term_width = 100)]
@@ -25,6 +27,8 @@ enum Verb {
     Run(verbs::run::Arguments),
     /// Balance one address over servers, without a file
     Proxy(verbs::proxy::Arguments),
+    /// Balance the connections to one address over servers, without a file
+    Tcp(verbs::proxy::Arguments),
     /// Two demo servers behind the balancer, nothing else needed
     Demo(verbs::demo::Arguments),
     /// Show every error and warning of a configuration file
@@ -44,7 +48,8 @@ fn main() -> ExitCode {
     serving::log_events();
     exit::code(match &arguments.verb {
         Verb::Run(arguments) => verbs::run::run(arguments),
-        Verb::Proxy(arguments) => verbs::proxy::run(arguments),
+        Verb::Proxy(arguments) => verbs::proxy::run(arguments, Service::Http),
+        Verb::Tcp(arguments) => verbs::proxy::run(arguments, Service::Tcp),
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Trace(arguments) => verbs::trace::run(arguments),

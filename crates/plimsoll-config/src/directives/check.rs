@@ -21,7 +21,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
             [initial=up|down], or: check off",
     default: "off; every=2s fast=1s timeout=1s fall=3 rise=2 initial=up",
     doc: "Active checks. PROBE is `tcp`; an HTTP request, `GET /path` or another method, with `host=NAME`, \
-          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME` and `database=NAME`; `mysql`; \
+          `expect=200-299,304`, `header=NAME:TEXT` and `body=TEXT`; `tls`; `grpc` with `service=NAME`; `postgres` with `role=primary|replica`, `user=NAME`, `password=TEXT` (SCRAM-SHA-256 or MD5) and `database=NAME`; `mysql` with `role=primary|replica` (by `read_only`) and `user=NAME`; \
           `redis` with `role=primary|replica`; `smtp`; `udp` with `send=TEXT` and `expect=TEXT`, one datagram and what has to be in the answer, \
           where `\\xHH` is a byte and `\\\\` a backslash (in double quotes a backslash is written twice); `dns NAME`, a question for an address that a name server has to \
           answer with NOERROR; `script` with `send=TEXT` and `expect=TEXT` in any order and number; `exec PROGRAM ARGUMENT...`, \
@@ -133,7 +133,7 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
         "tcp" => plain(reader, Probe::Tcp),
         "tls" => plain(reader, Probe::Tls),
         "postgres" => Some(postgres(reader, own)),
-        "mysql" => plain(reader, Probe::Mysql),
+        "mysql" => Some(mysql(reader, own)),
         "redis" => {
             let mut role = None;
             own_options(reader, own, &["role"], |reader, _, value| {
@@ -178,22 +178,44 @@ fn probe(reader: &mut Reader<'_>, stmt: &Stmt, kind: &Word, own: &[Word]) -> Opt
 
 fn postgres(reader: &mut Reader<'_>, own: &[Word]) -> Probe {
     let (mut user, mut database) = ("plimsoll_check".into(), "postgres".into());
-    let mut role = None;
-    let known = ["role", "user", "database"];
+    let (mut password, mut role) = (None, None);
+    let known = ["role", "user", "password", "database"];
     own_options(reader, own, &known, |reader, name, value| match name {
         "role" => role = self::role(reader, value),
-        _ if value.text.contains('\0') => {
-            let message = "a name in PostgreSQL has no NUL";
-            reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
-        }
-        "user" => user = value.text.into(),
-        _ => database = value.text.into(),
+        "user" => user = login_name(reader, value).unwrap_or_default(),
+        "password" => password = Some(value.text.into()),
+        _ => database = login_name(reader, value).unwrap_or_default(),
     });
     Probe::Postgres {
         user,
         database,
+        password,
         role,
     }
+}
+
+fn mysql(reader: &mut Reader<'_>, own: &[Word]) -> Probe {
+    let (mut user, mut role) = ("plimsoll_check".into(), None);
+    own_options(
+        reader,
+        own,
+        &["role", "user"],
+        |reader, name, value| match name {
+            "role" => role = self::role(reader, value),
+            _ => user = login_name(reader, value).unwrap_or_default(),
+        },
+    );
+    Probe::Mysql { user, role }
+}
+
+/// A name that databases know: they write a NUL behind it.
+fn login_name(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Box<str>> {
+    if value.text.contains('\0') {
+        let message = "a name in a database has no NUL";
+        reader.problem(Diagnostic::new(&codes::VALUE, value.span, message));
+        return None;
+    }
+    Some(value.text.into())
 }
 
 fn role(reader: &mut Reader<'_>, value: Value<'_>) -> Option<Role> {

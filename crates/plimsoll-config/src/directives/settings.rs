@@ -52,7 +52,7 @@ pub(crate) static ROWS: &[Directive] = &[
         default: "off; the format is json",
         doc: "The access log: one line for each exchange, relayed connection or flow of datagrams, when it has ended. `json` is one object a line, `json+ja4` the same with the fingerprint of how \
               the client begins TLS as `ja4`, `combined` is \
-              NGINX's format, `haproxy` is HAProxy's; connections and flows are told of in JSON only. Several `log` lines write several logs. A site's own replace those \
+              NGINX's format, which is for requests only, `haproxy` is HAProxy's, of requests and of connections; flows are told of in JSON only. Several `log` lines write several logs. A site's own replace those \
               of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
               Values of query parameters that look like secrets are replaced.",
         words: (1, 2),

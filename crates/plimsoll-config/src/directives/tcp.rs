@@ -41,6 +41,7 @@ pub(super) fn begin(reader: &mut Reader<'_>, stmt: &Stmt) -> RelayDraft {
     RelayDraft {
         name: name.unwrap_or_default(),
         listen,
+        hosts: Vec::new(),
         settings: Settings::default(),
         pool: None,
         span: stmt.span,

@@ -9,12 +9,15 @@ use crate::model::{ClientCertificate, KeyPair, Pass, Staple, Tickets, Verify};
 use crate::read::Reader;
 use crate::syntax::{Stmt, Word};
 
+/// Hosts that one statement may name.
+const HOSTS_MAX: usize = 100;
+
 pub(crate) static ROWS: &[Directive] = &[TLS, HTTPS_REDIRECT, CLIENT_CERTIFICATE, TICKETS];
 
 const TLS: Directive = Directive {
     name: "tls",
-    within: &[Context::Defaults, Context::Site],
-    usage: "tls auto, or: tls CERTIFICATE KEY [staple=FILE|off], or: tls internal, or: tls off",
+    within: &[Context::Defaults, Context::Site, Context::Tcp],
+    usage: "tls auto, or: tls CERTIFICATE KEY [staple=FILE|off], or: tls internal, or: tls off; in tcp: tls auto HOST..., tls internal [HOST...]",
     default: "off",
     doc: "Clients of the site come with TLS 1.2 or 1.3, on port 443 unless `listen` says otherwise; see `https-redirect` for those that come without. CERTIFICATE is a file with the \
           certificate and those that lead to its issuer, KEY one with its private key, both in PEM. With several lines, each client gets \
@@ -26,8 +29,10 @@ const TLS: Directive = Directive {
           says none gets the site `*` or the first. A request for a site with other certificates than the connection was opened for is \
           answered 421. All sites on one address speak TLS, or none does. With `auto` an issuer is asked for the certificate of the site's hosts, and for the next one in time; see `acme`. `internal` is for development: the site gets a certificate for its hosts, and for `localhost` where they are `*`, from an \
           issuer of our own, which is made once and kept with its key in the directory `internal` of `$XDG_STATE_HOME/plimsoll`, of `/var/lib/plimsoll` where that can be written, or else of \
-          `~/.local/state/plimsoll`. Certificates are good for a week, and renewed at half of it. Clients have to be told to trust the issuer: the log says where its certificate is.",
-    words: (1, 3),
+          `~/.local/state/plimsoll`. Certificates are good for a week, and renewed at half of it. Clients have to be told to trust the issuer: the log says where its certificate is. \
+          In `tcp`, clients come with TLS and servers get what is inside; a service has no hosts, so that `auto` and `internal` name them. Of several certificates each client gets one for the name that \
+          it asks for, or else the first. What `defaults` says is for sites alone.",
+    words: (1, 1 + HOSTS_MAX),
     variables: false,
     block: None,
     set: tls,
@@ -49,7 +54,7 @@ const HTTPS_REDIRECT: Directive = Directive {
 
 const CLIENT_CERTIFICATE: Directive = Directive {
     name: "client-certificate",
-    within: &[Context::Defaults, Context::Site],
+    within: &[Context::Defaults, Context::Site, Context::Tcp],
     usage: "client-certificate required|optional ca=FILE [crl=FILE] [pass=certificate|chain|off], or: client-certificate off",
     default: "off; pass=certificate",
     doc: "Clients of a site with `tls` show a certificate that an issuer in the file `ca` has given them. `required` ends the handshake with who \
@@ -152,26 +157,53 @@ fn tickets(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     reader.once(stmt, &mut draft.tickets, tickets);
 }
 
-fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
-    let Some(settings) = scope.settings() else {
+/// Takes the hosts that a service names behind `auto` or `internal`.
+fn hosts(reader: &mut Reader<'_>, stmt: &Stmt, scope: &mut Scope<'_>) {
+    let [kind, hosts @ ..] = stmt.words.as_slice() else {
         return;
     };
+    let kind = kind.text.as_str();
+    match scope {
+        Scope::Tcp(_) if hosts.is_empty() && kind == "auto" => {
+            let message = "a service has no hosts that its certificate could be for";
+            let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
+            reader.problem(problem.help("name them, like `tls auto mail.example.com`"));
+        }
+        Scope::Tcp(service) => {
+            let hosts = hosts.iter();
+            let hosts = hosts.filter_map(|word| Some((reader.host(word.into())?, word.span)));
+            service.hosts.extend(hosts);
+        }
+        _ if hosts.is_empty() => {}
+        _ => {
+            let message =
+                format!("`tls {kind}` takes nothing else: the hosts are those of the site");
+            let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
+            reader.problem(problem.help(format!("write `tls {kind}`, or two files")));
+        }
+    }
+}
+
+fn tls(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
     let words: Vec<&str> = stmt.words.iter().map(|word| word.text.as_str()).collect();
     let certified = match *words {
         ["off"] => None,
-        ["auto"] => Some(Certified::Auto(stmt.span)),
-        ["internal"] => Some(Certified::Internal(stmt.span)),
+        ["auto", ..] => {
+            hosts(reader, stmt, &mut scope);
+            Some(Certified::Auto(stmt.span))
+        }
         ["internal", ..] => {
-            let message = "`tls internal` takes nothing else";
-            let problem = Diagnostic::new(&codes::ARGUMENTS, stmt.span, message);
-            return reader.problem(problem.help("write `tls internal`, or two files"));
+            hosts(reader, stmt, &mut scope);
+            Some(Certified::Internal(stmt.span))
         }
         _ => match key_pair(reader, stmt) {
             Some(pair) => Some(Certified::Files(pair)),
             None => return,
         },
     };
-    settings.tls.get_or_insert_default().extend(certified);
+    if let Some(settings) = scope.settings() {
+        settings.tls.get_or_insert_default().extend(certified);
+    }
 }
 
 /// The files that a statement names.

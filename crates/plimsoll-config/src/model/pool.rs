@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeyPair, Place};
+use super::{KeyPair, Place, SocketOptions, Source};
 
 /// Servers that can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct Pool {
     /// In which version of the PROXY protocol its servers are told who the client is; `None` means in
     /// none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// From where connections to its servers are made.
+    pub source: Source,
+    /// What the system does for them. Default nothing.
+    pub socket: SocketOptions,
     /// Idle upstream connections.
     pub keep_alive: KeepAlive,
     /// How servers are checked; a server is up when all checks say so.
@@ -272,11 +276,18 @@ pub enum Probe {
         user: Box<str>,
         /// Where.
         database: Box<str>,
+        /// With which password, where the server wants one.
+        password: Option<Box<str>>,
         /// What it has to be.
         role: Option<Role>,
     },
-    /// MySQL's greeting.
-    Mysql,
+    /// MySQL's greeting, or what it has to be.
+    Mysql {
+        /// Who logs in.
+        user: Box<str>,
+        /// What it has to be.
+        role: Option<Role>,
+    },
     /// `PING`, or what it has to be.
     Redis(Option<Role>),
     /// SMTP's greeting.

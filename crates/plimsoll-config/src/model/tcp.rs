@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessLog, Place};
+use super::{AccessLog, ClientCertificate, Internal, KeyPair, Place, SocketOptions};
 
 /// Addresses whose connections go to servers of a pool, byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,16 @@ pub struct TcpService {
     pub name: Arc<str>,
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
+    /// Certificates and keys.
+    pub tls: Vec<KeyPair>,
+    /// The certificate that we issue ourselves; without any at all, clients come without TLS.
+    pub internal: Option<Internal>,
+    /// Which certificates clients show; `None` means none.
+    pub client_certificate: Option<ClientCertificate>,
     /// Who says in the PROXY protocol whom a connection is from; empty means that they come without.
     pub proxy_protocol: Vec<IpNet>,
+    /// What the system does for its connections. Default nothing.
+    pub socket: SocketOptions,
     /// How long a client may take to say so. Default 10 s.
     pub header: Duration,
     /// How long neither end may say anything. Default 1 h.

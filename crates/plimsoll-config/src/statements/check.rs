@@ -37,6 +37,7 @@ fn probe(probe: &Probe) -> Words {
         Probe::Postgres {
             user,
             database,
+            password,
             role: wanted,
         } => {
             out.extend([
@@ -44,9 +45,14 @@ fn probe(probe: &Probe) -> Words {
                 format!("user={user}"),
                 format!("database={database}"),
             ]);
+            let password = password.iter();
+            out.extend(password.map(|password| format!("password={password}")));
             out.extend(wanted.map(role));
         }
-        Probe::Mysql => out.push("mysql".into()),
+        Probe::Mysql { user, role: wanted } => {
+            out.extend(["mysql".into(), format!("user={user}")]);
+            out.extend(wanted.map(role));
+        }
         Probe::Redis(wanted) => {
             out.push("redis".into());
             out.extend(wanted.map(role));
@@ -59,10 +65,7 @@ fn probe(probe: &Probe) -> Words {
         }
         Probe::Script(steps) => {
             out.push("script".into());
-            out.extend(steps.iter().map(|step| match step {
-                ScriptStep::Send(text) => format!("send={text}"),
-                ScriptStep::Expect(text) => format!("expect={text}"),
-            }));
+            out.extend(steps.iter().map(step));
         }
         Probe::Udp { send, expect } => {
             out.extend(["udp".into(), format!("send={send}")]);
@@ -97,6 +100,13 @@ fn probe(probe: &Probe) -> Words {
         }
     }
     out
+}
+
+fn step(step: &ScriptStep) -> String {
+    match step {
+        ScriptStep::Send(text) => format!("send={text}"),
+        ScriptStep::Expect(text) => format!("expect={text}"),
+    }
 }
 
 fn role(role: Role) -> String {

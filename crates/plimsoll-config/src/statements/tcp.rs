@@ -1,6 +1,6 @@
 //! Services that relay connections, as statements.
 
-use super::{Words, accept, logs, proxy, words};
+use super::{Words, accept, logs, proxy, socket, tls, words};
 use crate::model::{Config, TcpService};
 use crate::units::duration_text;
 
@@ -11,8 +11,9 @@ pub(crate) fn tcp(config: &Config, service: &TcpService) -> Vec<Words> {
     let named = named.into_iter().chain([("lifetime", service.lifetime)]);
     let named = named.filter_map(|(name, time)| Some(format!("{name}={}", duration_text(time?))));
     let timeout = words(["timeout"]).into_iter().chain(named).collect();
-    accept(&service.proxy_protocol)
-        .into_iter()
+    tls::service(service)
+        .chain(accept(&service.proxy_protocol))
+        .chain(socket::socket(&service.socket))
         .chain([timeout])
         .chain(logs(&service.log))
         .chain(proxy(config, service.pool))

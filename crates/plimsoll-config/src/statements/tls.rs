@@ -1,14 +1,48 @@
 //! What is agreed with clients that come with TLS, as statements.
 
 use super::{Words, words};
-use crate::model::{ClientCertificate, Pass, Site, Staple, Tickets, Verify};
+use crate::model::{
+    ClientCertificate, Internal, KeyPair, Pass, Site, Staple, TcpService, Tickets, Verify,
+};
 
 /// What a site and its clients show each other.
 pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
-    let pairs = site.tls.iter();
-    let pairs = pairs.map(|pair| {
+    let asked = site.client_certificate.as_ref();
+    shown(&site.tls, site.internal.as_ref(), asked, Hosts::Known)
+}
+
+/// What a service and its clients show each other.
+pub(super) fn service(service: &TcpService) -> impl Iterator<Item = Words> + '_ {
+    let asked = service.client_certificate.as_ref();
+    shown(
+        &service.tls,
+        service.internal.as_ref(),
+        asked,
+        Hosts::Unknown,
+    )
+}
+
+/// Whether it is known anyway for which hosts certificates are.
+#[derive(Clone, Copy, PartialEq)]
+enum Hosts {
+    Known,
+    Unknown,
+}
+
+fn shown<'a>(
+    pairs: &'a [KeyPair],
+    internal: Option<&'a Internal>,
+    asked: Option<&'a ClientCertificate>,
+    hosts: Hosts,
+) -> impl Iterator<Item = Words> + 'a {
+    let of = move |from: &str, names: &[Box<str>]| {
+        let names = names.iter().filter(|_| hosts == Hosts::Unknown);
+        let words = words(["tls", from]).into_iter();
+        words.chain(names.map(ToString::to_string)).collect()
+    };
+    let pairs = pairs.iter().map(move |pair| {
         if !pair.names.is_empty() {
-            return words(["tls", "auto"]);
+            return of("auto", &pair.names);
         }
         let mut words = words(["tls", &pair.certificate, &pair.key]);
         match &pair.staple {
@@ -18,9 +52,8 @@ pub(super) fn site(site: &Site) -> impl Iterator<Item = Words> + '_ {
         }
         words
     });
-    let internal = site.internal.iter().map(|_| words(["tls", "internal"]));
-    let pairs = pairs.chain(internal);
-    pairs.chain(site.client_certificate.as_ref().map(client_certificate))
+    let internal = internal.map(|internal| of("internal", &internal.names));
+    pairs.chain(internal).chain(asked.map(client_certificate))
 }
 
 fn client_certificate(asked: &ClientCertificate) -> Words {

@@ -34,7 +34,7 @@ pub async fn secure(
 
 impl Session {
     /// Ready when the handshake is done on this side. Its last words leave with what is written first.
-    fn poll_handshake(
+    pub(crate) fn poll_handshake(
         &mut self,
         socket: &Socket,
         context: &mut Context<'_>,
@@ -42,6 +42,7 @@ impl Session {
         let mut cipher = [0; ASIDE_BYTES];
         loop {
             match &mut self.state {
+                State::Hello(_) => {}
                 State::Open(connection) if connection.is_handshaking() => {}
                 State::Open(_) => return Poll::Ready(Ok(())),
                 _ => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),

@@ -75,6 +75,22 @@ fn the_three_formats() {
 }
 
 #[test]
+fn connections_have_a_line_of_their_own() {
+    let record = Record {
+        status: None,
+        method: b"",
+        proto: "TCP",
+        connect: Some(Duration::from_millis(2)),
+        reason: Some("connection_refused"),
+        ..record()
+    };
+    assert_eq!(
+        line(Format::Haproxy, &record),
+        "192.0.2.1:4242 [23/Nov/2026:06:34:04.007] example.com app/10.0.0.1:80 3/2/2000 512 SC 0/0/0/0/1 0/0\n"
+    );
+}
+
+#[test]
 fn what_a_client_sends_cannot_break_a_line() {
     let nasty = "a\"b\\c\r\n\x1b[31m\u{202e}\u{85}é".as_bytes();
     let nasty = [nasty, b"\xff\xfe"].concat();

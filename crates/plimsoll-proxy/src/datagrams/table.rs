@@ -518,7 +518,10 @@ impl<'a> Search<'a> {
             };
             self.attempts += 1;
             let failed = match open(server, table.service.too_long()) {
-                Ok(link) => return Ok(Route { pick, server, link }),
+                Ok(link) => {
+                    select::remember(plane, pool, key.client.ip(), index, table.now);
+                    return Ok(Route { pick, server, link });
+                }
                 Err(failed) => failed,
             };
             let outcome: Outcome = failed.blame.into();

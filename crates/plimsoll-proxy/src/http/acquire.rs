@@ -2,18 +2,19 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::task::Poll;
 
 use plimsoll_config::model::Protocol;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::socket::Socket;
-use plimsoll_net::{announce, clock, connect, stream};
+use plimsoll_net::{announce, clock, stream};
 use plimsoll_observe::metrics::PoolMetrics;
 
 use crate::generation::{Pool, Server};
 use crate::http::exchange::Exchange;
-use crate::http::failure::{Failure, Sent};
+use crate::http::failure::{Failure, Sent, Side};
 use crate::http::h2::Place;
 use crate::http::line::Seeker;
 use crate::plane::Plane;
@@ -115,7 +116,10 @@ pub(crate) async fn open_new<'a>(
     server: &Server,
 ) -> Result<Socket, Failure> {
     let first_words = first_words(&seeker.whom(), pool)?;
-    let opening = open(seeker.client(), server, &first_words);
+    let from = seeker.whom().peer.ip().to_canonical();
+    let dialling = dial(pool, server, Some(from), &first_words);
+    let client = seeker.client();
+    let opening = async { while_there(client, dialling).await? };
     in_time(seeker, pool, opening).await
 }
 
@@ -131,8 +135,15 @@ async fn in_time<'a>(
     let opened = seeker.timer().limit(opening).await;
     let took = clock::now().duration_since(began);
     seeker.facts().note_connect(took);
-    let socket = opened.unwrap_or_else(|_| Err(too_late(seeker)))?;
-    if let Some(metrics) = seeker.plane().metrics.pools.get(pool.index) {
+    let opened = opened.unwrap_or_else(|_| Err(too_late(seeker)));
+    let metrics = seeker.plane().metrics.pools.get(pool.index);
+    if let (Some(metrics), Err(failed)) = (metrics, &opened)
+        && failed.blame == Side::Plimsoll
+    {
+        metrics.connections_wanting.add(1);
+    }
+    let socket = opened?;
+    if let Some(metrics) = metrics {
         metrics.connections_new.add(1);
         metrics.connect.record(took);
         if socket.is_secure() {
@@ -165,7 +176,7 @@ async fn acquire_stream(
     };
     let opening = async {
         // Many clients have requests on it, so that it is told of none.
-        let socket = open(client, server, &[]).await?;
+        let socket = while_there(client, dial(pool, server, None, &[])).await??;
         let spoken = opening.open(&plane.worker, socket, pool.keep_for).await;
         spoken.map_err(|error| {
             tracing::debug!(server = %server.name, %error, "no HTTP/2");
@@ -188,7 +199,7 @@ fn too_late<'a>(seeker: &impl Seeker<'a>) -> Failure {
     }
 }
 
-/// Waits for as long as the client is there.
+/// Waits for as long as the client is there, which is looked at only when there is something to wait for.
 async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Result<T, Failure> {
     let (mut wait, mut left) = (pin!(wait), pin!(client.broken()));
     poll_fn(|context| match wait.as_mut().poll(context) {
@@ -199,12 +210,6 @@ async fn while_there<T>(client: &Socket, wait: impl Future<Output = T>) -> Resul
         }),
     })
     .await
-}
-
-/// Connects to `server`, for as long as the client is there. The client is looked at only when the
-/// server makes us wait.
-async fn open(client: &Socket, server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
-    while_there(client, dial(server, first_words)).await?
 }
 
 /// What the server is told of the connection; nearly always nothing.
@@ -218,14 +223,20 @@ fn first_words(whom: &For<'_>, pool: &Pool) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// Connects to `server`, over TLS if it is spoken with over that, which `first_words` go before.
-pub(crate) async fn dial(server: &Server, first_words: &[u8]) -> Result<Socket, Failure> {
+/// Connects to `server` on behalf of a client, over TLS if it is spoken with over that, which `first_words`
+/// go before.
+pub(crate) async fn dial(
+    pool: &Pool,
+    server: &Server,
+    client: Option<IpAddr>,
+    first_words: &[u8],
+) -> Result<Socket, Failure> {
     let known = server.addresses.now();
     let addresses = match &*known {
         Ok(addresses) => addresses,
         Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
     };
-    let connected = connect::connect(addresses).await;
+    let connected = pool.connector.connect(addresses, client).await;
     let socket = connected.map_err(|error| connect_failure(&error))?;
     if !first_words.is_empty() {
         let sent = announce::send(&socket, first_words).await;
@@ -284,6 +295,10 @@ pub(crate) fn connect_failure(error: &io::Error) -> Failure {
         E::ConnectionReset | E::ConnectionAborted => {
             (Reason::ConnectionTerminated, "reset while connecting")
         }
+        E::Unsupported => {
+            return Failure::plimsoll("the client's address is of another kind than the server's");
+        }
+        E::PermissionDenied => return Failure::plimsoll("the system forbids the connection"),
         E::AddrNotAvailable => return Failure::plimsoll("no local port or address is free"),
         _ if matches!(error.raw_os_error(), Some(23 | 24)) => {
             return Failure::plimsoll("the process is out of descriptors");

@@ -230,6 +230,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) certificate: Option<&'a Certificate>,
     /// The fingerprint of how the client began TLS.
     pub(crate) fingerprint: Option<&'a str>,
+    /// The header of the PROXY protocol that its connection came with, if that said more than who the client is.
+    pub(crate) heard: Option<&'a [u8]>,
     pub(crate) scratch: &'a mut Scratch,
     /// The head, then as much of the body as came with it, then perhaps the next request.
     pub(crate) inbound: &'a mut Buffer,
@@ -300,6 +302,7 @@ impl<'a> Exchange<'a> {
             },
             certificate: connection.certificate.as_deref(),
             fingerprint: connection.fingerprint.as_deref(),
+            heard: connection.heard.as_deref(),
             scratch,
             inbound,
             framing: None,

@@ -330,6 +330,9 @@ impl<'a> Seeker<'a> for Exchange<'a> {
             peer: self.peer,
             secure: self.listener.tls.as_deref(),
             certificate: self.certificate,
+            heard: self.heard,
+            // With the server HTTP/1.1 is spoken, whatever the client speaks.
+            alpn: None,
             id: self.facts.id.as_bytes(),
         }
     }

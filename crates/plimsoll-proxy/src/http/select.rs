@@ -12,6 +12,7 @@ use crate::http::exchange::Exchange;
 use crate::http::key;
 use crate::http::throttle::Pass;
 use crate::plane::Plane;
+use crate::sticky::Sticky;
 
 /// A slot of a server, and the leave of the limit that follows the times of answers.
 #[derive(Debug)]
@@ -61,10 +62,21 @@ pub(crate) fn for_client<'a>(
     tried: &Tried,
 ) -> Result<Pick<'a>, Reason> {
     enter(plane, pool, || {
-        let key = pool.key.as_ref();
-        let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
-        pick(plane, pool, key, at, tried)
+        pick_for_address(plane, pool, client, at, tried)
     })
+}
+
+/// Remembers where a client is, in pools that do.
+pub(crate) fn remember(
+    plane: &Plane,
+    pool: &Pool,
+    client: IpAddr,
+    server: ServerIndex,
+    at: Instant,
+) {
+    if let Some(sticky) = &pool.sticky {
+        sticky.remember_address(client, server, plane.since_start(at));
+    }
 }
 
 /// Takes a place at a server that something belongs to already, if it may be had.
@@ -91,6 +103,25 @@ fn take_slot<'pool>(
     let key = pool.key.as_ref();
     let key = key.map_or(0, |key| key::hash_of(exchange, key, hash::SEED));
     pick(exchange.plane, pool, key, exchange.facts.started, tried)
+}
+
+/// A slot for a client of whom nothing but the address is known.
+pub(crate) fn pick_for_address<'pool>(
+    plane: &Plane,
+    pool: &'pool Pool,
+    client: IpAddr,
+    at: Instant,
+    tried: &Tried,
+) -> Result<Slot<'pool>, Reason> {
+    if let Some(sticky) = &pool.sticky
+        && let Some(index) = sticky.server_of(client, plane.since_start(at))
+        && let Some(bond) = take_bonded(pool, sticky, index, tried)
+    {
+        return bond;
+    }
+    let key = pool.key.as_ref();
+    let key = key.map_or(0, |_| key::of_address(client, hash::SEED));
+    pick(plane, pool, key, at, tried)
 }
 
 /// The server that the picker chooses.
@@ -130,6 +161,15 @@ fn bonded<'pool>(
 ) -> Option<Result<Slot<'pool>, Reason>> {
     let sticky = pool.sticky.as_ref()?;
     let index = sticky.server(exchange)?;
+    take_bonded(pool, sticky, index, tried)
+}
+
+fn take_bonded<'pool>(
+    pool: &'pool Pool,
+    sticky: &Sticky,
+    index: ServerIndex,
+    tried: &Tried,
+) -> Option<Result<Slot<'pool>, Reason>> {
     let slot = if sticky.force {
         pool.balancer.acquire_anyway(index, tried)
     } else {

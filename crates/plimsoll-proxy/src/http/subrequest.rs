@@ -132,7 +132,12 @@ fn pick<'a>(plane: &Plane, pool: &'a Pool, tried: &Tried) -> Option<Slot<'a>> {
 async fn dial(pool: &Pool, server: &Server, timer: &Timer, deadline: Instant) -> Option<Socket> {
     timer.set(deadline.min(clock::now() + pool.timeouts.connect));
     let first_words = pool.proxy_protocol.map(proxy_protocol::tell_own);
-    let dialled = acquire::dial(server, first_words.as_deref().unwrap_or_default());
+    let dialled = acquire::dial(
+        pool,
+        server,
+        None,
+        first_words.as_deref().unwrap_or_default(),
+    );
     timer.limit(dialled).await.ok()?.ok()
 }
 

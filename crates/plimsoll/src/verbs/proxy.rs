@@ -1,4 +1,4 @@
-//! `plimsoll proxy LISTEN SERVER…`: a configuration without a file.
+//! `plimsoll proxy LISTEN SERVER…` and `plimsoll tcp LISTEN SERVER…`: configurations without a file.
 
 use plimsoll_config::model::Config;
 use plimsoll_control::files::Files;
@@ -7,7 +7,7 @@ use crate::configuration;
 use crate::output::print;
 use crate::serving;
 
-/// What `plimsoll proxy` takes.
+/// What `plimsoll proxy` and `plimsoll tcp` take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Where to listen: `:8080`, `127.0.0.1:8080`, `[::1]:8080`
@@ -26,7 +26,16 @@ pub(crate) struct Arguments {
     print_config: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// What is done with what clients send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Service {
+    /// Requests go to servers.
+    Http,
+    /// Connections do.
+    Tcp,
+}
+
+pub(crate) fn run(arguments: &Arguments, service: Service) -> anyhow::Result<()> {
     let log = if arguments.log {
         "log stdout json"
     } else {
@@ -37,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         "check tcp"
     };
-    let text = text(&arguments.listen, &arguments.servers, log, check);
+    let text = text(service, &arguments.listen, &arguments.servers, log, check);
     if arguments.print_config {
         load(&text)?;
         return print(&text);
@@ -47,17 +56,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The configuration that serves `listen` from `servers`.
 pub(crate) fn configuration(listen: &str, servers: &[String]) -> anyhow::Result<Config> {
-    load(&text(listen, servers, "log off", "check off"))
+    let service = Service::Http;
+    load(&text(service, listen, servers, "log off", "check off"))
 }
 
-fn text(listen: &str, servers: &[String], log: &str, check: &str) -> String {
+fn text(service: Service, listen: &str, servers: &[String], log: &str, check: &str) -> String {
+    let service = match service {
+        Service::Http => {
+            format!("site * {{\n    listen {listen}\n    {log}\n    route {{ proxy app }}\n}}\n")
+        }
+        Service::Tcp => format!("tcp {listen} {{\n    {log}\n    proxy app\n}}\n"),
+    };
     let servers: String = servers
         .iter()
         .map(|server| format!("    server {server}\n"))
         .collect();
-    format!(
-        "site * {{\n    listen {listen}\n    {log}\n    route {{ proxy app }}\n}}\n\npool app {{\n    balance round-robin\n    {check}\n{servers}}}\n"
-    )
+    format!("{service}\npool app {{\n    balance round-robin\n    {check}\n{servers}}}\n")
 }
 
 fn load(text: &str) -> anyhow::Result<Config> {
