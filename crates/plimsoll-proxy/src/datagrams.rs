@@ -6,6 +6,7 @@
 mod flow;
 mod held;
 mod quic;
+mod search;
 mod table;
 
 use std::future::poll_fn;

@@ -4,27 +4,24 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use plimsoll_balance::Tried;
 use plimsoll_balance::flows::{FlowId, Flows};
-use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_http::proxy_protocol::parse_datagram;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
-use plimsoll_net::datagrams::{self, Batch, Datagram, Link, Watch};
-use plimsoll_net::listener::TooLong;
+use plimsoll_net::datagrams::{self, Batch, Datagram, Watch};
 use plimsoll_observe::metrics::{Dropped, ListenerMetrics, PortMetrics};
 
 use super::Service;
 use super::flow::{Flow, Key, Progress, Route, tell};
 use super::held::Held;
+use super::search::{Fate, Search, fate};
 use crate::events;
 use crate::gate;
-use crate::generation::{Pool, Port, Server};
-use crate::http::acquire::connect_failure;
-use crate::http::attempt::CONNECTS_MAX;
+use crate::generation::{Pool, Port};
 use crate::http::exchange::Facts;
-use crate::http::failure::{Failure, Sent, Side};
+use crate::http::failure::{Failure, Side};
 use crate::http::line::Turned;
-use crate::http::select;
 use crate::plane::Plane;
 use crate::proxy_protocol::{is_among, tell_datagram};
 
@@ -147,9 +144,9 @@ impl<'a> Table<'a> {
             known: quic.and_then(|quic| quic.server(bytes)),
             ..Search::default()
         };
-        let mut found = search.find(self, &key);
+        let mut found = self.find(&mut search, &key);
         if found.is_err() && search.is_for_want && self.make_room() {
-            found = search.find(self, &key);
+            found = self.find(&mut search, &key);
         }
         let route = match found {
             Ok(route) => route,
@@ -184,6 +181,13 @@ impl<'a> Table<'a> {
             metrics.connections_new.add(1);
         }
         self.watch(watch, id).then_some(id)
+    }
+
+    /// Finds a server for a flow, and a way to it.
+    fn find(&self, search: &mut Search<'a>, key: &Key) -> Result<Route<'a>, Turned> {
+        let too_long = self.service.too_long();
+        let of = (self.plane, self.pool);
+        search.find(of, too_long, key.client.ip(), self.now)
     }
 
     /// What goes before each datagram of a flow to its server; nearly always nothing.
@@ -247,7 +251,7 @@ impl<'a> Table<'a> {
         let key = *key;
         let mut search = Search::default();
         search.tried.insert(flow.route.pick.slot.index());
-        if let Ok(route) = search.find(self, &key) {
+        if let Ok(route) = self.find(&mut search, &key) {
             self.change(id, route, Reason::DestinationUnavailable);
             if let Some((_, flow)) = self.flows.get_mut(id) {
                 flow.attempts += search.attempts;
@@ -393,7 +397,7 @@ impl<'a> Table<'a> {
             ..Search::default()
         };
         search.tried.insert(slot.index());
-        match search.find(self, &key) {
+        match self.find(&mut search, &key) {
             Ok(route) => {
                 self.change(id, route, failed.reason);
                 if let Some((_, flow)) = self.flows.get_mut(id) {
@@ -464,102 +468,4 @@ impl<'a> Table<'a> {
         let is_waiting = flow.progress.answers == 0 || flow.progress.due(responses) > Some(0);
         is_waiting.then_some((Reason::ConnectionReadTimeout, "no answer came"))
     }
-}
-
-/// What an error of a link means.
-enum Fate {
-    /// The datagram did not go, and the next one may.
-    Lost,
-    /// There is no way to the server, or nobody listens there.
-    Gone(Failure),
-}
-
-fn fate(error: &io::Error) -> Fate {
-    use io::ErrorKind as E;
-    match error.kind() {
-        E::ConnectionRefused | E::HostUnreachable | E::NetworkUnreachable | E::NetworkDown => {
-            Fate::Gone(connect_failure(error))
-        }
-        _ => Fate::Lost,
-    }
-}
-
-/// The search for a server.
-#[derive(Default)]
-struct Search<'a> {
-    /// The server that is asked first.
-    known: Option<ServerIndex>,
-    tried: Tried,
-    attempts: u32,
-    failed: Option<(&'a str, Reason)>,
-    /// Whether it ended because something ran out here.
-    is_for_want: bool,
-}
-
-impl<'a> Search<'a> {
-    /// Finds a server that was not tried yet, and a way to it.
-    fn find(&mut self, table: &Table<'a>, key: &Key) -> Result<Route<'a>, Turned> {
-        let (plane, pool) = (table.plane, table.pool);
-        let mut last = None;
-        for _ in 0..CONNECTS_MAX {
-            let known = self.known.take();
-            let known = known.and_then(|at| select::at(plane, pool, at, &self.tried).ok());
-            let picked = known.map_or_else(
-                || select::for_client(plane, pool, key.client.ip(), table.now, &self.tried),
-                Ok,
-            );
-            let pick = match picked {
-                Ok(pick) => pick,
-                Err(reason) => return Err(last.unwrap_or(Turned { reason, detail: "" })),
-            };
-            let index = pick.slot.index();
-            let Some(server) = pool.servers.get(index.position()) else {
-                break;
-            };
-            self.attempts += 1;
-            let failed = match open(server, table.service.too_long()) {
-                Ok(link) => {
-                    select::remember(plane, pool, key.client.ip(), index, table.now);
-                    return Ok(Route { pick, server, link });
-                }
-                Err(failed) => failed,
-            };
-            let outcome: Outcome = failed.blame.into();
-            events::teach(plane, pool, &pick.slot, (outcome, None), table.now);
-            self.is_for_want = failed.blame == Side::Plimsoll;
-            if !self.is_for_want {
-                self.tried.insert(index);
-                self.failed = Some((&server.name, failed.reason));
-                events::count_failure(plane, pool, index, failed.reason);
-            }
-            last = Some(Turned {
-                reason: failed.reason,
-                detail: failed.detail,
-            });
-            if self.is_for_want {
-                break; // another server would not help
-            }
-        }
-        Err(last.unwrap_or(Turned {
-            reason: Reason::ProxyInternalError,
-            detail: "",
-        }))
-    }
-}
-
-/// Opens the way to a server.
-fn open(server: &Server, too_long: TooLong) -> Result<Link, Failure> {
-    let known = server.addresses.now();
-    let addresses = match &*known {
-        Ok(addresses) => addresses,
-        Err(reason) => return Err(Failure::upstream(*reason, "", Sent::Nothing)),
-    };
-    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
-    for address in addresses {
-        outcome = Link::open(address, too_long);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome.map_err(|error| connect_failure(&error))
 }
