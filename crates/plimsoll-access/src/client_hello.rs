@@ -240,6 +240,24 @@ pub struct Hello {
 }
 
 impl Hello {
+    /// That of a client that asks for this name, or for none where it is an address, and offers these protocols.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub fn new<'a>(
+        name: &[u8],
+        protocols: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, Malformed> {
+        let with_len = |protocol: &'a [u8]| Some((u8::try_from(protocol.len()).ok()?, protocol));
+        let sent = protocols
+            .filter_map(with_len)
+            .flat_map(|(len, protocol)| std::iter::once(len).chain(protocol.iter().copied()));
+        Ok(Self {
+            name: canonical(name)?,
+            protocols: sent.collect(),
+        })
+    }
+
     /// Reads the body of a first message.
     ///
     /// # Errors
@@ -270,6 +288,12 @@ impl Hello {
         let mut input = Input(&self.protocols);
         let all = std::iter::from_fn(move || input.vector8());
         all.filter(|protocol| !matches!(protocol, [a, b] if is_grease([*a, *b])))
+    }
+
+    /// The protocols as one text, with commas between.
+    pub fn list(&self) -> Vec<u8> {
+        let all: Vec<&[u8]> = self.protocols().collect();
+        all.join(&b',')
     }
 
     /// Tells whether it would speak this one.

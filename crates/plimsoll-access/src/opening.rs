@@ -12,6 +12,18 @@ pub enum Fit {
     Open(usize),
 }
 
+impl Fit {
+    /// Whether the first bytes are those of one of two protocols.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::No, other) | (other, Self::No) => other,
+            (Self::Open(one), Self::Open(other)) => Self::Open(one.min(other)),
+        }
+    }
+}
+
 /// The longest method that is known: `UPDATEREDIRECTREF`, with some room.
 const METHOD_BYTES_MAX: usize = 24;
 

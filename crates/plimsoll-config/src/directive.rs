@@ -2,8 +2,8 @@
 
 use crate::directives::{
     access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
-    named_match, overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route,
-    server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust,
+    named_match, opening, overload, policy, pool, priority, proxy_protocol, resolver, rewrite,
+    root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -78,6 +78,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     traffic::ROWS,
     priority::ROWS,
     tcp::ROWS,
+    opening::ROWS,
     socket::ROWS,
     pool::ROWS,
     server_tls::ROWS,
@@ -103,8 +104,7 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
     "cache", "cluster", "compress", "disk", "etcd", "files", "forward", "hash-key", "memory",
-    "mode", "otel", "redis", "sni", "tracing", "try", "udp", "user", "vary", "vip", "vrrp",
-    "default",
+    "mode", "otel", "redis", "tracing", "try", "udp", "user", "vary", "vip", "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

@@ -11,7 +11,7 @@ mod tls;
 use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
-pub(crate) use tcp::tcp;
+pub(crate) use tcp::{tcp, tcp_rule};
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -8,11 +8,12 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::draft::{PoolDraft, Settings, SiteDraft, TcpDraft};
 use crate::model::{
-    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, Sticky, StickyBy, TcpService,
+    AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, Sticky, StickyBy, TcpRule, TcpService,
 };
 use crate::read::Reader;
 use crate::resolve::{self, Pools};
 use crate::source::Span;
+use crate::syntax::Word;
 
 /// The services, beside the sites.
 pub(crate) fn services<'a>(
@@ -37,7 +38,6 @@ fn resolve(
 ) -> TcpService {
     let own = &service.settings;
     let announced_by = own.proxy_protocol.as_ref().or(up.proxy_protocol.as_ref());
-    let target = service.pool.as_ref();
     check_formats(reader, service);
     TcpService {
         name: service.name.as_str().into(),
@@ -50,10 +50,26 @@ fn resolve(
             .or(up.tunnel)
             .unwrap_or(Duration::from_secs(3600)),
         lifetime: own.lifetime,
+        detect: own.detect.unwrap_or(Duration::from_secs(5)),
         log: logs(own, up),
-        pool: target.map_or(0, |(target, _)| pools.find(reader, target)),
+        rules: service
+            .rules
+            .iter()
+            .map(|rule| TcpRule {
+                openings: rule.openings.iter().map(|(said, _)| said.clone()).collect(),
+                pool: pools.find(reader, &rule.pool),
+                place: resolve::place(reader, rule.span),
+            })
+            .collect(),
+        pool: rest(service).map(|target| pools.find(reader, target)),
         place: resolve::place(reader, service.span),
     }
+}
+
+/// The pool of what no rule takes, or of all.
+fn rest(service: &TcpDraft) -> Option<&Word> {
+    let target = service.default.as_ref().or(service.pool.as_ref());
+    target.map(|(target, _)| target)
 }
 
 /// The logs of a service. What `defaults` wants told of requests in a form that connections do not have is
@@ -103,6 +119,15 @@ fn check_addresses<'a>(
     }
 }
 
+/// The pools of a service, as they are written and by their numbers.
+fn targets<'a>(
+    (written, resolved): (&'a TcpDraft, &'a TcpService),
+) -> impl Iterator<Item = (&'a Word, usize)> {
+    let rules = written.rules.iter().zip(&resolved.rules);
+    let rules = rules.map(|(written, resolved)| (&written.pool, resolved.pool));
+    rules.chain(rest(written).zip(resolved.pool))
+}
+
 /// Refuses pools that look at something of a request where connections go to them.
 pub(crate) fn check_pools(
     reader: &mut Reader<'_>,
@@ -111,9 +136,8 @@ pub(crate) fn check_pools(
     pools: &[Pool],
     resolved: &[TcpService],
 ) {
-    for (service, resolved) in services.iter().zip(resolved) {
-        let named = drafts.get(resolved.pool).zip(pools.get(resolved.pool));
-        let (Some((target, _)), Some((draft, pool))) = (&service.pool, named) else {
+    for (target, pool) in services.iter().zip(resolved).flat_map(targets) {
+        let Some((draft, pool)) = drafts.get(pool).zip(pools.get(pool)) else {
             continue;
         };
         // One that does not exist has been refused already.

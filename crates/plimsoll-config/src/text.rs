@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool, RequestLimits,
-    Route, Server, ServerTimeouts, Site, Step, TcpService,
+    Route, Server, ServerTimeouts, Site, Step, TcpRule, TcpService,
 };
 use crate::statements;
 use crate::units::{duration_text, size_text};
@@ -139,6 +139,11 @@ fn write_tcp(config: &Config, service: &TcpService, out: &mut String) {
         put(out, format_args!("    {}\n", statements::line(&statement)));
     }
     out.push_str("}\n");
+}
+
+/// A rule that chooses the pool of a connection.
+pub fn tcp_rule(config: &Config, rule: &TcpRule) -> String {
+    statements::line(&statements::tcp_rule(config, rule))
 }
 
 /// A host.

@@ -133,6 +133,8 @@ pub struct ListenerMetrics {
     pub tls_late: Counter,
     /// Connections of which nobody who may has said whom they are from.
     pub unannounced: Counter,
+    /// Relayed connections whose first bytes no rule took.
+    pub unmatched: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

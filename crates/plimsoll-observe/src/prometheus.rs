@@ -186,7 +186,7 @@ impl<'a> Page<'a> {
             );
         }
         type Count = fn(&ListenerMetrics) -> &Counter;
-        let counters: [(&str, &str, Count); 5] = [
+        let counters: [(&str, &str, Count); 6] = [
             (
                 "plimsoll_connections_accepted_total",
                 "Client connections accepted.",
@@ -211,6 +211,11 @@ impl<'a> Page<'a> {
                 "plimsoll_proxy_protocol_failures_total",
                 "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
                 |listener| &listener.unannounced,
+            ),
+            (
+                "plimsoll_tcp_unmatched_total",
+                "Client connections closed because no rule of their `tcp` took what they said first.",
+                |listener| &listener.unmatched,
             ),
         ];
         for (name, help, find) in counters {

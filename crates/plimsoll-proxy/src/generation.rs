@@ -123,9 +123,9 @@ impl Listener {
 
     /// How it is listened on.
     pub fn terms(&self) -> Terms {
-        let first = match self.relay {
-            None => First::Client,
-            Some(_) => First::Either,
+        let first = match &self.relay {
+            Some(relay) if !relay.rules.ask_first() => First::Either,
+            _ => First::Client,
         };
         Terms {
             first,

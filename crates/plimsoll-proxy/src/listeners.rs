@@ -17,6 +17,7 @@ use crate::acme::Challenges;
 use crate::compile;
 use crate::generation::{Hosts, Listener};
 use crate::material::Materials;
+use crate::opening::Rules;
 use crate::pools::options;
 use crate::relay::Relay;
 use crate::tls::clients::Policy;
@@ -56,7 +57,7 @@ pub(crate) fn compile(
 fn relays(service: &TcpService, logs: &mut Vec<AccessLog>) -> Vec<Listener> {
     let relay = Arc::new(Relay {
         name: Arc::clone(&service.name),
-        pool: service.pool,
+        rules: Rules::new(service),
         idle: service.idle,
         lifetime: service.lifetime,
         logs: compile::log_numbers(&service.log, logs),
@@ -174,7 +175,7 @@ fn secure_sites(
     sites.into()
 }
 
-fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
+pub(crate) fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
     match host {
         Host::Any => hosts.any = hosts.any.or(Some(site)),
         Host::Exact(name) => {

@@ -1,10 +1,8 @@
 //! Whom connections are from: heard from those who pass them on to us, and told to servers.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Poll, ready};
 
 use ipnet::IpNet;
 use plimsoll_config::model::ProxyVersion;
@@ -17,6 +15,7 @@ use plimsoll_net::socket::Socket;
 use rustls::{HandshakeKind, ServerConnection};
 
 use crate::connection::Connection;
+use crate::look::{self, Found, Unseen};
 use crate::plane::Plane;
 use crate::tls::algorithms::Algorithms;
 use crate::tls::certificate::Certificate;
@@ -44,6 +43,16 @@ impl fmt::Display for Unknown {
     }
 }
 
+impl From<Unseen> for Unknown {
+    fn from(unseen: Unseen) -> Self {
+        match unseen {
+            Unseen::Late => Self::Late,
+            Unseen::Ended => Self::Ended,
+            Unseen::Broken(error) => Self::Broken(error),
+        }
+    }
+}
+
 /// Tells whether `peer` is in one of the networks.
 pub(crate) fn is_among(networks: &[IpNet], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
@@ -53,34 +62,15 @@ pub(crate) fn is_among(networks: &[IpNet], peer: IpAddr) -> bool {
 /// Takes the header from the beginning of a new connection, and nothing behind it. The client that it
 /// names is the peer from then on.
 pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(), Unknown> {
-    let socket = &connection.socket;
-    connection.timer.set(connection.deadline);
-    let mut known = 0;
-    let addresses = poll_fn(|context| {
-        // Lent for a look: a connection that waits holds no buffer.
-        let mut buffer = plane.worker.buffers.lend();
-        let room = buffer.room();
-        let most = room.len().min(HEADER_BYTES_MAX);
-        let room = room.get_mut(..most).unwrap_or_default();
-        loop {
-            let Poll::Ready(there) = announce::poll_peek(socket, context, room, known) else {
-                ready!(connection.timer.poll(context));
-                return Poll::Ready(Err(Unknown::Late));
-            };
-            let there = there.map_err(Unknown::Broken)?;
-            let header = parse(room.get(..there).unwrap_or_default());
-            match header.map_err(Unknown::Malformed)? {
-                Parsed::Complete(header) => {
-                    let (addresses, len) = (header.addresses, header.len);
-                    let taken = announce::take(socket, room, len).map_err(Unknown::Broken);
-                    return Poll::Ready(taken.map(|()| addresses));
-                }
-                Parsed::Partial if there <= known => return Poll::Ready(Err(Unknown::Ended)),
-                Parsed::Partial => known = there,
-            }
-        }
-    })
-    .await?;
+    let judge = |bytes: &[u8], _| match parse(bytes) {
+        Ok(Parsed::Complete(header)) => Found::Enough(Ok((header.addresses, header.len))),
+        Ok(Parsed::Partial) => Found::TooLittle(bytes.len() + 1),
+        Err(malformed) => Found::Enough(Err(Unknown::Malformed(malformed))),
+    };
+    let (until, most) = (connection.deadline, HEADER_BYTES_MAX);
+    let (addresses, len) = look::look(plane, connection, (until, most), judge).await??;
+    let mut buffer = plane.worker.buffers.lend();
+    announce::take(&connection.socket, buffer.room(), len).map_err(Unknown::Broken)?;
     if let Some(Addresses { source, .. }) = addresses {
         connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
         connection.peer_text = AddressText::new(connection.peer.ip());

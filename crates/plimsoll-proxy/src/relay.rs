@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plimsoll_access::client_hello::Hello;
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::{clock, stream};
-use plimsoll_observe::access_log::Record;
+use plimsoll_observe::access_log::{Record, Secured};
 
 use crate::connection::Connection;
 use crate::events;
@@ -20,6 +21,7 @@ use crate::http::exchange::Facts;
 use crate::http::failure::{Failure, Side};
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
+use crate::opening::Rules;
 use crate::plane::Plane;
 use crate::proxy_protocol::For;
 use crate::tunnel::{End, Tunnel, Way};
@@ -29,8 +31,8 @@ use crate::tunnel::{End, Tunnel, Way};
 pub(crate) struct Relay {
     /// Its name in logs.
     pub(crate) name: Arc<str>,
-    /// The number of the pool that they go to.
-    pub(crate) pool: usize,
+    /// Which pool they go to.
+    pub(crate) rules: Rules,
     /// How long neither end may say anything.
     pub(crate) idle: Duration,
     /// How long they may last at all.
@@ -44,6 +46,8 @@ struct Call<'a> {
     plane: &'a Plane,
     connection: &'a Connection,
     facts: Facts<'a>,
+    /// What the client said first, where that decides.
+    hello: Option<Hello>,
 }
 
 /// A server that has been reached.
@@ -55,30 +59,51 @@ struct Reached<'a> {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay) {
-    let Some(pool) = plane.generation.pools.get(relay.pool) else {
-        return;
-    };
     let mut call = Call {
         plane,
         connection,
         facts: Facts::new(plane, clock::now()),
+        hello: None,
     };
-    call.facts.pool = Some(&pool.name);
-    plane.note_request(pool.index, call.facts.started);
-    // Boxed: it is large, and a connection that lasts needs it no more.
-    let reached = Box::pin(call.reach(pool)).await;
-    match reached {
-        Ok(reached) => call.pass(relay, pool, reached).await,
-        Err(turned) => {
-            call.facts.blame(turned.reason, turned.detail);
-            // As if nobody listened here: there is no other way to say it.
-            stream::reset_on_close(&connection.socket);
-        }
+    if let Err(turned) = call.serve(relay).await {
+        call.facts.blame(turned.reason, turned.detail);
+        // As if nobody listened here: there is no other way to say it.
+        stream::reset_on_close(&connection.socket);
     }
     call.finish(relay);
 }
 
 impl<'a> Call<'a> {
+    /// Passes bytes to a server and back.
+    async fn serve(&mut self, relay: &Relay) -> Result<(), Turned> {
+        let number = match relay.rules.only() {
+            Some(number) => number,
+            // Boxed: most need it for a moment.
+            None => Box::pin(self.choose(&relay.rules)).await?,
+        };
+        let Some(pool) = self.plane.generation.pools.get(number) else {
+            return Ok(());
+        };
+        self.facts.pool = Some(&pool.name);
+        self.plane.note_request(pool.index, self.facts.started);
+        // Boxed: it is large, and a connection that lasts needs it no more.
+        let reached = Box::pin(self.reach(pool)).await?;
+        self.pass(relay, pool, reached).await;
+        Ok(())
+    }
+
+    /// The number of the pool that what the client says first leads to.
+    async fn choose(&mut self, rules: &Rules) -> Result<usize, Turned> {
+        let heard = rules.hear(self.plane, self.connection).await;
+        let listeners = &self.plane.metrics.listeners;
+        if let (true, Some(metrics)) = (heard.is_unmatched, listeners.get(self.connection.listener))
+        {
+            metrics.unmatched.add(1);
+        }
+        self.hello = heard.hello;
+        heard.pool
+    }
+
     /// Connects to a server. One that cannot be reached costs nothing but time.
     async fn reach(&mut self, pool: &'a Pool) -> Result<Reached<'a>, Turned> {
         let mut tried = Tried::new();
@@ -196,6 +221,7 @@ impl<'a> Call<'a> {
         if relay.logs.is_empty() {
             return;
         }
+        let offered = self.hello.as_ref().map(Hello::list).unwrap_or_default();
         let record = Record {
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
@@ -203,6 +229,15 @@ impl<'a> Call<'a> {
             generation: plane.generation.number,
             proto: "TCP",
             total: clock::now().duration_since(facts.started),
+            tls: Secured {
+                sni: self
+                    .hello
+                    .as_ref()
+                    .and_then(|hello| hello.name.as_deref())
+                    .unwrap_or_default(),
+                alpn: &offered,
+                ..Secured::default()
+            },
             ..facts.record()
         };
         plane.log(&relay.logs, &record);

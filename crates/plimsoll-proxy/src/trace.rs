@@ -1,5 +1,7 @@
 //! What would become of a request, and why: the same rules that serve requests, asked one by one.
 
+mod connection;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -32,8 +34,15 @@ pub struct Question {
     pub client: SocketAddr,
     /// The port that it comes on.
     pub port: u16,
-    /// `http` or `https`.
+    /// `http` or `https`; or, of a connection that is relayed, what its client speaks: `tls`, `ssh`,
+    /// `postgres`, `mysql` or `redis`.
     pub scheme: String,
+    /// The name that a client that comes with TLS asks for.
+    #[serde(default)]
+    pub name: String,
+    /// The protocols that it offers there.
+    #[serde(default)]
+    pub offers: Vec<String>,
     /// When it comes, in seconds since 1970.
     pub unix: u64,
 }
@@ -101,6 +110,8 @@ pub enum Outcome {
     Pool(String),
     /// Its connection goes to the pool of this name, and nobody looks at what comes on it.
     Relayed(String),
+    /// Its connection is closed; why.
+    Refused(String),
     /// It goes to one of these pools, in these shares.
     Shares(Vec<(u32, String)>),
     /// It goes where the client is sent: status and `Location`.
@@ -146,9 +157,12 @@ pub fn explain(generation: &Generation, question: &Question) -> Trace {
     };
     trace.listener = Some(listener.address.to_string());
     if let Some(relay) = &listener.relay {
-        trace.pool = choice(generation, relay.pool);
-        let name = trace.pool.as_ref().map(|pool| pool.name.clone());
-        trace.outcome = Outcome::Relayed(name.unwrap_or_default());
+        connection::explain(generation, (listener, relay), question, &mut trace);
+        return trace;
+    }
+    if connection::SCHEMES.contains(&question.scheme.as_str()) {
+        let why = "requests are served here: ask with http or https";
+        trace.outcome = Outcome::Refused(why.to_owned());
         return trace;
     }
     let parsed = parse::request(&question.head, &listener.limits, &mut head);

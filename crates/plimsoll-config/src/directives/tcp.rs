@@ -5,6 +5,7 @@ use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::directives::site::LISTEN_MAX;
 use crate::draft::{Scope, Settings, TcpDraft};
+use crate::lint;
 use crate::read::Reader;
 use crate::syntax::{Stmt, Word};
 
@@ -13,7 +14,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
     within: &[Context::Root],
     usage: "tcp ADDRESS... { ... }",
     default: "none",
-    doc: "Connections to these addresses go to a server of the pool that `proxy` names, and all bytes pass as they are, either way, \
+    doc: "Connections to these addresses go to a server of the pool that `proxy` names, or that `sni`, `alpn`, `protocol` and `default` choose, and all bytes pass as they are, either way, \
           whoever speaks first. An end that says no more may still listen, and a reset is passed on. A server that cannot be reached costs the client nothing: \
           another one is tried before any byte has passed. Servers, checks, limits of connections and the PROXY protocol are as for sites.",
     words: (1, LISTEN_MAX),
@@ -33,7 +34,9 @@ fn tcp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         name: name.unwrap_or_default(),
         listen,
         settings: Settings::default(),
+        rules: Vec::new(),
         pool: None,
+        default: None,
         span: stmt.span,
     };
     reader.apply(
@@ -41,12 +44,31 @@ fn tcp(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         Context::Tcp,
         &mut Scope::Tcp(&mut service),
     );
-    if service.pool.is_none() {
-        let message = "nothing says where the connections go";
-        let problem = Diagnostic::new(&codes::TCP_NOWHERE, stmt.span, message);
-        reader.problem(problem.help("write `proxy POOL` in the block"));
-    }
+    check_ways(reader, &service);
+    lint::unreachable_rules(reader, &service.rules);
     draft.tcp.push(service);
+}
+
+/// All connections of a service go one way, or rules say which.
+fn check_ways(reader: &mut Reader<'_>, service: &TcpDraft) {
+    let rules = service.rules.iter().map(|rule| rule.span);
+    let chosen = rules
+        .chain(service.default.iter().map(|(_, span)| *span))
+        .next();
+    match (&service.pool, chosen) {
+        (None, None) => {
+            let message = "nothing says where the connections go";
+            let problem = Diagnostic::new(&codes::TCP_NOWHERE, service.span, message);
+            reader.problem(problem.help("write `proxy POOL` in the block"));
+        }
+        (Some((_, all)), Some(chosen)) => {
+            let message = "`proxy` takes every connection, so that rules decide nothing";
+            let problem = Diagnostic::new(&codes::TCP_TWO_WAYS, *all, message);
+            let problem = problem.related(chosen, "rules begin here");
+            reader.problem(problem.help("write `default POOL` for what no rule takes"));
+        }
+        _ => {}
+    }
 }
 
 /// Where the connections of a service go.
