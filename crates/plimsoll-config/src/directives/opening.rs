@@ -3,7 +3,7 @@
 use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::directive::{Context, Directive};
+use crate::directive::{Context, Directive, find};
 use crate::draft::{Scope, TcpRuleDraft};
 use crate::model::{Host, Opening, Spoken};
 use crate::read::Reader;
@@ -75,7 +75,8 @@ fn sni(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         let is_address = matches!(&host, Host::Exact(name) if name.starts_with('[') || is_ip(name));
         if is_address {
             let message = format!("`{}` is an address, and clients ask for names", value.text);
-            reader.problem(Diagnostic::new(&codes::HOST, value.span, message));
+            let problem = Diagnostic::new(&codes::HOST, value.span, message);
+            reader.problem(problem.help("those that are sent to an address go to `default`"));
         }
         Some(Opening::Name(host))
     });
@@ -129,13 +130,8 @@ fn rule(
     };
     let is_arrow = |word: &Word| word.text == "->";
     if !is_arrow(arrow) || asked.iter().any(is_arrow) {
-        let what = if stmt.name.text == "sni" {
-            "HOST"
-        } else {
-            "PROTOCOL"
-        };
-        let usage = format!("{} {what}... -> POOL", stmt.name.text);
-        return reader.usage(stmt, &usage);
+        let usage = find(&stmt.name.text, Context::Tcp).map_or("", |row| row.usage);
+        return reader.usage(stmt, usage);
     }
     let read = |word: &Word| Some((read(reader, word.into())?, word.span));
     service.rules.push(TcpRuleDraft {
