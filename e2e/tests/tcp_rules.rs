@@ -31,7 +31,7 @@ fn echo(mut stream: TcpStream, name: &str, is_first: bool) {
         true => 0,
         false => stream.read(&mut piece).unwrap_or_default(),
     };
-    let said = [format!("{name}:").as_bytes(), &piece[..len]].concat();
+    let said = [format!("{name}:").as_bytes(), piece.get(..len).unwrap()].concat();
     let mut from = stream.try_clone().unwrap();
     if stream.write_all(&said).is_ok() {
         std::io::copy(&mut from, &mut stream).ok();
@@ -120,7 +120,12 @@ fn in_records(hello: &[u8], len: usize) -> Vec<u8> {
         let len = u16::try_from(part.len()).unwrap();
         [&[22, 3, 1][..], &len.to_be_bytes(), part].concat()
     };
-    hello[5..].chunks(len).flat_map(record).collect()
+    hello
+        .get(5..)
+        .unwrap()
+        .chunks(len)
+        .flat_map(record)
+        .collect()
 }
 
 #[test]

@@ -162,19 +162,50 @@ fn prefix(bytes: &[u8], len: usize, fits: impl FnMut((usize, &u8)) -> bool) -> F
     }
 }
 
+type Ask = fn(&[u8]) -> Fit;
+
+/// Those of which two never fit.
+const ALL: [(&str, Ask); 5] = [
+    ("http", http),
+    ("tls", tls),
+    ("ssh", ssh),
+    ("postgres", postgres),
+    ("redis", redis),
+];
+
+/// For a fuzzer: no piece says anything else than the whole, nobody is kept waiting for what was there
+/// before, and no bytes are those of two protocols.
+///
+/// # Panics
+/// When that does not hold.
+pub fn fuzz(bytes: &[u8]) {
+    let all = ALL.iter();
+    let whose: Vec<_> = all.filter(|(_, ask)| ask(bytes) == Fit::Yes).collect();
+    assert!(whose.len() < 2, "{whose:?}");
+    for (name, ask) in ALL {
+        let mut least = 0;
+        for len in 0..=bytes.len() {
+            match ask(bytes.get(..len).unwrap_or_default()) {
+                Fit::Open(next) => {
+                    assert!(next > len, "{name} would be looked at for ever");
+                    least = least.max(next);
+                }
+                known => {
+                    assert_eq!(known, ask(bytes), "{name} is not known at {len}");
+                    assert!(
+                        known == Fit::No || len >= least,
+                        "{name} was there before {least}"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    type Ask = fn(&[u8]) -> Fit;
-
-    const ALL: [(&str, Ask); 5] = [
-        ("http", http),
-        ("tls", tls),
-        ("ssh", ssh),
-        ("postgres", postgres),
-        ("redis", redis),
-    ];
 
     /// First bytes of real clients, and whose they are.
     const SAID: &[(&str, &[u8])] = &[
@@ -236,22 +267,7 @@ mod tests {
     #[test]
     fn no_piece_says_anything_else_than_the_whole() {
         for (_, said) in SAID {
-            for (name, ask) in ALL {
-                for len in 0..said.len() {
-                    let text = said.escape_ascii();
-                    match ask(&said[..len]) {
-                        Fit::Open(least) => {
-                            assert!(least > len, "{name}: {text} at {len}");
-                            // Nobody is kept waiting for what was there before.
-                            for early in len..least.min(said.len()) {
-                                let known = ask(&said[..early]);
-                                assert_ne!(known, Fit::Yes, "{name}: {text} at {early}");
-                            }
-                        }
-                        known => assert_eq!(known, ask(said), "{name}: {text} at {len}"),
-                    }
-                }
-            }
+            fuzz(said);
         }
     }
 
