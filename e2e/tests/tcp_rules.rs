@@ -261,11 +261,20 @@ fn a_hello_that_cannot_be_one_is_refused() {
     let long = b"\x16\x03\x01\x40\0\x01\0\xea\x60";
     let why = "\"detail\":\"the ClientHello is too long\"";
     assert_refused(&plimsoll, long, why);
+    let mut client = Raw::connect(plimsoll.address());
+    client.send(named.get(..100).unwrap()).unwrap();
+    client.finish();
+    assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset);
+    let line = plimsoll.wait_log("access.log", 4, PATIENCE).remove(3);
+    assert!(
+        line.contains("\"detail\":\"the ClientHello is cut off\""),
+        "{line}"
+    );
     let protocols: Vec<String> = (0..60).map(|number| format!("{number:040}")).collect();
     let protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
     let hello = hello("mail.example.com", &protocols);
     assert_refused(&plimsoll, &in_records(&hello, 1), why);
-    assert!((unmatched(&plimsoll) - 4.0).abs() < f64::EPSILON);
+    assert!((unmatched(&plimsoll) - 5.0).abs() < f64::EPSILON);
     assert_at(&plimsoll, "a", &[&in_records(&hello, 2)]);
 }
 

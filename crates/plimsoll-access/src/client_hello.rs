@@ -26,6 +26,8 @@ pub enum Malformed {
     Other,
     /// It holds more than any client says.
     TooLong,
+    /// Its connection ends before it does.
+    Truncated,
     /// What it holds does not fit its lengths, or stands there twice.
     Content,
     /// The name that it asks for cannot be one.
@@ -38,6 +40,7 @@ impl Malformed {
         match self {
             Self::Other => "TLS does not begin with a ClientHello",
             Self::TooLong => "the ClientHello is too long",
+            Self::Truncated => "the ClientHello is cut off",
             Self::Content => "the ClientHello is malformed",
             Self::Name => "the ClientHello asks for what is no name",
         }

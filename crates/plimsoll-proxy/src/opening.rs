@@ -125,12 +125,33 @@ impl Rules {
 
     /// Listens to a client until it is known where its connection goes.
     pub(crate) async fn hear(&self, plane: &Plane, connection: &Connection) -> Heard {
-        let (mut hello, mut is_silent) = (None, true);
+        let mut hello = None;
+        let verdict = self.listen(plane, connection, &mut hello).await;
+        let pool = verdict.and_then(|verdict| {
+            let pool = self.pool(verdict);
+            pool.ok_or_else(|| refused("no rule takes what the client says first"))
+        });
+        let is_refused = |turned: &Turned| turned.reason == Reason::DestinationNotFound;
+        Heard {
+            is_unmatched: pool.as_ref().is_err_and(is_refused),
+            pool,
+            hello,
+        }
+    }
+
+    /// Listens until a rule takes the client, or none does; notes its ClientHello.
+    async fn listen(
+        &self,
+        plane: &Plane,
+        connection: &Connection,
+        hello: &mut Option<Hello>,
+    ) -> Result<Verdict, Turned> {
+        let mut is_silent = true;
         let judge = |bytes: &[u8], has_ended| {
             is_silent &= bytes.is_empty();
             let mut said = Said::new(bytes, has_ended && !is_silent);
             let verdict = self.judge(&mut said);
-            hello = said.into_hello();
+            *hello = said.into_hello();
             match verdict {
                 Ok(Verdict::Open(least)) if least > OPENING_BYTES_MAX => {
                     Found::Enough(Err(Malformed::TooLong))
@@ -140,26 +161,13 @@ impl Rules {
             }
         };
         let limits = (clock::now() + self.patience, OPENING_BYTES_MAX);
-        let seen = look::look(plane, connection, limits, judge).await;
-        let verdict = match seen {
-            Ok(verdict) => verdict.map_err(|malformed| refused(malformed.text())),
+        let verdict = match look::look(plane, connection, limits, judge).await {
+            Ok(verdict) => verdict,
             // Whoever says nothing waits to hear something.
-            Err(Unseen::Late) if is_silent => self
-                .judge(&mut Said::new(b"", true))
-                .map_err(|_| refused("")),
-            Err(unseen) => Err(unseen.into()),
+            Err(Unseen::Late) if is_silent => self.judge(&mut Said::new(b"", true)),
+            Err(unseen) => return Err(unseen.into()),
         };
-        let pool = verdict.and_then(|verdict| {
-            self.pool(verdict)
-                .ok_or_else(|| refused("no rule takes what the client says first"))
-        });
-        let is_unmatched =
-            matches!(&pool, Err(turned) if turned.reason == Reason::DestinationNotFound);
-        Heard {
-            pool,
-            hello,
-            is_unmatched,
-        }
+        verdict.map_err(|malformed| refused(malformed.text()))
     }
 }
 
@@ -263,7 +271,7 @@ impl<'a> Said<'a> {
     fn hello(&mut self) -> Result<&Offered, Malformed> {
         let offered = match self.hello.take() {
             Some(known) => known,
-            None => Offered::read(self.bytes)?,
+            None => Offered::read(self.bytes, self.is_all)?,
         };
         Ok(self.hello.insert(offered))
     }
@@ -277,13 +285,14 @@ impl<'a> Said<'a> {
 }
 
 impl Offered {
-    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+    fn read(bytes: &[u8], is_all: bool) -> Result<Self, Malformed> {
         match opening::tls(bytes) {
             Fit::No => return Ok(Self::Other),
             Fit::Open(least) => return Ok(Self::Partial(least)),
             Fit::Yes => {}
         }
         match client_hello::progress(bytes)? {
+            Progress::Partial(_) if is_all => Err(Malformed::Truncated),
             Progress::Partial(least) => Ok(Self::Partial(least)),
             Progress::Whole(body) => Hello::read(&body).map(Self::Whole),
         }
