@@ -190,8 +190,18 @@ fn what_was_heard_is_passed_on() {
     client.send([&*header, GET.as_bytes()].concat()).unwrap();
     assert_eq!(client.response("GET").status(), 200);
     let seen = server.next();
-    assert_eq!(seen, [&*header, GET.as_bytes()].concat());
     drop(client);
+    let line = plimsoll.wait_log("access.log", 1, PATIENCE).remove(0);
+    // It is told of with the id of the log.
+    let (head, told) = (seen.get(..HEAD_BYTES), values_of(&seen));
+    let due = header.get(..14).unwrap();
+    assert_eq!(head.unwrap().get(..14).unwrap(), due);
+    assert_eq!(head.unwrap().get(16..), header.get(16..HEAD_BYTES));
+    let id = String::from_utf8(told.get(&0x05).unwrap().clone()).unwrap();
+    assert!(line.contains(&format!("\"id\":\"{id}\"")), "{line}");
+    for (kind, due) in [(0x01, &b"h2"[..]), (0x02, b"a.example"), (0x20, &ssl)] {
+        assert_eq!(told.get(&kind).map(Vec::as_slice), Some(due));
+    }
 
     // A request is told of with its own id, and is of HTTP/1.1.
     let mut client = Raw::connect(plimsoll.address_of("http"));
@@ -203,7 +213,6 @@ fn what_was_heard_is_passed_on() {
     assert_eq!(told.get(&0x20), Some(&ssl));
     assert!(!told.contains_key(&0x01));
     assert_ne!(told.get(&0x05).map(Vec::as_slice), Some(&b"from-afar"[..]));
-    let line = plimsoll.wait_log("access.log", 1, PATIENCE).remove(0);
     for part in [
         "\"client\":\"192.0.2.7\",\"client_port\":4660",
         "\"alpn\":\"h2\"",

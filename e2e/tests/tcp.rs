@@ -102,6 +102,13 @@ fn bytes_pass_whoever_speaks_first() {
     let server = format!("\"pool\":\"app\",\"server\":\"{server}\",\"attempts\":1,\"t_connect\":");
     let bytes = "\"req_bytes\":4,\"res_bytes\":10,";
     assert_line(&plimsoll, &[&service, bytes, &server]);
+    for (direction, count) in [("in", 4.0), ("out", 10.0)] {
+        let listener = plimsoll.address();
+        let name = format!(
+            "plimsoll_tcp_bytes_total{{listener=\"{listener}\",direction=\"{direction}\"}}"
+        );
+        assert_eq!(plimsoll.metric(&name), Some(count));
+    }
 }
 
 #[test]

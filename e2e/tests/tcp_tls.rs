@@ -205,6 +205,57 @@ fn clients_get_the_certificate_of_the_name_that_they_ask_for() {
 }
 
 #[test]
+fn the_pool_is_chosen_by_what_was_agreed_on() {
+    let own = Authority::make("DNS:a.example,DNS:*.b.example");
+    let named = |name: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                stream.write_all(name).ok(); // who has left needs nothing
+            }
+        });
+        address
+    };
+    let (sni, alpn, rest) = (
+        named(b"by name\n"),
+        named(b"by protocol\n"),
+        named(b"the rest\n"),
+    );
+    let text = format!(
+        "admin off\ntcp 127.0.0.1:{{port}} {{ {} ; sni *.b.example -> {sni} ; alpn h2 irc -> {alpn} ; default {rest} }}\n",
+        pair(&own)
+    );
+    let plimsoll = Start::run(&text).start();
+    for (options, by, agreed) in [
+        (
+            "-servername x.b.example -alpn h2",
+            "by name",
+            "ALPN protocol: h2",
+        ),
+        (
+            "-servername a.example -alpn http/1.1,irc",
+            "by protocol",
+            "ALPN protocol: irc",
+        ),
+        // What no rule asks for is not agreed on, and is no reason to refuse anybody.
+        (
+            "-servername a.example -alpn http/1.1",
+            "the rest",
+            "No ALPN negotiated",
+        ),
+        ("-servername a.example", "the rest", "No ALPN negotiated"),
+        ("-noservername", "the rest", "No ALPN negotiated"),
+    ] {
+        let said = s_client_at(plimsoll.address(), &format!("-ign_eof {options}"), "");
+        assert!(
+            said.contains(by) && said.contains(agreed),
+            "{options}: {said}"
+        );
+    }
+}
+
+#[test]
 fn clients_may_have_to_show_a_certificate() {
     let own = Authority::make("DNS:a.example");
     let clients = Certifier::make("clients");

@@ -212,7 +212,7 @@ fn what_is_no_request_is_refused_with_a_hint() {
     let plimsoll = Start::run(TEXT).start();
     for (request, hint) in [
         ("/x", "write it like `http://example.com/path`"),
-        ("ftp://x/", "write http, https or udp"),
+        ("ftp://x/", "write http, https, tls, ssh,"),
     ] {
         let output = Command::new(plimsoll_e2e::plimsoll::binary())
             .args(["trace", "-c", "plimsoll.conf", request])

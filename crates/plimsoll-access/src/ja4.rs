@@ -4,69 +4,17 @@
 
 use sha2::{Digest, Sha256};
 
-/// The most that a first message may hold; rustls takes no longer one.
-const HELLO_BYTES_MAX: usize = 64 * 1024;
+use crate::client_hello::{ALPN, Input, Parts, Progress, SERVER_NAME, is_grease, progress};
 
-const SERVER_NAME: u16 = 0x0000;
 const SIGNATURE_ALGORITHMS: u16 = 0x000d;
-const ALPN: u16 = 0x0010;
 const SUPPORTED_VERSIONS: u16 = 0x002b;
 
 /// The fingerprint of a client over TCP whose connection begins with these bytes; nothing where the first
 /// message is not whole, or is none.
 pub fn of_records(bytes: &[u8]) -> Option<String> {
-    let mut message = Vec::new();
-    let mut rest = Input(bytes);
-    loop {
-        if let Some(hello) = whole(&message) {
-            return Some(Hello::read(hello)?.fingerprint());
-        }
-        // RFC 8446 §5.1: a type, a version that says nothing, and a length.
-        let (kind, _version) = (rest.byte()?, rest.short()?);
-        let fragment = rest.vector16()?;
-        if kind != 22 || fragment.is_empty() || message.len() > HELLO_BYTES_MAX {
-            return None;
-        }
-        message.extend_from_slice(fragment);
-    }
-}
-
-/// The body of the first message, once all of it is there.
-fn whole(message: &[u8]) -> Option<&[u8]> {
-    let mut input = Input(message);
-    (input.byte()? == 1).then_some(())?;
-    let (high, low) = (input.byte()?, input.short()?);
-    input.take(usize::from(high) << 16 | usize::from(low))
-}
-
-/// Bytes that are read from the front; nothing when there are too few.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn short(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes([self.byte()?, self.byte()?]))
-    }
-
-    fn vector8(&mut self) -> Option<&'a [u8]> {
-        let len = self.byte()?;
-        self.take(usize::from(len))
-    }
-
-    fn vector16(&mut self) -> Option<&'a [u8]> {
-        let len = self.short()?;
-        self.take(usize::from(len))
+    match progress(bytes) {
+        Ok(Progress::Whole(body)) => Some(Hello::read(&body)?.fingerprint()),
+        _ => None,
     }
 }
 
@@ -75,12 +23,7 @@ impl<'a> Input<'a> {
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u16> {
     let pairs = bytes.chunks_exact(2);
     let numbers = pairs.filter_map(|pair| Some(u16::from_be_bytes(pair.try_into().ok()?)));
-    numbers.filter(|number| !is_grease(*number))
-}
-
-fn is_grease(number: u16) -> bool {
-    let [high, low] = number.to_be_bytes();
-    high == low && low & 0x0f == 0x0a
+    numbers.filter(|number| !is_grease(number.to_be_bytes()))
 }
 
 /// What counts of a client's first message.
@@ -96,32 +39,19 @@ struct Hello<'a> {
 }
 
 impl<'a> Hello<'a> {
-    /// RFC 8446 §4.1.2
     fn read(body: &'a [u8]) -> Option<Self> {
-        let mut input = Input(body);
-        let version = input.short()?;
-        let (_random, _session) = (input.take(32)?, input.vector8()?);
-        let ciphers = numbers(input.vector16()?).collect();
-        let _compression = input.vector8()?;
+        let parts = Parts::read(body)?;
         let mut hello = Self {
-            version,
-            ciphers,
+            version: parts.version,
+            ciphers: numbers(parts.ciphers).collect(),
             ..Self::default()
         };
-        // Very old clients end here.
-        let mut extensions = Input(match input.0 {
-            [] => &[],
-            _ => input.vector16()?,
-        });
-        while !extensions.0.is_empty() {
-            let kind = extensions.short()?;
-            hello.extension(kind, extensions.vector16()?)?;
-        }
+        parts.each_extension(|kind, content| hello.extension(kind, content))?;
         Some(hello)
     }
 
     fn extension(&mut self, kind: u16, content: &'a [u8]) -> Option<()> {
-        if is_grease(kind) {
+        if is_grease(kind.to_be_bytes()) {
             return Some(());
         }
         let mut input = Input(content);

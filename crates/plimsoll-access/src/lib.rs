@@ -6,10 +6,12 @@
 
 pub mod api_key;
 pub mod basic;
+pub mod client_hello;
 pub mod cors;
 pub mod geo;
 pub mod ja4;
 pub mod lines;
+pub mod opening;
 pub mod password;
 pub mod prefixes;
 pub mod signed_url;

@@ -408,6 +408,18 @@ the client is known:
 
     pool postgres { sticky by=client-ip ; server 10.0.0.1:5432 ; server 10.0.0.2:5432 }
 ";
+TCP_TWO_WAYS = "E0365":
+"A `tcp` block says with `proxy` that all connections go to one pool, and with `sni`, `alpn`, `protocol` or `default` that they
+are chosen among. Where they are chosen among, `default` has what no rule takes:
+
+    tcp :443 { sni mail.example.com -> mail ; default web }
+";
+TCP_INSIDE = "E0366":
+"A `tcp` block with `tls` of its own chooses by `protocol`. What the client says first is then the beginning of TLS, and what it says inside
+is not looked at. The name that it asks for and the protocol that is agreed on are known:
+
+    tcp :993 { tls mail.pem mail.key ; sni mail.example.com -> mail ; default web }
+";
 SOCKET_MIXED = "E0370":
 "Two sites on one address ask the system for different things. It does them for the address, before a client has said which site
 it means. What all say can stand in `defaults`:
@@ -481,6 +493,13 @@ Add one, which can send everybody else on, or have names checked on port 443:
 
     site example.com { listen :80 ; route { redirect https://${request.host}${request.uri} permanent } }
     acme challenge=tls-alpn-01
+";
+RULE_UNREACHABLE = "W0615":
+"A word of a rule in a `tcp` block never matches, because an earlier rule takes every connection that it would. The first rule
+that matches decides. `protocol tls` takes all that `sni` and `alpn` could, and `*.example.com` all names below. Write the
+narrower one first:
+
+    tcp :443 { sni mail.example.com -> mail ; sni *.example.com -> web ; protocol tls -> other }
 ";
 }
 

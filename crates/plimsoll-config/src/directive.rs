@@ -2,8 +2,8 @@
 
 use crate::directives::{
     access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
-    named_match, overload, policy, pool, priority, proxy_protocol, resolver, rewrite, root, route,
-    server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust, udp,
+    named_match, opening, overload, policy, pool, priority, proxy_protocol, resolver, rewrite,
+    root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust, udp,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -81,6 +81,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     priority::ROWS,
     tcp::ROWS,
     udp::ROWS,
+    opening::ROWS,
     socket::ROWS,
     pool::ROWS,
     server_tls::ROWS,
@@ -106,7 +107,7 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
     "cache", "cluster", "compress", "disk", "etcd", "files", "forward", "hash-key", "memory",
-    "mode", "otel", "redis", "sni", "tracing", "try", "user", "vary", "vip", "vrrp", "default",
+    "mode", "otel", "redis", "tracing", "try", "user", "vary", "vip", "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

@@ -14,6 +14,7 @@ pub(crate) mod key_set;
 pub(crate) mod limit;
 pub(crate) mod max_requests;
 pub(crate) mod named_match;
+pub(crate) mod opening;
 pub(crate) mod overload;
 pub(crate) mod policy;
 pub(crate) mod pool;

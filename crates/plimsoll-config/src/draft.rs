@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Condition,
     ConnectionLimits, DnsUpdate, ErrorPage, HashKey, Hedge, Hide, Host, Issuer, KeyPair, OnDown,
-    Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue, Resolver, Retry,
-    ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky, Template, Tickets,
+    Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue, Resolver,
+    Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -50,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) body: Option<Duration>,
     pub(crate) tunnel: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) detect: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) response: Option<Duration>,
     pub(crate) log: Option<Vec<AccessLog>>,
@@ -163,7 +164,18 @@ pub(crate) struct RelayDraft {
     /// For which its certificates are, where it does not bring them.
     pub(crate) hosts: Vec<(Host, Span)>,
     pub(crate) settings: Settings,
+    pub(crate) rules: Vec<TcpRuleDraft>,
+    /// Where all connections go.
     pub(crate) pool: Option<(Word, Span)>,
+    /// Where those go that no rule takes.
+    pub(crate) default: Option<(Word, Span)>,
+    pub(crate) span: Span,
+}
+
+#[derive(Debug)]
+pub(crate) struct TcpRuleDraft {
+    pub(crate) openings: Vec<(Opening, Span)>,
+    pub(crate) pool: Word,
     pub(crate) span: Span,
 }
 

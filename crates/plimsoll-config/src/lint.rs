@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::draft::{PoolDraft, RouteDraft, SiteDraft};
-use crate::model::PathPattern;
+use crate::draft::{PoolDraft, RouteDraft, SiteDraft, TcpRuleDraft};
+use crate::model::{Host, Opening, PathPattern, Spoken};
 use crate::read::Reader;
 use crate::source::Span;
 
@@ -78,6 +78,39 @@ impl<'a> Paths<'a> {
         }
         (node, above)
     }
+}
+
+/// Finds what rules for connections ask for that an earlier one has taken.
+pub(crate) fn unreachable_rules(reader: &mut Reader<'_>, rules: &[TcpRuleDraft]) {
+    let mut taken: BTreeMap<Opening, Span> = BTreeMap::new();
+    for (opening, span) in rules.iter().flat_map(|rule| &rule.openings) {
+        if let Some(first) = wider(opening).find_map(|wide| taken.get(&wide)) {
+            let message = "this can never match";
+            let problem = Diagnostic::new(&codes::RULE_UNREACHABLE, *span, message);
+            let problem = problem.related(*first, "this one takes all of its connections");
+            reader.problem(problem.help("write the narrower rule first"));
+        }
+        taken.entry(opening.clone()).or_insert(*span);
+    }
+}
+
+/// What takes all connections that an opening does: itself, and all that is wider.
+fn wider(opening: &Opening) -> impl Iterator<Item = Opening> {
+    let (name, is_tls) = match opening {
+        Opening::Name(Host::Exact(name)) => (&**name, true),
+        // What is below one suffix is below its suffixes as well.
+        Opening::Name(Host::Suffix(name)) => (name.get(1..).unwrap_or_default(), true),
+        Opening::Name(_) | Opening::Offer(_) => ("", true),
+        Opening::Speech(_) => ("", false),
+    };
+    let suffixes = name.match_indices('.').filter_map(|(at, _)| name.get(at..));
+    let suffixes = suffixes.map(|suffix| Opening::Name(Host::Suffix(suffix.into())));
+    let any = matches!(opening, Opening::Name(_)).then_some(Opening::Name(Host::Any));
+    let tls = is_tls.then_some(Opening::Speech(Spoken::Tls));
+    std::iter::once(opening.clone())
+        .chain(suffixes)
+        .chain(any)
+        .chain(tls)
 }
 
 /// Finds pools that cannot be meant.

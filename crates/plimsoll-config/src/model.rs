@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
-pub use tcp::TcpService;
+pub use tcp::{Opening, Spoken, TcpRule, TcpService};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
 pub use tls::{

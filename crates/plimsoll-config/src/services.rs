@@ -13,11 +13,12 @@ use crate::diagnostic::Diagnostic;
 use crate::draft::{PoolDraft, RelayDraft, Settings, SiteDraft, UdpDraft};
 use crate::model::{
     AccessLog, Balance, HashKey, LogFormat, Pool, Protocol, ProxyVersion, Source, Sticky, StickyBy,
-    TcpService, UdpService,
+    TcpRule, TcpService, UdpService,
 };
 use crate::read::Reader;
 use crate::resolve::{self, Pools};
 use crate::source::Span;
+use crate::syntax::Word;
 
 /// Flows of a service that does not say how many it may have.
 const FLOWS: NonZeroU32 = NonZeroU32::new(65_536).unwrap();
@@ -83,8 +84,10 @@ fn resolve_tcp(
             .or(up.tunnel)
             .unwrap_or(Duration::from_secs(3600)),
         lifetime: own.lifetime,
+        detect: own.detect.unwrap_or(Duration::from_secs(5)),
         log: service.log(up, Relayed::Connections),
-        pool: service.pool(reader, pools),
+        rules: service.rules(reader, pools),
+        pool: service.rest().map(|target| pools.find(reader, target)),
         place: resolve::place(reader, service.span),
     }
 }
@@ -107,7 +110,8 @@ fn resolve_udp(
         flows: service.flows.map_or(FLOWS, |(most, _)| most),
         quic: service.quic.is_some(),
         log: relay.log(up, Relayed::Datagrams),
-        pool: relay.pool(reader, pools),
+        // Without one it has been refused already.
+        pool: relay.rest().map_or(0, |target| pools.find(reader, target)),
         place: resolve::place(reader, relay.span),
     }
 }
@@ -136,9 +140,19 @@ impl RelayDraft {
         logs.into_iter().flatten().map(form).collect()
     }
 
-    fn pool(&self, reader: &mut Reader<'_>, pools: &mut Pools) -> usize {
-        let target = self.pool.as_ref();
-        target.map_or(0, |(target, _)| pools.find(reader, target))
+    fn rules(&self, reader: &mut Reader<'_>, pools: &mut Pools) -> Vec<TcpRule> {
+        let rules = self.rules.iter().map(|rule| TcpRule {
+            openings: rule.openings.iter().map(|(said, _)| said.clone()).collect(),
+            pool: pools.find(reader, &rule.pool),
+            place: resolve::place(reader, rule.span),
+        });
+        rules.collect()
+    }
+
+    /// The pool of what no rule takes, or of all.
+    fn rest(&self) -> Option<&Word> {
+        let target = self.default.as_ref().or(self.pool.as_ref());
+        target.map(|(target, _)| target)
     }
 }
 
@@ -199,30 +213,36 @@ impl Relayed {
     }
 }
 
-/// What each service relays, and to which pool.
+/// What each service relays, and to which pools, as they are written and by their numbers.
 pub(crate) fn targets<'a>(
     tcp: &'a [RelayDraft],
     tcp_resolved: &'a [TcpService],
     udp: &'a [UdpDraft],
     udp_resolved: &'a [UdpService],
-) -> impl Iterator<Item = (Relayed, &'a RelayDraft, usize)> {
+) -> impl Iterator<Item = (Relayed, &'a Word, usize)> {
     let tcp = tcp.iter().zip(tcp_resolved);
-    let tcp = tcp.map(|(draft, resolved)| (Relayed::Connections, draft, resolved.pool));
+    let tcp = tcp.flat_map(|(written, resolved)| {
+        let rules = written.rules.iter().zip(&resolved.rules);
+        let rules = rules.map(|(written, resolved)| (&written.pool, resolved.pool));
+        rules.chain(written.rest().zip(resolved.pool))
+    });
+    let tcp = tcp.map(|(target, pool)| (Relayed::Connections, target, pool));
     let udp = udp.iter().zip(udp_resolved);
-    let udp = udp.map(|(draft, resolved)| (Relayed::Datagrams, &draft.relay, resolved.pool));
+    let udp = udp.filter_map(|(written, resolved)| {
+        Some((Relayed::Datagrams, written.relay.rest()?, resolved.pool))
+    });
     tcp.chain(udp)
 }
 
 /// Refuses pools that ask for something that only requests have, or only connections.
 pub(crate) fn check_pools<'a>(
     reader: &mut Reader<'_>,
-    services: impl Iterator<Item = (Relayed, &'a RelayDraft, usize)>,
+    targets: impl Iterator<Item = (Relayed, &'a Word, usize)>,
     drafts: &[PoolDraft],
     pools: &[Pool],
 ) {
-    for (relayed, service, pool) in services {
-        let named = drafts.get(pool).zip(pools.get(pool));
-        let (Some((target, _)), Some((draft, pool))) = (&service.pool, named) else {
+    for (relayed, target, pool) in targets {
+        let Some((draft, pool)) = drafts.get(pool).zip(pools.get(pool)) else {
             continue;
         };
         // One that does not exist has been refused already.

@@ -12,7 +12,7 @@ mod udp;
 use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
-pub(crate) use tcp::tcp;
+pub(crate) use tcp::{tcp, tcp_rule};
 pub(crate) use udp::udp;
 
 use std::num::NonZeroU32;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::model::{
     Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool, RequestLimits,
-    Route, Server, ServerTimeouts, Site, Step,
+    Route, Server, ServerTimeouts, Site, Step, TcpRule,
 };
 use crate::statements::{self, Words};
 use crate::units::{duration_text, size_text};
@@ -146,6 +146,11 @@ fn write_service(name: &str, listen: &[SocketAddr], statements: &[Words], out: &
         put(out, format_args!("    {}\n", statements::line(statement)));
     }
     out.push_str("}\n");
+}
+
+/// A rule that chooses the pool of a connection.
+pub fn tcp_rule(config: &Config, rule: &TcpRule) -> String {
+    statements::line(&statements::tcp_rule(config, rule))
 }
 
 /// A host.

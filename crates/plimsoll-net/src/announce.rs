@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use crate::options::set_number;
 use crate::socket::{Need, Socket};
 
 /// Looks at what has come on a connection from its network, and leaves it there. Ready when that is more
@@ -27,6 +28,20 @@ pub fn poll_peek(
             false => Err(Errno::AGAIN),
         }
     })
+}
+
+/// Has a connection count as ready only when at least so many bytes are there, or no more will come: who
+/// waits for many is not woken for each. The system makes room for them.
+pub fn wake_at(socket: &Socket, bytes: usize) {
+    let number = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let set = socket
+        .fd()
+        .map_err(io::Error::from)
+        .and_then(|fd| set_number(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, number));
+    if let Err(error) = set {
+        // Then it is looked at each time that something comes.
+        tracing::debug!(%error, "cannot wait for a number of bytes");
+    }
 }
 
 /// Tells whether the peer sends nothing more, whatever has not been read.

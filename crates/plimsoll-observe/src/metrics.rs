@@ -17,6 +17,8 @@ pub struct Labels {
     pub pools: Vec<PoolLabels>,
     /// Addresses of listeners, and behind them those of ports.
     pub listeners: Vec<String>,
+    /// Which of the listeners relay connections.
+    pub relays: Vec<usize>,
     /// Addresses that datagrams come to.
     pub ports: Vec<String>,
     /// Where rules are written that refuse clients.
@@ -137,6 +139,12 @@ pub struct ListenerMetrics {
     pub tls_late: Counter,
     /// Connections of which nobody who may has said whom they are from.
     pub unannounced: Counter,
+    /// Relayed connections whose first bytes no rule took.
+    pub unmatched: Counter,
+    /// Bytes from clients whose connections are relayed.
+    pub bytes_in: Counter,
+    /// Bytes to them.
+    pub bytes_out: Counter,
     /// Connections that have ended.
     pub closed: Counter,
     /// Connections with an exchange under way.

@@ -22,6 +22,7 @@ pub fn render(labels: &Labels, workers: &[&WorkerMetrics]) -> String {
     };
     page.sites(labels);
     page.listeners(labels);
+    page.relayed(labels);
     page.ports(labels);
     page.servers(labels);
     page.pools(labels);
@@ -189,7 +190,7 @@ impl<'a> Page<'a> {
             );
         }
         type Count = fn(&ListenerMetrics) -> &Counter;
-        let counters: [(&str, &str, Count); 5] = [
+        let counters: [(&str, &str, Count); 6] = [
             (
                 "plimsoll_connections_accepted_total",
                 "Client connections accepted.",
@@ -215,12 +216,37 @@ impl<'a> Page<'a> {
                 "Client connections closed because no sound header of the PROXY protocol came, or not from where it may come.",
                 |listener| &listener.unannounced,
             ),
+            (
+                "plimsoll_tcp_unmatched_total",
+                "Client connections closed because no rule of their `tcp` took what they said first.",
+                |listener| &listener.unmatched,
+            ),
         ];
         for (name, help, find) in counters {
             self.family(name, "counter", help);
             for (at, listener) in labels.listeners.iter().enumerate() {
                 let count = self.sum(|w| Some(find(w.listeners.get(at)?)));
                 self.sample(name, &format!("listener=\"{listener}\""), count);
+            }
+        }
+    }
+
+    /// What connections carry that are relayed.
+    fn relayed(&mut self, labels: &Labels) {
+        type Count = fn(&ListenerMetrics) -> &Counter;
+        let name = "plimsoll_tcp_bytes_total";
+        self.family(
+            name,
+            "counter",
+            "Bytes of relayed connections, from clients (in) and to them (out).",
+        );
+        let ways: [(&str, Count); 2] = [("in", |at| &at.bytes_in), ("out", |at| &at.bytes_out)];
+        let relays = labels.listeners.iter().enumerate();
+        for (at, listener) in relays.filter(|(at, _)| labels.relays.contains(at)) {
+            for (way, count) in ways {
+                let count = self.sum(|w| Some(count(w.listeners.get(at)?)));
+                let labels = format!("listener=\"{listener}\",direction=\"{way}\"");
+                self.sample(name, &labels, count);
             }
         }
     }
@@ -484,6 +510,7 @@ mod tests {
             }],
             rules: vec!["a.conf:1".into()],
             listeners: vec!["[::]:80".into(), "[::]:53/udp".into()],
+            relays: Vec::new(),
             ports: vec!["[::]:53/udp".into()],
         };
         let workers = [WorkerMetrics::new(&labels), WorkerMetrics::new(&labels)];

@@ -139,6 +139,8 @@ fn labels(
     let addresses = listeners
         .iter()
         .map(|listener| listener.address.to_string());
+    let numbered = listeners.iter().enumerate();
+    let relays = numbered.filter(|(_, listener)| listener.relay.is_some());
     // An address may be listened on for both.
     let ports: Vec<String> = ports
         .iter()
@@ -159,6 +161,7 @@ fn labels(
             })
             .collect(),
         listeners: addresses.chain(ports.iter().cloned()).collect(),
+        relays: relays.map(|(number, _)| number).collect(),
         ports,
         rules,
     }

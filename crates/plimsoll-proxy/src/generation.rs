@@ -127,7 +127,7 @@ impl Listener {
     /// How it is listened on.
     pub fn terms(&self) -> Terms {
         let first = match (&self.relay, &self.tls) {
-            (Some(_), None) => First::Either,
+            (Some(relay), None) if !relay.rules.ask_first() => First::Either,
             _ => First::Client,
         };
         Terms {

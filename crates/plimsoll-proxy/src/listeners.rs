@@ -18,6 +18,7 @@ use crate::compile::{self, Machine};
 use crate::datagrams::{Connections, Service};
 use crate::generation::{Hosts, Listener, Port};
 use crate::material::Materials;
+use crate::opening::Rules;
 use crate::pools::options;
 use crate::relay::Relay;
 use crate::tls::clients::Policy;
@@ -73,7 +74,7 @@ fn relays(
 ) -> Vec<Listener> {
     let relay = Arc::new(Relay {
         name: Arc::clone(&service.name),
-        pool: service.pool,
+        rules: Rules::new(service),
         idle: service.idle,
         lifetime: service.lifetime,
         logs: compile::log_numbers(&service.log, logs),
@@ -215,7 +216,7 @@ impl<'a> Serving<'a> {
         if let Some(known) = self.known.get(&asked) {
             return Arc::clone(known);
         }
-        let (pairs, internal, clients, protocols) = asked;
+        let (pairs, internal, clients, protocols) = asked.clone();
         let materials = &mut *self.materials;
         let mut proofs: Vec<_> = pairs.iter().map(|pair| materials.proof(pair)).collect();
         proofs.extend(internal.map(|internal| Proof::new(materials.issued(internal), None)));
@@ -254,7 +255,7 @@ impl<'a> Serving<'a> {
                     &service.tls,
                     service.internal.as_ref(),
                     service.client_certificate.as_ref(),
-                    Protocols::Any,
+                    Protocols::Any(offered(service)),
                 )),
             };
             [only].into()
@@ -262,7 +263,17 @@ impl<'a> Serving<'a> {
     }
 }
 
-fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
+/// The protocols that rules of a service ask for.
+fn offered(service: &TcpService) -> Vec<Vec<u8>> {
+    let openings = service.rules.iter().flat_map(|rule| &rule.openings);
+    let offers = openings.filter_map(|opening| match opening {
+        model::Opening::Offer(protocol) => Some(protocol.as_bytes().to_vec()),
+        model::Opening::Name(_) | model::Opening::Speech(_) => None,
+    });
+    offers.collect()
+}
+
+pub(crate) fn add_host(hosts: &mut Hosts, host: &Host, site: usize) {
     match host {
         Host::Any => hosts.any = hosts.any.or(Some(site)),
         Host::Exact(name) => {

@@ -1,11 +1,9 @@
 //! Whom connections are from: heard from those who pass them on to us, and told to servers.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::task::{Poll, ready};
 
 use ipnet::IpNet;
 use plimsoll_config::model::ProxyVersion;
@@ -19,6 +17,7 @@ use plimsoll_net::socket::Socket;
 use rustls::{HandshakeKind, ServerConnection};
 
 use crate::connection::Connection;
+use crate::look::{self, Found, Unseen};
 use crate::plane::Plane;
 use crate::tls::algorithms::Algorithms;
 use crate::tls::certificate::Certificate;
@@ -46,6 +45,16 @@ impl fmt::Display for Unknown {
     }
 }
 
+impl From<Unseen> for Unknown {
+    fn from(unseen: Unseen) -> Self {
+        match unseen {
+            Unseen::Late => Self::Late,
+            Unseen::Ended => Self::Ended,
+            Unseen::Broken(error) => Self::Broken(error),
+        }
+    }
+}
+
 /// Tells whether `peer` is in one of the networks.
 pub(crate) fn is_among(networks: &[IpNet], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
@@ -55,37 +64,20 @@ pub(crate) fn is_among(networks: &[IpNet], peer: IpAddr) -> bool {
 /// Takes the header from the beginning of a new connection, and nothing behind it. The client that it
 /// names is the peer from then on.
 pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(), Unknown> {
-    let socket = &connection.socket;
-    connection.timer.set(connection.deadline);
-    let mut known = 0;
-    let (addresses, more) = poll_fn(|context| {
-        // Lent for a look: a connection that waits holds no buffer.
-        let mut buffer = plane.worker.buffers.lend();
-        let room = buffer.room();
-        let most = room.len().min(HEADER_BYTES_MAX);
-        let room = room.get_mut(..most).unwrap_or_default();
-        loop {
-            let Poll::Ready(there) = announce::poll_peek(socket, context, room, known) else {
-                ready!(connection.timer.poll(context));
-                return Poll::Ready(Err(Unknown::Late));
-            };
-            let there = there.map_err(Unknown::Broken)?;
-            let header = parse(room.get(..there).unwrap_or_default());
-            match header.map_err(Unknown::Malformed)? {
-                Parsed::Complete(header) => {
-                    let (addresses, len) = (header.addresses, header.len);
-                    // Few say more than the addresses.
-                    let more = (header.told != Told::default()).then(|| room.get(..len));
-                    let more = more.flatten().map(Rc::from);
-                    let taken = announce::take(socket, room, len).map_err(Unknown::Broken);
-                    return Poll::Ready(taken.map(|()| (addresses, more)));
-                }
-                Parsed::Partial if there <= known => return Poll::Ready(Err(Unknown::Ended)),
-                Parsed::Partial => known = there,
-            }
+    let judge = |bytes: &[u8], _| match parse(bytes) {
+        Ok(Parsed::Complete(header)) => {
+            // Few say more than the addresses.
+            let more = (header.told != Told::default()).then(|| bytes.get(..header.len));
+            let more = more.flatten().map(Rc::from);
+            Found::Enough(Ok((header.addresses, header.len, more)))
         }
-    })
-    .await?;
+        Ok(Parsed::Partial) => Found::TooLittle(bytes.len() + 1),
+        Err(malformed) => Found::Enough(Err(Unknown::Malformed(malformed))),
+    };
+    let (until, most) = (connection.deadline, HEADER_BYTES_MAX);
+    let (addresses, len, more) = look::look(plane, connection, (until, most), judge).await??;
+    let mut buffer = plane.worker.buffers.lend();
+    announce::take(&connection.socket, buffer.room(), len).map_err(Unknown::Broken)?;
     connection.heard = more;
     if let Some(Addresses { source, .. }) = addresses {
         connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
@@ -105,8 +97,10 @@ pub(crate) struct For<'a> {
     pub(crate) certificate: Option<&'a Certificate>,
     /// The header that the client's connection came with, if it said more than the client's address.
     pub(crate) heard: Option<&'a [u8]>,
-    /// What client and server speak with each other within TLS, if it is for the server to know.
-    pub(crate) alpn: Option<&'a [u8]>,
+    /// The name that the client asked for in what was not for us.
+    pub(crate) name: Option<&'a str>,
+    /// Whether the server speaks with the client itself, byte for byte.
+    pub(crate) is_relayed: bool,
     /// By which the log knows what it wants.
     pub(crate) id: &'a [u8],
 }
@@ -135,9 +129,11 @@ pub(crate) fn tell(whom: &For<'_>, version: ProxyVersion) -> Result<Vec<u8>, Too
                 let own = connection.map(|connection| ssl(connection, shown));
                 // What we know ourselves comes before what we were told.
                 let heard = whom.heard.map(told_in).unwrap_or_default();
+                let name = asked.or(whom.name).map(str::as_bytes);
+                let agreed = connection.and_then(|connection| connection.alpn_protocol());
                 let told = Told {
-                    alpn: whom.alpn,
-                    authority: asked.map(str::as_bytes).or(heard.authority),
+                    alpn: agreed.or(heard.alpn).filter(|_| whom.is_relayed),
+                    authority: name.or(heard.authority),
                     unique_id: Some(whom.id),
                     ssl: own.or(heard.ssl),
                 };

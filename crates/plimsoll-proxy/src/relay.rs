@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plimsoll_access::client_hello::Hello;
 use plimsoll_balance::{Outcome, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::proxy_protocol::Told;
@@ -22,6 +23,7 @@ use crate::http::exchange::Facts;
 use crate::http::failure::Side;
 use crate::http::line::{self, Seeker, Turned};
 use crate::http::select::{self, Pick};
+use crate::opening::Rules;
 use crate::plane::Plane;
 use crate::proxy_protocol::{For, told_in};
 use crate::tls::{self, Secure};
@@ -32,8 +34,8 @@ use crate::tunnel::{End, Tunnel, Way};
 pub(crate) struct Relay {
     /// Its name in logs.
     pub(crate) name: Arc<str>,
-    /// The number of the pool that they go to.
-    pub(crate) pool: usize,
+    /// Which pool they go to.
+    pub(crate) rules: Rules,
     /// How long neither end may say anything.
     pub(crate) idle: Duration,
     /// How long they may last at all.
@@ -47,6 +49,8 @@ struct Call<'a> {
     plane: &'a Plane,
     connection: &'a Connection,
     facts: Facts<'a>,
+    /// What the client said first, where that decides.
+    hello: Option<Hello>,
 }
 
 /// A server that has been reached.
@@ -58,30 +62,51 @@ struct Reached<'a> {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay) {
-    let Some(pool) = plane.generation.pools.get(relay.pool) else {
-        return;
-    };
     let mut call = Call {
         plane,
         connection,
         facts: Facts::new(plane, clock::now()),
+        hello: None,
     };
-    call.facts.pool = Some(&pool.name);
-    plane.note_request(pool.index, call.facts.started);
-    // Boxed: it is large, and a connection that lasts needs it no more.
-    let reached = Box::pin(call.reach(pool)).await;
-    match reached {
-        Ok(reached) => call.pass(relay, pool, reached).await,
-        Err(turned) => {
-            call.facts.blame(turned.reason, turned.detail);
-            // As if nobody listened here: there is no other way to say it.
-            stream::reset_on_close(&connection.socket);
-        }
+    if let Err(turned) = call.serve(relay).await {
+        call.facts.blame(turned.reason, turned.detail);
+        // As if nobody listened here: there is no other way to say it.
+        stream::reset_on_close(&connection.socket);
     }
     call.finish(relay);
 }
 
 impl<'a> Call<'a> {
+    /// Passes bytes to a server and back.
+    async fn serve(&mut self, relay: &Relay) -> Result<(), Turned> {
+        let number = match relay.rules.only() {
+            Some(number) => number,
+            // Boxed: most need it for a moment.
+            None => Box::pin(self.choose(&relay.rules)).await?,
+        };
+        let Some(pool) = self.plane.generation.pools.get(number) else {
+            return Ok(());
+        };
+        self.facts.pool = Some(&pool.name);
+        self.plane.note_request(pool.index, self.facts.started);
+        // Boxed: it is large, and a connection that lasts needs it no more.
+        let reached = Box::pin(self.reach(pool)).await?;
+        self.pass(relay, pool, reached).await;
+        Ok(())
+    }
+
+    /// The number of the pool that what the client says first leads to.
+    async fn choose(&mut self, rules: &Rules) -> Result<usize, Turned> {
+        let heard = rules.hear(self.plane, self.connection).await;
+        let listeners = &self.plane.metrics.listeners;
+        if let (true, Some(metrics)) = (heard.is_unmatched, listeners.get(self.connection.listener))
+        {
+            metrics.unmatched.add(1);
+        }
+        self.hello = heard.hello;
+        heard.pool
+    }
+
     /// Connects to a server. One that cannot be reached costs nothing but time.
     async fn reach(&mut self, pool: &'a Pool) -> Result<Reached<'a>, Turned> {
         let mut tried = Tried::new();
@@ -151,9 +176,22 @@ impl<'a> Call<'a> {
             buffers,
             pipes: &self.plane.worker.pipes,
         };
-        let way = |moved| Way { early: &[], moved };
-        let up = way(&self.facts.request_bytes);
-        let end = tunnel.run(up, way(&self.facts.response_bytes)).await;
+        let listeners = &self.plane.metrics.listeners;
+        let metrics = listeners.get(self.connection.listener);
+        let way = |moved, metric| Way {
+            early: &[],
+            moved,
+            metric,
+        };
+        let up = way(
+            &self.facts.request_bytes,
+            metrics.map(|metrics| &metrics.bytes_in),
+        );
+        let down = way(
+            &self.facts.response_bytes,
+            metrics.map(|metrics| &metrics.bytes_out),
+        );
+        let end = tunnel.run(up, down).await;
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
@@ -206,13 +244,20 @@ impl<'a> Call<'a> {
         let (certificate, fingerprint) = (client.certificate.as_deref(), &client.fingerprint);
         let secured = |tls| tls::secured(tls, certificate, fingerprint.as_deref());
         let heard = self.heard();
-        let heard = Secured {
-            alpn: heard.alpn.unwrap_or_default(),
-            sni: heard.authority.and_then(as_text).unwrap_or_default(),
+        let hello = self.hello.as_ref();
+        let (offered, asked) = (
+            hello.map(Hello::list),
+            hello.and_then(|hello| hello.name.as_deref()),
+        );
+        let asked = Secured {
+            alpn: offered.as_deref().or(heard.alpn).unwrap_or_default(),
+            sni: asked
+                .or_else(|| heard.authority.and_then(as_text))
+                .unwrap_or_default(),
             ..Secured::default()
         };
         let record = Record {
-            tls: connection.map_or(heard, secured),
+            tls: connection.map_or(asked, secured),
             client: self.connection.peer_text.as_bytes(),
             client_port: self.connection.peer.port(),
             site: &relay.name,
@@ -260,15 +305,15 @@ impl<'a> Seeker<'a> for Call<'a> {
     }
 
     fn whom(&self) -> For<'_> {
-        let heard = self.heard();
         For {
             client: &self.connection.socket,
             peer: self.connection.peer,
             secure: self.secure(),
             certificate: self.connection.certificate.as_deref(),
             heard: self.connection.heard.as_deref(),
-            alpn: heard.alpn,
-            id: heard.unique_id.unwrap_or(self.facts.id.as_bytes()),
+            name: self.hello.as_ref().and_then(|hello| hello.name.as_deref()),
+            is_relayed: true,
+            id: self.facts.id.as_bytes(),
         }
     }
 }

@@ -94,14 +94,12 @@ impl Common {
         &self,
         resolver: Arc<Certificates>,
         clients: Arc<dyn ClientCertVerifier>,
-        protocols: Protocols,
     ) -> Option<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         // The provider has suites for both versions, so this does not fail.
         let builder = builder.with_safe_default_protocol_versions().ok()?;
         let builder = builder.with_client_cert_verifier(clients);
         let mut config = builder.with_cert_resolver(resolver);
-        config.alpn_protocols = protocols.offered();
         config.key_log = Arc::clone(&self.key_log);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Some(config)
@@ -163,7 +161,7 @@ impl Served {
         };
         let digest = of_clients.map(|(policy, known)| policy.digest(known));
         let made = Arc::new(Current {
-            config: self.config_now(verifier)?,
+            config: self.common.config(Arc::clone(&self.resolver), verifier)?,
             digest: digest.unwrap_or_default(),
             issuers,
         });
@@ -171,36 +169,39 @@ impl Served {
         Some(made)
     }
 
-    fn config_now(&self, verifier: Arc<dyn ClientCertVerifier>) -> Option<ServerConfig> {
-        let resolver = Arc::clone(&self.resolver);
-        self.common.config(resolver, verifier, self.protocols)
-    }
-
     /// How a client of the site with this name is served. Its tickets are good for the same again.
-    fn config(&self, site: &str) -> Option<Arc<ServerConfig>> {
+    fn config(&self, site: &str, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
         let current = self.current()?;
         let binding = Sha256::new().chain_update(current.digest);
         let binding: Binding = binding.chain_update(site).finalize().into();
         let mut config = current.config.clone();
+        config.alpn_protocols = self.protocols.offered(hello);
         config.ticketer = Arc::new(Ticketer::new(self.common.tickets.clone(), binding));
         Some(Arc::new(config))
     }
 }
 
 /// What is spoken within TLS (RFC 7301).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Protocols {
     /// HTTP, in the version that client and we agree on.
     Http,
-    /// Whatever client and server speak; it is not agreed on.
-    Any,
+    /// Whatever client and server speak. Some of it is told apart, and agreed on with clients that offer it.
+    Any(Vec<Vec<u8>>),
 }
 
 impl Protocols {
-    fn offered(self) -> Vec<Vec<u8>> {
+    /// What is agreed on with a client that says this.
+    fn offered(&self, hello: &ClientHello<'_>) -> Vec<Vec<u8>> {
         match self {
             Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            Self::Any => Vec::new(),
+            Self::Any(known) => {
+                let known = known.iter().filter(|protocol| {
+                    let mut offers = hello.alpn().into_iter().flatten();
+                    offers.any(|offered| offered == protocol.as_slice())
+                });
+                known.cloned().collect()
+            }
         }
     }
 }
@@ -323,7 +324,7 @@ impl Choose for Secure {
             return self.challenges.config(hello.server_name());
         }
         let site = self.site(hello.server_name())?;
-        site.served.config(&site.name)
+        site.served.config(&site.name, hello)
     }
 
     fn opened(&self, connection: &ServerConnection) {

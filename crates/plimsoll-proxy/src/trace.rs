@@ -1,5 +1,7 @@
 //! What would become of a request, and why: the same rules that serve requests, asked one by one.
 
+mod connection;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -32,8 +34,15 @@ pub struct Question {
     pub client: SocketAddr,
     /// The port that it comes on.
     pub port: u16,
-    /// `http`, `https`, or `udp` for a datagram.
+    /// `http`, `https`, or `udp` for a datagram; or, of a connection that is relayed, what its client speaks: `tls`, `ssh`,
+    /// `postgres`, `mysql` or `redis`.
     pub scheme: String,
+    /// The name that a client that comes with TLS asks for.
+    #[serde(default)]
+    pub name: String,
+    /// The protocols that it offers there.
+    #[serde(default)]
+    pub offers: Vec<String>,
     /// When it comes, in seconds since 1970.
     pub unix: u64,
 }
@@ -112,6 +121,8 @@ pub enum Outcome {
     Relayed(String),
     /// Its flow goes to the pool of this name.
     Flow(String),
+    /// Its connection is closed; why.
+    Refused(String),
     /// It goes to one of these pools, in these shares.
     Shares(Vec<(u32, String)>),
     /// It goes where the client is sent: status and `Location`.
@@ -164,7 +175,12 @@ pub fn explain(generation: &Generation, question: &Question) -> Trace {
     };
     trace.listener = Some(listener.address.to_string());
     if let Some(relay) = &listener.relay {
-        trace.go_to(generation, relay.pool, Outcome::Relayed);
+        connection::explain(generation, (listener, relay), question, &mut trace);
+        return trace;
+    }
+    if connection::SCHEMES.contains(&question.scheme.as_str()) {
+        let why = "requests are served here: ask with http or https";
+        trace.outcome = Outcome::Refused(why.to_owned());
         return trace;
     }
     let parsed = parse::request(&question.head, &listener.limits, &mut head);

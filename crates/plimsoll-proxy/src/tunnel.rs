@@ -17,6 +17,7 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
+use plimsoll_observe::counter::Counter;
 use tokio::sync::Notify;
 
 /// Two ends between which bytes move.
@@ -40,6 +41,8 @@ pub(crate) struct Way<'a> {
     pub(crate) early: &'a [u8],
     /// Counts what has moved.
     pub(crate) moved: &'a Cell<u64>,
+    /// Counts it for all to see, while it moves.
+    pub(crate) metric: Option<&'a Counter>,
 }
 
 /// What one end has sent.
@@ -221,6 +224,9 @@ impl Tunnel<'_> {
 impl Way<'_> {
     fn count(&self, bytes: usize) {
         self.moved.set(self.moved.get() + bytes as u64);
+        if let Some(metric) = self.metric {
+            metric.add(bytes as u64);
+        }
     }
 }
 

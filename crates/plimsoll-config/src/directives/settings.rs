@@ -19,15 +19,15 @@ pub(crate) static ROWS: &[Directive] = &[
             Context::Udp,
             Context::Pool,
         ],
-        usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [tunnel=DURATION] [lifetime=DURATION] [connect=DURATION] [response=DURATION]",
-        default: "header=10s idle=60s body=30s tunnel=1h connect=3s response=60s, and no lifetime",
+        usage: "timeout [header=DURATION] [idle=DURATION] [body=DURATION] [tunnel=DURATION] [lifetime=DURATION] [detect=DURATION] [connect=DURATION] [response=DURATION]",
+        default: "header=10s idle=60s body=30s tunnel=1h detect=5s connect=3s response=60s, and no lifetime",
         doc: "Deadlines. Of a site: `header`, from the first byte of a request to the end of its head, which bytes do \
               not move; `idle`, how long a client's connection may wait for its next request; `body`, for one piece of \
               a body, either way; `tunnel`, how long neither end of a WebSocket, or of another protocol that a \
               connection was switched to, may say anything. Of `tcp`: `tunnel`, the same for a connection that is relayed; `lifetime`, how \
-              long it may last at all; `header`, for what the PROXY protocol says. Of `udp`: `idle`, how long neither end of a flow may \
+              long it may last at all; `detect`, how long its client may take to say what `sni`, `alpn` and `protocol` ask for, which bytes do not move; `header`, for what the PROXY protocol says and for the handshake of TLS. Of `udp`: `idle`, how long neither end of a flow may \
               say anything, 30s when neither the service nor `defaults` says so. Of a pool: `connect`, to open a connection; `response`, from the end of the request \
-              to the end of the response's head. `defaults` takes all of them but `lifetime`.",
+              to the end of the response's head. `defaults` takes all of them but `lifetime` and `detect`.",
         words: (1, 6),
         variables: false,
         block: None,
@@ -63,7 +63,7 @@ pub(crate) static ROWS: &[Directive] = &[
 ];
 
 const CLIENT: &[&str] = &["header", "idle", "body", "tunnel"];
-const TCP: &[&str] = &["header", "tunnel", "lifetime"];
+const TCP: &[&str] = &["header", "tunnel", "lifetime", "detect"];
 const UDP: &[&str] = &["idle"];
 const SERVER: &[&str] = &["connect", "response"];
 
@@ -100,6 +100,7 @@ fn timeout(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
             "body" => &mut settings.body,
             "tunnel" => &mut settings.tunnel,
             "lifetime" => &mut settings.lifetime,
+            "detect" => &mut settings.detect,
             "connect" => &mut settings.connect,
             _ => &mut settings.response,
         };

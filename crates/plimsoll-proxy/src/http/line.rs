@@ -331,8 +331,9 @@ impl<'a> Seeker<'a> for Exchange<'a> {
             secure: self.listener.tls.as_deref(),
             certificate: self.certificate,
             heard: self.heard,
+            name: None,
             // With the server HTTP/1.1 is spoken, whatever the client speaks.
-            alpn: None,
+            is_relayed: false,
             id: self.facts.id.as_bytes(),
         }
     }

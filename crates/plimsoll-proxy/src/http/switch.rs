@@ -34,10 +34,12 @@ impl Answer<'_, '_> {
         let up = Way {
             early: said.unwrap_or_default(),
             moved: self.uploaded,
+            metric: None,
         };
         let down = Way {
             early: &switched,
             moved: &self.facts.response_bytes,
+            metric: None,
         };
         let end = tunnel.run(up, down).await;
         let head = switched.len() - buffer.filled().len();

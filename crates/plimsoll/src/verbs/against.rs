@@ -14,6 +14,8 @@ use plimsoll_config::model::{Asked, Condition, Config, NamedMatch, Part};
 use plimsoll_control::explain::{Outcome, Question, Rules, Trace};
 use serde::Deserialize;
 
+use super::trace::host;
+
 /// Kinds of changes that are shown.
 const SHOWN_MAX: usize = 1000;
 
@@ -208,6 +210,8 @@ impl Record {
             client: SocketAddr::new(client, 50_000),
             port: port.unwrap_or(default),
             scheme: self.scheme.clone(),
+            name: host(&self.host).into(),
+            offers: Vec::new(),
             unix: unix(&self.ts).unwrap_or_default(),
         }
     }
@@ -268,6 +272,7 @@ fn ending(trace: &Trace) -> String {
             )
         }
         Outcome::Redirected(status, to) => format!("{status} to {to}"),
+        Outcome::Refused(why) => format!("closed: {why}"),
     };
     if let Some(sent) = trace.sent.as_ref().filter(|sent| **sent != trace.target) {
         let _ = write!(out, ", as {sent}");

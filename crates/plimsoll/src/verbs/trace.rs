@@ -16,7 +16,8 @@ use crate::output::print;
 pub(crate) struct Arguments {
     #[command(flatten)]
     path: Path,
-    /// The request: `GET http://example.com/a?b=c`; without a method it is GET. Or a datagram: `udp://127.0.0.1:53`
+    /// The request: `GET http://example.com/a?b=c`; without a method it is GET. Or a connection that is relayed:
+    /// `tls://example.com:443`, and likewise ssh, postgres, mysql, redis; or a datagram: `udp://127.0.0.1:53`
     #[arg(value_name = "REQUEST")]
     request: String,
     /// A field of the request: `Name: value`
@@ -25,6 +26,9 @@ pub(crate) struct Arguments {
     /// The body of the request
     #[arg(short = 'd', long = "data", value_name = "TEXT")]
     body: Option<String>,
+    /// A protocol that the client offers with TLS; https offers h2 and http/1.1
+    #[arg(long, value_name = "PROTOCOL")]
+    alpn: Vec<String>,
     /// Who sends it
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     client: IpAddr,
@@ -67,7 +71,14 @@ fn question(arguments: &Arguments) -> anyhow::Result<Question> {
         "http" => ("http", 80),
         "https" => ("https", 443),
         "udp" => ("udp", 53),
-        other => bail!("`{other}` is not a scheme that is served: write http, https or udp"),
+        "postgres" => ("postgres", 5432),
+        "mysql" => ("mysql", 3306),
+        "redis" => ("redis", 6379),
+        "ssh" => ("ssh", 22),
+        "tls" => ("tls", 443),
+        other => bail!(
+            "`{other}` is not a scheme that is served: write http, https, tls, ssh, postgres, mysql, redis or udp"
+        ),
     };
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(at).unwrap_or_default();
@@ -99,8 +110,24 @@ fn question(arguments: &Arguments) -> anyhow::Result<Question> {
         client: SocketAddr::new(arguments.client, 50_000),
         port: port.unwrap_or(default_port),
         scheme: scheme.into(),
+        name: host(authority).into(),
+        offers: match (scheme, arguments.alpn.as_slice()) {
+            ("https", []) => vec!["h2".to_owned(), "http/1.1".to_owned()],
+            (_, offers) => offers.to_vec(),
+        },
         unix: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
     })
+}
+
+/// The host of an authority, without brackets.
+pub(super) fn host(authority: &str) -> &str {
+    match authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    }
 }
 
 /// How long a running Plimsoll may take to answer.
@@ -191,6 +218,7 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Flow(name) => {
             format!("the flow goes to a server of `{name}`, whatever is in its datagrams")
         }
+        Outcome::Refused(why) => format!("the connection is closed: {why}"),
         Outcome::Shares(shares) => {
             let whole: u64 = shares.iter().map(|(share, _)| u64::from(*share)).sum();
             let share = |(share, name): &(u32, String)| format!("{share} of {whole} to `{name}`");
