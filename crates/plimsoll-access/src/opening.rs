@@ -34,6 +34,8 @@ pub fn http(bytes: &[u8]) -> Fit {
     let len = bytes.iter().take_while(is_method).count();
     match bytes.split_at_checked(len) {
         _ if len > METHOD_BYTES_MAX || bytes.first() == Some(&b'-') => Fit::No,
+        // What stands behind that may look like anything.
+        _ if ssh(bytes) == Fit::Yes => Fit::No,
         Some((_, [])) => Fit::Open(len + 1),
         Some((method @ [_, ..], [b' ', target @ ..])) => request_target(method, target, len + 1),
         _ => Fit::No,
@@ -221,6 +223,7 @@ mod tests {
         ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ("tls", b"\x16\x03\x03\x00\x01\x01"),
         ("ssh", b"SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13\r\n"),
+        ("ssh", b"SSH-SSH /-a\n"),
         ("postgres", b"\0\0\0\x08\x04\xd2\x16\x2f"),
         ("postgres", b"\0\0\0\x08\x04\xd2\x16\x30"),
         (
