@@ -4,7 +4,7 @@ use plimsoll_access::client_hello::Hello;
 use plimsoll_config::model::TcpService;
 use plimsoll_config::text;
 
-use super::{Line, Outcome, Question, Trace, choice, place};
+use super::{Line, Outcome, Question, Trace, place};
 use crate::generation::{Generation, Listener};
 use crate::opening::{Said, Verdict};
 use crate::relay::Relay;
@@ -34,11 +34,7 @@ pub(super) fn explain(
         }
     };
     match pool {
-        Ok(pool) => {
-            trace.pool = choice(generation, pool);
-            let name = trace.pool.as_ref().map(|pool| pool.name.clone());
-            trace.outcome = Outcome::Relayed(name.unwrap_or_default());
-        }
+        Ok(pool) => trace.go_to(generation, pool, Outcome::Relayed),
         Err(why) => trace.outcome = Outcome::Refused(why.to_owned()),
     }
 }
