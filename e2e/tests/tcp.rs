@@ -8,6 +8,7 @@ use plimsoll_e2e::wire::Close;
 use plimsoll_e2e::{ports, wait};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -346,6 +347,98 @@ fn connections_to_a_server_that_is_down_can_be_closed() {
 }
 
 /// What is under way when a drain begins goes on; nothing new begins.
+/// What a client sends: its own number over and over, so that no two send the same.
+fn text_of(client: usize, round: usize) -> Vec<u8> {
+    let word = format!("{client}.{round} ");
+    word.repeat(1 + client * 97 % 3000).into_bytes()
+}
+
+/// Whatever becomes of servers, nobody gets what is for somebody else.
+#[test]
+fn everybody_gets_his_own_bytes_while_servers_come_and_go() {
+    const CLIENTS: usize = 40;
+    const ROUNDS: usize = 60;
+    // Each connection of the first one breaks off after a while.
+    let hasty = server(|stream| {
+        let mut from = stream.try_clone().unwrap().take(100_000);
+        std::io::copy(&mut from, &mut &stream).ok(); // its client may have left
+    });
+    let patient = server(|stream| {
+        std::io::copy(&mut &stream, &mut &stream).ok(); // its client may have left
+    });
+    let text = format!(
+        "workers 2\nadmin off\ntcp 127.0.0.1:{{port}} {{ proxy app }}\n\
+         pool app {{ server {hasty}; server {patient}; outlier off }}\n"
+    );
+    let plimsoll = Start::run(&text).start();
+    let talk = |client: usize| {
+        let (mut whole, mut round) = (0, 0);
+        let mut stream = connect(&plimsoll);
+        while round < ROUNDS {
+            let sent = text_of(client, round);
+            let mut back = vec![0; sent.len()];
+            let mut sender = stream.try_clone().unwrap();
+            let sending = {
+                let sent = sent.clone();
+                thread::spawn(move || sender.write_all(&sent).is_ok())
+            };
+            let is_whole = stream.read_exact(&mut back).is_ok();
+            sending.join().unwrap();
+            round += 1;
+            if is_whole {
+                assert!(back == sent, "client {client} got something else");
+                whole += 1;
+            } else {
+                stream = connect(&plimsoll);
+            }
+        }
+        whole
+    };
+    let whole: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| scope.spawn(move || talk(client)))
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum()
+    });
+    assert!(whole > CLIENTS * ROUNDS / 4, "{whole}");
+}
+
+/// Nobody inside is hurt when there are no more descriptors, and who waits outside comes in later.
+#[test]
+fn without_descriptors_those_inside_go_on() {
+    let mut plimsoll = before(&[echo()], "", "");
+    let mut inside = connect(&plimsoll);
+    assert_eq!(read(&mut inside, 6), b"hello\n");
+    let id = plimsoll.daemon().id().to_string();
+    let limit = |most: &str| {
+        let status = Command::new("prlimit").args(["--pid", &id, most]).status();
+        assert!(status.unwrap().success());
+    };
+    limit("--nofile=60:");
+    let crowd: Vec<_> = (0..100).map(|_| connect(&plimsoll)).collect();
+    for _ in 0..50 {
+        inside.write_all(b"ping").unwrap();
+        assert_eq!(read(&mut inside, 4), b"ping");
+    }
+    let name = "plimsoll_upstream_exhausted_total{pool=\"app\"}";
+    limit("--nofile=1000:");
+    let greeted = crowd.into_iter().filter_map(|mut client| {
+        let mut greeting = [0; 6];
+        client.read_exact(&mut greeting).ok()
+    });
+    let greeted = greeted.count();
+    // For some who came in there was nothing left to reach a server with.
+    let turned_away = plimsoll.metric(name).unwrap();
+    assert!(
+        greeted > 50 && turned_away <= (100 - greeted) as f64,
+        "{greeted} {turned_away}"
+    );
+    assert_eq!(read(&mut connect(&plimsoll), 6), b"hello\n");
+}
+
 #[test]
 fn a_drain_lets_connections_end() {
     let mut plimsoll = before(&[echo()], "", "");

@@ -417,3 +417,25 @@ fn a_trace_says_which_rule_takes_a_connection() {
         "{said}"
     );
 }
+
+/// A server that terminates TLS itself learns from the header which name was asked for, and gets every byte.
+#[test]
+fn servers_are_told_the_name_that_was_looked_at() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let plimsoll = Start::run(&format!(
+        "admin off\ntcp 127.0.0.1:{{port}} {{ sni *.example.com -> app }}\n\
+         pool app {{ server {server} ; proxy-protocol v2 }}\n"
+    ))
+    .start();
+    let said = hello("mail.example.com", &["imap"]);
+    let mut client = TcpStream::connect(plimsoll.address()).unwrap();
+    client.write_all(&said).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    let authority = [&[2, 0, 16][..], b"mail.example.com"].concat();
+    assert!(all.windows(authority.len()).any(|part| part == authority));
+    assert!(all.ends_with(&said));
+}
