@@ -68,7 +68,8 @@ impl Server {
     }
 
     fn start(answers: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), Box::new(answers))
+        // A port that is free for connections too: checks may come on these.
+        Self::at(ports::local(ports::free()), Box::new(answers))
     }
 
     /// One that answers `NAME:` and what it heard.
