@@ -167,6 +167,20 @@ impl Plimsoll {
         self.directory.path()
     }
 
+    /// Returns what `plimsoll trace` says of its configuration, with these arguments.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    pub fn traced(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(binary());
+        command.args(["trace", "-c", "plimsoll.conf"]);
+        command.args(arguments).current_dir(self.directory());
+        let output = command.output().expect("it is there");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("it is text")
+    }
+
     /// Returns the program.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon

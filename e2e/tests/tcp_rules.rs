@@ -1,14 +1,13 @@
 //! Relayed connections whose pool is chosen by what their client says first.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
+use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::{PATIENCE, Raw};
 use plimsoll_e2e::wait;
 use plimsoll_e2e::wire::Close;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -368,18 +367,6 @@ fn whom_it_is_from_may_be_said_before() {
     assert!(line.contains("\"client\":\"192.0.2.1\""), "{line}");
 }
 
-/// What `plimsoll trace` says.
-fn traced(plimsoll: &Plimsoll, arguments: &[&str]) -> String {
-    let output = Command::new(binary())
-        .args(["trace", "--config", "plimsoll.conf"])
-        .args(arguments)
-        .current_dir(plimsoll.directory())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn a_trace_says_which_rule_takes_a_connection() {
     let plimsoll = start(
@@ -389,7 +376,7 @@ fn a_trace_says_which_rule_takes_a_connection() {
     let listener = plimsoll.address();
     let ask = |uri: &str, more: &[&str]| {
         let uri = uri.replace("PORT", &port.to_string());
-        traced(&plimsoll, &[&[&*uri][..], more].concat())
+        plimsoll.traced(&[&[&*uri][..], more].concat())
     };
     let said = ask("tls://Mail.Example.com.:PORT", &[]);
     let expected = format!(

@@ -1,7 +1,6 @@
 //! `plimsoll trace`: what becomes of a request and why, said by the rules that serve it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::raw::Raw;
 use std::process::Command;
 use std::time::Duration;
@@ -30,24 +29,12 @@ site example.com {
 pool app { balance least-connections ; server 127.0.0.1:1 weight=2 ; server 10.0.0.2:80 backup }
 ";
 
-/// What the verb prints for a request.
-fn traced(plimsoll: &Plimsoll, arguments: &[&str]) -> String {
-    let output = Command::new(plimsoll_e2e::plimsoll::binary())
-        .args(["trace", "-c", "plimsoll.conf"])
-        .args(arguments)
-        .current_dir(plimsoll.directory())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn connections_that_are_relayed_have_no_rules() {
     let text = "admin off\ntcp 127.0.0.1:{port} { proxy db }\npool db { server 127.0.0.1:1 }\n";
     let plimsoll = Start::run(text).start();
     let listener = plimsoll.address();
-    let said = traced(&plimsoll, &[&format!("http://{listener}/")]);
+    let said = plimsoll.traced(&[&format!("http://{listener}/")]);
     let expected = format!(
         "listener {listener}\n\
          outcome  the connection goes to a server of `db`, whatever is asked on it\n\
@@ -62,7 +49,7 @@ fn datagrams_have_a_pool_and_no_rules() {
                 pool dns { balance maglev client-ip ; server 127.0.0.1:1 }\n";
     let plimsoll = Start::run(text).start();
     let port = plimsoll.address_of("udp");
-    let said = traced(&plimsoll, &[&format!("udp://{port}")]);
+    let said = plimsoll.traced(&[&format!("udp://{port}")]);
     let expected = format!(
         "listener {port}/udp\n\
          outcome  the flow goes to a server of `dns`, whatever is in its datagrams\n\
@@ -75,7 +62,7 @@ fn datagrams_have_a_pool_and_no_rules() {
 fn each_rule_says_what_it_did_and_where_it_stands() {
     let plimsoll = Start::run(TEXT).start();
     let listener = plimsoll.address();
-    let said = traced(&plimsoll, &["http://example.com/api//v1/users?x=1"]);
+    let said = plimsoll.traced(&["http://example.com/api//v1/users?x=1"]);
     let expected = format!(
         "\
 request  /api/v1/users?x=1
@@ -161,7 +148,7 @@ const OUTCOMES: [(&str, &[&str], &str); 10] = [
 fn a_trace_ends_as_the_request_does() {
     let plimsoll = Start::run(TEXT).start();
     for (request, more, outcome) in &OUTCOMES {
-        let said = traced(&plimsoll, &[&[*request], *more].concat());
+        let said = plimsoll.traced(&[&[*request], *more].concat());
         let last = said
             .lines()
             .find(|line| line.starts_with("outcome"))
@@ -169,7 +156,7 @@ fn a_trace_ends_as_the_request_does() {
         assert_eq!(last, format!("outcome  {outcome}"), "{request}");
         // The running one says the same, but for what it knows of servers.
         let running = format!("--running={}", plimsoll.address_of("admin"));
-        let live = traced(&plimsoll, &[&[running.as_str(), request], *more].concat());
+        let live = plimsoll.traced(&[&[running.as_str(), request], *more].concat());
         assert!(live.contains(last), "{live}");
         // And it is what happens.
         if let Some(status) = outcome.strip_prefix("answered with ")
@@ -200,10 +187,10 @@ fn a_running_plimsoll_tells_how_its_servers_are() {
     let plimsoll = Start::run(&text).start();
     let running = format!("--running={}", plimsoll.address_of("admin"));
     plimsoll_e2e::wait::expect("the server is down", SOON, || {
-        let said = traced(&plimsoll, &[&running, "http://example.com/api/x"]);
+        let said = plimsoll.traced(&[&running, "http://example.com/api/x"]);
         said.contains("127.0.0.1:1  down, unreachable, weight 2")
     });
-    let json = traced(&plimsoll, &[&running, "--json", "http://example.com/api/x"]);
+    let json = plimsoll.traced(&[&running, "--json", "http://example.com/api/x"]);
     assert!(json.contains("\"standing\": \"unreachable\""), "{json}");
 }
 
@@ -236,7 +223,7 @@ fn rules_look_into_their_files_when_they_are_only_asked() {
                 route { deny @{dir}/blocked ; respond 200 }\n}\n";
     let plimsoll = Start::run(text).spawn();
     std::fs::write(plimsoll.directory().join("blocked"), "10.0.0.1\n").unwrap();
-    let of = |client: &str| traced(&plimsoll, &["--client", client, "http://x/"]);
+    let of = |client: &str| plimsoll.traced(&["--client", client, "http://x/"]);
     assert!(of("10.0.0.1").contains("403"), "{}", of("10.0.0.1"));
     assert!(!of("10.0.0.2").contains("403"), "{}", of("10.0.0.2"));
 }
