@@ -7,7 +7,7 @@ use crate::h2::frame::{self, HEAD_BYTES, Head, PAYLOAD_MAX, PREFACE, Reason, fla
 use crate::h2::inbound::WrongLength;
 use crate::h2::meter::Excess;
 use crate::h2::outbound::Sink;
-use crate::h2::request::{self, Asked, Follows};
+use crate::h2::request::{Asked, Follows};
 use crate::h2::response;
 use crate::h2::stream::{Exchange, Fault, wake};
 use crate::head::HEAD_BYTES_MAX;
@@ -292,16 +292,16 @@ impl Connection {
     /// Opens a stream that a client asks for.
     fn request(&mut self, id: u32, is_last: bool, block: &[u8]) -> Outcome {
         self.last = id;
-        let mut reader = request::Reader::default();
-        let decoded = self
-            .decoder
-            .decode(block, |name, value| reader.field(name, value));
+        let reader = &mut self.reader;
+        reader.begin();
+        let fields = |name: &[u8], value: &[u8]| reader.field(name, value);
+        let decoded = self.decoder.decode(block, fields);
         decoded.map_err(|_| Reason::COMPRESSION_ERROR)?;
         if self.streams.len() >= self.limits.streams as usize {
             self.refuse(id, is_last, Reason::REFUSED_STREAM);
             return Ok(Event::Nothing);
         }
-        match reader.end(!is_last, &mut self.head) {
+        match self.reader.end(!is_last, &mut self.head) {
             Ok(asked) => {
                 let stream = self.add(id, Exchange::Answer(asked.method));
                 let is_coded = asked.follows == Follows::Coded;
