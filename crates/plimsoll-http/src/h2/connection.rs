@@ -265,7 +265,11 @@ impl Connection {
         let Some(stream) = self.streams.find(id) else {
             return Poll::Ready(Err(Fault::Gone));
         };
-        if let Some(fault) = stream.fault {
+        // A message that is here as a whole is not lost with its connection.
+        let is_whole = stream.fault == Some(Fault::Gone) && stream.inbound.has_ended();
+        if let Some(fault) = stream.fault
+            && !is_whole
+        {
             return Poll::Ready(Err(fault));
         }
         let (read, freed) = stream.inbound.read(room);
@@ -330,7 +334,7 @@ impl Connection {
             Ok(Some(written)) => Poll::Ready(Ok(written)),
             Ok(None) => {
                 wait(&mut stream.outbound.writer, context);
-                self.is_crowded = true;
+                self.is_crowded |= self.out.len() >= OUT_MAX;
                 Poll::Pending
             }
             Err(BadText) => {

@@ -152,7 +152,6 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Reason::PROTOCOL_ERROR);
         }
-        let is_known_to_end = self.ended.contains(&head.stream);
         let Some(stream) = self
             .streams
             .find(head.stream)
@@ -160,10 +159,9 @@ impl Connection {
         else {
             self.free(cost);
             // It was on its way when its stream ended.
-            return if is_known_to_end {
-                Ok(())
-            } else {
-                Err(Reason::STREAM_CLOSED)
+            return match self.ended.contains(&head.stream) {
+                true => Ok(()),
+                false => Err(Reason::STREAM_CLOSED),
             };
         };
         let is_answer_begun = !matches!(stream.exchange, Exchange::Question(_));
@@ -261,14 +259,13 @@ impl Connection {
         if is_new && self.leaving != Leaving::Last {
             return self.request(id, is_last, block);
         }
-        let is_known_to_end = self.ended.contains(&id);
         let found = self
             .streams
             .find(id)
             .filter(|stream| stream.fault.is_none());
         let Some(stream) = found else {
             self.pass_over(block)?;
-            return match is_new || is_known_to_end {
+            return match is_new || self.ended.contains(&id) {
                 true => Ok(Event::Nothing),
                 false => Err(Reason::PROTOCOL_ERROR),
             };
@@ -422,7 +419,11 @@ impl Connection {
         let is_answered = self.role == Role::Client && stream.inbound.has_ended();
         match reason {
             // All of the answer is here, and of the request no more is wanted (RFC 9113 §8.1).
-            Reason::NO_ERROR if is_answered => return Ok(()),
+            Reason::NO_ERROR if is_answered => {
+                stream.outbound.give_up();
+                wake(stream.outbound.writer.take());
+                return Ok(());
+            }
             Reason::REFUSED_STREAM if self.role == Role::Client => stream.fail(Fault::Untouched),
             _ => stream.fail(Fault::Reset(reason)),
         }

@@ -239,6 +239,61 @@ fn what_a_leaving_server_does_not_look_at_is_untouched() {
     assert!(!client.has_room(0));
 }
 
+/// A client that has asked for something with a body, of which it was told this; and the number of its stream.
+fn asked(length: &str) -> (Connection, u32) {
+    let mut client = Connection::new(Role::Client, LIMITS);
+    take(&mut client, &frame(kind::SETTINGS, 0, 0, b"")).unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    let id = client.ask(head.as_bytes(), b"http").unwrap();
+    client.note_sent(client.out().len());
+    (client, id)
+}
+
+/// An answer that ends with these bytes.
+fn answer_frames(id: u32, body: &[u8]) -> Vec<u8> {
+    let ok = [0x88]; // :status 200
+    let head = frame(kind::HEADERS, flag::END_HEADERS, id, &ok);
+    [head, frame(kind::DATA, flag::END_STREAM, id, body)].concat()
+}
+
+#[test]
+fn a_whole_answer_survives_its_connection() {
+    let (mut client, id) = asked("100000");
+    take(&mut client, &answer_frames(id, b"early")).unwrap();
+    client.fail();
+    let text = String::from_utf8(read(&mut client, id)).unwrap();
+    assert!(text.ends_with("5\r\nearly\r\n0\r\n\r\n"), "{text}");
+    // One that is not whole does not.
+    let (mut client, id) = asked("0");
+    let whole = answer_frames(id, b"early");
+    take(&mut client, &whole[..whole.len() - 1]).unwrap();
+    client.fail();
+    let mut room = [0; 100];
+    let read = client.poll_read(id, &context(), &mut room);
+    assert_eq!(read, Poll::Ready(Err(Fault::Gone)));
+}
+
+#[test]
+fn a_reset_behind_the_answer_ends_the_question_alone() {
+    let (mut client, id) = asked("100000");
+    take(&mut client, &answer_frames(id, b"early")).unwrap();
+    take(&mut client, &frame(kind::RST_STREAM, 0, id, &[0; 4])).unwrap();
+    assert_eq!(write(&mut client, id, b"more"), Poll::Ready(Ok(4)));
+    assert!(read(&mut client, id).ends_with(b"early\r\n0\r\n\r\n"));
+    client.release(id);
+    assert_eq!(
+        said(&mut client),
+        [],
+        "nothing is sent on a stream that has ended"
+    );
+    // Any other reset says that what has come is not to be believed.
+    let (mut client, id) = asked("100000");
+    take(&mut client, &answer_frames(id, b"early")).unwrap();
+    take(&mut client, &frame(kind::RST_STREAM, 0, id, &[0, 0, 0, 2])).unwrap();
+    let read = client.poll_read(id, &context(), &mut [0; 100]);
+    assert_eq!(read, Poll::Ready(Err(Fault::Reset(Reason::INTERNAL_ERROR))));
+}
+
 #[test]
 fn an_idle_connection_keeps_nothing_to_send() {
     let mut server = server();
