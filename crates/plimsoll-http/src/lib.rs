@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod chunked;
+pub mod conditional;
 pub mod cookie;
 pub mod date;
 pub mod deadline;
@@ -22,6 +23,7 @@ pub mod host;
 pub mod method;
 pub mod proxy_protocol;
 pub mod quic;
+pub mod range;
 pub mod reason;
 pub mod request;
 pub mod rewrite;
