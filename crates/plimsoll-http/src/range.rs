@@ -192,9 +192,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parts(value: &str, length: u64) -> Vec<Range<u64>> {
+    fn parts(value: &str, length: u64) -> Vec<(u64, u64)> {
         match read(value.as_bytes(), length) {
-            Asked::Parts(parts) => parts.iter().collect(),
+            Asked::Parts(parts) => parts.iter().map(|part| (part.start, part.end)).collect(),
             other => panic!("{value}: {other:?}"),
         }
     }
@@ -202,24 +202,24 @@ mod tests {
     #[test]
     fn parts_are_read() {
         for (value, expected) in [
-            ("bytes=0-0", vec![0..1]),
-            ("bytes=0-", vec![0..1000]),
-            ("Bytes=990-", vec![990..1000]),
-            ("bytes=-10", vec![990..1000]),
-            ("bytes=-5000", vec![0..1000]),
-            ("bytes=900-5000", vec![900..1000]),
-            ("bytes=0-18446744073709551615", vec![0..1000]),
-            ("bytes=5-99999999999999999999999", vec![5..1000]),
-            ("bytes=0-9, 500-509", vec![0..10, 500..510]),
-            ("bytes=,0-9,,500-509,", vec![0..10, 500..510]),
+            ("bytes=0-0", vec![(0, 1)]),
+            ("bytes=0-", vec![(0, 1000)]),
+            ("Bytes=990-", vec![(990, 1000)]),
+            ("bytes=-10", vec![(990, 1000)]),
+            ("bytes=-5000", vec![(0, 1000)]),
+            ("bytes=900-5000", vec![(900, 1000)]),
+            ("bytes=0-18446744073709551615", vec![(0, 1000)]),
+            ("bytes=5-99999999999999999999999", vec![(5, 1000)]),
+            ("bytes=0-9, 500-509", vec![(0, 10), (500, 510)]),
+            ("bytes=,0-9,,500-509,", vec![(0, 10), (500, 510)]),
             // In any order, and as few as can be.
-            ("bytes=500-509,0-9", vec![0..10, 500..510]),
-            ("bytes=0-9,5-20", vec![0..21]),
-            ("bytes=0-9,20-29", vec![0..30]),
-            ("bytes=0-9,900-909,0-", vec![0..1000]),
-            ("bytes=0-,0-,0-,0-", vec![0..1000]),
+            ("bytes=500-509,0-9", vec![(0, 10), (500, 510)]),
+            ("bytes=0-9,5-20", vec![(0, 21)]),
+            ("bytes=0-9,20-29", vec![(0, 30)]),
+            ("bytes=0-9,900-909,0-", vec![(0, 1000)]),
+            ("bytes=0-,0-,0-,0-", vec![(0, 1000)]),
             // One that is not there is left out.
-            ("bytes=0-9,2000-3000", vec![0..10]),
+            ("bytes=0-9,2000-3000", vec![(0, 10)]),
         ] {
             assert_eq!(parts(value, 1000), expected, "{value}");
         }
