@@ -68,7 +68,7 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// A word, in quotes when it needs them.
-pub(crate) fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     let is_bare = |c: char| !c.is_whitespace() && !c.is_control() && !"{};\"`#".contains(c);
     if !text.is_empty() && text.chars().all(is_bare) {
         return text.to_owned();
