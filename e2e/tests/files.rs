@@ -695,7 +695,7 @@ fn a_directory_that_is_not_there_is_said_at_the_start() {
     let mut plimsoll =
         Start::run("admin off\nsite * { listen 127.0.0.1:{port}; route { files {dir}/none } }\n")
             .spawn();
-    assert_eq!(plimsoll.wait_exit(PATIENCE).code(), Some(1));
+    assert_eq!(plimsoll.wait_exit(PATIENCE).code(), Some(78));
     let said = plimsoll.stderr();
     assert!(
         said.contains("cannot serve files from") && said.contains("none"),

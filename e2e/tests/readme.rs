@@ -80,6 +80,7 @@ fn with_files(text: &str, authority: &Authority, clients: &Certifier, tickets: &
             format!("crl={}", list.display())
         }
         word if word.starts_with("/etc/plimsoll/tickets.") => tickets.to_owned(),
+        word if word.starts_with("/srv/www") => "/tmp".to_owned(),
         word => match word.split_once("/etc/ssl/") {
             Some((option, name)) if name.ends_with(".key") => {
                 format!("{option}{}", authority.key())

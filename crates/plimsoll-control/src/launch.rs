@@ -58,14 +58,6 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
-    /// A directory whose files are to be served cannot be opened.
-    #[error("cannot serve files from {}: {source}", directory.display())]
-    Files {
-        /// The directory.
-        directory: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// Connections cannot be made from the addresses of clients.
     #[error("pool {pool}: `source transparent` needs the capability CAP_NET_ADMIN: {source}")]
     Transparent {
@@ -136,13 +128,6 @@ pub async fn launch(
             source,
         };
         spool.prepare().map_err(failed)?;
-    }
-    for files in &generation.files {
-        let failed = |source| LaunchError::Files {
-            directory: files.directory.clone(),
-            source,
-        };
-        files.prepare().map_err(failed)?;
     }
     let (stapling, key_sets) = tokio::join!(
         stapling::start(&generation, &config.resolver),
