@@ -1,7 +1,7 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, acme, answers, auth, buffer, check, cors, header, internal, limit, max_requests,
+    access, acme, answers, auth, buffer, check, cors, files, header, internal, limit, max_requests,
     named_match, opening, overload, policy, pool, priority, proxy_protocol, resolver, rewrite,
     root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust, udp,
 };
@@ -69,6 +69,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     tls::ROWS,
     proxy_protocol::ROWS,
     route::ROWS,
+    files::ROWS,
     rewrite::ROWS,
     header::ROWS,
     buffer::ROWS,
@@ -106,8 +107,8 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "cache", "cluster", "compress", "disk", "etcd", "files", "forward", "hash-key", "memory",
-    "mode", "otel", "redis", "tracing", "try", "user", "vary", "vip", "vrrp",
+    "cache", "cluster", "compress", "disk", "etcd", "forward", "hash-key", "memory", "mode",
+    "otel", "redis", "tracing", "user", "vary", "vip", "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

@@ -8,6 +8,7 @@ pub(crate) mod buffer;
 pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod cors;
+pub(crate) mod files;
 pub(crate) mod header;
 pub(crate) mod internal;
 pub(crate) mod key_set;

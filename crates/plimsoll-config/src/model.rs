@@ -6,6 +6,7 @@
 mod access;
 mod acme;
 mod condition;
+mod files;
 mod pool;
 mod socket;
 mod step;
@@ -23,6 +24,7 @@ pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
+pub use files::{Files, TryFile};
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
     Protocol, ProxyVersion, Queue, Retry, Role, SameSite, ScriptStep, Server, ServerAddress,
@@ -356,6 +358,8 @@ pub enum Action {
     },
     /// Sends shares of the requests to several pools.
     Split(Split),
+    /// Answers it with a file.
+    Files(Files),
 }
 
 /// Shares of requests, for several pools.

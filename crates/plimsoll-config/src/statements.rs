@@ -2,6 +2,7 @@
 
 mod acme;
 mod check;
+mod files;
 mod logs;
 mod socket;
 mod steps;

@@ -6,11 +6,14 @@
 
 pub mod accept;
 pub mod chunked;
+pub mod coding;
+pub mod conditional;
 pub mod cookie;
 pub mod date;
 pub mod deadline;
 pub mod edit;
 pub mod field;
+pub mod file_path;
 pub mod forwarded;
 pub mod framing;
 pub mod fuzz;
@@ -19,9 +22,12 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod host;
+pub mod listing;
+pub mod media;
 pub mod method;
 pub mod proxy_protocol;
 pub mod quic;
+pub mod range;
 pub mod reason;
 pub mod request;
 pub mod rewrite;

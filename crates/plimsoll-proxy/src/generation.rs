@@ -28,6 +28,7 @@ use crate::addresses::Addresses;
 use crate::condition::{Body, Condition, Verdict};
 use crate::datagrams::Service;
 use crate::edits::Edits;
+use crate::files::Files;
 use crate::gate::Gate;
 use crate::hashing::Turns;
 use crate::http::line::Board;
@@ -78,6 +79,8 @@ pub struct Generation {
     pub sessions: Arc<Sessions>,
     /// Where bodies wait on disk.
     pub spool: Option<Arc<Spool>>,
+    /// Directories whose files are served.
+    pub files: Vec<Arc<Files>>,
     /// Files that rules read.
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
@@ -371,6 +374,8 @@ pub(crate) enum Action {
         /// Where to.
         to: Template,
     },
+    /// Answers it with a file.
+    Files(Arc<Files>),
     /// Sends shares of the requests to several pools.
     Split(Split),
 }
