@@ -1,0 +1,107 @@
+//! What a stored answer is found by: scheme, authority, path and query, in one form each.
+
+use crate::host::Authority;
+
+/// Appends the key of a request as a URL: the authority in lower case and without the port that its scheme has
+/// by itself, the path as routes see it, the query as it came.
+pub fn write(
+    scheme: &str,
+    authority: &[u8],
+    (path, query): (&[u8], Option<&[u8]>),
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(b"://");
+    if let Some(authority) = Authority::parse(authority) {
+        let start = out.len();
+        out.extend_from_slice(authority.host);
+        let host = out.get_mut(start..).unwrap_or_default();
+        host.make_ascii_lowercase();
+        let port = authority.port.filter(|port| *port != default_port(scheme));
+        if let Some(port) = port {
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+    }
+    out.extend_from_slice(path);
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "https" { 443 } else { 80 }
+}
+
+/// Fields of a request that servers take for a part of what is asked for, although no key has them. A request
+/// with one of them is answered by a server, and what it is answered is stored for nobody.
+pub fn is_unkeyed(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 12] = [
+        b"x-forwarded-prefix",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-forwarded-ssl",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-host",
+        b"x-original-url",
+        b"x-rewrite-url",
+    ];
+    matches!(name.first(), Some(b'x' | b'X'))
+        && NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_has_one_key_and_two_have_two() {
+        for (scheme, authority, path, query, expected) in [
+            ("http", "example.com", "/", None, "http://example.com/"),
+            ("http", "EXAMPLE.com", "/", None, "http://example.com/"),
+            ("http", "example.com.", "/", None, "http://example.com/"),
+            ("http", "example.com:80", "/", None, "http://example.com/"),
+            (
+                "https",
+                "example.com:443",
+                "/",
+                None,
+                "https://example.com/",
+            ),
+            (
+                "https",
+                "example.com:80",
+                "/",
+                None,
+                "https://example.com:80/",
+            ),
+            (
+                "http",
+                "example.com:8080",
+                "/a",
+                None,
+                "http://example.com:8080/a",
+            ),
+            ("http", "a", "/A", Some("X=1&x=1"), "http://a/A?X=1&x=1"),
+            ("http", "a", "/", Some(""), "http://a/?"),
+            ("http", "[::1]:80", "/", None, "http://[::1]/"),
+            ("http", "", "/", None, "http:///"),
+        ] {
+            let mut key = Vec::new();
+            let target = (path.as_bytes(), query.map(str::as_bytes));
+            write(scheme, authority.as_bytes(), target, &mut key);
+            assert_eq!(String::from_utf8(key).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_servers_may_take_for_the_target_is_known() {
+        assert!(is_unkeyed(b"X-Original-URL") && is_unkeyed(b"x-http-method-override"));
+        assert!(!is_unkeyed(b"X-Forwarded-For") && !is_unkeyed(b"Host") && !is_unkeyed(b""));
+    }
+}
