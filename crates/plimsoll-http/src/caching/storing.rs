@@ -194,133 +194,136 @@ mod tests {
         judged.map(|(terms, _)| terms.lifetime)
     }
 
+    use Refusal::{Cookie, Forbidden, NoFreshness, Private, Request, Status, Varies};
+
+    /// Status and fields of an answer, and for how long it is stored.
+    const ANSWERS: &[(u16, &str, Result<u32, Refusal>)] = &[
+        (200, "Cache-Control: max-age=10", Ok(10)),
+        (200, "Cache-Control: s-maxage=10", Ok(10)),
+        (200, "Expires: Sun, 06 Nov 1994 08:50:37 GMT", Ok(60)),
+        (200, "A: b", Err(NoFreshness)),
+        (200, "Cache-Control: public", Err(NoFreshness)),
+        (200, "Cache-Control: max-age=0", Err(NoFreshness)),
+        (200, "Cache-Control: max-age=0|ETag: \"a\"", Ok(0)),
+        (200, "Cache-Control: max-age=x|ETag: \"a\"", Ok(0)),
+        (200, "Cache-Control: no-cache|ETag: \"a\"", Ok(0)),
+        (200, "Cache-Control: no-cache", Err(NoFreshness)),
+        (200, "Cache-Control: no-cache, max-age=10", Err(NoFreshness)),
+        (
+            200,
+            "Cache-Control: no-cache, max-age=10|Last-Modified: x",
+            Ok(10),
+        ),
+        (200, "ETag: \"a\"", Err(NoFreshness)),
+        (
+            200,
+            "Last-Modified: Sun, 06 Nov 1988 08:33:57 GMT",
+            Err(NoFreshness),
+        ),
+        (200, "Expires: 0", Err(NoFreshness)),
+        (200, "Expires: 0|ETag: \"a\"", Ok(0)),
+        (200, "Cache-Control: max-age=10|Age: 10", Err(NoFreshness)),
+        (200, "Cache-Control: max-age=10|Age: 9", Ok(10)),
+        (200, "Cache-Control: no-store", Err(Forbidden)),
+        (200, "Cache-Control: no-store, max-age=10", Err(Forbidden)),
+        (200, "Cache-Control: max-age=10, no-store", Err(Forbidden)),
+        (
+            200,
+            "Cache-Control: max-age=10|Cache-Control: no-store",
+            Err(Forbidden),
+        ),
+        (200, "Cache-Control: private, max-age=10", Err(Private)),
+        (
+            200,
+            "Cache-Control: private=\"a\", max-age=10",
+            Err(Private),
+        ),
+        (
+            200,
+            "Cache-Control: max-age=10|Set-Cookie: a=b",
+            Err(Cookie),
+        ),
+        (
+            200,
+            "Cache-Control: public, max-age=10|Set-Cookie: a=b",
+            Err(Cookie),
+        ),
+        (200, "Cache-Control: max-age=10|Vary: *", Err(Varies)),
+        (200, "Cache-Control: max-age=10|Vary: A, *", Err(Varies)),
+        (200, "Cache-Control: max-age=10|Vary: A", Ok(10)),
+        (200, "Cache-Control: max-age=10|Pragma: no-cache", Ok(10)),
+        (200, "Pragma: max-age=10", Err(NoFreshness)),
+        (206, "Cache-Control: max-age=10", Err(Status)),
+        (304, "Cache-Control: max-age=10", Err(Status)),
+        (203, "Cache-Control: max-age=10", Ok(10)),
+        (204, "Cache-Control: max-age=10", Ok(10)),
+        (299, "Cache-Control: max-age=10", Ok(10)),
+        (301, "Cache-Control: max-age=10", Ok(10)),
+        (302, "Cache-Control: max-age=10", Ok(10)),
+        (302, "A: b", Err(NoFreshness)),
+        (404, "Cache-Control: max-age=10", Ok(10)),
+        (404, "A: b", Err(NoFreshness)),
+        (416, "Cache-Control: max-age=10", Ok(10)),
+        (500, "Cache-Control: max-age=10", Ok(10)),
+        (500, "A: b", Err(NoFreshness)),
+        (599, "Cache-Control: max-age=10", Ok(10)),
+        (
+            200,
+            "Cache-Control: must-understand, no-store, max-age=10",
+            Ok(10),
+        ),
+        (
+            299,
+            "Cache-Control: must-understand, no-store, max-age=10",
+            Err(Status),
+        ),
+        (
+            299,
+            "Cache-Control: must-understand, max-age=10",
+            Err(Status),
+        ),
+        (
+            200,
+            "Cache-Control: no-store|CDN-Cache-Control: max-age=10",
+            Ok(10),
+        ),
+        (
+            200,
+            "Cache-Control: max-age=10|CDN-Cache-Control: no-store",
+            Err(Forbidden),
+        ),
+        (
+            200,
+            "Cache-Control: max-age=10|CDN-Cache-Control: max-age=20",
+            Ok(20),
+        ),
+        (
+            200,
+            "Cache-Control: s-maxage=9|CDN-Cache-Control: max-age=20",
+            Ok(20),
+        ),
+        (
+            200,
+            "Cache-Control: max-age=10|CDN-Cache-Control: max-age=",
+            Ok(10),
+        ),
+        (200, "Cache-Control: max-age=10|CDN-Cache-Control:", Ok(10)),
+        (
+            200,
+            "Expires: Sun, 06 Nov 1994 08:50:37 GMT|CDN-Cache-Control: public",
+            Err(NoFreshness),
+        ),
+    ];
+
     #[test]
     fn answers_are_stored_that_say_so_and_no_others() {
-        use Refusal::*;
-        for (status, lines, expected) in [
-            (200, "Cache-Control: max-age=10", Ok(10)),
-            (200, "Cache-Control: s-maxage=10", Ok(10)),
-            (200, "Expires: Sun, 06 Nov 1994 08:50:37 GMT", Ok(60)),
-            (200, "A: b", Err(NoFreshness)),
-            (200, "Cache-Control: public", Err(NoFreshness)),
-            (200, "Cache-Control: max-age=0", Err(NoFreshness)),
-            (200, "Cache-Control: max-age=0|ETag: \"a\"", Ok(0)),
-            (200, "Cache-Control: max-age=x|ETag: \"a\"", Ok(0)),
-            (200, "Cache-Control: no-cache|ETag: \"a\"", Ok(0)),
-            (200, "Cache-Control: no-cache", Err(NoFreshness)),
-            (200, "Cache-Control: no-cache, max-age=10", Err(NoFreshness)),
-            (
-                200,
-                "Cache-Control: no-cache, max-age=10|Last-Modified: x",
-                Ok(10),
-            ),
-            (200, "ETag: \"a\"", Err(NoFreshness)),
-            (
-                200,
-                "Last-Modified: Sun, 06 Nov 1988 08:33:57 GMT",
-                Err(NoFreshness),
-            ),
-            (200, "Expires: 0", Err(NoFreshness)),
-            (200, "Expires: 0|ETag: \"a\"", Ok(0)),
-            (200, "Cache-Control: max-age=10|Age: 10", Err(NoFreshness)),
-            (200, "Cache-Control: max-age=10|Age: 9", Ok(10)),
-            (200, "Cache-Control: no-store", Err(Forbidden)),
-            (200, "Cache-Control: no-store, max-age=10", Err(Forbidden)),
-            (200, "Cache-Control: max-age=10, no-store", Err(Forbidden)),
-            (
-                200,
-                "Cache-Control: max-age=10|Cache-Control: no-store",
-                Err(Forbidden),
-            ),
-            (200, "Cache-Control: private, max-age=10", Err(Private)),
-            (
-                200,
-                "Cache-Control: private=\"a\", max-age=10",
-                Err(Private),
-            ),
-            (
-                200,
-                "Cache-Control: max-age=10|Set-Cookie: a=b",
-                Err(Cookie),
-            ),
-            (
-                200,
-                "Cache-Control: public, max-age=10|Set-Cookie: a=b",
-                Err(Cookie),
-            ),
-            (200, "Cache-Control: max-age=10|Vary: *", Err(Varies)),
-            (200, "Cache-Control: max-age=10|Vary: A, *", Err(Varies)),
-            (200, "Cache-Control: max-age=10|Vary: A", Ok(10)),
-            (200, "Cache-Control: max-age=10|Pragma: no-cache", Ok(10)),
-            (200, "Pragma: max-age=10", Err(NoFreshness)),
-            (206, "Cache-Control: max-age=10", Err(Status)),
-            (304, "Cache-Control: max-age=10", Err(Status)),
-            (203, "Cache-Control: max-age=10", Ok(10)),
-            (204, "Cache-Control: max-age=10", Ok(10)),
-            (299, "Cache-Control: max-age=10", Ok(10)),
-            (301, "Cache-Control: max-age=10", Ok(10)),
-            (302, "Cache-Control: max-age=10", Ok(10)),
-            (302, "A: b", Err(NoFreshness)),
-            (404, "Cache-Control: max-age=10", Ok(10)),
-            (404, "A: b", Err(NoFreshness)),
-            (416, "Cache-Control: max-age=10", Ok(10)),
-            (500, "Cache-Control: max-age=10", Ok(10)),
-            (500, "A: b", Err(NoFreshness)),
-            (599, "Cache-Control: max-age=10", Ok(10)),
-            (
-                200,
-                "Cache-Control: must-understand, no-store, max-age=10",
-                Ok(10),
-            ),
-            (
-                299,
-                "Cache-Control: must-understand, no-store, max-age=10",
-                Err(Status),
-            ),
-            (
-                299,
-                "Cache-Control: must-understand, max-age=10",
-                Err(Status),
-            ),
-            (
-                200,
-                "Cache-Control: no-store|CDN-Cache-Control: max-age=10",
-                Ok(10),
-            ),
-            (
-                200,
-                "Cache-Control: max-age=10|CDN-Cache-Control: no-store",
-                Err(Forbidden),
-            ),
-            (
-                200,
-                "Cache-Control: max-age=10|CDN-Cache-Control: max-age=20",
-                Ok(20),
-            ),
-            (
-                200,
-                "Cache-Control: s-maxage=9|CDN-Cache-Control: max-age=20",
-                Ok(20),
-            ),
-            (
-                200,
-                "Cache-Control: max-age=10|CDN-Cache-Control: max-age=",
-                Ok(10),
-            ),
-            (200, "Cache-Control: max-age=10|CDN-Cache-Control:", Ok(10)),
-            (
-                200,
-                "Expires: Sun, 06 Nov 1994 08:50:37 GMT|CDN-Cache-Control: public",
-                Err(NoFreshness),
-            ),
-        ] {
-            assert_eq!(lifetime(status, lines), expected, "{status} {lines}");
+        for (status, lines, expected) in ANSWERS {
+            assert_eq!(lifetime(*status, lines), *expected, "{status} {lines}");
         }
     }
 
     #[test]
     fn requests_have_a_say() {
-        use Refusal::*;
         let fresh = "Cache-Control: max-age=10";
         for (asked, lines, expected) in [
             ("GET / HTTP/1.1", fresh, Ok(())),
@@ -378,20 +381,14 @@ mod tests {
         let changed = "Last-Modified: Sun, 06 Nov 1994 08:33:57 GMT";
         assert_eq!(terms(200, "A: b"), Ok((30, 7, 8)));
         assert_eq!(terms(404, "A: b"), Ok((5, 7, 8)));
-        assert_eq!(terms(500, "A: b"), Err(Refusal::NoFreshness));
+        assert_eq!(terms(500, "A: b"), Err(NoFreshness));
         assert_eq!(terms(301, changed), Ok((94, 7, 8)));
-        assert_eq!(terms(302, changed), Err(Refusal::NoFreshness));
+        assert_eq!(terms(302, changed), Err(NoFreshness));
         assert_eq!(terms(200, "Cache-Control: max-age=9"), Ok((9, 7, 8)));
-        assert_eq!(
-            terms(200, "Cache-Control: no-cache"),
-            Err(Refusal::NoFreshness)
-        );
-        assert_eq!(
-            terms(200, "Cache-Control: no-store"),
-            Err(Refusal::Forbidden)
-        );
-        assert_eq!(terms(200, "Cache-Control: private"), Err(Refusal::Private));
-        assert_eq!(terms(200, "Set-Cookie: a=b"), Err(Refusal::Cookie));
+        assert_eq!(terms(200, "Cache-Control: no-cache"), Err(NoFreshness));
+        assert_eq!(terms(200, "Cache-Control: no-store"), Err(Forbidden));
+        assert_eq!(terms(200, "Cache-Control: private"), Err(Private));
+        assert_eq!(terms(200, "Set-Cookie: a=b"), Err(Cookie));
         let own = "Cache-Control: max-age=9, stale-while-revalidate=1, stale-if-error=0";
         assert_eq!(terms(200, own), Ok((9, 1, 0)));
         for strict in ["must-revalidate", "proxy-revalidate", "s-maxage=9"] {
