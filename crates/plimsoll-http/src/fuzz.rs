@@ -4,15 +4,15 @@
     reason = "a panic is how a fuzzer hears of a broken law"
 )]
 
-use bytes::Bytes;
+use std::task::{Context, Poll, Waker};
 
 use crate::chunked::Decoder;
 use crate::h1::parse::{self, BadHead, HeadLimits, Parsed};
-use crate::h2;
-use crate::h2::meter::Meter;
-use crate::h2::response::Follows;
-use crate::head::{HEAD_BYTES_MAX, RequestHead, ResponseHead};
-use crate::method::Method;
+use crate::h2::Limits;
+use crate::h2::connection::{Connection, Event, Role};
+use crate::h2::frame::PREFACE;
+use crate::h2::request::write_end;
+use crate::head::{RequestHead, ResponseHead};
 use crate::proxy_protocol;
 use crate::quic;
 use crate::request::{self, Rejection};
@@ -113,87 +113,84 @@ pub fn fuzz_datagram(bytes: &[u8]) {
     }
 }
 
-/// What HTTP/2 says becomes one message of HTTP/1.1 and no more, whatever it says, and that comes back.
+/// What a peer of HTTP/2 says does the same whole and byte by byte, and what becomes of it as text is one message.
 pub fn fuzz_h2(bytes: &[u8]) {
-    h2_meter(bytes);
-    h2_request(bytes);
-    h2_response(bytes);
+    let said = [PREFACE, bytes].concat();
+    let whole = serve(&[&said]);
+    let pieces: Vec<&[u8]> = said.chunks(1).collect();
+    assert!(whole == serve(&pieces), "what happens depends on the cut");
+    hear(bytes);
 }
 
-/// Frames are counted alike, whole and byte by byte.
-fn h2_meter(bytes: &[u8]) {
-    for start in [Meter::default, Meter::of_client] {
-        let (mut whole, mut cut) = (start(), start());
-        let at_once = whole.see(bytes, 1);
-        let one_by_one = bytes.chunks(1).try_for_each(|byte| cut.see(byte, 1));
-        assert_eq!(at_once, one_by_one, "the verdict depends on the cut");
-        if at_once.is_ok() {
-            assert_eq!(whole.last_stream(), cut.last_stream());
+const LIMITS: Limits = Limits {
+    streams: 4,
+    head: 32 * 1024,
+    stream_window: 1 << 16,
+    connection_window: 1 << 18,
+    errors: 10,
+};
+
+/// What a server sends, and the heads of the requests that it gets.
+fn serve(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut connection = Connection::new(Role::Server, LIMITS);
+    let (mut here, mut heads) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        here.extend_from_slice(piece);
+        loop {
+            let received = match connection.receive(&here, 1) {
+                Ok(received) => received,
+                Err(reason) => {
+                    connection.abort(reason);
+                    return (connection.out().to_vec(), heads);
+                }
+            };
+            here.drain(..received.taken);
+            match received.event {
+                Event::Nothing => {}
+                Event::Incomplete | Event::Held => break,
+                Event::Opened(_, asked) => {
+                    let mut text = connection.head().to_vec();
+                    write_end(asked.follows, [1; 16], &mut text);
+                    let (limits, mut head) = (HeadLimits::default(), RequestHead::default());
+                    match parse::request(&text, &limits, &mut head) {
+                        Ok(Parsed::Complete) => assert_eq!(head.len, text.len(), "one head"),
+                        Ok(Parsed::Partial) => unreachable!("it has an end"),
+                        Err(_) => {} // it is refused where those of HTTP/1.1 are
+                    }
+                    heads.push(text);
+                }
+            }
         }
     }
+    (connection.out().to_vec(), heads)
 }
 
-/// A request of which each line is a part: the method, the target, and fields.
-fn h2_request(bytes: &[u8]) {
-    let mut lines = bytes.split(|byte| *byte == b'\n');
-    let (method, target) = (lines.next(), lines.next());
-    let mut built = http::Request::builder()
-        .method(method.unwrap_or_default())
-        .uri(target.unwrap_or_default());
-    for line in lines {
-        let colon = line.iter().skip(1).position(|byte| *byte == b':');
-        let Some((name, [_, value @ ..])) = colon.map(|colon| line.split_at(colon + 1)) else {
-            return;
-        };
-        built = built.header(name, value);
-    }
-    let Ok(built) = built.body(()) else { return };
-    let (parts, ()) = built.into_parts();
-    let mut room = vec![0; 4096];
-    for has_body in [false, true] {
-        let is_coded = h2::text::is_coded(has_body, &parts.headers);
-        let Ok(length) = h2::request::write(&parts, is_coded, &mut room) else {
-            return;
-        };
-        let text = room.get(..length).unwrap_or_default();
-        let mut head = RequestHead::default();
-        let limits = HeadLimits::default();
-        if parse::request(text, &limits, &mut head) == Ok(Parsed::Complete) {
-            assert_eq!(head.len, length, "all of it is one head");
-            let crumbs = parts.headers.get_all(http::header::COOKIE).iter().count();
-            let more = usize::from(is_coded)
-                + usize::from(
-                    parts.uri.authority().is_some() && !parts.headers.contains_key("host"),
-                );
-            let lines = parts.headers.len() - crumbs.saturating_sub(1) + more;
-            assert_eq!(head.fields.iter().count(), lines, "no line has become two");
+/// What a client reads is what HTTP/1.1 would have, whatever its server says.
+fn hear(bytes: &[u8]) {
+    let mut connection = Connection::new(Role::Client, LIMITS);
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let Ok(id) = connection.ask(request, b"http") else {
+        unreachable!("it is a request");
+    };
+    let (mut here, mut text) = (bytes, Vec::new());
+    while let Ok(received) = connection.receive(here, 1)
+        && received.event == Event::Nothing
+    {
+        here = here.get(received.taken..).unwrap_or_default();
+        let mut room = [0; 100];
+        let context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Ok(read @ 1..)) = connection.poll_read(id, &context, &mut room) {
+            text.extend_from_slice(room.get(..read).unwrap_or_default());
         }
-        // It may lack what we would have written.
-        let _read = h2::request::read(&Bytes::copy_from_slice(text), "http");
     }
-}
-
-/// An answer as HTTP/1.1 has it.
-fn h2_response(bytes: &[u8]) {
     let mut head = ResponseHead::default();
-    if parse::response(bytes, &mut head) != Ok(Parsed::Complete) {
-        return;
+    while !text.is_empty() {
+        match parse::response(&text, &mut head) {
+            Ok(Parsed::Complete) if head.status < 200 => drop(text.drain(..head.len)),
+            Ok(Parsed::Partial) => unreachable!("a head comes as a whole"),
+            Ok(Parsed::Complete) | Err(_) => return,
+        }
     }
-    let text = Bytes::copy_from_slice(bytes.get(..head.len).unwrap_or_default());
-    let told = match h2::response::read(&text, Method::Get) {
-        Ok(told) if told.length.is_some() => told,
-        _ => return, // it leaves HTTP, or HTTP/2 has no place for it
-    };
-    let (parts, ()) = told.response.into_parts();
-    let mut room = vec![0; HEAD_BYTES_MAX];
-    let Ok(length) = h2::response::write(&parts, Follows::Nothing, &mut room) else {
-        return;
-    };
-    let text = room.get(..length).unwrap_or_default();
-    let mut again = ResponseHead::default();
-    assert_eq!(parse::response(text, &mut again), Ok(Parsed::Complete));
-    assert_eq!((again.len, again.status), (length, head.status));
-    assert_eq!(again.fields.iter().count(), parts.headers.len());
 }
 
 fn first_verdict(

@@ -3,7 +3,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 
 const WEB: &[u8] = b"application/grpc-web";
 const TEXT: &[u8] = b"-text";
@@ -56,15 +55,11 @@ impl Web {
         }
     }
 
-    /// What follows the messages.
-    pub fn trailers(self, trailers: &HeaderMap) -> Vec<u8> {
-        let mut lines = Vec::new();
-        for (name, value) in trailers {
-            crate::field::write_line(name.as_str().as_bytes(), value.as_bytes(), &mut lines);
-        }
+    /// What follows the messages, of which these are the lines.
+    pub fn trailers(self, lines: &[u8]) -> Vec<u8> {
         let length = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let head = [&[TRAILERS][..], &length.to_be_bytes()].concat();
-        self.piece([head, lines].concat())
+        self.piece([&head, lines].concat())
     }
 }
 
@@ -124,15 +119,12 @@ mod tests {
 
     #[test]
     fn trailers_are_one_more_message() {
-        let trailers: HeaderMap = [("grpc-status", "0")]
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .into_iter()
-            .collect();
+        let trailers = b"grpc-status: 0\r\n";
         let web = Web { is_text: false };
-        assert_eq!(web.trailers(&trailers), b"\x80\0\0\0\x10grpc-status: 0\r\n");
+        assert_eq!(web.trailers(trailers), b"\x80\0\0\0\x10grpc-status: 0\r\n");
         let text = Web { is_text: true };
-        let decoded = Decoder::default().decode(&text.trailers(&trailers));
-        assert_eq!(decoded.unwrap(), web.trailers(&trailers));
+        let decoded = Decoder::default().decode(&text.trailers(trailers));
+        assert_eq!(decoded.unwrap(), web.trailers(trailers));
     }
 
     #[test]

@@ -6,26 +6,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::ext::Protocol;
-use h2::server::{Builder, SendResponse};
-use http::{Request, Response, StatusCode};
 use plimsoll_http::h1::parse::HeadLimits;
-use plimsoll_http::h2::meter::Meter;
-use plimsoll_http::h2::request::{self, BadRequest};
-use plimsoll_http::h2::text;
-use plimsoll_http::method::Method;
+use plimsoll_http::h2::Limits;
+use plimsoll_http::h2::connection::Role;
+use plimsoll_http::h2::request::{Asked, Follows, write_end};
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream;
 use plimsoll_observe::metrics::ListenerMetrics;
 
-use super::inbound::Inbound;
+use super::LAST_WORDS;
 use super::server_stream::ServerStream;
-use super::wire::{Transport, Wire};
-use super::{LAST_WORDS, PIECES_BUDGET, RESET_KNOWN_FOR, RESETS_KNOWN, SEND_BYTES_MAX};
+use super::wire::{Happened, Wire};
 use crate::connection::Connection;
 use crate::generation::Listener;
 use crate::plane::Plane;
@@ -44,7 +37,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Streams that we have to reset because they break rules, before the client is told to stop.
-const ERRORS_MAX: usize = 500;
+const ERRORS_MAX: u32 = 500;
 
 /// Tells whether a client that began like this speaks HTTP/2.
 pub(crate) fn is_spoken(inbound: &Buffer) -> bool {
@@ -80,40 +73,27 @@ pub(crate) async fn serve(
     let Some(listener) = plane.generation.listeners.get(connection.listener) else {
         return;
     };
-    let wire = Wire::new(
-        connection,
-        inbound,
-        Meter::of_client(),
-        &plane.worker.buffers,
-    );
+    let wire = Wire::new(connection, inbound, Role::Server, limits(&listener.limits));
     let timer = &wire.owner.timer;
     timer.set(wire.owner.deadline);
-    let handshake = builder(&listener.limits).handshake(Transport(Rc::clone(&wire)));
-    let Ok(Ok(mut h2)) = timer.limit(handshake).await else {
-        return;
-    };
     let streams = Rc::new(Streams::new(plane, wire.owner.listener));
     let mut is_leaving = false;
     loop {
         let is_asked_to_leave = || !is_leaving && (plane.keeps_nobody() || streams.is_worn());
         let event = poll_fn(|context| {
-            let event = poll_event(context, &mut h2, &wire, &streams);
+            let event = poll_event(context, &wire);
             match event {
                 Poll::Pending if is_asked_to_leave() => Poll::Ready(Event::Leave),
                 event => event,
             }
         });
         match event.await {
-            Event::Opened(request, respond) => {
-                if let Some((stream, head)) = begin(plane, &wire, request, respond) {
-                    start(stream, head, streams.count());
-                }
+            Event::Opened(id, asked) => {
+                let (stream, head) = begin(plane, &wire, id, asked);
+                start(stream, head, streams.count());
             }
-            Event::Closed => break,
-            Event::Excess => {
-                send_away(&mut h2, &wire).await;
-                break;
-            }
+            Event::Ended => break,
+            Event::Late if !wire.with(|state| state.is_settled()) => break,
             // A client that was told to leave has had time for it.
             Event::Late if is_leaving && streams.idle_since().is_some() => break,
             Event::Late if !is_leaving && streams.idle_until(listener) > clock::now() => {
@@ -121,143 +101,82 @@ pub(crate) async fn serve(
             }
             Event::Late | Event::Leave => {
                 if !std::mem::replace(&mut is_leaving, true) {
-                    h2.graceful_shutdown();
+                    wire.with(|state| state.leave());
                 }
                 timer.set(clock::now() + LAST_WORDS);
             }
         }
     }
-    stream::close(&wire.owner.socket);
+    wire.close(timer).await;
 }
 
 /// What happens on a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is returned to"
-)]
 enum Event {
     /// The client has opened a stream.
-    Opened(Request<RecvStream>, SendResponse<Bytes>),
+    Opened(u32, Asked),
     /// The connection has ended.
-    Closed,
-    /// The client asks for too much work.
-    Excess,
+    Ended,
     /// It is time to look whether the connection is idle.
     Late,
     /// The connection is to end once what it carries is done.
     Leave,
 }
 
-/// Does all that can be done on a connection now; what was written is sent once nothing is left.
-fn poll_event(
-    context: &mut Context<'_>,
-    h2: &mut h2::server::Connection<Transport<Connection>, Bytes>,
-    wire: &Wire<Connection>,
-    streams: &Streams,
-) -> Poll<Event> {
-    wire.gather();
-    // As long as too much is under way, nothing new is begun.
-    let opened = match streams.are_too_many(context) {
-        true => h2.poll_closed(context).map(|_| None),
-        false => h2.poll_accept(context),
-    };
-    match opened {
-        Poll::Ready(Some(Ok((request, respond)))) => {
-            return Poll::Ready(Event::Opened(request, respond));
-        }
-        Poll::Ready(Some(Err(error))) => {
-            tracing::debug!(client = %wire.owner.peer, %error, "HTTP/2 failed");
-            return Poll::Ready(Event::Closed);
-        }
-        Poll::Ready(None) => return Poll::Ready(Event::Closed),
-        Poll::Pending => {}
-    }
-    match wire.poll_send(context) {
-        Poll::Ready(Err(_)) => Poll::Ready(Event::Closed),
-        _ if wire.is_excessive() => Poll::Ready(Event::Excess),
-        _ => {
-            let late = wire.owner.timer.poll(context);
-            late.map(|_| Event::Late)
-        }
+/// Does all that can be done on a connection now.
+fn poll_event(context: &mut Context<'_>, wire: &Wire<Connection>) -> Poll<Event> {
+    match wire.poll(context) {
+        Poll::Ready(Happened::Opened(id, asked)) => Poll::Ready(Event::Opened(id, asked)),
+        Poll::Ready(Happened::Ended) => Poll::Ready(Event::Ended),
+        Poll::Pending => wire.owner.timer.poll(context).map(|_| Event::Late),
     }
 }
 
-/// Tells a client that asks for too much that it does.
-async fn send_away(
-    h2: &mut h2::server::Connection<Transport<Connection>, Bytes>,
-    wire: &Wire<Connection>,
-) {
-    let connection = &wire.owner;
-    tracing::debug!(client = %connection.peer, "too much work was asked for");
-    h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-    connection.timer.set(clock::now() + LAST_WORDS);
-    let closed = poll_fn(|context| h2.poll_closed(context));
-    let _told = connection.timer.limit(closed).await; // or it does not listen
-}
-
-/// What a client may do, and what we keep of it.
-fn builder(limits: &HeadLimits) -> Builder {
-    let mut builder = Builder::new();
+/// What a client may do.
+fn limits(limits: &HeadLimits) -> Limits {
     // A field counts for more than it has (RFC 9113 §6.5.2).
     let head = limits.head + limits.fields * 32;
-    builder
-        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS_MAX)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BYTES_MAX)
-        .data_frame_budget(PIECES_BUDGET)
-        .max_concurrent_reset_streams(RESETS_KNOWN)
-        .reset_stream_duration(RESET_KNOWN_FOR)
-        .max_local_error_reset_streams(Some(ERRORS_MAX))
-        .enable_connect_protocol();
-    builder
+    Limits {
+        streams: STREAMS_MAX,
+        head: u32::try_from(head).unwrap_or(u32::MAX),
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        errors: ERRORS_MAX,
+    }
 }
 
-/// Makes of a request what one on a connection of its own would be; refuses it where there is no such
-/// thing.
+/// Makes of a request what one on a connection of its own would be.
 fn begin(
     plane: &Plane,
     wire: &Rc<Wire<Connection>>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) -> Option<(Connection, Buffer)> {
-    let (request, body) = request.into_parts();
-    let has_body = !body.is_end_stream();
+    id: u32,
+    asked: Asked,
+) -> (Connection, Buffer) {
     let mut head = plane.worker.buffers.lend();
-    let protocol = request.extensions.get::<Protocol>();
-    let is_coded = protocol.is_none() && text::is_coded(has_body, &request.headers);
-    let written = match protocol.map(Protocol::as_str) {
-        None => request::write(&request, is_coded, head.room()),
-        Some("websocket") => {
-            let key = [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes);
-            let key = key.as_flattened().try_into().unwrap_or_default();
-            request::write_websocket(&request, &key, head.room())
+    let key = [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes);
+    let key = key.as_flattened().try_into().unwrap_or_default();
+    let mut end = Vec::new();
+    write_end(asked.follows, key, &mut end);
+    wire.with(|state| {
+        for text in [state.head(), &end] {
+            let room = head.room();
+            if let Some(room) = room.get_mut(..text.len()) {
+                room.copy_from_slice(text);
+                head.add(text.len());
+            }
         }
-        Some(_) => Err(BadRequest::Malformed("a protocol that is not known")),
+    });
+    let stream = ServerStream {
+        wire: Rc::clone(wire),
+        id,
     };
-    match written {
-        Ok(length) => head.add(length),
-        Err(BadRequest::Malformed(why)) => {
-            tracing::debug!(client = %wire.owner.peer, why, "malformed request");
-            respond.send_reset(h2::Reason::PROTOCOL_ERROR);
-            return None;
-        }
-        Err(BadRequest::TooLarge) => {
-            let mut answer = Response::new(());
-            *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            let _told = respond.send_response(answer, true); // or the client has left
-            return None;
-        }
-    }
-    let mut inbound = Inbound::new(has_body.then_some(body), is_coded);
-    if protocol.is_none() {
-        inbound.read_ahead(&mut head);
-    }
-    let method = Method::from_token(request.method.as_str().as_bytes());
-    let stream = ServerStream::new(wire, method, inbound, respond);
     let socket = Socket::of_stream(Box::new(stream));
-    Some((wire.owner.stream(plane, socket), head))
+    if asked.follows != Follows::WebSocket {
+        // What is here already goes with it: a request that is here as a whole can be sent a second time. Who reads on
+        // finds the same end or error.
+        let mut context = Context::from_waker(Waker::noop());
+        let _here = stream::poll_read(&socket, &mut context, &mut head);
+    }
+    (wire.owner.stream(plane, socket), head)
 }
 
 /// The streams of one connection.
@@ -269,8 +188,6 @@ struct Streams {
     total: Cell<u64>,
     /// When the last one ended.
     ended: Cell<Instant>,
-    /// Who waits for one to end.
-    waiting: Cell<Option<Waker>>,
 }
 
 impl Streams {
@@ -281,7 +198,6 @@ impl Streams {
             under_way: Cell::new(0),
             total: Cell::new(0),
             ended: Cell::new(clock::now()),
-            waiting: Cell::new(None),
         }
     }
 
@@ -294,15 +210,6 @@ impl Streams {
             metrics.active.add(1);
         }
         StreamCount(Rc::clone(self))
-    }
-
-    /// Tells whether as many are under way as may be; wakes who asked when that changes.
-    fn are_too_many(&self, context: &Context<'_>) -> bool {
-        let are = self.under_way.get() >= STREAMS_MAX;
-        if are {
-            self.waiting.set(Some(context.waker().clone()));
-        }
-        are
     }
 
     /// Tells whether there were as many as one connection may have.
@@ -337,9 +244,6 @@ impl Drop for StreamCount {
             if let Some(metrics) = self.0.metrics() {
                 metrics.active.subtract(1);
             }
-        }
-        if let Some(waiting) = self.0.waiting.take() {
-            waiting.wake();
         }
     }
 }
