@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod caching;
 pub mod chunked;
+pub mod conditional;
 pub mod cookie;
 pub mod date;
 pub mod deadline;
@@ -23,6 +24,7 @@ pub mod host;
 pub mod method;
 pub mod proxy_protocol;
 pub mod quic;
+pub mod range;
 pub mod reason;
 pub mod request;
 pub mod rewrite;
