@@ -18,7 +18,7 @@ use plimsoll_observe::prometheus;
 use plimsoll_proxy::trace;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{acme, process, servers, tls};
+use crate::{acme, caches, process, servers, tls};
 
 /// How long a head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,6 +79,7 @@ async fn answer(
             acme::render(running, &mut text);
             servers::render_queues(&running.generation, &mut text);
             servers::render_spool(&running.generation, &mut text);
+            caches::render(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)

@@ -17,6 +17,8 @@ const UNKNOWN_BYTES: usize = 16 * 1024;
 pub struct Body {
     /// Its length, as far as that was said.
     declared: Option<u64>,
+    /// More than this is not kept.
+    most: u64,
     growth: Mutex<Growth>,
     whole: OnceLock<Whole>,
     /// Told when something has come, or nothing will any more.
@@ -54,10 +56,11 @@ pub enum Piece {
 }
 
 impl Body {
-    /// An empty body of this length, if that is known.
-    pub fn new(declared: Option<u64>) -> Self {
+    /// An empty body of this length, if that is known. One that grows above `most` is cut.
+    pub fn new(declared: Option<u64>, most: u64) -> Self {
         Self {
             declared,
+            most,
             growth: Mutex::default(),
             whole: OnceLock::new(),
             came: Notify::new(),
@@ -66,7 +69,7 @@ impl Body {
 
     /// A body that is here.
     pub fn of(bytes: &[u8]) -> Self {
-        let this = Self::new(Some(bytes.len() as u64));
+        let this = Self::new(Some(bytes.len() as u64), u64::MAX);
         this.push(bytes);
         this.end();
         this
@@ -91,6 +94,13 @@ impl Body {
     /// Takes what comes next.
     pub fn push(&self, mut data: &[u8]) {
         let mut growth = self.growth();
+        if growth.is_cut {
+            return;
+        }
+        if growth.so_far() + data.len() as u64 > self.most {
+            growth.give_up();
+            data = &[];
+        }
         while !data.is_empty() {
             let room = growth.room(self.declared);
             let (now, later) = data.split_at(room.min(data.len()));
@@ -102,9 +112,19 @@ impl Body {
         self.came.notify_waiters();
     }
 
-    /// Nothing more will come: the body is whole.
-    pub fn end(&self) {
+    /// Nothing more will come: the body is whole. Tells whether all of it was kept, and is as long as it was said to be.
+    pub fn end(&self) -> bool {
         let mut growth = self.growth();
+        if growth.is_cut
+            || self
+                .declared
+                .is_some_and(|declared| declared != growth.so_far())
+        {
+            growth.give_up();
+            drop(growth);
+            self.came.notify_waiters();
+            return false;
+        }
         growth.seal();
         let whole = Whole {
             length: growth.full,
@@ -114,11 +134,12 @@ impl Body {
         // It ends once; what came behind an end would belong to nothing.
         let _ = self.whole.set(whole);
         self.came.notify_waiters();
+        true
     }
 
     /// Nothing more will come, although the body is not whole.
     pub fn cut(&self) {
-        self.growth().is_cut = true;
+        self.growth().give_up();
         self.came.notify_waiters();
     }
 
@@ -134,8 +155,8 @@ impl Body {
         let offset = usize::try_from(place.saturating_sub(growth.full)).unwrap_or(usize::MAX);
         match growth.last.get(offset..).filter(|rest| !rest.is_empty()) {
             Some(rest) => Piece::Bytes(Bytes::copy_from_slice(rest)),
-            // It may have become whole since.
             None if growth.is_cut => Piece::Cut,
+            // It may have become whole since, which whoever waits is told.
             None => Piece::Wait,
         }
     }
@@ -160,6 +181,14 @@ impl Body {
 }
 
 impl Growth {
+    /// Forgets what has come.
+    fn give_up(&mut self) {
+        *self = Self {
+            is_cut: true,
+            ..Self::default()
+        };
+    }
+
     fn so_far(&self) -> u64 {
         self.full + self.last.len() as u64
     }
@@ -235,7 +264,7 @@ mod tests {
         ) {
             let length: usize = pieces.iter().sum();
             let all: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
-            let body = Body::new(is_declared.then_some(length as u64));
+            let body = Body::new(is_declared.then_some(length as u64), u64::MAX);
             let mut rest = all.as_slice();
             for piece in pieces {
                 let (now, later) = rest.split_at(piece);
@@ -256,17 +285,24 @@ mod tests {
 
     #[test]
     fn what_is_cut_has_no_end() {
-        let body = Body::new(Some(10));
-        body.push(b"half");
-        body.cut();
-        assert_eq!(body.read(0), Piece::Bytes(Bytes::from_static(b"half")));
-        assert_eq!(body.read(4), Piece::Cut);
-        assert!(!body.is_whole());
+        for finish in [
+            Body::cut,
+            |body: &Body| assert!(!body.end()),
+            |body: &Body| body.push(&[0; 9]),
+        ] {
+            let body = Body::new(Some(10), 10);
+            body.push(b"half");
+            assert_eq!(body.read(0), Piece::Bytes(Bytes::from_static(b"half")));
+            finish(&body);
+            assert_eq!((body.read(4), body.so_far()), (Piece::Cut, 0));
+            body.push(b"more");
+            assert!(!body.end() && !body.is_whole());
+        }
     }
 
     #[test]
     fn readers_on_other_threads_wait_for_what_comes() {
-        let body = Arc::new(Body::new(None));
+        let body = Arc::new(Body::new(None, u64::MAX));
         let reader = Arc::clone(&body);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

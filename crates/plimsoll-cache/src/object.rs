@@ -52,7 +52,7 @@ impl Object {
             terms,
             came,
             tags: Box::default(),
-            body: Arc::new(Body::new(None)),
+            body: Arc::new(Body::new(None, 0)),
             is_purged: AtomicBool::new(false),
         })
     }

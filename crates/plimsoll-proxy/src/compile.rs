@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 
 use crate::acme::Challenges;
 use crate::addresses::Known;
+use crate::caching::{Caching, Keeping};
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
@@ -60,8 +61,14 @@ pub fn compile(
     let mut materials = Materials::default();
     let (mut rules, mut secret_parameters) = (Vec::new(), Vec::new());
     let limiter = |limit: &model::Limit| limiter(limit, seed);
+    let caches: Vec<_> = config
+        .caches
+        .iter()
+        .map(|cache| Arc::new(Keeping::new(cache)))
+        .collect();
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
+        caches: &caches,
         steps: Builder {
             materials: &mut materials,
             rules: &mut rules,
@@ -93,6 +100,7 @@ pub fn compile(
             sites,
             pools,
             servers,
+            caches,
             workers: config.workers,
             gate: Gate::new(&config.connections, machine.connections_max, seed),
             ceiling: ceiling(config.max_requests),
@@ -147,6 +155,11 @@ fn labels(
         .map(|port| format!("{}/udp", port.address))
         .collect();
     Labels {
+        caches: config
+            .caches
+            .iter()
+            .map(|cache| Arc::clone(&cache.name))
+            .collect(),
         sites,
         pools: config
             .pools
@@ -186,6 +199,7 @@ fn site(
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: parts.steps.steps(&site.steps, &site.step_places),
+        caches: site.routes.iter().any(|route| route.cache.is_some()),
         asks_for_certificates: site.client_certificate.is_some(),
         hide: site.hide,
         pages: pages(&[&site.errors], parts),
@@ -232,6 +246,7 @@ pub(crate) fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
 /// What sites and routes are compiled with.
 struct Parts<'a> {
     matches: Matches<'a>,
+    caches: &'a [Arc<Keeping>],
     steps: Builder<'a>,
 }
 
@@ -349,6 +364,7 @@ fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
 }
 
 fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Route {
+    let caching = Caching::new(route, site, parts.caches);
     let steps = [&*site.steps, &*route.steps];
     Route {
         path: match &route.path {
@@ -370,6 +386,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             .iter()
             .map(|c| Condition::new(c, &mut parts.matches))
             .collect(),
+        caching,
         steps: parts.steps.steps(&route.steps, &route.step_places),
         request: edits(&steps, Of::Request, site.hide),
         response: edits(&steps, Of::Response, site.hide),

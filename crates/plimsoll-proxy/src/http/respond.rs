@@ -98,9 +98,17 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
         .await
     {
         Err(_) => Ending::Close,
-        Ok(()) if reuse == Reuse::Keep => Ending::Keep,
-        Ok(()) if exchange.has_arrived() && !is_refusal => Ending::Close,
-        Ok(()) => Ending::Linger,
+        Ok(()) if is_refusal => Ending::Linger,
+        Ok(()) => ending(exchange, reuse),
+    }
+}
+
+/// How a connection goes on after an answer that was given without a server.
+pub(crate) fn ending(exchange: &Exchange<'_>, reuse: Reuse) -> Ending {
+    match reuse {
+        Reuse::Keep => Ending::Keep,
+        Reuse::Close if exchange.has_arrived() => Ending::Close,
+        Reuse::Close => Ending::Linger,
     }
 }
 
