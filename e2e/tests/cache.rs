@@ -2,73 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
-use plimsoll_e2e::raw::Raw;
-use plimsoll_e2e::recorder::Request;
+use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, message, stand, status};
 use plimsoll_e2e::script::{Answer, Gate, Step};
-use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
-use plimsoll_e2e::wire::{Close, Response};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Several workers, as what one stores is for all.
-const CONFIGURATION: &str = "workers 2\nadmin 127.0.0.1:{port:admin}\n\
-    site a.example { listen 127.0.0.1:{port} ; log {dir}/access.log json\n\
-      route header:x-beta=yes { cache c ; proxy app }\n\
-      route /private/* { deny all ; cache c ; proxy app }\n\
-      route /tagged/* { response-header set X-Seen ${request.path} ; cache c ; proxy app }\n\
-      route method=GET,HEAD,OPTIONS { cache c ; proxy app }\n\
-      route { proxy app } }\n\
-    site b.example { listen 127.0.0.1:{port} ; route { cache c ; proxy app } }\n\
-    cache c { memory 16MiB ; object-size-max 2MiB ; wait 30s }\n\
-    pool app { server {server} ; retry 0 ; timeout response=30s }\n";
-
-fn message(lines: &str, body: &[u8]) -> Vec<u8> {
-    let lines = lines.replace('|', "\r\n");
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{lines}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-fn stand(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Stand {
-    Stand::run(CONFIGURATION, script)
-}
-
-/// Asks for `target` of the first site with these fields.
-fn ask(stand: &Stand, target: &str, lines: &str) -> Response {
-    ask_as(stand, "GET", target, &format!("Host: a.example|{lines}"))
-}
-
-fn ask_as(stand: &Stand, method: &str, target: &str, lines: &str) -> Response {
-    stand.ask(method, request(method, target, lines))
-}
-
-fn request(method: &str, target: &str, lines: &str) -> String {
-    let lines = lines.trim_end_matches('|').replace('|', "\r\n");
-    format!("{method} {target} HTTP/1.1\r\n{lines}\r\n\r\n")
-}
-
-fn status(response: &Response) -> &str {
-    response.field("cache-status").unwrap_or_default()
-}
-
-fn is_hit(response: &Response) -> bool {
-    status(response).starts_with("plimsoll; hit; ttl=")
-}
-
-fn count(stand: &Stand, target: &str) -> usize {
-    let requests = stand.upstream.requests();
-    requests
-        .iter()
-        .filter(|request| request.head.target == target)
-        .count()
-}
 
 #[test]
 fn what_is_stored_answers_everybody_in_every_form() {
@@ -190,137 +131,6 @@ fn a_missing_answer_is_fetched_whole_whatever_the_client_asks_for() {
 }
 
 #[test]
-fn a_thousand_clients_make_one_request() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = stand(move |_| {
-        let answer = Answer::bytes(message("Cache-Control: max-age=1000", b"for all"));
-        answer.after(Step::Await(held.clone()))
-    });
-    let mut clients: Vec<Raw> = (0..1000).map(|_| stand.connect()).collect();
-    for client in &mut clients {
-        client
-            .send(request("GET", "/one", "Host: a.example"))
-            .unwrap();
-    }
-    wait::expect("a request", SOON, || count(&stand, "/one") == 1);
-    gate.open();
-    let mut collapsed = 0;
-    for client in &mut clients {
-        let answer = client.response("GET");
-        assert_eq!((answer.status(), answer.text().as_str()), (200, "for all"));
-        collapsed += usize::from(status(&answer) == "plimsoll; fwd=uri-miss; collapsed");
-    }
-    assert_eq!(count(&stand, "/one"), 1);
-    assert!(collapsed > 0);
-}
-
-/// Whoever comes while an answer is on its way gets what is there of it, and not only when it is whole.
-#[test]
-fn those_who_wait_read_along() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = stand(move |_| {
-        Answer(vec![
-            Step::Send(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nCache-Control: max-age=9\r\n\r\nhalf"
-                    .to_vec(),
-            ),
-            Step::Await(held.clone()),
-            Step::Send(b"full".to_vec()),
-        ])
-    });
-    let mut clients: Vec<Raw> = (0..4).map(|_| stand.connect()).collect();
-    for client in &mut clients {
-        client.send(request("GET", "/", "Host: a.example")).unwrap();
-    }
-    for client in &mut clients {
-        let so_far = client.read_at_least(100, SOON);
-        assert!(so_far.is_ok_and(|bytes| bytes.ends_with(b"\r\n\r\nhalf")));
-    }
-    gate.open();
-    for client in &mut clients {
-        assert!(
-            client
-                .read_at_least(4, SOON)
-                .is_ok_and(|bytes| bytes.ends_with(b"full"))
-        );
-    }
-    assert_eq!(stand.upstream.requests().len(), 1);
-}
-
-/// The client for whom an answer is fetched leaves: the others get it all the same.
-#[test]
-fn a_client_that_leaves_takes_nothing_from_the_others() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = stand(move |_| {
-        Answer(vec![
-            Step::Send(
-                b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nCache-Control: max-age=900\r\n\r\nhalf"
-                    .to_vec(),
-            ),
-            Step::Await(held.clone()),
-            Step::Send(b"full".to_vec()),
-        ])
-    });
-    let mut first = stand.connect();
-    first.send(request("GET", "/", "Host: a.example")).unwrap();
-    assert!(first.read_at_least(100, SOON).is_ok());
-    let mut second = stand.connect();
-    second.send(request("GET", "/", "Host: a.example")).unwrap();
-    assert!(second.read_at_least(100, SOON).is_ok());
-    first.abort();
-    gate.open();
-    assert!(
-        second
-            .read_at_least(4, SOON)
-            .is_ok_and(|bytes| bytes.ends_with(b"full"))
-    );
-    wait::expect("a hit", SOON, || is_hit(&ask(&stand, "/", "")));
-    assert_eq!(stand.upstream.requests().len(), 1);
-}
-
-/// However an answer is torn, it is not stored, and whoever got a part of it can tell.
-#[test]
-fn torn_answers_are_not_stored() {
-    let stand = stand(|request| {
-        let torn = |text: &str, last: Step| Answer(vec![Step::Send(text.into()), last]);
-        let fresh = "HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\n";
-        match request.head.target.as_str() {
-            "/length" => torn(
-                &format!("{fresh}Content-Length: 9\r\n\r\nhalf"),
-                Step::Close,
-            ),
-            "/reset" => torn(
-                &format!("{fresh}Content-Length: 9\r\n\r\nhalf"),
-                Step::Reset,
-            ),
-            "/chunked" => torn(
-                &format!("{fresh}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
-                Step::Close,
-            ),
-            _ => torn(&format!("{fresh}\r\nhalf"), Step::Close),
-        }
-    });
-    for target in ["/length", "/reset", "/chunked"] {
-        for round in 1..=2 {
-            let mut client = stand.connect();
-            client
-                .send(request("GET", target, "Host: a.example"))
-                .unwrap();
-            assert!(client.try_response("GET").is_err(), "{target}");
-            assert_eq!(count(&stand, target), round, "{target}");
-        }
-    }
-    // Nobody can tell whether this one was torn.
-    for round in 1..=2 {
-        assert_eq!(ask(&stand, "/until-close", "").text(), "half");
-        assert_eq!(count(&stand, "/until-close"), round);
-    }
-}
-
-#[test]
 fn chunked_answers_are_stored_when_they_are_whole() {
     let stand = stand(|_| {
         let text = "HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -373,51 +183,6 @@ fn long_bodies_are_stored_up_to_the_limit() {
     }
     let part = ask(&stand, "/fits", "Range: bytes=1000000-1999999");
     assert_eq!(part.body.digest, digest(&body[1_000_000..2_000_000]));
-}
-
-#[test]
-fn what_is_not_for_all_is_fetched_by_each() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let stand = stand(move |_| {
-        let answer = Answer::bytes(message("Cache-Control: private", b"mine"));
-        answer.after(Step::Await(held.clone()))
-    });
-    let mut clients: Vec<Raw> = (0..20).map(|_| stand.connect()).collect();
-    for client in &mut clients {
-        client.send(request("GET", "/", "Host: a.example")).unwrap();
-    }
-    wait::expect("a request", SOON, || !stand.upstream.requests().is_empty());
-    gate.open();
-    for client in &mut clients {
-        assert_eq!(client.response("GET").text(), "mine");
-    }
-    assert_eq!(stand.upstream.requests().len(), 20);
-}
-
-/// A fetch that fails releases those who wait: one of them fetches next.
-#[test]
-fn a_fetch_that_fails_releases_those_who_wait() {
-    let (gate, asked) = (Gate::new(), AtomicUsize::new(0));
-    let held = gate.clone();
-    let stand = stand(move |_| match asked.fetch_add(1, SeqCst) {
-        0 => Answer(vec![Step::Await(held.clone()), Step::Reset]),
-        _ => Answer::bytes(message("Cache-Control: max-age=1000", b"second")),
-    });
-    let mut clients: Vec<Raw> = (0..20).map(|_| stand.connect()).collect();
-    for client in &mut clients {
-        client.send(request("GET", "/", "Host: a.example")).unwrap();
-    }
-    wait::expect("a request", SOON, || !stand.upstream.requests().is_empty());
-    gate.open();
-    let answers: Vec<_> = clients
-        .iter_mut()
-        .map(|client| client.response("GET").status())
-        .collect();
-    let failed = answers.iter().filter(|status| **status == 502).count();
-    let served = answers.iter().filter(|status| **status == 200).count();
-    assert_eq!((failed, served), (1, 19), "{answers:?}");
-    assert_eq!(stand.upstream.requests().len(), 2);
 }
 
 #[test]
@@ -546,129 +311,6 @@ fn stale_answers_serve_in_place_of_errors_where_that_is_allowed() {
     );
 }
 
-/// The answer of a server that says who asked.
-fn echo(request: &Request, lines: &str) -> Answer {
-    let fields = &request.head.fields;
-    let text = format!(
-        "{} {} {}",
-        request.head.target,
-        fields.first("host").unwrap_or_default(),
-        fields.first("x-beta").unwrap_or_default()
-    );
-    Answer::bytes(message(lines, text.as_bytes()))
-}
-
-#[test]
-fn nothing_is_shared_that_differs_in_what_was_asked() {
-    let stand = stand(|request| echo(request, "Cache-Control: max-age=1000"));
-    let port = stand.address().port();
-    for (target, lines, text) in [
-        ("/a", "Host: a.example".to_owned(), "/a a.example "),
-        ("/a", "Host: b.example".to_owned(), "/a b.example "),
-        (
-            "/a",
-            format!("Host: a.example:{port}"),
-            &*format!("/a a.example:{port} "),
-        ),
-        ("/a?x=1", "Host: a.example".to_owned(), "/a?x=1 a.example "),
-        (
-            "/a?x=1&x=2",
-            "Host: a.example".to_owned(),
-            "/a?x=1&x=2 a.example ",
-        ),
-        ("/a?", "Host: a.example".to_owned(), "/a? a.example "),
-        ("/A", "Host: a.example".to_owned(), "/A a.example "),
-        // Another route takes it.
-        (
-            "/a",
-            "Host: a.example|X-Beta: yes".to_owned(),
-            "/a a.example yes",
-        ),
-    ] {
-        for is_second in [false, true] {
-            let answer = ask_as(&stand, "GET", target, &lines);
-            assert_eq!(answer.text(), text, "{target} {lines}");
-            assert_eq!(
-                is_hit(&answer),
-                is_second,
-                "{target} {lines} {}",
-                status(&answer)
-            );
-        }
-    }
-    // And what is the same has one key.
-    for (target, lines) in [
-        ("/a", "Host: A.EXAMPLE"),
-        ("/x/../a", "Host: a.example"),
-        ("/%61", "Host: a.example"),
-        ("http://a.example/a", "Host: other.example"),
-    ] {
-        let answer = ask_as(&stand, "GET", target, lines);
-        assert!(
-            is_hit(&answer) && answer.text() == "/a a.example ",
-            "{target} {lines}"
-        );
-    }
-}
-
-/// What servers may take for a part of the target, and no key has, neither reads from the cache nor writes to it.
-#[test]
-fn poison_is_not_stored() {
-    let stand = stand(|request| {
-        let fields = &request.head.fields;
-        let poison = [
-            "x-original-url",
-            "x-rewrite-url",
-            "x-http-method-override",
-            "x-forwarded-scheme",
-            "x-host",
-        ];
-        let is_poisoned = poison.iter().any(|name| fields.first(name).is_some())
-            || fields.first("content-length") == Some("1");
-        let text = if is_poisoned { "poison" } else { "clean" };
-        Answer::bytes(message("Cache-Control: max-age=1000", text.as_bytes()))
-    });
-    for (number, lines) in [
-        "X-Original-URL: /admin",
-        "X-Rewrite-Url: /admin",
-        "X-HTTP-Method-Override: POST",
-        "X-Forwarded-Scheme: nothttps",
-        "X-Host: evil.example",
-        "X-Forwarded-Host: evil.example",
-        "Content-Length: 0",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let target = format!("/{number}");
-        let _ = ask(&stand, &target, lines);
-        assert_eq!(ask(&stand, &target, "").text(), "clean", "{lines}");
-        assert_eq!(ask(&stand, &target, "").text(), "clean", "{lines}");
-    }
-    // A body of a GET is a part of what is asked, too.
-    let fat = "GET /fat HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1\r\n\r\nx";
-    let answer = stand.ask("GET", fat);
-    assert_eq!(
-        (answer.text().as_str(), status(&answer)),
-        ("poison", "plimsoll; fwd=bypass")
-    );
-    assert_eq!(ask(&stand, "/fat", "").text(), "clean");
-    assert!(is_hit(&ask(&stand, "/fat", "")));
-    let answer = stand.ask("GET", fat);
-    assert_eq!(
-        (answer.text().as_str(), status(&answer)),
-        ("poison", "plimsoll; fwd=bypass")
-    );
-}
-
-/// A hit that leaves a body unread ends the connection, as each early answer does.
-#[test]
-fn access_is_asked_for_before_the_cache() {
-    let stand = stand(|request| echo(request, "Cache-Control: max-age=1000"));
-    assert_eq!(ask(&stand, "/private/a", "").status(), 403);
-    assert_eq!(stand.upstream.requests().len(), 0);
-}
-
 #[test]
 fn hits_are_dressed_by_the_rules_of_their_route() {
     let stand = stand(|request| {
@@ -682,36 +324,6 @@ fn hits_are_dressed_by_the_rules_of_their_route() {
         assert_eq!(answer.field("x-seen"), Some("/tagged/a"));
     }
     assert_eq!(stand.upstream.requests().len(), 1);
-}
-
-#[test]
-fn variants_are_kept_apart() {
-    let stand = stand(|request| {
-        let language = request
-            .head
-            .fields
-            .first("accept-language")
-            .unwrap_or("none")
-            .to_owned();
-        Answer::bytes(message(
-            "Cache-Control: max-age=1000|Vary: Accept-Language",
-            language.as_bytes(),
-        ))
-    });
-    for language in ["de", "en", "de, en"] {
-        for is_second in [false, true] {
-            let answer = ask(&stand, "/", &format!("Accept-Language: {language}"));
-            assert_eq!(
-                (answer.text().as_str(), is_hit(&answer)),
-                (language, is_second)
-            );
-        }
-    }
-    let answer = ask(&stand, "/", "");
-    assert_eq!(
-        (answer.text().as_str(), status(&answer)),
-        ("none", "plimsoll; fwd=vary-miss; stored")
-    );
 }
 
 #[test]
@@ -770,42 +382,4 @@ fn logs_and_metrics_say_what_the_cache_did() {
         let metric = format!("plimsoll_cache_requests_total{{cache=\"c\",result=\"{word}\"}}");
         assert_eq!(stand.plimsoll.metric(&metric), Some(1.0), "{word}");
     }
-}
-
-/// Clients of every kind on one URL, most of whom leave at some time: whoever stays gets all of it.
-#[test]
-fn crowds_that_come_and_go_leave_nothing_broken() {
-    let body: Vec<u8> = (0..300_000)
-        .map(|at| u8::try_from(at % 251).unwrap())
-        .collect();
-    let served = body.clone();
-    let stand = stand(move |_| Answer::bytes(message("Cache-Control: max-age=1000", &served)));
-    thread::scope(|scope| {
-        for client in 0..16 {
-            let (stand, body) = (&stand, &body);
-            scope.spawn(move || {
-                for round in 0..20 {
-                    let target = format!("/{round}");
-                    let mut raw = stand.connect();
-                    raw.send(request("GET", &target, "Host: a.example"))
-                        .unwrap();
-                    if (client + round) % 3 == 0 {
-                        raw.abort();
-                        continue;
-                    }
-                    let answer = raw.response("GET");
-                    assert_eq!(answer.body.digest, digest(body), "{target}");
-                }
-            });
-        }
-    });
-    for round in 0..20 {
-        assert!(count(&stand, &format!("/{round}")) <= 2, "{round}");
-    }
-    let mut client = stand.connect();
-    client
-        .send(request("GET", "/0", "Host: a.example|Connection: close"))
-        .unwrap();
-    assert_eq!(client.response("GET").body.length, 300_000);
-    assert_eq!(client.read_to_close(SOON).close, Close::Fin);
 }

@@ -14,7 +14,7 @@ use regex::bytes::Regex;
 
 use crate::acme::Challenges;
 use crate::addresses::Known;
-use crate::caching::{Caching, Keeping};
+use crate::caching::{self, Caching, Keeping};
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::gate::Gate;
@@ -366,6 +366,10 @@ fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
 fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Route {
     let caching = Caching::new(route, site, parts.caches);
     let steps = [&*site.steps, &*route.steps];
+    let mut response = edits(&steps, Of::Response, site.hide);
+    if caching.is_some() {
+        caching::TAGS.iter().for_each(|name| response.remove(name));
+    }
     Route {
         path: match &route.path {
             PathPattern::Any => PathMatch::Any,
@@ -389,7 +393,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
         caching,
         steps: parts.steps.steps(&route.steps, &route.step_places),
         request: edits(&steps, Of::Request, site.hide),
-        response: edits(&steps, Of::Response, site.hide),
+        response,
         pages: pages(&[&route.errors, &site.errors], parts),
         priority: route.priority,
         action: match &route.action {

@@ -33,7 +33,8 @@ pub(crate) static ROWS: &[Directive] = &[
               answer. One missing answer is fetched once, however many ask for it; whoever asks while it comes gets what has come. `If-None-Match`, \
               `If-Modified-Since` and `Range` are answered from what is kept. What clients say in `Cache-Control` and `Pragma` to have \
               an answer fetched anew is ignored; `no-store` keeps the answer out, and `only-if-cached` is answered with 504 if there is none. A request that changes \
-              what is at its URL, and succeeds, removes what is kept for it. Rules of access and limits come first, for hits too. `Cache-Status` says what was done.",
+              what is at its URL, and succeeds, removes what is kept for it. `plimsoll cache purge` removes by URL, by the beginning of URLs, or \
+              by a word that servers give in `Cache-Tag` or `Surrogate-Key`, which clients do not see. Rules of access and limits come first, for hits too. `Cache-Status` says what was done.",
         words: (1, 1),
         variables: false,
         block: None,

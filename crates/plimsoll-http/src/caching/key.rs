@@ -1,6 +1,10 @@
 //! What a stored answer is found by: scheme, authority, path and query, in one form each.
 
+use crate::h1::parse::{self, HeadLimits, Parsed};
+use crate::head::RequestHead;
 use crate::host::Authority;
+use crate::request;
+use crate::target::Target;
 
 /// Appends the key of a request as a URL: the authority in lower case and without the port that its scheme has
 /// by itself, the path as routes see it, the query as it came.
@@ -28,6 +32,32 @@ pub fn write(
         out.push(b'?');
         out.extend_from_slice(query);
     }
+}
+
+/// The key that requests for a URL have; nothing if it is none of http or https.
+pub fn of_url(url: &str) -> Option<Vec<u8>> {
+    let (scheme, _) = url.split_once("://")?;
+    let scheme = ["http", "https"]
+        .into_iter()
+        .find(|known| scheme.eq_ignore_ascii_case(known))?;
+    let text = format!("GET {url} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (mut head, mut target) = (RequestHead::default(), Target::default());
+    let parsed = parse::request(text.as_bytes(), &HeadLimits::default(), &mut head);
+    if parsed != Ok(Parsed::Complete) || head.target.len() != url.len() {
+        return None;
+    }
+    target.is_secure = scheme == "https";
+    let bytes = text.as_bytes();
+    let sound = request::check(&head, bytes, &mut target).ok()?;
+    let query = target.query.map(|query| query.of(bytes));
+    let mut key = Vec::new();
+    write(
+        scheme,
+        sound.authority.of(bytes),
+        (target.path(bytes), query),
+        &mut key,
+    );
+    Some(key)
 }
 
 fn default_port(scheme: &str) -> u16 {
@@ -96,6 +126,32 @@ mod tests {
             let target = (path.as_bytes(), query.map(str::as_bytes));
             write(scheme, authority.as_bytes(), target, &mut key);
             assert_eq!(String::from_utf8(key).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn urls_have_the_keys_of_their_requests() {
+        for (url, expected) in [
+            ("http://example.com/", Some("http://example.com/")),
+            ("http://example.com", Some("http://example.com/")),
+            (
+                "HTTP://EXAMPLE.com:80/a/../b?C=d",
+                Some("http://example.com/b?C=d"),
+            ),
+            (
+                "https://example.com:8443/%61",
+                Some("https://example.com:8443/a"),
+            ),
+            ("ftp://example.com/", None),
+            ("example.com/a", None),
+            ("/a", None),
+            ("", None),
+            ("http://", None),
+            ("http://example.com/a b", None),
+            ("http://example.com/ HTTP/1.1\r\nHost: y\r\n\r\n", None),
+        ] {
+            let key = of_url(url).map(|key| String::from_utf8(key).unwrap());
+            assert_eq!(key.as_deref(), expected, "{url}");
         }
     }
 

@@ -13,13 +13,10 @@ use plimsoll_http::head::{RequestHead, ResponseHead};
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
-use crate::caching::{Caching, Keeping};
+use crate::caching::{Caching, Keeping, TAGS};
 use crate::http::exchange::Exchange;
 use crate::http::pace::Pace;
 use crate::plane::Plane;
-
-/// Fields that say by which words an answer can be purged: what stands there is for caches alone.
-pub(crate) const TAGS: [&[u8]; 2] = [b"cache-tag", b"surrogate-key"];
 
 /// The most words of one answer, and the longest.
 const TAGS_MAX: usize = 256;
@@ -268,7 +265,7 @@ pub(crate) fn kept_as(
     let now = clock::now();
     let date = plane.http_date(plane.unix_time(now));
     let mut text = Vec::new();
-    caching::stored(answer.0, answer.1, (&date, &TAGS), &mut text);
+    caching::stored(answer.0, answer.1, (&date, &tag_fields()), &mut text);
     let object = Object::new(text, selection, terms, plane.since_start(now));
     let mut object = object.ok_or(Refusal::Status)?;
     object.tags = tags(answer);
@@ -285,7 +282,12 @@ pub(crate) fn confirmed(
     let now = clock::now();
     let date = plane.http_date(plane.unix_time(now));
     let mut text = Vec::new();
-    caching::merged(stale.head(), (answer, bytes), (&date, &TAGS), &mut text);
+    caching::merged(
+        stale.head(),
+        (answer, bytes),
+        (&date, &tag_fields()),
+        &mut text,
+    );
     let mut head = ResponseHead::default();
     if parse::response(&text, &mut head) != Ok(Parsed::Complete) {
         return None;
@@ -311,10 +313,14 @@ fn kept(refusal: Refusal, stale: &Object) -> Result<(Terms, Selection), Refusal>
     }
 }
 
+fn tag_fields() -> [&'static [u8]; 2] {
+    TAGS.map(str::as_bytes)
+}
+
 /// The words by which an answer can be purged: parted by blanks or commas.
 fn tags((head, bytes): (&ResponseHead, &[u8])) -> Box<[Box<[u8]>]> {
-    let lines = TAGS
-        .iter()
+    let lines = tag_fields()
+        .into_iter()
         .flat_map(|name| head.fields.all_by_text(bytes, name));
     let values = lines.flat_map(|line| line.value.of(bytes).split(|byte| b" \t,".contains(byte)));
     let words = values.filter(|word| (1..=TAG_BYTES_MAX).contains(&word.len()));
