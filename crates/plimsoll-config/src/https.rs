@@ -73,6 +73,7 @@ fn route(span: Span) -> RouteDraft {
         buffer: None,
         response_buffer: None,
         internal: None,
+        cache: None,
         errors: Vec::new(),
         is_narrow: false,
         steps: Vec::new(),

@@ -5,6 +5,7 @@
 
 mod access;
 mod acme;
+mod cache;
 mod condition;
 mod files;
 mod pool;
@@ -21,6 +22,7 @@ pub use access::{
     SignedUrl, Whom,
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
+pub use cache::Cache;
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
@@ -87,6 +89,8 @@ pub struct Config {
     pub udp: Vec<UdpService>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
     pub pools: Vec<Pool>,
+    /// Caches in written order.
+    pub caches: Vec<Cache>,
 }
 
 /// Where a statement stands, for logs, traces and reports.
@@ -291,6 +295,8 @@ pub struct Route {
     pub response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
+    /// Where its answers are kept, by index into [`Config::caches`]; `None` means nowhere.
+    pub cache: Option<usize>,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

@@ -24,7 +24,7 @@ use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{acme, alike, arguments, certified, https, lint, services};
+use crate::{acme, alike, arguments, caches, certified, https, lint, services};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -73,9 +73,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     services::check_quic_ids(reader, &udp, &draft.pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
-    let connections = draft
-        .connections
-        .map_or_else(Default::default, |(limits, _)| limits);
+    let (connections, _) = draft.connections.unwrap_or_default();
     Config {
         workers,
         admin,
@@ -91,12 +89,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         acme,
         geo,
         spool,
-        tickets: draft
-            .tickets
-            .map(|(tickets, _)| tickets)
-            .unwrap_or_default(),
+        tickets: draft.tickets.unwrap_or_default().0,
         fingerprints: reader.fingerprints,
         matches,
+        caches: caches::resolve(reader, (&draft.caches, &draft.sites), &mut sites),
         sites,
         tcp,
         udp,
@@ -433,6 +429,7 @@ fn resolve_route(
             .response_buffer
             .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
+        cache: None, // where caches are known
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         errors: route.errors.clone(),

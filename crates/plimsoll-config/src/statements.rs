@@ -1,6 +1,7 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod acme;
+mod cache;
 mod check;
 mod files;
 mod logs;
@@ -10,6 +11,7 @@ mod tcp;
 mod tls;
 mod udp;
 
+pub(crate) use cache::cache;
 use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
@@ -301,6 +303,10 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .chain(buffer("buffer", route.buffer))
         .chain(buffer("response-buffer", route.response_buffer))
         .chain(route.is_internal.then(|| words(["internal"])))
+        .chain(route.cache.and_then(|cache| {
+            let cache = config.caches.get(cache)?;
+            Some(words(["cache", &cache.name]))
+        }))
         .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))

@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod addresses;
+pub mod caching;
 pub mod compile;
 pub mod condition;
 pub mod connection;

@@ -55,6 +55,7 @@ pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, o
         text(b",\"failed_server\":\"", server.as_bytes(), out);
         text(b",\"failed_reason\":\"", reason.as_bytes(), out);
     }
+    text(b",\"cache\":\"", record.cache.as_bytes(), out);
     text(
         b",\"reason\":\"",
         record.reason.unwrap_or_default().as_bytes(),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use plimsoll_cache::body::Body;
 use plimsoll_http::chunked::size_line;
 use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::framing::{BadBody, Framing, Length};
@@ -53,8 +54,32 @@ pub(crate) struct Flow<'a> {
     pub(crate) pipes: &'a Rc<PipePool>,
     /// What limits its speed.
     pub(crate) toll: Toll<'a>,
-    /// What sees all of it, where that is wanted.
+    /// Who gets a copy.
+    pub(crate) copies: Copies<'a>,
+}
+
+/// Who gets a copy of a body on its way.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Copies<'a> {
+    /// What compares it with another one.
     pub(crate) digest: Option<&'a RefCell<Digest>>,
+    /// What is stored of it.
+    pub(crate) stored: Option<&'a Body>,
+}
+
+impl Copies<'_> {
+    fn is_none(&self) -> bool {
+        self.digest.is_none() && self.stored.is_none()
+    }
+
+    pub(crate) fn push(&self, data: &[u8]) {
+        if let Some(digest) = self.digest {
+            digest.borrow_mut().body(data);
+        }
+        if let Some(stored) = self.stored {
+            stored.push(data);
+        }
+    }
 }
 
 /// Where a body goes.
@@ -64,6 +89,8 @@ pub(crate) enum Sink<'a> {
     Socket(&'a Socket),
     /// To where it waits for its client.
     Backlog(&'a Backlog),
+    /// Nowhere: it is copied.
+    Copies,
 }
 
 impl Sink<'_> {
@@ -71,7 +98,7 @@ impl Sink<'_> {
     fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Socket(sink) => sink.poll_reset(context),
-            Self::Backlog(_) => Poll::Pending,
+            Self::Backlog(_) | Self::Copies => Poll::Pending,
         }
     }
 }
@@ -132,7 +159,7 @@ impl Flow<'_> {
             if self.framing.is_complete() {
                 return Ok(());
             }
-            if self.digest.is_none()
+            if self.copies.is_none()
                 && self.coding.is_plain()
                 && let Sink::Socket(sink) = self.sink
                 && sink.is_direct()
@@ -168,9 +195,7 @@ impl Flow<'_> {
             })?;
         self.count(decoded.data as u64)?;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
-        if let Some(digest) = self.digest {
-            digest.borrow_mut().body(data);
-        }
+        self.copies.push(data);
         self.put(data, ended(self.framing)).await?;
         self.buffer.take(decoded.consumed);
         Ok(())
@@ -208,6 +233,7 @@ impl Flow<'_> {
                 backlog.push(pieces.concat()).await;
                 Ok(())
             }
+            Sink::Copies => Ok(()),
         }
     }
 

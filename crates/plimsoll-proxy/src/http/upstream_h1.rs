@@ -23,8 +23,9 @@ use crate::http::answer::{Answer, Keep};
 use crate::http::attempt::Terms;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::{Failure, Sent};
-use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, ended};
+use crate::http::flow::{Coding, Copies, Fault, Flow, Sink, Writer, ended};
 use crate::http::pace::Toll;
+use crate::http::store::Filling;
 use crate::http::trust;
 use crate::http::upload::{Progress, Upload, send_rest};
 use crate::seen::Seen;
@@ -49,7 +50,6 @@ pub(crate) async fn receive(
     let (site, paces) = (exchange.facts.site, &*exchange.paces);
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
-    let request_edits = exchange.facts.request_edits();
     let uploaded = Cell::new(exchange.facts.request_bytes.get());
     let persists = request.peer_allows() == Reuse::Keep;
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
@@ -60,7 +60,7 @@ pub(crate) async fn receive(
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
             sink: Sink::Socket(&upstream.socket),
-            coding: Coding::of(request.length(), request_edits),
+            coding: Coding::of(request.length(), exchange.facts.request_edits()),
             framing: request,
             buffer,
             timer,
@@ -70,7 +70,7 @@ pub(crate) async fn receive(
             min_rate: site.map_or(0, |site| site.limits.min_rate),
             pipes: &plane.worker.pipes,
             toll: toll(Way::Up),
-            digest: None,
+            copies: Copies::default(),
         });
         let mut flow = pin!(flow.map(|flow| send_rest(held, flow)));
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
@@ -83,6 +83,7 @@ pub(crate) async fn receive(
             response: &mut scratch.response,
             out: &mut scratch.response_out,
             digest: exchange.pair.as_ref().map(|pair| &pair.ours),
+            cached: &mut exchange.cached,
             added: &mut scratch.added,
             fields: &scratch.fields,
             redirects: &mut exchange.redirects,
@@ -181,6 +182,11 @@ pub(crate) fn encode_head(
         added.extend_from_slice(&exchange.scratch.copied);
         edits.write_host(&exchange.values(), &mut text);
     }
+    let filling = exchange.cached.filling.as_ref();
+    if let Some(filling) = filling {
+        filling.write_conditions(&mut added);
+    }
+    let is_whole = filling.is_some_and(Filling::wants_whole);
     let bytes = exchange.inbound.filled();
     let scratch = &*exchange.scratch;
     let asked_host = exchange.authority.of(bytes);
@@ -196,6 +202,7 @@ pub(crate) fn encode_head(
         }
     };
     let forward = Forward {
+        is_whole,
         method: scratch.head.method_span.of(bytes),
         path,
         query,
