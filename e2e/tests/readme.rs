@@ -80,6 +80,7 @@ fn with_files(text: &str, authority: &Authority, clients: &Certifier, tickets: &
             format!("crl={}", list.display())
         }
         word if word.starts_with("/etc/plimsoll/tickets.") => tickets.to_owned(),
+        word if word.starts_with("/srv/www") => "/tmp".to_owned(),
         word => match word.split_once("/etc/ssl/") {
             Some((option, name)) if name.ends_with(".key") => {
                 format!("{option}{}", authority.key())
@@ -142,12 +143,16 @@ fn every_command_does_what_it_is_shown_for() {
         match arguments[0].as_str() {
             "demo" => demonstrates(arguments.clone()),
             "proxy" | "tcp" => balances(&arguments),
+            "serve" => shows(&arguments),
             "run" => serves(&arguments),
             _ => drop(succeeds(&arguments, blocks("text")[0])),
         }
         shown.push(arguments[0].clone());
     }
-    assert_eq!(shown, ["demo", "proxy", "tcp", "check", "trace", "run"]);
+    assert_eq!(
+        shown,
+        ["demo", "proxy", "tcp", "serve", "check", "trace", "run"]
+    );
 }
 
 fn demonstrates(mut arguments: Vec<String>) {
@@ -176,6 +181,17 @@ fn balances(arguments: &[String]) {
     let mut answers = [(); 2].map(|()| get(proxy.address(), "/").text());
     answers.sort();
     assert_eq!(answers, ["one", "two"]);
+}
+
+fn shows(arguments: &[String]) {
+    let [verb, _, _] = arguments else {
+        panic!("{arguments:?}");
+    };
+    let serve = [verb, "{dir}", "127.0.0.1:{port}"].map(str::to_owned);
+    let serve = Start::with(serve.into()).configuration("site").start();
+    let page = get(serve.address(), "/").text();
+    assert!(page.contains("<a href=\"./plimsoll.conf\">"), "{page}");
+    assert_eq!(get(serve.address(), "/plimsoll.conf").text(), "site");
 }
 
 fn serves(arguments: &[String]) {

@@ -39,6 +39,10 @@ pub(crate) const CHROMIUM: Need = Need {
     found: || is_installed("chromium"),
     package: "chromium",
 };
+pub(crate) const FFMPEG: Need = Need {
+    found: || is_installed("ffmpeg"),
+    package: "ffmpeg",
+};
 pub(crate) const GRPC: Need = Need {
     found: || {
         let import = Command::new("python3").args(["-c", "import grpc"]).output();

@@ -9,6 +9,7 @@ pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod condition;
 pub(crate) mod cors;
+pub(crate) mod files;
 pub(crate) mod header;
 pub(crate) mod internal;
 pub(crate) mod key_set;

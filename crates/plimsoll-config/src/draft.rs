@@ -9,9 +9,10 @@ use ipnet::IpNet;
 
 use crate::model::{
     AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Condition,
-    ConnectionLimits, DnsUpdate, ErrorPage, HashKey, Hedge, Hide, Host, Issuer, KeyPair, OnDown,
-    Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue, Resolver,
-    Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky, Template, Tickets,
+    ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host, Issuer, KeyPair,
+    OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue,
+    Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky,
+    Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -206,6 +207,7 @@ pub(crate) enum ActionDraft {
         shares: Vec<(u32, Word)>,
         sticky: Option<HashKey>,
     },
+    Files(Files),
 }
 
 impl ActionDraft {
@@ -213,7 +215,7 @@ impl ActionDraft {
     pub(crate) fn templates(&self) -> Option<&Template> {
         match self {
             Self::Respond { body: text, .. } | Self::Redirect { to: text, .. } => Some(text),
-            Self::Proxy(_) | Self::Split { .. } => None,
+            Self::Proxy(_) | Self::Split { .. } | Self::Files(_) => None,
         }
     }
 }

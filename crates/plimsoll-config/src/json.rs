@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, point};
 use crate::model::{Action, Cache, Config, PathPattern, Pool, Route, Site};
 use crate::source::{NoFiles, Sources};
 use crate::statements::{self, Words};
-use crate::text::{balance, hex, host, is_anonymous, word};
+use crate::text::{balance, hex, host, is_anonymous, path, word};
 use crate::units::{duration_text, size_text};
 
 /// A Plimsoll configuration.
@@ -342,13 +342,12 @@ fn json_route(config: &Config, route: &Route) -> JsonRoute {
                 body: body.text.to_string(),
             }),
         ),
-        Action::Redirect { .. } | Action::Split(_) => (None, None),
+        Action::Redirect { .. } | Action::Split(_) | Action::Files(_) => (None, None),
     };
     JsonRoute {
         path: match &route.path {
             PathPattern::Any => None,
-            PathPattern::Exact(path) | PathPattern::Glob(path) => Some(path.to_string()),
-            PathPattern::Prefix(path) => Some(format!("{path}*")),
+            pattern => Some(path(pattern)),
         },
         methods: route.methods.iter().map(ToString::to_string).collect(),
         conditions: route

@@ -7,6 +7,7 @@ mod access;
 mod acme;
 mod cache;
 mod condition;
+mod files;
 mod pool;
 mod socket;
 mod step;
@@ -25,6 +26,7 @@ pub use cache::Cache;
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
+pub use files::{Files, TryFile};
 pub use pool::{
     Adaptive, Balance, Check, HashKey, Hedge, HedgeAfter, KeepAlive, OnDown, Outlier, Pool, Probe,
     Protocol, ProxyVersion, Queue, Retry, Role, SameSite, ScriptStep, Server, ServerAddress,
@@ -362,6 +364,8 @@ pub enum Action {
     },
     /// Sends shares of the requests to several pools.
     Split(Split),
+    /// Answers it with a file.
+    Files(Files),
 }
 
 /// Shares of requests, for several pools.

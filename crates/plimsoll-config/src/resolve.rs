@@ -412,6 +412,7 @@ fn resolve_route(
                 .collect(),
             sticky: sticky.clone(),
         }),
+        Some((ActionDraft::Files(files), _)) => Action::Files(files.clone()),
         None => Action::Respond {
             status: 404,
             body: Template::default(),

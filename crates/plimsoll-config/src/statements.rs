@@ -3,6 +3,7 @@
 mod acme;
 mod cache;
 mod check;
+mod files;
 mod logs;
 mod socket;
 mod steps;

@@ -78,7 +78,7 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// A word, in quotes when it needs them.
-pub(crate) fn word(text: &str) -> String {
+pub fn word(text: &str) -> String {
     let is_bare = |c: char| !c.is_whitespace() && !c.is_control() && !"{};\"`#".contains(c);
     if !text.is_empty() && text.chars().all(is_bare) {
         return text.to_owned();
@@ -181,15 +181,21 @@ fn write_route(config: &Config, route: &Route, out: &mut String) {
     put(out, format_args!("{} }}\n", statements.join(" ; ")));
 }
 
+/// A pattern of paths.
+pub(crate) fn path(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Any => "*".to_owned(),
+        PathPattern::Exact(path) | PathPattern::Glob(path) => path.to_string(),
+        PathPattern::Prefix(path) => format!("{path}*"),
+    }
+}
+
 /// A route without its block.
 pub fn route(route: &Route) -> String {
     let mut out = String::from("route");
     match &route.path {
         PathPattern::Any => {}
-        PathPattern::Exact(path) | PathPattern::Glob(path) => {
-            put(&mut out, format_args!(" {}", word(path)));
-        }
-        PathPattern::Prefix(path) => put(&mut out, format_args!(" {}", word(&format!("{path}*")))),
+        pattern => put(&mut out, format_args!(" {}", word(&path(pattern)))),
     }
     if !route.methods.is_empty() {
         put(
@@ -217,7 +223,7 @@ fn action(config: &Config, route: &Route) -> Option<String> {
         }
         Action::Respond { status, body } if body.text.is_empty() => format!("respond {status}"),
         Action::Respond { status, body } => format!("respond {status} {}", word(&body.text)),
-        Action::Redirect { .. } | Action::Split(_) => return None,
+        Action::Redirect { .. } | Action::Split(_) | Action::Files(_) => return None,
     })
 }
 

@@ -141,7 +141,17 @@ pub(crate) fn load(generation: &Generation, issue: Issue) -> Loaded {
         }
     }
     loaded.problems.extend(key_sets::unusable(generation));
+    loaded.problems.extend(unserved(generation));
     loaded
+}
+
+/// What keeps files of directories from being served.
+fn unserved(generation: &Generation) -> impl Iterator<Item = String> {
+    generation.files.iter().filter_map(|files| {
+        let problem = files.prepare().err()?;
+        let directory = files.directory.display();
+        Some(format!("cannot serve files from `{directory}`: {problem}"))
+    })
 }
 
 /// Looks after the files for ever.

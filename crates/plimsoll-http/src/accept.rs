@@ -53,7 +53,7 @@ impl Media {
 }
 
 /// A quality value in thousandths: `0.5` is 500. Malformed ones are worth nothing.
-fn thousandths(text: &[u8]) -> u32 {
+pub(crate) fn thousandths(text: &[u8]) -> u32 {
     match text {
         [b'1', ..] => 1000,
         [b'0', b'.', digits @ ..] if digits.len() <= 3 && digits.iter().all(u8::is_ascii_digit) => {

@@ -13,7 +13,7 @@ macro_rules! names {
                 let Some(first) = text.first() else { return Self::Other };
                 $(if text.len() == $text.len()
                     && Some(&first.to_ascii_lowercase()) == $text.as_bytes().first()
-                    && text.eq_ignore_ascii_case($text.as_bytes())
+                    && is_spelled(text, $text.as_bytes())
                 {
                     return Self::$variant;
                 })*
@@ -98,6 +98,14 @@ names! {
     XRequestId = "x-request-id";
     /// `X-Accel-Redirect` and its family are told apart by prefix, see [`is_internal`].
     XSendfile = "x-sendfile";
+}
+
+/// Tells whether a name in any case is one of the same length in lower case. All of it is looked at, many bytes at once.
+fn is_spelled(text: &[u8], known: &[u8]) -> bool {
+    let pairs = text.iter().zip(known);
+    pairs.fold(true, |is, (byte, known)| {
+        is & (byte.to_ascii_lowercase() == *known)
+    })
 }
 
 impl Name {

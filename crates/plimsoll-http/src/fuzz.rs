@@ -11,7 +11,6 @@ use crate::h1::parse::{self, BadHead, HeadLimits, Parsed};
 use crate::h2::Limits;
 use crate::h2::connection::{Connection, Event, Role};
 use crate::h2::frame::PREFACE;
-use crate::h2::request::write_end;
 use crate::head::{RequestHead, ResponseHead};
 use crate::proxy_protocol;
 use crate::quic;
@@ -149,8 +148,7 @@ fn serve(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Vec<u8>>) {
                 Event::Nothing => {}
                 Event::Incomplete | Event::Held => break,
                 Event::Opened(_, asked) => {
-                    let mut text = connection.head().to_vec();
-                    write_end(asked.follows, [1; 16], &mut text);
+                    let text = connection.head(asked.follows, [1; 16]).to_vec();
                     let (limits, mut head) = (HeadLimits::default(), RequestHead::default());
                     match parse::request(&text, &limits, &mut head) {
                         Ok(Parsed::Complete) => assert_eq!(head.len, text.len(), "one head"),

@@ -47,14 +47,10 @@ impl<'a> Authority<'a> {
 }
 
 fn port_number(digits: &[u8]) -> Option<u16> {
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits)
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|&port| port != 0)
+    let digit = |byte: &u8| char::from(*byte).to_digit(10);
+    let add = |number: u32, byte| Some(number.checked_mul(10)?.saturating_add(digit(byte)?));
+    let port = digits.iter().try_fold(0, add)?;
+    u16::try_from(port).ok().filter(|&port| port != 0)
 }
 
 fn is_name(name: &[u8]) -> bool {

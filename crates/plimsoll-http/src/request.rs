@@ -245,6 +245,15 @@ pub fn query_parameters<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item 
 /// The bytes that a value of the query stands for: `%41` is an A, and `+` a blank, as forms write
 /// it. What is no escape stands for itself.
 pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
+    decoded(value, b' ')
+}
+
+/// The bytes that a path stands for, in which a `+` is one.
+pub fn unescaped_path(path: &[u8]) -> impl Iterator<Item = u8> {
+    decoded(path, b'+')
+}
+
+fn decoded(value: &[u8], plus: u8) -> impl Iterator<Item = u8> {
     let mut rest = value;
     std::iter::from_fn(move || {
         let (&first, after) = rest.split_first()?;
@@ -256,7 +265,7 @@ pub fn unescaped(value: &[u8]) -> impl Iterator<Item = u8> {
             return u8::try_from(high * 16 + low).ok();
         }
         rest = after;
-        Some(if first == b'+' { b' ' } else { first })
+        Some(if first == b'+' { plus } else { first })
     })
 }
 

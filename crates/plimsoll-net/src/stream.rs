@@ -50,6 +50,8 @@ pub fn poll_read_some(
 pub enum Then {
     /// More writes, some time.
     Open,
+    /// More of the same message, at once: the kernel holds these bytes back for it.
+    More,
     /// The end of our direction, at once: the kernel holds the last bytes back for it, and sends
     /// one packet instead of two.
     End,
@@ -70,7 +72,7 @@ pub fn poll_write(
     }
     let flags = match then {
         Then::Open => SendFlags::NOSIGNAL,
-        Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
+        Then::More | Then::End => SendFlags::NOSIGNAL | SendFlags::MORE,
     };
     socket.poll_io(context, Need::Write, bytes.len(), |fd| {
         rustix::net::send(fd, bytes, flags)

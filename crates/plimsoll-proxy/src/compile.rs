@@ -17,6 +17,7 @@ use crate::addresses::Known;
 use crate::caching::{self, Caching, Keeping};
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
+use crate::files::Files;
 use crate::gate::Gate;
 use crate::generation::{
     Action, Generation, LimitTable, Limiter, Listener, PathMatch, Port, Route, Site, Split,
@@ -69,6 +70,7 @@ pub fn compile(
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
         caches: &caches,
+        files: Vec::new(),
         steps: Builder {
             materials: &mut materials,
             rules: &mut rules,
@@ -84,6 +86,7 @@ pub fn compile(
         .enumerate()
         .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
         .collect();
+    let files = parts.files;
     let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
     let challenges = Arc::<Challenges>::default();
     let beside = (&machine.sessions, &challenges);
@@ -111,6 +114,7 @@ pub fn compile(
                 .spool
                 .as_ref()
                 .map(|spool| Arc::new(Spool::new(spool))),
+            files,
             materials: gathered.files,
             key_sets: gathered.key_sets,
             stapled: gathered.stapled,
@@ -220,6 +224,15 @@ pub(crate) fn log_numbers(own: &[AccessLog], logs: &mut Vec<AccessLog>) -> Vec<u
     own.iter().map(number).collect()
 }
 
+fn path(pattern: &PathPattern) -> PathMatch {
+    match pattern {
+        PathPattern::Any => PathMatch::Any,
+        PathPattern::Exact(path) => PathMatch::Exact(path.as_bytes().into()),
+        PathPattern::Prefix(path) => PathMatch::Prefix(path.as_bytes().into()),
+        PathPattern::Glob(pattern) => glob(pattern),
+    }
+}
+
 /// `*` is any part of a segment, `**` any part of the path, and `/*` at the end everything below.
 fn glob(pattern: &str) -> PathMatch {
     let (start, end) = match pattern.strip_suffix("/*") {
@@ -247,7 +260,19 @@ pub(crate) fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
 struct Parts<'a> {
     matches: Matches<'a>,
     caches: &'a [Arc<Keeping>],
+    /// Directories whose files are served, so far.
+    files: Vec<Arc<Files>>,
     steps: Builder<'a>,
+}
+
+impl Parts<'_> {
+    fn files(&mut self, files: &model::Files) -> Arc<Files> {
+        let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let immutable = files.immutable.iter().map(path).collect();
+        let files = Arc::new(Files::new(number, files, immutable));
+        self.files.push(Arc::clone(&files));
+        files
+    }
 }
 
 /// Whose fields are edited.
@@ -371,12 +396,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
         caching::TAGS.iter().for_each(|name| response.remove(name));
     }
     Route {
-        path: match &route.path {
-            PathPattern::Any => PathMatch::Any,
-            PathPattern::Exact(path) => PathMatch::Exact(path.as_bytes().into()),
-            PathPattern::Prefix(path) => PathMatch::Prefix(path.as_bytes().into()),
-            PathPattern::Glob(pattern) => glob(pattern),
-        },
+        path: path(&route.path),
         buffer: route.buffer,
         response_buffer: route.response_buffer,
         is_internal: route.is_internal,
@@ -407,6 +427,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
                 to: Template::new(to),
             },
             model::Action::Split(shares) => Action::Split(split(shares)),
+            model::Action::Files(files) => Action::Files(parts.files(files)),
         },
         place: format!("{}:{}", route.place.file, route.place.line).into(),
     }

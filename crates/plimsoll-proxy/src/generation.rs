@@ -29,6 +29,7 @@ use crate::caching::{Caching, Keeping};
 use crate::condition::{Body, Condition, Verdict};
 use crate::datagrams::Service;
 use crate::edits::Edits;
+use crate::files::Files;
 use crate::gate::Gate;
 use crate::hashing::Turns;
 use crate::http::line::Board;
@@ -81,6 +82,8 @@ pub struct Generation {
     pub sessions: Arc<Sessions>,
     /// Where bodies wait on disk.
     pub spool: Option<Arc<Spool>>,
+    /// Directories whose files are served.
+    pub files: Vec<Arc<Files>>,
     /// Files that rules read.
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
@@ -378,6 +381,8 @@ pub(crate) enum Action {
         /// Where to.
         to: Template,
     },
+    /// Answers it with a file.
+    Files(Arc<Files>),
     /// Sends shares of the requests to several pools.
     Split(Split),
 }

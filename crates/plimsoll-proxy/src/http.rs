@@ -10,6 +10,7 @@ pub(crate) mod errors;
 pub(crate) mod exchange;
 pub(crate) mod failure;
 pub(crate) mod fault;
+pub(crate) mod files;
 pub(crate) mod finish;
 pub(crate) mod flow;
 pub(crate) mod forward_auth;

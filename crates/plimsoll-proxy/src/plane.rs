@@ -26,6 +26,7 @@ use crate::http::h2::Links;
 use crate::http::hedge::Hedger;
 use crate::http::line::{self, Line};
 use crate::http::throttle::Throttle;
+use crate::shelf::Shelf;
 use crate::strain::Lag;
 
 /// How often log lines leave a worker that has little to say, and lines of requests are looked at.
@@ -61,6 +62,8 @@ pub struct Plane {
     /// What it counts.
     pub metrics: Arc<WorkerMetrics>,
     pub(crate) pickers: RefCell<Vec<Picker>>,
+    /// Files that it has at hand.
+    pub(crate) shelf: Shelf,
     /// What each pool may try again.
     pub(crate) budgets: RefCell<Vec<Budget>>,
     /// How many requests each pool may have, where that is found out.
@@ -134,6 +137,7 @@ impl Plane {
             me: Weak::clone(me),
             batch: RefCell::default(),
             copies: Cell::new(0),
+            shelf: Shelf::default(),
             lag: Lag::new(generation.overload),
             links: Links::default(),
             hashing: Hashing::new(&generation.turns),

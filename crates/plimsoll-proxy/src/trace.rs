@@ -125,6 +125,8 @@ pub enum Outcome {
     Refused(String),
     /// It goes to one of these pools, in these shares.
     Shares(Vec<(u32, String)>),
+    /// It is answered with a file below this directory.
+    Files(String),
     /// It goes where the client is sent: status and `Location`.
     Redirected(u16, String),
 }
@@ -438,6 +440,7 @@ impl Explainer<'_> {
                 body.write(values, &mut out);
                 Outcome::Answered(*status, String::from_utf8_lossy(&out).into_owned())
             }
+            Action::Files(files) => Outcome::Files(files.directory.display().to_string()),
             Action::Redirect { status, to } => {
                 to.write(values, &mut out);
                 let mut location = Vec::new();

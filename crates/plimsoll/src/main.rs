@@ -30,6 +30,8 @@ enum Verb {
     Proxy(verbs::proxy::Arguments),
     /// Balance the connections to one address over servers, without a file
     Tcp(verbs::proxy::Arguments),
+    /// Serve the files of a directory, without a file
+    Serve(verbs::serve::Arguments),
     /// Two demo servers behind the balancer, nothing else needed
     Demo(verbs::demo::Arguments),
     /// Show every error and warning of a configuration file
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => verbs::run::run(arguments),
         Verb::Proxy(arguments) => verbs::proxy::run(arguments, Service::Http),
         Verb::Tcp(arguments) => verbs::proxy::run(arguments, Service::Tcp),
+        Verb::Serve(arguments) => verbs::serve::run(arguments),
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Trace(arguments) => verbs::trace::run(arguments),

@@ -8,4 +8,5 @@ pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod trace;

@@ -18,6 +18,8 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
+    /// The same, for files that the proxy itself answers with.
+    Files,
     Http1Tls,
     /// 16 requests at once on a connection.
     Http2,
@@ -36,7 +38,8 @@ impl Speaks {
         match self {
             Self::Http1 => carried != Carried::Datagrams,
             Self::Datagrams => carried == Carried::Datagrams,
-            _ => carried == Carried::Requests,
+            Self::Files => carried == Carried::RequestsAndFiles,
+            _ => matches!(carried, Carried::Requests | Carried::RequestsAndFiles),
         }
     }
 }
@@ -45,6 +48,8 @@ impl Speaks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried {
     Requests,
+    /// It can answer them with files, too.
+    RequestsAndFiles,
     /// Bytes of connections; it knows nothing of HTTP and TLS.
     Bytes,
     Datagrams,
@@ -58,6 +63,14 @@ const KEEP_ALIVE: Case = Case {
     body: 0,
     one_shot: false,
     speaks: Speaks::Http1,
+};
+
+const FILES: Case = Case {
+    name: "file-1k",
+    about: "64 connections, a file of 1 KiB; NGINX keeps it open",
+    path: "/files/1k",
+    speaks: Speaks::Files,
+    ..KEEP_ALIVE
 };
 
 const MULTIPLEXED: Case = Case {
@@ -143,6 +156,13 @@ pub(crate) const CASES: &[Case] = &[
         path: "/1m",
         speaks: Speaks::Http1Tls,
         ..KEEP_ALIVE
+    },
+    FILES,
+    Case {
+        name: "file-1m",
+        about: "64 connections, a file of 1 MiB",
+        path: "/files/1m",
+        ..FILES
     },
     DATAGRAMS,
     Case {

@@ -2,7 +2,7 @@
 
 use super::case::Carried;
 use super::process::{self, Cpu, Memory};
-use super::setting::{ACCESS_LOG, Addresses, PAIR, Setting};
+use super::setting::{self, ACCESS_LOG, Addresses, PAIR, Setting};
 use super::{PROXY_CORE, pinned};
 use crate::command::target;
 use anyhow::{Context, Result};
@@ -84,7 +84,8 @@ impl Contender {
 
     pub(crate) fn carries(self) -> Carried {
         match self {
-            Self::PlimsollHttp | Self::NginxHttp | Self::HaproxyHttp => Carried::Requests,
+            Self::PlimsollHttp | Self::NginxHttp => Carried::RequestsAndFiles,
+            Self::HaproxyHttp => Carried::Requests,
             Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => Carried::Bytes,
             Self::PlimsollUdp | Self::NginxUdp => Carried::Datagrams,
         }
@@ -127,12 +128,19 @@ impl Contender {
         };
         fs::write(&file, setting.text(self))
             .with_context(|| format!("write {}", file.display()))?;
+        for (name, bytes) in [("1k", 1 << 10), ("1m", 1 << 20)] {
+            let files = directory.join(setting::FILES).join("files");
+            fs::create_dir_all(&files)?;
+            fs::write(files.join(name), vec![b'x'; bytes])?;
+        }
         let pair = [authority.certificate(), authority.key()];
         let pair = pair.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
         fs::write(directory.join(PAIR), pair.concat())?;
         let mut daemon = Daemon::spawn(self.name(), "is it installed?", self.command(&directory));
         let listens = match self.carries() {
-            Carried::Requests => vec![addresses.plain, addresses.http2, addresses.tls],
+            Carried::Requests | Carried::RequestsAndFiles => {
+                vec![addresses.plain, addresses.http2, addresses.tls]
+            }
             Carried::Bytes => vec![addresses.plain],
             Carried::Datagrams => {
                 let taken = [addresses.plain, addresses.one_shot];

@@ -11,6 +11,9 @@ pub(crate) const NGINX_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_
 
 pub(crate) const ACCESS_LOG: &str = "access.log";
 
+/// The directory whose files are served.
+pub(crate) const FILES: &str = "www";
+
 /// A certificate and its key, in one file.
 pub(crate) const PAIR: &str = "pair.pem";
 
@@ -67,10 +70,11 @@ impl Setting<'_> {
 
     fn plimsoll_http(&self) -> String {
         let services = format!(
-            "site * {{ listen {} {} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+            "site * {{ listen {} {} ; route /files/* {{ files {} }} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
              site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n",
             self.listen.plain,
             self.listen.http2,
+            self.directory.join(FILES).display(),
             self.listen.tls,
             self.authority.certificate(),
             self.authority.key(),
@@ -139,6 +143,9 @@ impl Setting<'_> {
              ssl_certificate {}; ssl_certificate_key {};\n\
              ssl_session_cache shared:tls:1m; ssl_session_tickets on;\n\
              http2_max_concurrent_streams 128;\n\
+             location /files/ {{\n\
+             root {FILES}; sendfile on; tcp_nopush on; open_file_cache max=1000;\n\
+             }}\n\
              location / {{\n\
              proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
              }}\n\

@@ -181,7 +181,8 @@ fn split(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     }
 }
 
-fn act(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>, action: ActionDraft) {
+/// Notes what the route does.
+pub(crate) fn act(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>, action: ActionDraft) {
     let Scope::Route(route) = scope else { return };
     if let Some((_, first)) = &route.action {
         let problem = Diagnostic::new(&codes::TWO_ACTIONS, stmt.span, "the route has two actions");

@@ -1,5 +1,6 @@
 //! Steps and actions of routes as statements.
 
+use super::files::files;
 use super::{Words, limit, words};
 use crate::model::{
     Abort, Action, Bearer, Change, Config, CookieEdit, Cors, HeaderEdit, Jwt, KeySource,
@@ -190,6 +191,7 @@ pub(crate) fn action(config: &Config, action: &Action) -> Vec<Words> {
             vec![words(["redirect", &to.text, &status.to_string()])]
         }
         Action::Split(split) => shares(config, split),
+        Action::Files(of) => vec![files(of)],
     }
 }
 

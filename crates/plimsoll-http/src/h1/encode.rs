@@ -253,7 +253,7 @@ fn response_fields(
 }
 
 /// Tells whether one of the lines in `lines` is called `name`.
-fn has_line(lines: &[u8], name: &[u8]) -> bool {
+pub fn has_line(lines: &[u8], name: &[u8]) -> bool {
     lines.split(|b| *b == b'\n').any(|line| {
         let (start, rest) = line.split_at_checked(name.len()).unwrap_or_default();
         rest.starts_with(b":") && start.eq_ignore_ascii_case(name)

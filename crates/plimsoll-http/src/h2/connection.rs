@@ -17,11 +17,12 @@ use super::hpack::encode::Encoder;
 use super::inbound::Inbound;
 use super::meter::Meter;
 use super::outbound::{OUT_MAX, Outbound, Sink, State, is_nothing};
+use super::request::{self, Follows};
+use super::response;
 use super::settings::{Limits, Peer};
 use super::stream::{Exchange, Fault, Stream, Streams, wait};
 use super::text::{BadText, length};
 use super::window::{self, Allowance, Window};
-use super::{request, response};
 use crate::grpc::web::Web;
 use crate::method::Method;
 
@@ -31,6 +32,9 @@ const ENDED_MAX: usize = 1_000;
 
 /// The largest number that a stream can have.
 const LAST_MAX: u32 = 0x7fff_ffff;
+
+/// Room for what streams write, which is made at once and not bit by bit.
+const OUT_MIN: usize = 32 * 1024;
 
 /// What waits to be sent at most, before nothing more is read that could have us say more.
 const OUT_FULL: usize = 4 * OUT_MAX;
@@ -72,7 +76,9 @@ pub struct Connection {
     begun: Begun,
     /// A head of which a part is missing.
     block: Option<receive::Block>,
-    /// The head of the request that was opened last.
+    /// Where the heads of requests are put together.
+    reader: request::Reader,
+    /// The head of the request that was opened last, without its end.
     head: Vec<u8>,
     leaving: Leaving,
     /// The last stream that the peer will look at, if it leaves.
@@ -130,6 +136,7 @@ impl Connection {
                 Role::Client => Begun::Settings,
             },
             block: None,
+            reader: request::Reader::default(),
             head: Vec::new(),
             leaving: Leaving::No,
             last_of_peer: None,
@@ -183,8 +190,9 @@ impl Connection {
         self.out().len() >= OUT_FULL
     }
 
-    /// The head of the request of the last [`Event::Opened`], without its end.
-    pub fn head(&self) -> &[u8] {
+    /// The head of the request of the last [`Event::Opened`]; `key` is one of our own for a WebSocket.
+    pub fn head(&mut self, follows: Follows, key: [u8; 16]) -> &[u8] {
+        request::write_end(follows, key, &mut self.head);
         &self.head
     }
 
@@ -257,7 +265,11 @@ impl Connection {
         let Some(stream) = self.streams.find(id) else {
             return Poll::Ready(Err(Fault::Gone));
         };
-        if let Some(fault) = stream.fault {
+        // A message that is here as a whole is not lost with its connection.
+        let is_whole = stream.fault == Some(Fault::Gone) && stream.inbound.has_ended();
+        if let Some(fault) = stream.fault
+            && !is_whole
+        {
             return Poll::Ready(Err(fault));
         }
         let (read, freed) = stream.inbound.read(room);
@@ -308,6 +320,9 @@ impl Connection {
         if let Some(fault) = stream.fault {
             return Poll::Ready(Err(fault));
         }
+        if self.out.is_empty() {
+            self.out.reserve(OUT_MIN);
+        }
         let mut sink = Sink {
             stream: id,
             out: &mut self.out,
@@ -319,7 +334,7 @@ impl Connection {
             Ok(Some(written)) => Poll::Ready(Ok(written)),
             Ok(None) => {
                 wait(&mut stream.outbound.writer, context);
-                self.is_crowded = true;
+                self.is_crowded |= self.out.len() >= OUT_MAX;
                 Poll::Pending
             }
             Err(BadText) => {
@@ -470,8 +485,10 @@ impl Stream {
             return Ok(0);
         };
         let first = parts.first().map_or(&[][..], |part| part);
-        if begun.is_empty() && length(first).is_some() {
-            return self.answer(first, sink);
+        if begun.is_empty()
+            && let Some(end) = length(first)
+        {
+            return self.answer(first, end, sink);
         }
         let mut text = std::mem::take(begun);
         let before = text.len();
@@ -484,38 +501,39 @@ impl Stream {
             self.outbound.state = State::Head(text);
             return Ok(taken);
         };
-        self.answer(text.get(..end).unwrap_or_default(), sink)?;
+        self.answer(text.get(..end).unwrap_or_default(), end, sink)?;
         Ok(end.saturating_sub(before))
     }
 
-    /// Sends the heads that `text` begins with, of which only the last is final; tells how long they are.
-    fn answer(&mut self, text: &[u8], sink: &mut Sink<'_>) -> Result<usize, BadText> {
+    /// Sends the heads that `text` begins with, of which only the last is final; the first is `end` bytes long. Tells how
+    /// long they are.
+    fn answer(&mut self, text: &[u8], end: usize, sink: &mut Sink<'_>) -> Result<usize, BadText> {
         let Exchange::Answer(method) = self.exchange else {
             return Err(BadText);
         };
-        let mut taken = 0;
-        while let Some(rest) = text.get(taken..)
-            && let Some(end) = length(rest)
-        {
-            let head = rest.get(..end).unwrap_or_default();
+        let (mut taken, mut end) = (0, Some(end));
+        while let Some(length_of_head) = end {
+            let head = text.get(taken..taken + length_of_head).unwrap_or_default();
             let told = sink.block(|encoder, out| {
                 let told = response::encode(head, method, encoder, out)?;
                 let is_interim = told.status < 200;
+                let is_success = told.length.is_some() && (200..300).contains(&told.status);
                 // There is no other CONNECT that anybody answers with a success.
-                if method == Method::Connect
-                    && told.length.is_some()
-                    && (200..300).contains(&told.status)
-                {
+                if method == Method::Connect && is_success {
                     return Err(BadText);
                 }
                 Ok((told, !is_interim && told.length.is_some_and(is_nothing)))
             })?;
-            taken += end;
+            taken += length_of_head;
             if told.status >= 200 || told.length.is_none() {
                 self.outbound.begin(told.length, None);
                 break;
             }
+            end = text.get(taken..).and_then(length);
         }
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests;

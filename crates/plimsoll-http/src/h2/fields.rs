@@ -33,6 +33,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Forgets them.
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.count = 0;
+    }
+
     /// Counts a field; more than a head may have is too much.
     pub(super) fn count(&mut self) -> Result<(), BadMessage> {
         self.count += 1;
@@ -58,7 +64,8 @@ pub(super) fn check(name: &[u8], value: &[u8]) -> Result<Name, BadMessage> {
     if name.is_empty() || !name.iter().all(|byte| is_of_name(*byte)) {
         return Err(Malformed("a byte that no name may have"));
     }
-    if !value.iter().all(|byte| is_of_value(*byte)) {
+    // All of it is looked at, many bytes at once.
+    if !value.iter().fold(true, |is, byte| is & is_of_value(*byte)) {
         return Err(Malformed("a byte that no value may have"));
     }
     if let ([b' ' | b'\t', ..], _) | (_, [.., b' ' | b'\t']) = (value, value) {
@@ -86,11 +93,11 @@ pub(super) fn is_of_connection(name: Name) -> bool {
 }
 
 fn is_of_name(byte: u8) -> bool {
-    field::is_tchar(byte) && !byte.is_ascii_uppercase()
+    byte.is_ascii_lowercase() || field::is_tchar(byte) && !byte.is_ascii_uppercase()
 }
 
 fn is_of_value(byte: u8) -> bool {
-    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+    (byte >= b' ' && byte != 0x7f) | (byte == b'\t')
 }
 
 /// Fields that follow a body.

@@ -148,6 +148,12 @@ impl Outbound {
         matches!(self.state, State::Over) && self.at == self.pending.len()
     }
 
+    /// Forgets what is not sent: nobody wants it.
+    pub(super) fn give_up(&mut self) {
+        self.state = State::Over;
+        (self.pending, self.at) = (Vec::new(), 0);
+    }
+
     /// Ends bytes that are no messages.
     pub(super) fn end(&mut self, sink: &mut Sink<'_>) {
         if matches!(self.state, State::Tunnel) {

@@ -1,5 +1,7 @@
 //! Requests.
 
+use std::ops::Range;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -12,18 +14,18 @@ use crate::grpc::web::Web;
 use crate::head::HEAD_BYTES_MAX;
 use crate::method::Method;
 
+/// Memory that is kept for the next request.
+const KEPT_BYTES: usize = 1024;
+
 /// What [`write_end`] adds at most.
 const END_BYTES_MAX: usize = 128;
 
 /// Writes the fields of a request as the text that HTTP/1.1 would have for it.
 #[derive(Debug, Default)]
 pub struct Reader {
-    method: Option<Vec<u8>>,
-    scheme: Option<Vec<u8>>,
-    authority: Option<Vec<u8>>,
-    path: Option<Vec<u8>>,
-    protocol: Option<Vec<u8>>,
-    host: Option<Vec<u8>>,
+    /// What the pseudo fields and `Host` say, one after the other.
+    said: Vec<u8>,
+    parts: [Option<Range<usize>>; PARTS],
     /// A cookie may come in crumbs (RFC 9113 §8.2.3).
     cookie: Vec<u8>,
     lines: Lines,
@@ -33,6 +35,18 @@ pub struct Reader {
     is_version_13: bool,
     bad: Option<BadMessage>,
 }
+
+/// What stands before the fields in the text.
+#[derive(Clone, Copy)]
+enum Part {
+    Method,
+    Scheme,
+    Authority,
+    Path,
+    Protocol,
+    Host,
+}
+const PARTS: usize = 6;
 
 /// What the text of a request does not say yet, or not so that it is easily seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +71,18 @@ pub enum Follows {
 }
 
 impl Reader {
+    /// Begins with another request.
+    pub fn begin(&mut self) {
+        self.lines.clear();
+        for text in [&mut self.said, &mut self.cookie, &mut self.lines.text] {
+            text.clear();
+            text.shrink_to(KEPT_BYTES); // one large head is not paid for for ever
+        }
+        self.parts = [const { None }; PARTS];
+        (self.has_field, self.is_version_13) = (false, false);
+        (self.length, self.bad) = (None, None);
+    }
+
     /// Takes the next field.
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
         if self.bad.is_none() {
@@ -71,11 +97,7 @@ impl Reader {
         self.has_field = true;
         self.lines.count()?;
         match fields::check(name, value)? {
-            Name::Host if self.host.is_some() => Err(BadMessage::Malformed("more than one Host")),
-            Name::Host => {
-                self.host = Some(value.to_vec());
-                Ok(())
-            }
+            Name::Host => self.take_part(Part::Host, value, "more than one Host"),
             Name::Cookie => self.take_crumb(value),
             known => {
                 if known == Name::ContentLength {
@@ -88,24 +110,42 @@ impl Reader {
     }
 
     fn take_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadMessage> {
-        let place = match name {
-            b":method" => &mut self.method,
-            b":scheme" => &mut self.scheme,
-            b":authority" => &mut self.authority,
-            b":path" => &mut self.path,
-            b":protocol" => &mut self.protocol,
+        let part = match name {
+            b":method" => Part::Method,
+            b":scheme" => Part::Scheme,
+            b":authority" => Part::Authority,
+            b":path" => Part::Path,
+            b":protocol" => Part::Protocol,
             _ => return Err(BadMessage::Malformed("an unknown pseudo field")),
         };
-        if self.has_field {
-            return Err(BadMessage::Malformed("a pseudo field behind a field"));
+        match self.has_field {
+            true => Err(BadMessage::Malformed("a pseudo field behind a field")),
+            false => self.take_part(part, value, "a pseudo field stands twice"),
         }
-        if value.len() > HEAD_BYTES_MAX {
+    }
+
+    fn take_part(
+        &mut self,
+        part: Part,
+        value: &[u8],
+        twice: &'static str,
+    ) -> Result<(), BadMessage> {
+        let start = self.said.len();
+        let end = start + value.len();
+        if end > HEAD_BYTES_MAX {
             return Err(BadMessage::TooLarge);
         }
-        match place.replace(value.to_vec()) {
-            Some(_) => Err(BadMessage::Malformed("a pseudo field stands twice")),
-            None => Ok(()),
+        let place = self.parts.get_mut(part as usize);
+        if place.is_some_and(|place| place.replace(start..end).is_some()) {
+            return Err(BadMessage::Malformed(twice));
         }
+        self.said.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn part(&self, part: Part) -> Option<&[u8]> {
+        let range = self.parts.get(part as usize)?.clone()?;
+        self.said.get(range)
     }
 
     fn take_crumb(&mut self, value: &[u8]) -> Result<(), BadMessage> {
@@ -122,11 +162,11 @@ impl Reader {
     ///
     /// # Errors
     /// It is malformed or too large.
-    pub fn end(&mut self, has_body: bool, text: &mut Vec<u8>) -> Result<Asked, BadMessage> {
+    pub fn end(&self, has_body: bool, text: &mut Vec<u8>) -> Result<Asked, BadMessage> {
         if let Some(bad) = self.bad {
             return Err(bad);
         }
-        let name = self.method.as_deref().unwrap_or_default();
+        let name = self.part(Part::Method).unwrap_or_default();
         let is_websocket = self.is_websocket()?;
         let method = Method::from_token(name);
         let target = match method == Method::Connect && !is_websocket {
@@ -169,14 +209,16 @@ impl Reader {
     /// Tells whether a WebSocket is asked for (RFC 8441 §5).
     fn is_websocket(&self) -> Result<bool, BadMessage> {
         use BadMessage::Malformed;
-        let method = self.method.as_deref().unwrap_or_default();
+        let method = self.part(Part::Method).unwrap_or_default();
         if method.is_empty() || !method.iter().all(|byte| field::is_tchar(*byte)) {
             return Err(Malformed("no method"));
         }
-        match self.protocol.as_deref() {
+        match self.part(Part::Protocol) {
             None => Ok(false),
             Some(_) if method != b"CONNECT" => Err(Malformed("a protocol without CONNECT")),
-            Some(_) if self.authority.is_none() => Err(Malformed("CONNECT to no authority")),
+            Some(_) if self.part(Part::Authority).is_none() => {
+                Err(Malformed("CONNECT to no authority"))
+            }
             Some(b"websocket") if self.is_version_13 => Ok(true),
             Some(b"websocket") => Err(Malformed("a WebSocket of another version")),
             Some(_) => Err(Malformed("a protocol that is not known")),
@@ -185,19 +227,19 @@ impl Reader {
 
     /// What a CONNECT is for (RFC 9113 §8.5).
     fn connect_target(&self) -> Result<&[u8], BadMessage> {
-        if self.scheme.is_some() || self.path.is_some() {
+        if self.part(Part::Scheme).is_some() || self.part(Part::Path).is_some() {
             return Err(BadMessage::Malformed("CONNECT to more than an authority"));
         }
-        let authority = self.authority.as_deref();
+        let authority = self.part(Part::Authority);
         authority.ok_or(BadMessage::Malformed("CONNECT to no authority"))
     }
 
     /// What any other request is for (RFC 9113 §8.3.1).
     fn target(&self, method: Method) -> Result<&[u8], BadMessage> {
-        if !matches!(self.scheme.as_deref(), Some(b"http" | b"https")) {
+        if !matches!(self.part(Part::Scheme), Some(b"http" | b"https")) {
             return Err(BadMessage::Malformed("neither http nor https"));
         }
-        let path = self.path.as_deref().unwrap_or_default();
+        let path = self.part(Part::Path).unwrap_or_default();
         let is_whole_server = path == b"*" && method == Method::Options;
         if path.first() != Some(&b'/') && !is_whole_server {
             return Err(BadMessage::Malformed("no path"));
@@ -211,7 +253,7 @@ impl Reader {
     /// The authority; `Host` must say the same where it stands too (RFC 9113 §8.3.1).
     fn host(&self) -> Result<Option<&[u8]>, BadMessage> {
         use BadMessage::Malformed;
-        let (authority, host) = (self.authority.as_deref(), self.host.as_deref());
+        let (authority, host) = (self.part(Part::Authority), self.part(Part::Host));
         let Some(authority) = authority else {
             return Ok(host);
         };

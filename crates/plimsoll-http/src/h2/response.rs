@@ -24,9 +24,9 @@ pub(super) fn encode(
         .next()
         .and_then(|line| line.get(9..12))
         .ok_or(BadText)?;
-    let number_of = number(code).and_then(|code| u16::try_from(code).ok());
+    let status_of = number(code).and_then(|code| u16::try_from(code).ok());
     let mut told = Told {
-        status: number_of.filter(|code| *code >= 100).ok_or(BadText)?,
+        status: status_of.filter(|code| *code >= 100).ok_or(BadText)?,
         length: None,
     };
     let is_tunnel = told.status == 101;

@@ -116,10 +116,9 @@ fn seconds(key: &[u8], duration: Option<Duration>, out: &mut Vec<u8>) {
 /// Escapes what would break a line, a terminal or a reader: quotes, controls, invalid UTF-8, and
 /// the characters that reverse or hide text.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
-    if text
-        .iter()
-        .all(|&b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\')
-    {
+    // All of it is looked at, many bytes at once.
+    let is_plain = |b: u8| (b >= b' ') & (b <= b'~') & (b != b'"') & (b != b'\\');
+    if text.iter().fold(true, |are, &b| are & is_plain(b)) {
         out.extend_from_slice(text);
         return;
     }

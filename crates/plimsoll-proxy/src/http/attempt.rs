@@ -75,7 +75,9 @@ pub(crate) async fn with_retries<'a>(
         if let (Some(failure), Some(server)) = (failure, exchange.facts.server) {
             exchange.facts.failed = Some((server, failure.reason));
         }
-        let failed = match attempt(exchange, pool, pick, &mut round).await {
+        // It is large, and awaited where it is: as a value it would be copied once more.
+        let outcome = pin!(attempt(exchange, pool, pick, &mut round)).await;
+        let failed = match outcome {
             Ok(ending) => return Ok(deliver(exchange, ending).await),
             Err(failed) => failed,
         };

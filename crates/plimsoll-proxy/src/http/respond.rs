@@ -30,7 +30,12 @@ pub(crate) struct Answer<'a> {
     pub(crate) retry_after: Option<u64>,
     /// The limit that the request is above.
     pub(crate) policy: Option<&'a str>,
+    /// The methods that there are, for a request with another one.
+    pub(crate) allow: &'static str,
 }
+
+/// The methods that servers are asked with.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// The body of an answer of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,7 @@ impl Answer<'static> {
             said: Said::Page,
             retry_after: (reason.status() == 503).then_some(1),
             policy: None,
+            allow: METHODS,
         }
     }
 }
@@ -79,36 +85,22 @@ pub(crate) async fn respond(exchange: &mut Exchange<'_>, answer: Answer<'_>) -> 
         false => exchange.reuse(),
     };
     write_head_and_body(exchange, &answer, reuse);
-    let patience = exchange
-        .facts
-        .site
-        .map_or(exchange.listener.header_timeout, |site| site.timeouts.body);
-    let writer = Writer {
-        sink: exchange.client,
-        timer: exchange.timer,
-        patience,
-        then: if reuse == Reuse::Keep {
-            Then::Open
-        } else {
-            Then::End
-        },
-    };
+    let writer = exchange.writer(last(reuse));
     match writer
         .write(&mut [IoSlice::new(&exchange.scratch.response_out)])
         .await
     {
         Err(_) => Ending::Close,
         Ok(()) if is_refusal => Ending::Linger,
-        Ok(()) => ending(exchange, reuse),
+        Ok(()) => exchange.ending(reuse),
     }
 }
 
-/// How a connection goes on after an answer that was given without a server.
-pub(crate) fn ending(exchange: &Exchange<'_>, reuse: Reuse) -> Ending {
+/// What follows the last write of an answer.
+pub(crate) fn last(reuse: Reuse) -> Then {
     match reuse {
-        Reuse::Keep => Ending::Keep,
-        Reuse::Close if exchange.has_arrived() => Ending::Close,
-        Reuse::Close => Ending::Linger,
+        Reuse::Keep => Then::Open,
+        Reuse::Close => Then::End,
     }
 }
 
@@ -196,7 +188,7 @@ fn write_grpc(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
 }
 
 /// Writes how each answer of ours begins; tells where its fields do.
-fn begin(exchange: &mut Exchange<'_>, status: u16) -> usize {
+pub(crate) fn begin(exchange: &mut Exchange<'_>, status: u16) -> usize {
     let date = exchange.plane.http_date(exchange.facts.at);
     let out = &mut exchange.scratch.response_out;
     out.clear();
@@ -212,7 +204,7 @@ fn begin(exchange: &mut Exchange<'_>, status: u16) -> usize {
 }
 
 /// Writes why an answer is given, and how the connection goes on.
-fn explain(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
+pub(crate) fn explain(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
     let out = &mut exchange.scratch.response_out;
     advice(answer, out);
     if answer.reason != Reason::ProxyInternalResponse {
@@ -229,9 +221,29 @@ fn explain(exchange: &mut Exchange<'_>, answer: &Answer<'_>, reuse: Reuse) {
     out.extend_from_slice(b"\r\n");
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    /// Writes answers of our own to the client.
+    pub(crate) fn writer(&self, then: Then) -> Writer<'a> {
+        let of_site = self.facts.site.map(|site| site.timeouts.body);
+        Writer {
+            sink: self.client,
+            timer: self.timer,
+            patience: of_site.unwrap_or(self.listener.header_timeout),
+            then,
+        }
+    }
+
+    /// How the client's connection goes on after a whole answer.
+    pub(crate) fn ending(&self, reuse: Reuse) -> Ending {
+        match reuse {
+            Reuse::Keep => Ending::Keep,
+            Reuse::Close if self.has_arrived() => Ending::Close,
+            Reuse::Close => Ending::Linger,
+        }
+    }
+
     /// Does to the fields of our own answer, which stand in its head from `start` on, what rules say.
-    fn edit_answer(&mut self, start: usize) {
+    pub(crate) fn edit_answer(&mut self, start: usize) {
         let edits = self.facts.response_edits();
         let mut out = std::mem::take(&mut self.scratch.response_out);
         if let Some(fields) = edits.and_then(Edits::fields) {
@@ -248,7 +260,8 @@ impl Exchange<'_> {
 /// What the client may do better, and when.
 fn advice(answer: &Answer<'_>, out: &mut Vec<u8>) {
     if answer.status == 405 {
-        out.extend_from_slice(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        out.extend_from_slice(b"\r\nAllow: ");
+        out.extend_from_slice(answer.allow.as_bytes());
     }
     if let Some(seconds) = answer.retry_after {
         out.extend_from_slice(b"\r\nRetry-After: ");

@@ -25,7 +25,6 @@ use crate::http::errors;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::flow::{Coding, Fault, Writer};
 use crate::http::pace::Toll;
-use crate::http::respond;
 use crate::seen::Seen;
 
 /// What of an object its client gets.
@@ -133,13 +132,7 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, object: &Object) -> Endi
         Method::Head => 0..0,
         _ => selected.part,
     };
-    let site = exchange.facts.site;
-    let writer = Writer {
-        sink: exchange.client,
-        timer: exchange.timer,
-        patience: site.map_or(exchange.listener.header_timeout, |site| site.timeouts.body),
-        then: Then::Open,
-    };
+    let writer = exchange.writer(Then::Open);
     let toll = Toll {
         plane: exchange.plane,
         paces: &exchange.paces,
@@ -149,7 +142,7 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, object: &Object) -> Endi
     moved.set(0);
     let out = &mut exchange.scratch.response_out;
     match bring(out, (&object.body, part), (writer, toll), moved).await {
-        Ok(()) => respond::ending(exchange, reuse),
+        Ok(()) => exchange.ending(reuse),
         Err(fault) => answer::cut(&mut exchange.facts, &fault),
     }
 }

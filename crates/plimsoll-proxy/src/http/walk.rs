@@ -17,7 +17,7 @@ use crate::http::hold::hold;
 use crate::http::internal::{self, Elsewhere};
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, Said, respond};
-use crate::http::{access, fault, forward_auth, key, lookup, mirror, rewrite, trust};
+use crate::http::{access, fault, files, forward_auth, key, lookup, mirror, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
@@ -63,6 +63,7 @@ async fn act<'a>(exchange: &mut Exchange<'a>, mut action: &'a Action) -> Ending 
             }
             Action::Respond { status, body } => return respond_text(exchange, *status, body).await,
             Action::Redirect { status, to } => return redirect(exchange, *status, to).await,
+            Action::Files(files) => return files::serve(exchange, files).await,
         };
         let elsewhere = match proxy(exchange, pool).await {
             Ok(ending) => return ending,
@@ -285,10 +286,17 @@ async fn redirect(exchange: &mut Exchange<'_>, status: u16, to: &Template) -> En
     let mut text = std::mem::take(&mut exchange.scratch.text);
     text.clear();
     to.write(&exchange.values(), &mut text);
+    let ending = send_to(exchange, status, &text).await;
+    exchange.scratch.text = text;
+    ending
+}
+
+/// Sends the client to this place.
+pub(crate) async fn send_to(exchange: &mut Exchange<'_>, status: u16, to: &[u8]) -> Ending {
     let fields = &mut exchange.scratch.fields;
     let start = fields.len();
     fields.extend_from_slice(b"Location: ");
-    let answer = match rewrite::location(&text, fields) {
+    let answer = match rewrite::location(to, fields) {
         Ok(()) => {
             fields.extend_from_slice(b"\r\n");
             Answer {
@@ -305,7 +313,6 @@ async fn redirect(exchange: &mut Exchange<'_>, status: u16, to: &Template) -> En
             }
         }
     };
-    exchange.scratch.text = text;
     respond(exchange, answer).await
 }
 
@@ -492,10 +499,7 @@ fn rejected(rejection: Rejection) -> Answer<'static> {
     } = rejection;
     Answer {
         status,
-        reason,
-        detail,
-        said: Said::Page,
         retry_after: (status == 503).then_some(1),
-        policy: None,
+        ..Answer::to(reason, detail)
     }
 }

@@ -271,6 +271,7 @@ fn ending(trace: &Trace) -> String {
                 shares.iter().map(share).collect::<Vec<_>>().join(" / ")
             )
         }
+        Outcome::Files(directory) => format!("a file below {directory}"),
         Outcome::Redirected(status, to) => format!("{status} to {to}"),
         Outcome::Refused(why) => format!("closed: {why}"),
     };

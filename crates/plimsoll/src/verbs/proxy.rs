@@ -36,22 +36,31 @@ pub(crate) enum Service {
 }
 
 pub(crate) fn run(arguments: &Arguments, service: Service) -> anyhow::Result<()> {
-    let log = if arguments.log {
-        "log stdout json"
-    } else {
-        "log off"
-    };
+    let log = log(arguments.log);
     let check = if arguments.no_checks {
         "check off"
     } else {
         "check tcp"
     };
     let text = text(service, &arguments.listen, &arguments.servers, log, check);
-    if arguments.print_config {
-        load(&text)?;
-        return print(&text);
+    print_or_serve(&text, arguments.print_config)
+}
+
+/// The access log of a one-liner.
+pub(crate) fn log(is_wanted: bool) -> &'static str {
+    match is_wanted {
+        true => "log stdout json",
+        false => "log off",
     }
-    serving::serve(&load(&text)?, true, async {})
+}
+
+/// Serves a configuration, or prints it.
+pub(crate) fn print_or_serve(text: &str, prints: bool) -> anyhow::Result<()> {
+    let config = load(text)?;
+    match prints {
+        true => print(text),
+        false => serving::serve(&config, true, async {}),
+    }
 }
 
 /// The configuration that serves `listen` from `servers`.

@@ -195,6 +195,7 @@ fn outcome(outcome: &Outcome) -> String {
             let share = |(share, name): &(u32, String)| format!("{share} of {whole} to `{name}`");
             shares.iter().map(share).collect::<Vec<_>>().join(", ")
         }
+        Outcome::Files(directory) => format!("a file below `{directory}` answers"),
         Outcome::Redirected(status, to) => format!("the client is sent to {to} ({status})"),
     }
 }

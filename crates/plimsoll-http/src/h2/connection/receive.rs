@@ -7,7 +7,7 @@ use crate::h2::frame::{self, HEAD_BYTES, Head, PAYLOAD_MAX, PREFACE, Reason, fla
 use crate::h2::inbound::WrongLength;
 use crate::h2::meter::Excess;
 use crate::h2::outbound::Sink;
-use crate::h2::request::{self, Asked, Follows};
+use crate::h2::request::{Asked, Follows};
 use crate::h2::response;
 use crate::h2::stream::{Exchange, Fault, wake};
 use crate::head::HEAD_BYTES_MAX;
@@ -152,7 +152,6 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Reason::PROTOCOL_ERROR);
         }
-        let is_known_to_end = self.ended.contains(&head.stream);
         let Some(stream) = self
             .streams
             .find(head.stream)
@@ -160,10 +159,9 @@ impl Connection {
         else {
             self.free(cost);
             // It was on its way when its stream ended.
-            return if is_known_to_end {
-                Ok(())
-            } else {
-                Err(Reason::STREAM_CLOSED)
+            return match self.ended.contains(&head.stream) {
+                true => Ok(()),
+                false => Err(Reason::STREAM_CLOSED),
             };
         };
         let is_answer_begun = !matches!(stream.exchange, Exchange::Question(_));
@@ -261,14 +259,13 @@ impl Connection {
         if is_new && self.leaving != Leaving::Last {
             return self.request(id, is_last, block);
         }
-        let is_known_to_end = self.ended.contains(&id);
         let found = self
             .streams
             .find(id)
             .filter(|stream| stream.fault.is_none());
         let Some(stream) = found else {
             self.pass_over(block)?;
-            return match is_new || is_known_to_end {
+            return match is_new || self.ended.contains(&id) {
                 true => Ok(Event::Nothing),
                 false => Err(Reason::PROTOCOL_ERROR),
             };
@@ -292,16 +289,16 @@ impl Connection {
     /// Opens a stream that a client asks for.
     fn request(&mut self, id: u32, is_last: bool, block: &[u8]) -> Outcome {
         self.last = id;
-        let mut reader = request::Reader::default();
-        let decoded = self
-            .decoder
-            .decode(block, |name, value| reader.field(name, value));
+        let reader = &mut self.reader;
+        reader.begin();
+        let fields = |name: &[u8], value: &[u8]| reader.field(name, value);
+        let decoded = self.decoder.decode(block, fields);
         decoded.map_err(|_| Reason::COMPRESSION_ERROR)?;
         if self.streams.len() >= self.limits.streams as usize {
             self.refuse(id, is_last, Reason::REFUSED_STREAM);
             return Ok(Event::Nothing);
         }
-        match reader.end(!is_last, &mut self.head) {
+        match self.reader.end(!is_last, &mut self.head) {
             Ok(asked) => {
                 let stream = self.add(id, Exchange::Answer(asked.method));
                 let is_coded = asked.follows == Follows::Coded;
@@ -422,7 +419,11 @@ impl Connection {
         let is_answered = self.role == Role::Client && stream.inbound.has_ended();
         match reason {
             // All of the answer is here, and of the request no more is wanted (RFC 9113 §8.1).
-            Reason::NO_ERROR if is_answered => return Ok(()),
+            Reason::NO_ERROR if is_answered => {
+                stream.outbound.give_up();
+                wake(stream.outbound.writer.take());
+                return Ok(());
+            }
             Reason::REFUSED_STREAM if self.role == Role::Client => stream.fail(Fault::Untouched),
             _ => stream.fail(Fault::Reset(reason)),
         }

@@ -19,28 +19,26 @@ pub(super) static FIELDS: [(&[u8], &[u8]); 61] = [
     (b"via", b""), (b"www-authenticate", b""),
 ];
 
-/// The longest name, and a number for each length and letter: enough to tell these names from each other.
-const NAME_BYTES_MAX: usize = 27;
-
-/// The first number of each name, by [`place`].
+/// The number of the first field with each name, by a place that is made of its length and three of its letters. The
+/// factors are such that no two names have the same, which is checked at compile time.
 static PLACES: [u8; PLACES_LEN] = places();
 const PLACES_LEN: usize = 128;
 
-/// Where a name is looked up. No two of the names have the same place, which is checked at compile time.
 const fn place(name: &[u8]) -> usize {
-    let (length, first, last) = match name {
-        [first, .., last] => (name.len(), *first, *last),
-        _ => return 0,
-    };
-    let middle = match name.split_at_checked(length / 2) {
-        Some((_, [middle, ..])) => *middle,
-        _ => 0,
-    };
-    (length.wrapping_mul(141)
-        ^ (first as usize).wrapping_mul(55)
-        ^ (last as usize).wrapping_mul(125)
-        ^ (middle as usize).wrapping_mul(625))
-        % PLACES_LEN
+    let length = name.len();
+    let first = letter(name, 0).wrapping_mul(673);
+    let middle = letter(name, length / 2).wrapping_mul(397);
+    let last = letter(name, length.saturating_sub(2)).wrapping_mul(699);
+    (length.wrapping_mul(463) ^ first ^ middle ^ last) % PLACES_LEN
+}
+
+#[expect(clippy::indexing_slicing, reason = "the length is looked at")]
+const fn letter(name: &[u8], at: usize) -> usize {
+    if at < name.len() {
+        name[at] as usize
+    } else {
+        0
+    }
 }
 
 #[expect(
@@ -50,41 +48,32 @@ const fn place(name: &[u8]) -> usize {
 )]
 const fn places() -> [u8; PLACES_LEN] {
     let mut places = [0; PLACES_LEN];
-    let mut at = FIELDS_LEN;
+    let mut at = FIELDS.len();
     while at > 0 {
         at -= 1;
-        let here = place(FIELDS[at].0);
-        let other = places[here] as usize;
-        assert!(
-            other == 0 || is_same(FIELDS[other - 1].0, FIELDS[at].0),
-            "two names have one place"
-        );
-        places[here] = at as u8 + 1;
+        let place = place(FIELDS[at].0);
+        let taken = places[place] as usize;
+        let is_free = taken == 0 || is_same(FIELDS[taken - 1].0, FIELDS[at].0);
+        assert!(is_free, "two names have one place");
+        places[place] = at as u8 + 1;
     }
     places
 }
-const FIELDS_LEN: usize = 61;
 
-#[expect(clippy::indexing_slicing, reason = "it is evaluated at compile time")]
+#[expect(clippy::indexing_slicing, reason = "the lengths are looked at")]
 const fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
     let mut at = 0;
-    while at < one.len() {
+    while at < one.len() && at < other.len() {
         if one[at] != other[at] {
             return false;
         }
         at += 1;
     }
-    true
+    one.len() == other.len()
 }
 
 /// The number of the first field with this name.
 pub(super) fn number(name: &[u8]) -> Option<usize> {
-    if name.len() > NAME_BYTES_MAX {
-        return None;
-    }
     let number = usize::from(*PLACES.get(place(name))?);
     let (found, _) = FIELDS.get(number.checked_sub(1)?)?;
     (*found == name).then_some(number)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_http::h2::Limits;
 use plimsoll_http::h2::connection::Role;
-use plimsoll_http::h2::request::{Asked, Follows, write_end};
+use plimsoll_http::h2::request::{Asked, Follows};
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
@@ -152,17 +152,16 @@ fn begin(
     asked: Asked,
 ) -> (Connection, Buffer) {
     let mut head = plane.worker.buffers.lend();
-    let key = [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes);
+    let key = match asked.follows {
+        Follows::WebSocket => [plane.worker.random(), plane.worker.random()].map(u64::to_ne_bytes),
+        Follows::Said | Follows::Coded => [[0; 8]; 2],
+    };
     let key = key.as_flattened().try_into().unwrap_or_default();
-    let mut end = Vec::new();
-    write_end(asked.follows, key, &mut end);
     wire.with(|state| {
-        for text in [state.head(), &end] {
-            let room = head.room();
-            if let Some(room) = room.get_mut(..text.len()) {
-                room.copy_from_slice(text);
-                head.add(text.len());
-            }
+        let text = state.head(asked.follows, key);
+        if let Some(room) = head.room().get_mut(..text.len()) {
+            room.copy_from_slice(text);
+            head.add(text.len());
         }
     });
     let stream = ServerStream {
