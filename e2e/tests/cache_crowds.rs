@@ -1,5 +1,4 @@
 //! Many clients on what is missing, and fetches that go wrong.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::cached::{ask, count, is_hit, message, request, stand, status};

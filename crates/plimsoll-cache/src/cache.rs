@@ -174,6 +174,7 @@ impl Cache {
 
     /// Forgets what is stored for `key`; tells how many objects that was.
     pub fn remove(&self, key: &[u8]) -> usize {
+        self.flights.outdate(|flight| flight.starts_with(key));
         match self.map.remove(key) {
             Some((_, Entry::Objects(objects))) => objects.len(),
             _ => 0,

@@ -171,16 +171,20 @@ impl<'a> Filling<'a> {
         let Some(object) = self.object.take().filter(|object| object.body.end()) else {
             return false;
         };
+        let ticket = self.ticket.take();
+        if ticket.as_ref().is_some_and(Ticket::is_outdated) {
+            return false;
+        }
         self.caching
             .keeping
             .cache
             .insert(&self.key, Arc::clone(&object));
-        if self.is_for_others(&object) {
-            self.tell(&object);
-        }
-        // What is not fresh is of use to those who ask the server about it, and to nobody who waits.
-        if let Some(ticket) = self.ticket.take() {
-            ticket.tell(Landing::Unstorable);
+        if let Some(ticket) = ticket {
+            // What is not fresh is of use to those who ask the server about it, and to nobody who waits.
+            ticket.tell(match self.is_for_others(&object) {
+                true => Landing::Stored(object),
+                false => Landing::Unstorable,
+            });
         }
         true
     }
