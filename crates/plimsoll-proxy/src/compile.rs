@@ -69,8 +69,8 @@ pub fn compile(
         .collect();
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
-        caches: &caches,
         files: Vec::new(),
+        caches: &caches,
         steps: Builder {
             materials: &mut materials,
             rules: &mut rules,
@@ -259,9 +259,9 @@ pub(crate) fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
 /// What sites and routes are compiled with.
 struct Parts<'a> {
     matches: Matches<'a>,
-    caches: &'a [Arc<Keeping>],
     /// Directories whose files are served, so far.
     files: Vec<Arc<Files>>,
+    caches: &'a [Arc<Keeping>],
     steps: Builder<'a>,
 }
 

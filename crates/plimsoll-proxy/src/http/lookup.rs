@@ -358,7 +358,7 @@ fn outdated_of(exchange: &Exchange<'_>, route: &Route, all: &mut Vec<Outdated>) 
     let numbers: Vec<usize> = match &route.action {
         Action::Proxy(pool) => vec![*pool],
         Action::Split(split) => split.ends.iter().map(|(_, pool)| *pool).collect(),
-        _ => Vec::new(),
+        Action::Respond { .. } | Action::Redirect { .. } | Action::Files(_) => Vec::new(),
     };
     for pool in numbers.iter().filter_map(|number| pools.get(*number)) {
         let mut plain = Vec::new();
