@@ -117,7 +117,7 @@ fn seconds(key: &[u8], duration: Option<Duration>, out: &mut Vec<u8>) {
 /// the characters that reverse or hide text.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     // All of it is looked at, many bytes at once.
-    let is_plain = |b: u8| (b >= b' ') & (b <= b'~') & (b != b'"') & (b != b'\\');
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\');
     if text.iter().fold(true, |are, &b| are & is_plain(b)) {
         out.extend_from_slice(text);
         return;
