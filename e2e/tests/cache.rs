@@ -1,5 +1,4 @@
 //! Answers that are kept, and given to others who ask for the same.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
 use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, message, stand, status};
@@ -10,6 +9,52 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
+
+/// Fields of a request for what is stored; status, body and range of its answer.
+type Form = (&'static str, u16, &'static str, Option<&'static str>);
+
+const FORMS: &[Form] = &[
+    ("Range: bytes=2-4", 206, "234", Some("bytes 2-4/10")),
+    ("Range: bytes=-3", 206, "789", Some("bytes 7-9/10")),
+    ("Range: bytes=0-", 206, "0123456789", Some("bytes 0-9/10")),
+    (
+        "Range: bytes=2-4|If-Range: \"e\"",
+        206,
+        "234",
+        Some("bytes 2-4/10"),
+    ),
+    ("Range: bytes=2-4|If-Range: \"f\"", 200, "0123456789", None),
+    ("Range: bytes=20-", 416, "", Some("bytes */10")),
+    ("Range: bytes=0-1,5-6", 206, "0123456", Some("bytes 0-6/10")),
+    ("Range: lines=0-1", 200, "0123456789", None),
+    ("If-None-Match: \"e\"", 304, "", None),
+    ("If-None-Match: W/\"e\"", 304, "", None),
+    ("If-None-Match: *", 304, "", None),
+    ("If-None-Match: \"f\"", 200, "0123456789", None),
+    (
+        "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
+        304,
+        "",
+        None,
+    ),
+    (
+        "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT",
+        200,
+        "0123456789",
+        None,
+    ),
+    (
+        "If-None-Match: \"f\"|If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
+        200,
+        "0123456789",
+        None,
+    ),
+    ("Cache-Control: no-cache", 200, "0123456789", None),
+    ("Cache-Control: max-age=0", 200, "0123456789", None),
+    ("Pragma: no-cache", 200, "0123456789", None),
+    ("Cache-Control: only-if-cached", 200, "0123456789", None),
+    ("Cookie: a=b", 200, "0123456789", None),
+];
 
 #[test]
 fn what_is_stored_answers_everybody_in_every_form() {
@@ -47,55 +92,14 @@ fn what_is_stored_answers_everybody_in_every_form() {
     let head = ask_as(&stand, "HEAD", "/a", "Host: a.example");
     assert_eq!((head.status(), head.body.length), (200, 0));
     assert_eq!(head.field("content-length"), Some("10"));
-    for (lines, expected, text, range) in [
-        ("Range: bytes=2-4", 206, "234", Some("bytes 2-4/10")),
-        ("Range: bytes=-3", 206, "789", Some("bytes 7-9/10")),
-        ("Range: bytes=0-", 206, "0123456789", Some("bytes 0-9/10")),
-        (
-            "Range: bytes=2-4|If-Range: \"e\"",
-            206,
-            "234",
-            Some("bytes 2-4/10"),
-        ),
-        ("Range: bytes=2-4|If-Range: \"f\"", 200, "0123456789", None),
-        ("Range: bytes=20-", 416, "", Some("bytes */10")),
-        ("Range: bytes=0-1,5-6", 206, "0123456", Some("bytes 0-6/10")),
-        ("Range: lines=0-1", 200, "0123456789", None),
-        ("If-None-Match: \"e\"", 304, "", None),
-        ("If-None-Match: W/\"e\"", 304, "", None),
-        ("If-None-Match: *", 304, "", None),
-        ("If-None-Match: \"f\"", 200, "0123456789", None),
-        (
-            "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
-            304,
-            "",
-            None,
-        ),
-        (
-            "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT",
-            200,
-            "0123456789",
-            None,
-        ),
-        (
-            "If-None-Match: \"f\"|If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT",
-            200,
-            "0123456789",
-            None,
-        ),
-        ("Cache-Control: no-cache", 200, "0123456789", None),
-        ("Cache-Control: max-age=0", 200, "0123456789", None),
-        ("Pragma: no-cache", 200, "0123456789", None),
-        ("Cache-Control: only-if-cached", 200, "0123456789", None),
-        ("Cookie: a=b", 200, "0123456789", None),
-    ] {
+    for (lines, expected, text, range) in FORMS {
         let answer = ask(&stand, "/a", lines);
         assert_eq!(
             (answer.status(), answer.text().as_str()),
-            (expected, text),
+            (*expected, *text),
             "{lines}"
         );
-        assert_eq!(answer.field("content-range"), range, "{lines}");
+        assert_eq!(answer.field("content-range"), *range, "{lines}");
         assert!(is_hit(&answer), "{lines}");
     }
     assert_eq!(stand.upstream.requests().len(), 1);

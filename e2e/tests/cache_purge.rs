@@ -1,8 +1,9 @@
 //! What is purged, and who may not.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, stand, status};
+use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, request, stand, status};
 use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::script::{Gate, Step};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
 use std::process::Command;
@@ -147,4 +148,47 @@ fn purges_that_say_nothing_are_errors() {
         .unwrap();
     assert_eq!(client.response("POST").status(), 400);
     assert!(is_hit(&ask(&stand, "/", "")));
+}
+
+/// What was asked for before a purge, and comes after it, is not stored.
+#[test]
+fn what_is_on_its_way_is_purged_too() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let stand = stand(move |request| {
+        let answer = echo(request, "Cache-Control: max-age=1000");
+        match request.head.method.as_str() {
+            "POST" => answer,
+            _ => answer.after(Step::Await(held.clone())),
+        }
+    });
+    let purges: [fn(&Stand); 3] = [
+        |stand| assert!(purge(stand, &["--url", "http://a.example/0"]).is_ok()),
+        |stand| assert!(purge(stand, &["--tag", "any"]).is_ok()),
+        |stand| {
+            let changed = "POST /2 HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n\r\n";
+            assert_eq!(stand.ask("POST", changed).status(), 200);
+        },
+    ];
+    let targets: Vec<_> = (0..purges.len())
+        .map(|number| format!("/{number}"))
+        .collect();
+    let mut clients: Vec<Raw> = targets.iter().map(|_| stand.connect()).collect();
+    for ((client, target), purge) in clients.iter_mut().zip(&targets).zip(purges) {
+        client
+            .send(request("GET", target, "Host: a.example"))
+            .unwrap();
+        wait::expect("a request", SOON, || count(&stand, target) == 1);
+        purge(&stand);
+    }
+    gate.open();
+    for (client, target) in clients.iter_mut().zip(&targets) {
+        assert_eq!(client.response("GET").status(), 200);
+        assert_eq!(
+            status(&ask(&stand, target, "")),
+            "plimsoll; fwd=uri-miss; stored",
+            "{target}"
+        );
+        assert!(is_hit(&ask(&stand, target, "")), "{target}");
+    }
 }

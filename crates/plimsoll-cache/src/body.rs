@@ -1,6 +1,7 @@
 //! The body of a stored answer, while it comes and after it has come.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -17,8 +18,8 @@ const UNKNOWN_BYTES: usize = 16 * 1024;
 pub struct Body {
     /// Its length, as far as that was said.
     declared: Option<u64>,
-    /// More than this is not kept.
-    most: u64,
+    /// What it takes of the room for bodies, for as long as anybody reads it.
+    room: Reserved,
     growth: Mutex<Growth>,
     whole: OnceLock<Whole>,
     /// Told when something has come, or nothing will any more.
@@ -42,6 +43,40 @@ struct Whole {
     length: u64,
 }
 
+/// Bytes that bodies take together, whoever still reads them.
+#[derive(Clone, Debug, Default)]
+pub struct Room(Arc<AtomicU64>);
+
+/// Room for one body. It is free again when the body is gone.
+#[derive(Debug, Default)]
+pub struct Reserved {
+    bytes: u64,
+    of: Room,
+}
+
+impl Room {
+    /// Takes `bytes`, unless all that is taken is more than `most` then.
+    pub fn reserve(&self, bytes: u64, most: u64) -> Option<Reserved> {
+        let taken = self.0.fetch_add(bytes, Relaxed);
+        let reserved = Reserved {
+            bytes,
+            of: self.clone(),
+        };
+        (taken.saturating_add(bytes) <= most).then_some(reserved)
+    }
+
+    /// Bytes that are taken.
+    pub fn taken(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
 /// What is found at a place of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -56,11 +91,11 @@ pub enum Piece {
 }
 
 impl Body {
-    /// An empty body of this length, if that is known. One that grows above `most` is cut.
-    pub fn new(declared: Option<u64>, most: u64) -> Self {
+    /// An empty body of this length, if that is known. One that grows above its room is cut.
+    pub fn new(declared: Option<u64>, room: Reserved) -> Self {
         Self {
             declared,
-            most,
+            room,
             growth: Mutex::default(),
             whole: OnceLock::new(),
             came: Notify::new(),
@@ -68,8 +103,8 @@ impl Body {
     }
 
     /// A body that is here.
-    pub fn of(bytes: &[u8]) -> Self {
-        let this = Self::new(Some(bytes.len() as u64), u64::MAX);
+    pub fn of(bytes: &[u8], room: Reserved) -> Self {
+        let this = Self::new(Some(bytes.len() as u64), room);
         this.push(bytes);
         this.end();
         this
@@ -97,7 +132,7 @@ impl Body {
         if growth.is_cut {
             return;
         }
-        if growth.so_far() + data.len() as u64 > self.most {
+        if growth.so_far() + data.len() as u64 > self.room.bytes {
             growth.give_up();
             data = &[];
         }
@@ -239,7 +274,22 @@ fn piece_at(pieces: &[Bytes], place: u64) -> Option<Bytes> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::Arc;
+
+    fn room(bytes: u64) -> Reserved {
+        Room::default().reserve(bytes, bytes).unwrap()
+    }
+
+    #[test]
+    fn room_is_taken_for_as_long_as_anybody_reads() {
+        let room = Room::default();
+        let body = Arc::new(Body::new(Some(6), room.reserve(6, 10).unwrap()));
+        assert!(room.reserve(5, 10).is_none());
+        let reader = Arc::clone(&body);
+        drop(body);
+        assert_eq!((room.taken(), room.reserve(4, 10).is_some()), (6, true));
+        drop(reader);
+        assert_eq!(room.taken(), 0);
+    }
 
     fn read_all(body: &Body) -> Result<Vec<u8>, Piece> {
         let mut out = Vec::new();
@@ -264,7 +314,7 @@ mod tests {
         ) {
             let length: usize = pieces.iter().sum();
             let all: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
-            let body = Body::new(is_declared.then_some(length as u64), u64::MAX);
+            let body = Body::new(is_declared.then_some(length as u64), room(1 << 40));
             let mut rest = all.as_slice();
             for piece in pieces {
                 let (now, later) = rest.split_at(piece);
@@ -290,7 +340,7 @@ mod tests {
             |body: &Body| assert!(!body.end()),
             |body: &Body| body.push(&[0; 9]),
         ] {
-            let body = Body::new(Some(10), 10);
+            let body = Body::new(Some(10), room(10));
             body.push(b"half");
             assert_eq!(body.read(0), Piece::Bytes(Bytes::from_static(b"half")));
             finish(&body);
@@ -302,7 +352,7 @@ mod tests {
 
     #[test]
     fn readers_on_other_threads_wait_for_what_comes() {
-        let body = Arc::new(Body::new(None, u64::MAX));
+        let body = Arc::new(Body::new(None, room(1 << 40)));
         let reader = Arc::clone(&body);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,6 +8,7 @@ use plimsoll_http::head::RequestHead;
 use quick_cache::sync::Cache as Map;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
+use crate::body::{Reserved, Room};
 use crate::flight::Flights;
 use crate::object::Object;
 
@@ -38,6 +39,8 @@ pub struct Cache {
     /// Held while an entry is changed that was read before.
     changing: Mutex<()>,
     room: u64,
+    /// What bodies take that are stored, come, or are still read.
+    bodies: Room,
 }
 
 /// What a cache has done.
@@ -110,6 +113,7 @@ impl Cache {
             map,
             changing: Mutex::default(),
             room,
+            bodies: Room::default(),
         }
     }
 
@@ -151,6 +155,15 @@ impl Cache {
         self.stats.stored.fetch_add(1, Relaxed);
     }
 
+    /// Takes room for a body of this length, or of a length that nobody knows; nothing where it is too long, or too much
+    /// comes or is still read beside what is stored: a quarter of the room is for that.
+    pub fn reserve(&self, length: Option<u64>) -> Option<Reserved> {
+        let bytes = length.unwrap_or(self.object_max);
+        let most = self.room.saturating_add(self.room / 4);
+        let fits = bytes <= self.object_max;
+        fits.then(|| self.bodies.reserve(bytes, most)).flatten()
+    }
+
     /// Notes that the answer to `key` is not stored, unless something else is.
     pub fn pass(&self, key: &[u8], now: Duration) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +174,7 @@ impl Cache {
 
     /// Forgets what is stored for `key`; tells how many objects that was.
     pub fn remove(&self, key: &[u8]) -> usize {
+        self.flights.outdate(|flight| flight.starts_with(key));
         match self.map.remove(key) {
             Some((_, Entry::Objects(objects))) => objects.len(),
             _ => 0,
@@ -248,7 +262,10 @@ mod tests {
             ..Terms::default()
         };
         let mut object = Object::new(bytes, selection, terms, NOW).unwrap();
-        object.body = Arc::new(crate::body::Body::of(&vec![b'x'; length]));
+        object.body = {
+            let room = Room::default().reserve(length as u64, u64::MAX).unwrap();
+            Arc::new(crate::body::Body::of(&vec![b'x'; length], room))
+        };
         Arc::new(object)
     }
 
@@ -315,6 +332,16 @@ mod tests {
         cache.insert(b"a", object("", "", 1));
         cache.pass(b"a", NOW);
         assert!(matches!(at(NOW), Found::Object(_)));
+    }
+
+    #[test]
+    fn bodies_on_their_way_are_bounded_too() {
+        let cache = cache(800);
+        assert!(cache.reserve(Some(101)).is_none());
+        let held: Vec<_> = std::iter::from_fn(|| cache.reserve(Some(100))).collect();
+        assert_eq!(held.len(), 10);
+        drop(held);
+        assert!(cache.reserve(None).is_some());
     }
 
     /// However many keys come, and how large: the room is kept to.

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -24,6 +25,8 @@ type Shard = HashMap<Box<[u8]>, Arc<Flight>>;
 #[derive(Debug, Default)]
 pub struct Flight {
     landed: OnceLock<Landing>,
+    /// Whether what it fetches has been purged, or changed, since it began.
+    is_outdated: AtomicBool,
     told: Notify,
 }
 
@@ -59,7 +62,11 @@ impl Flights {
     /// Takes part in fetching what `key` names.
     pub fn join(self: &Arc<Self>, key: &[u8]) -> Turn {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(key) {
+        // What comes too late is for those alone who wait for it already.
+        let current = shard
+            .get(key)
+            .filter(|flight| !flight.is_outdated.load(Relaxed));
+        if let Some(flight) = current {
             return Turn::Theirs(Arc::clone(flight));
         }
         let flight = Arc::<Flight>::default();
@@ -69,6 +76,15 @@ impl Flights {
             key: key.into(),
             flight,
         })
+    }
+
+    /// Takes note that fetches with keys that `is` fits fetch what has been purged, or changed, since they began.
+    pub fn outdate(&self, is: impl Fn(&[u8]) -> bool) {
+        for shard in &self.shards {
+            for (_, flight) in locked(shard).iter().filter(|(key, _)| is(key)) {
+                flight.is_outdated.store(true, Relaxed);
+            }
+        }
     }
 
     /// How many fetches there are.
@@ -110,6 +126,11 @@ impl Flight {
 }
 
 impl Ticket {
+    /// Tells whether what is fetched has been purged, or changed, since the fetch began.
+    pub fn is_outdated(&self) -> bool {
+        self.flight.is_outdated.load(Relaxed)
+    }
+
     /// Tells those who wait what came of it; those who come until the end of the fetch hear it too.
     pub fn tell(&self, landing: Landing) {
         self.flight.land(landing);
@@ -118,7 +139,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.flights.shard(&self.key).remove(&*self.key);
+        let mut shard = self.flights.shard(&self.key);
+        let mine = shard
+            .get(&self.key)
+            .filter(|flight| Arc::ptr_eq(flight, &self.flight));
+        if mine.is_some() {
+            shard.remove(&self.key);
+        }
+        drop(shard);
         self.flight.land(Landing::Failed);
     }
 }
@@ -154,6 +182,21 @@ mod tests {
         drop(ticket);
         assert_eq!(flights.count(), 0);
         assert!(matches!(flights.join(b"a"), Turn::Mine(_)));
+    }
+
+    #[test]
+    fn fetches_hear_that_they_come_too_late() {
+        let flights = Arc::<Flights>::default();
+        let (Turn::Mine(a), Turn::Mine(b)) = (flights.join(b"a/1"), flights.join(b"b")) else {
+            panic!("nobody fetches them");
+        };
+        flights.outdate(|key| key.starts_with(b"a/"));
+        assert!(a.is_outdated() && !b.is_outdated());
+        let Turn::Mine(again) = flights.join(b"a/1") else {
+            panic!("what comes too late is waited for");
+        };
+        drop(a);
+        assert!(!again.is_outdated() && matches!(flights.join(b"a/1"), Turn::Theirs(_)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use plimsoll_http::caching::{Selection, State, Terms};
 use plimsoll_http::h1::parse::{self, Parsed};
 use plimsoll_http::head::ResponseHead;
 
-use crate::body::Body;
+use crate::body::{Body, Reserved};
 
 /// What one object takes beside its bytes, about.
 const OVERHEAD_BYTES: usize = 512;
@@ -52,7 +52,7 @@ impl Object {
             terms,
             came,
             tags: Box::default(),
-            body: Arc::new(Body::new(None, 0)),
+            body: Arc::new(Body::new(None, Reserved::default())),
             is_purged: AtomicBool::new(false),
         })
     }

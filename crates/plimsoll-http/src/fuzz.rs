@@ -6,12 +6,15 @@
 
 use std::task::{Context, Poll, Waker};
 
+use crate::caching::{self, Asked, Policy};
 use crate::chunked::Decoder;
+use crate::field::Name;
+use crate::framing;
 use crate::h1::parse::{self, BadHead, HeadLimits, Parsed};
 use crate::h2::Limits;
 use crate::h2::connection::{Connection, Event, Role};
 use crate::h2::frame::PREFACE;
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::{FIELDS_MAX, HEAD_BYTES_MAX, RequestHead, ResponseHead};
 use crate::proxy_protocol;
 use crate::quic;
 use crate::request::{self, Rejection};
@@ -43,13 +46,53 @@ pub fn fuzz_request(bytes: &[u8]) {
     }
 }
 
-/// A response gets the same verdict whole and byte by byte.
+/// A response gets the same verdict whole and byte by byte, and what is stored of it is what may be.
 pub fn fuzz_response(bytes: &[u8]) {
     let judge = |bytes: &[u8]| parse::response(bytes, &mut ResponseHead::default());
     assert_eq!(
         judge(bytes),
         first_verdict(bytes, judge),
         "the verdict depends on the cut"
+    );
+    let mut head = ResponseHead::default();
+    if parse::response(bytes, &mut head) == Ok(Parsed::Complete) {
+        store(&head, bytes);
+    }
+}
+
+/// What is stored of an answer is a head again, says the same of its lifetime, and sets no cookie.
+fn store(head: &ResponseHead, bytes: &[u8]) {
+    let text = b"GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: a, b\r\n\r\n";
+    let mut request = RequestHead::default();
+    let parsed = parse::request(text, &HeadLimits::default(), &mut request);
+    assert_eq!(parsed, Ok(Parsed::Complete));
+    let asked = Asked {
+        head: &request,
+        bytes: text,
+        now: 784_111_777,
+        delay: 0,
+    };
+    let Ok((terms, selection)) = caching::judge(asked, (head, bytes), &Policy::default()) else {
+        return;
+    };
+    let (mut stored, mut again) = (Vec::new(), ResponseHead::default());
+    caching::stored(
+        head,
+        bytes,
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", &[]),
+        &mut stored,
+    );
+    if stored.len() > HEAD_BYTES_MAX || head.fields.iter().count() == FIELDS_MAX {
+        return; // a date made it too large, and it is not stored
+    }
+    assert_eq!(parse::response(&stored, &mut again), Ok(Parsed::Complete));
+    assert!(again.fields.first(Name::SetCookie).is_none() && selection.matches(&request, text));
+    let judged = caching::judge(asked, (&again, &stored), &Policy::default());
+    let lifetime = judged.map(|(terms, _)| terms.lifetime);
+    let nominated = framing::nominates(&head.fields, bytes);
+    assert!(
+        nominated || lifetime == Ok(terms.lifetime),
+        "{lifetime:?} and {terms:?}"
     );
 }
 

@@ -132,11 +132,14 @@ impl Order {
             Some(url) => key::of_url(url).ok_or(BadOrder::Url)?,
             None => Vec::new(),
         };
-        let is = |stored: &[u8], object: &Object| match (&self.url, &self.tag) {
+        let fits = |stored: &[u8]| match &self.url {
             // The URL ends where what else belongs to the key begins.
-            (Some(_), _) => stored.split(|byte| *byte == 0).next() == Some(&*key),
-            (None, Some(tag)) => object.tags.iter().any(|own| **own == *tag.as_bytes()),
-            (None, None) => stored.starts_with(&key),
+            Some(_) => stored.split(|byte| *byte == 0).next() == Some(&*key),
+            None => stored.starts_with(&key),
+        };
+        let is = |stored: &[u8], object: &Object| match &self.tag {
+            Some(tag) => object.tags.iter().any(|own| **own == *tag.as_bytes()),
+            None => fits(stored),
         };
         let kind = if self.soft { Purge::Soft } else { Purge::Hard };
         let mine = |of: &&Arc<Keeping>| {
@@ -147,11 +150,13 @@ impl Order {
         if !all.iter().any(|of| mine(&of)) {
             return Err(BadOrder::Cache);
         }
-        Ok(all
-            .iter()
-            .filter(mine)
-            .map(|of| of.cache.purge(kind, is))
-            .sum())
+        let mut purged = 0;
+        for of in all.iter().filter(mine) {
+            // Of what is on its way nobody knows the tags: it is fetched again.
+            of.cache.flights.outdate(fits);
+            purged += of.cache.purge(kind, is);
+        }
+        Ok(purged)
     }
 }
 

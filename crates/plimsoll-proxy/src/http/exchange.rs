@@ -56,6 +56,8 @@ pub(crate) struct Scratch {
     pub(crate) copied: Vec<u8>,
     /// A text that was filled in.
     pub(crate) text: Vec<u8>,
+    /// What its answer is stored by.
+    pub(crate) key: Vec<u8>,
     /// What is sent to the server.
     pub(crate) request_out: Vec<u8>,
     /// What is sent to the client.

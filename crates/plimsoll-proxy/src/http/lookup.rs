@@ -46,8 +46,7 @@ pub(crate) async fn answer<'a>(
     pool: &'a Pool,
     caching: &'a Caching,
 ) -> Result<Ending, Elsewhere> {
-    // Boxed: a wait is rare, and its future would be moved with each request.
-    let way = Box::pin(find(exchange, pool, caching)).await;
+    let way = find(exchange, pool, caching).await;
     match way {
         Way::Serve(object, told, result) => {
             note(exchange, caching, told, result);
@@ -117,7 +116,8 @@ async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching
     if let Part::Nothing(why) = part {
         return ask(why, CacheResult::Bypass);
     }
-    let key = key_of(exchange, pool, caching);
+    let mut key = std::mem::take(&mut exchange.scratch.key);
+    write_key_of(exchange, (pool, caching), &mut key);
     let mut search = Search {
         caching,
         key,
@@ -125,11 +125,27 @@ async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching
         is_only_stored: asked.only_if_cached,
         looks: 0,
     };
-    loop {
-        if let Some(way) = search.look(exchange, pool).await {
-            return way;
+    let way = loop {
+        match search.look(exchange, pool) {
+            Look::Found(way) => break way,
+            // Boxed: a wait is rare, and its future would be moved with each request.
+            Look::Wait(flight, why) => {
+                if let Some(way) = Box::pin(search.wait(exchange, &flight, why)).await {
+                    break way;
+                }
+            }
         }
-    }
+    };
+    exchange.scratch.key = search.key;
+    way
+}
+
+/// What comes of looking once.
+enum Look {
+    /// How the request goes on.
+    Found(Way),
+    /// Somebody fetches it.
+    Wait(Arc<Flight>, Forwarded),
 }
 
 /// A request looking for its answer.
@@ -142,15 +158,15 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Looks once; nothing when it is worth another look.
-    async fn look(&mut self, exchange: &mut Exchange<'a>, pool: &Pool) -> Option<Way> {
+    /// Looks once.
+    fn look(&mut self, exchange: &mut Exchange<'a>, pool: &Pool) -> Look {
         let cache = &*self.caching.keeping.cache;
         let (why, result, stale, other) = match self.stored(exchange) {
             Found::Object(object) => match object.state(now(exchange)) {
-                State::Fresh => return Some(hit(exchange, object, CacheResult::Hit)),
+                State::Fresh => return Look::Found(hit(exchange, object, CacheResult::Hit)),
                 State::WhileRevalidating => {
                     refresh::begin(exchange, pool, self.caching, (&self.key, &object));
-                    return Some(hit(exchange, object, CacheResult::Stale));
+                    return Look::Found(hit(exchange, object, CacheResult::Stale));
                 }
                 _ => (Forwarded::Stale, CacheResult::Expired, Some(object), None),
             },
@@ -162,10 +178,10 @@ impl<'a> Search<'a> {
             Found::Nothing => (Forwarded::UriMiss, CacheResult::Miss, None, None),
         };
         if self.is_only_stored {
-            return Some(Way::Refuse);
+            return Look::Found(Way::Refuse);
         }
         if self.part == Part::Read {
-            return Some(ask(why, result));
+            return Look::Found(ask(why, result));
         }
         // Those who have to say who they are get nobody else's answer, and nobody waits for theirs.
         let is_private = exchange
@@ -179,7 +195,7 @@ impl<'a> Search<'a> {
             .is_some_and(|stale| stale.terms.lifetime == 0 || stale.terms.is_checked);
         if self.looks >= LOOKS_MAX || is_private || is_asked_each_time {
             self.fill(exchange, None, stale);
-            return Some(ask(why, result));
+            return Look::Found(ask(why, result));
         }
         self.looks += 1;
         match cache
@@ -189,14 +205,14 @@ impl<'a> Search<'a> {
             Turn::Mine(ticket) => match self.stored(exchange) {
                 // It was stored while this one was looking.
                 Found::Object(object) if object.state(now(exchange)) == State::Fresh => {
-                    Some(hit(exchange, object, CacheResult::Hit))
+                    Look::Found(hit(exchange, object, CacheResult::Hit))
                 }
                 _ => {
                     self.fill(exchange, Some(ticket), stale);
-                    Some(ask(why, result))
+                    Look::Found(ask(why, result))
                 }
             },
-            Turn::Theirs(flight) => self.wait(exchange, &flight, why).await,
+            Turn::Theirs(flight) => Look::Wait(flight, why),
         }
     }
 
@@ -253,8 +269,8 @@ impl<'a> Search<'a> {
         ticket: Option<Ticket>,
         stale: Option<Arc<Object>>,
     ) {
-        let key = std::mem::take(&mut self.key);
-        exchange.cached.filling = Some(Filling::new(exchange, self.caching, (key, ticket, stale)));
+        let parts = (self.key.clone(), ticket, stale);
+        exchange.cached.filling = Some(Filling::new(exchange, self.caching, parts));
     }
 }
 
@@ -278,10 +294,10 @@ fn ask(why: Forwarded, result: CacheResult) -> Way {
     Way::Ask(told, result)
 }
 
-/// What an answer is stored by: the URL, and what else decides what is answered.
-fn key_of(exchange: &Exchange<'_>, pool: &Pool, caching: &Caching) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    write_key(exchange, (&pool.name, caching), &mut out);
+/// Writes what an answer is stored by: the URL, and what else decides what is answered.
+fn write_key_of(exchange: &Exchange<'_>, (pool, caching): (&Pool, &Caching), out: &mut Vec<u8>) {
+    out.clear();
+    write_key(exchange, (&pool.name, caching), out);
     if exchange.is_rewritten {
         let rewritten = &exchange.scratch.rewritten;
         out.push(0);
@@ -289,7 +305,6 @@ fn key_of(exchange: &Exchange<'_>, pool: &Pool, caching: &Caching) -> Vec<u8> {
         out.push(b'?');
         out.extend_from_slice(rewritten.query().unwrap_or_default());
     }
-    out
 }
 
 fn write_key(exchange: &Exchange<'_>, (pool, caching): (&str, &Caching), out: &mut Vec<u8>) {
@@ -348,9 +363,11 @@ fn outdated_of(exchange: &Exchange<'_>, route: &Route, all: &mut Vec<Outdated>) 
     for pool in numbers.iter().filter_map(|number| pools.get(*number)) {
         let mut plain = Vec::new();
         write_key(exchange, (&pool.name, caching), &mut plain);
-        let rewritten = exchange
-            .is_rewritten
-            .then(|| key_of(exchange, pool, caching));
+        let rewritten = exchange.is_rewritten.then(|| {
+            let mut key = Vec::new();
+            write_key_of(exchange, (pool, caching), &mut key);
+            key
+        });
         let keys = std::iter::once(plain).chain(rewritten);
         all.extend(keys.map(|key| Outdated {
             keeping: Arc::clone(&caching.keeping),

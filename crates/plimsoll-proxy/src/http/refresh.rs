@@ -114,7 +114,8 @@ impl Refresh {
             self.keeping.cache.remove(&self.key);
             return None;
         };
-        object.body = Arc::new(Body::of(&reply.body));
+        let room = self.keeping.cache.reserve(Some(reply.body.len() as u64))?;
+        object.body = Arc::new(Body::of(&reply.body, room));
         Some(object)
     }
 }

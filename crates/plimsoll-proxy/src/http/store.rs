@@ -102,18 +102,17 @@ impl<'a> Filling<'a> {
         length: Length,
     ) -> Fate {
         let status = answer.0.status;
-        let most = self.caching.keeping.cache.object_max;
         let declared = match length {
             Length::Exactly(length) => Some(length),
             Length::Empty => Some(0),
             Length::Chunked | Length::UntilClose => None,
         };
+        let room = self.caching.keeping.cache.reserve(declared);
         // What ends with its connection may have been cut off, and nobody could tell.
-        let may_be_cut = length == Length::UntilClose;
-        if may_be_cut || declared.is_some_and(|length| length > most) {
+        let Some(room) = room.filter(|_| length != Length::UntilClose) else {
             self.refuse(status);
             return Fate::Passed;
-        }
+        };
         let kept = kept_as(
             self.asked(request),
             answer,
@@ -123,7 +122,7 @@ impl<'a> Filling<'a> {
             self.refuse(status);
             return Fate::Passed;
         };
-        object.body = Arc::new(Body::new(declared, most));
+        object.body = Arc::new(Body::new(declared, room));
         let object = Arc::new(object);
         self.object = Some(Arc::clone(&object));
         match declared {
@@ -172,16 +171,20 @@ impl<'a> Filling<'a> {
         let Some(object) = self.object.take().filter(|object| object.body.end()) else {
             return false;
         };
+        let ticket = self.ticket.take();
+        if ticket.as_ref().is_some_and(Ticket::is_outdated) {
+            return false;
+        }
         self.caching
             .keeping
             .cache
             .insert(&self.key, Arc::clone(&object));
-        if self.is_for_others(&object) {
-            self.tell(&object);
-        }
-        // What is not fresh is of use to those who ask the server about it, and to nobody who waits.
-        if let Some(ticket) = self.ticket.take() {
-            ticket.tell(Landing::Unstorable);
+        if let Some(ticket) = ticket {
+            // What is not fresh is of use to those who ask the server about it, and to nobody who waits.
+            ticket.tell(match self.is_for_others(&object) {
+                true => Landing::Stored(object),
+                false => Landing::Unstorable,
+            });
         }
         true
     }

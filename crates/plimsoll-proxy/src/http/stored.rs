@@ -132,13 +132,7 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, object: &Object) -> Endi
         Method::Head => 0..0,
         _ => selected.part,
     };
-    let site = exchange.facts.site;
-    let writer = Writer {
-        sink: exchange.client,
-        timer: exchange.timer,
-        patience: site.map_or(exchange.listener.header_timeout, |site| site.timeouts.body),
-        then: Then::Open,
-    };
+    let writer = exchange.writer(Then::Open);
     let toll = Toll {
         plane: exchange.plane,
         paces: &exchange.paces,
