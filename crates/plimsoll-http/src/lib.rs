@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod chunked;
 pub mod coding;
+pub mod compress;
 pub mod conditional;
 pub mod cookie;
 pub mod date;
