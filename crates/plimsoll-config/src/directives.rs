@@ -6,6 +6,7 @@ pub(crate) mod answers;
 pub(crate) mod auth;
 pub(crate) mod buffer;
 pub(crate) mod check;
+pub(crate) mod compress;
 pub(crate) mod condition;
 pub(crate) mod cors;
 pub(crate) mod files;

@@ -5,6 +5,7 @@
 
 mod access;
 mod acme;
+mod compress;
 mod condition;
 mod files;
 mod pool;
@@ -21,6 +22,8 @@ pub use access::{
     SignedUrl, Whom,
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
+pub use compress::Compress;
+pub(crate) use compress::TYPES as COMPRESSED_TYPES;
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
@@ -291,6 +294,8 @@ pub struct Route {
     pub response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
+    /// Which of its answers are compressed.
+    pub compress: Option<Compress>,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

@@ -2,6 +2,7 @@
 
 mod acme;
 mod check;
+mod compress;
 mod files;
 mod logs;
 mod socket;
@@ -300,6 +301,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .filter(|_| route.priority != Priority::default())
         .chain(buffer("buffer", route.buffer))
         .chain(buffer("response-buffer", route.response_buffer))
+        .chain(route.compress.as_ref().map(compress::compress))
         .chain(route.is_internal.then(|| words(["internal"])))
         .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))

@@ -22,6 +22,7 @@ use crate::generation::{
     Action, Generation, LimitTable, Limiter, Listener, PathMatch, Port, Route, Site, Split,
 };
 use crate::hashing::Turns;
+use crate::http::compress::Compress;
 use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
@@ -394,6 +395,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
         request: edits(&steps, Of::Request, site.hide),
         response: edits(&steps, Of::Response, site.hide),
         pages: pages(&[&route.errors, &site.errors], parts),
+        compress: route.compress.as_ref().map(Compress::new),
         priority: route.priority,
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),

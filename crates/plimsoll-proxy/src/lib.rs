@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod addresses;
+pub(crate) mod coder;
 pub mod compile;
 pub mod condition;
 pub mod connection;

@@ -91,6 +91,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         buffer: None,
         response_buffer: None,
         internal: None,
+        compress: None,
         errors: Vec::new(),
         steps: Vec::new(),
         step_spans: Vec::new(),

@@ -1,5 +1,6 @@
 //! The answer of a server, on its way down to the client.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
@@ -21,9 +22,11 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 use plimsoll_net::{clock, tls};
 
+use crate::coder::Coder;
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
+use crate::http::compress::{self, Change};
 use crate::http::exchange::{Ending, Facts};
 use crate::http::failure::{Failure, Sent, is_turned_away};
 use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, encode_piece, ended};
@@ -104,6 +107,20 @@ struct Body<'b> {
     first: Decoded,
     /// How the client finds its end.
     coding: Coding<'b>,
+    /// What compresses it.
+    coder: Option<&'b RefCell<Coder>>,
+}
+
+impl Body<'_> {
+    /// What of the body came with the head, as the client gets it.
+    fn first_piece(&self, head: &ResponseHead) -> Result<Cow<'_, [u8]>, Fault> {
+        let data = piece(self.buffer, head, &self.first);
+        let Some(coder) = self.coder else {
+            return Ok(Cow::Borrowed(data));
+        };
+        let data = coder.borrow_mut().encode(data, self.framing.is_complete());
+        data.map(Cow::Owned).map_err(|_| Fault::Coder)
+    }
 }
 
 impl<'a, 'x> Answer<'a, 'x> {
@@ -138,29 +155,33 @@ impl<'a, 'x> Answer<'a, 'x> {
             bond.sticky.learn(self.response, bytes, bond.server, now);
         }
         let (mut framing, first) = self.framing(&mut buffer)?;
-        let (length, coding) = self.client_length(framing.length());
+        let change = compress::change(
+            self.facts,
+            &self.seen,
+            (self.response, buffer.filled()),
+            framing.length(),
+        );
+        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
+        let length = if coder.is_some() {
+            Length::Chunked
+        } else {
+            framing.length()
+        };
+        let (length, coding) = self.client_length(length);
         let persists = self.persists
             && !self.plane.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
-        self.encode(buffer.filled(), length, persists);
+        self.encode(buffer.filled(), length, persists, change.as_ref());
         self.facts.status = self.response.status;
         self.facts.response_bytes.set(first.data as u64);
-        let data = piece(&buffer, self.response, &first);
-        if let Some(digest) = self.digest {
-            let mut digest = digest.borrow_mut();
-            digest.head(
-                self.response,
-                buffer.filled(),
-                clock::now().duration_since(sent),
-            );
-            digest.body(data);
-        }
+        self.note_first(&buffer, &first);
         let body = Body {
             framing: &mut framing,
             buffer: &mut buffer,
             first,
             coding,
+            coder,
         };
         let outcome = match self.delivery.take() {
             None => self.stream(body, upload, persists).await,
@@ -174,6 +195,16 @@ impl<'a, 'x> Answer<'a, 'x> {
         // Bytes behind the end belong to no answer (RFC 9112 §6.3).
         let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
         Ok((ending, if keep { Keep::Yes } else { Keep::No }))
+    }
+
+    /// Has what compares answers see the head, and what of the body came with it.
+    fn note_first(&self, buffer: &Buffer, first: &Decoded) {
+        if let Some(digest) = self.digest {
+            let took = clock::now().duration_since(self.sent);
+            let mut digest = digest.borrow_mut();
+            digest.head(self.response, buffer.filled(), took);
+            digest.body(piece(buffer, self.response, first));
+        }
     }
 
     /// Tells whether, and why, the client does not get this answer.
@@ -230,7 +261,13 @@ impl<'a, 'x> Answer<'a, 'x> {
     }
 
     /// Writes the head for the client.
-    pub(super) fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
+    pub(super) fn encode(
+        &mut self,
+        bytes: &[u8],
+        length: Length,
+        persists: bool,
+        change: Option<&Change>,
+    ) {
         let date = self.plane.http_date(self.facts.at);
         let connection = match (persists, self.seen.head.version) {
             (false, _) => Some("close"),
@@ -245,6 +282,11 @@ impl<'a, 'x> Answer<'a, 'x> {
             _ => b"",
         };
         self.added.extend_from_slice(carried);
+        let mut over = Cow::Borrowed(carried);
+        if let Some(change) = change {
+            self.added.extend_from_slice(&change.lines);
+            over.to_mut().extend_from_slice(&change.over);
+        }
         if let Some(edits) = edits.and_then(Edits::fields) {
             edits.change_lines(self.fields.len(), self.added);
         }
@@ -275,7 +317,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             date: &date,
             mark: self.terms.bond.and_then(|bond| bond.mark),
             edits: edits.and_then(Edits::fields),
-            over: carried,
+            over: &over,
             added: self.added,
         };
         encode::response(self.response, bytes, &reply, self.out);
@@ -291,11 +333,15 @@ impl<'a, 'x> Answer<'a, 'x> {
         let is_last = !persists && body.framing.is_complete();
         let writer = self.writer(if is_last { Then::End } else { Then::Open });
         let (toll, out) = (self.toll, &mut *self.out);
-        let data = piece(body.buffer, self.response, &body.first);
+        let first = match body.first_piece(self.response) {
+            Ok(first) => first,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.facts.response_bytes.set(first.len() as u64);
         let first = async {
-            toll.pay(data.len()).await;
+            toll.pay(first.len()).await;
             let end = ended(body.framing);
-            writer.write_message(out, data, end, body.coding).await
+            writer.write_message(out, &first, end, body.coding).await
         };
         let written = upload.alongside(first).await?;
         body.buffer.take(self.response.len + body.first.consumed);
@@ -315,8 +361,12 @@ impl<'a, 'x> Answer<'a, 'x> {
         mut delivery: Delivery<'x>,
     ) -> Result<Result<(), Fault>, Fault> {
         let mut message = self.out.clone();
-        let data = piece(body.buffer, self.response, &body.first);
-        encode_piece(&mut message, data, ended(body.framing), body.coding);
+        let first = match body.first_piece(self.response) {
+            Ok(first) => first,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        encode_piece(&mut message, &first, ended(body.framing), body.coding);
+        drop(first);
         body.buffer.take(self.response.len + body.first.consumed);
         delivery.begin(self.out.len(), message).await;
         let backlog = Rc::clone(&delivery.backlog);
@@ -361,6 +411,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             pipes: &self.plane.worker.pipes,
             toll,
             digest: self.digest,
+            coder: body.coder,
         }
     }
 
@@ -519,6 +570,10 @@ pub(crate) fn cut(facts: &mut Facts<'_>, fault: &Fault) -> Ending {
         ),
         Fault::SourceLate => (Reason::ConnectionReadTimeout, "the response body stopped"),
         Fault::Spool => (Reason::ProxyInternalError, "the spool cannot be read"),
+        Fault::Coder => (
+            Reason::ProxyInternalError,
+            "the answer cannot be compressed",
+        ),
         Fault::SourceMalformed | Fault::SourceSlow | Fault::TooLarge => {
             (Reason::HttpProtocolError, "malformed chunked body")
         }

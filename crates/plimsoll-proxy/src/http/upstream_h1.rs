@@ -49,7 +49,6 @@ pub(crate) async fn receive(
     let (site, paces) = (exchange.facts.site, &*exchange.paces);
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
-    let request_edits = exchange.facts.request_edits();
     let uploaded = Cell::new(exchange.facts.request_bytes.get());
     let persists = request.peer_allows() == Reuse::Keep;
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
@@ -60,7 +59,7 @@ pub(crate) async fn receive(
         let flow = rest.as_mut().map(|buffer| Flow {
             source: client,
             sink: Sink::Socket(&upstream.socket),
-            coding: Coding::of(request.length(), request_edits),
+            coding: Coding::of(request.length(), exchange.facts.request_edits()),
             framing: request,
             buffer,
             timer,
@@ -71,6 +70,7 @@ pub(crate) async fn receive(
             pipes: &plane.worker.pipes,
             toll: toll(Way::Up),
             digest: None,
+            coder: None,
         });
         let mut flow = pin!(flow.map(|flow| send_rest(held, flow)));
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
