@@ -263,3 +263,63 @@ fn a_body_that_ends_with_its_connection_has_an_end_in_its_coding() {
         assert_eq!(body, Some(format!("{} 200", page())), "{version}");
     }
 }
+
+#[test]
+fn files_are_compressed_once() {
+    let web = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &[u8]| std::fs::write(web.path().join(name), content).unwrap();
+    let (page, long) = (page(), page().repeat(4));
+    put("index.html", &page.as_bytes()[..30_000]);
+    put("page.html", page.as_bytes());
+    put("long.html", long.as_bytes());
+    put("a.png", page.as_bytes());
+    put("short.html", b"short");
+    put("own.html", page.as_bytes());
+    put("own.html.gz", b"own");
+    let plimsoll = Start::run(&format!(
+        "admin off\nworkers 1\nsite * {{ listen 127.0.0.1:{{port}}; compress gzip\n\
+         route {{ files {} precompressed }} }}\n",
+        web.path().display()
+    ))
+    .start();
+    let get = |path: &str, lines: &str| {
+        let mut client = Raw::connect(plimsoll.address());
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n{lines}\r\n");
+        client.send(request).unwrap();
+        client.response("GET")
+    };
+    for (path, content) in [
+        ("/", &page.as_bytes()[..30_000]),
+        ("/page.html", page.as_bytes()),
+        ("/page.html", page.as_bytes()),
+    ] {
+        let response = get(path, "");
+        assert_eq!(response.field("Content-Encoding"), Some("gzip"), "{path}");
+        assert_eq!(response.field("Vary"), Some("Accept-Encoding"), "{path}");
+        let length = response.field("Content-Length").unwrap().parse();
+        assert_eq!(Ok(response.body.bytes.len()), length, "{path}");
+        assert!(gunzip(&response.body.bytes) == content, "{path}");
+    }
+    let whole = get("/page.html", "");
+    let tag = whole.field("ETag").unwrap();
+    assert!(tag.starts_with("W/"), "{tag}");
+    let response = get("/page.html", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!(
+        (response.status(), response.field("ETag")),
+        (304, Some(tag))
+    );
+    let response = get("/page.html", "Range: bytes=5-9\r\n");
+    assert_eq!(
+        (response.status(), &*response.body.bytes),
+        (206, &whole.body.bytes[5..10])
+    );
+    for path in ["/long.html", "/a.png", "/short.html"] {
+        assert_eq!(get(path, "").field("Content-Encoding"), None, "{path}");
+    }
+    assert_eq!(get("/own.html", "").text(), "own");
+    put("page.html", b"another");
+    plimsoll_e2e::wait::expect("the other page", PATIENCE, || {
+        get("/page.html", "").text() == "another"
+    });
+}

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use plimsoll_config::model;
-use plimsoll_http::coding::Coding;
+use plimsoll_http::coding::{Coding, Liked};
 use plimsoll_http::compress::{Choice, Pair, Policy, UNTRUE};
 use plimsoll_http::framing::Length;
 use plimsoll_http::head::ResponseHead;
@@ -40,7 +40,15 @@ impl Compress {
         Self { policy, levels }
     }
 
-    fn coder(&self, coding: Coding) -> Option<Coder> {
+    /// The coding of a file of this type and size, for a client that likes these; nothing says that it is
+    /// sent as it is, to everybody if the outer one is nothing.
+    pub(crate) fn of_file(&self, media: &[u8], size: u64, liked: Liked) -> Option<Option<Coding>> {
+        let may = size >= self.policy.min && self.policy.takes(media);
+        may.then(|| liked.best(|coding| self.policy.codings.contains(&coding)))
+    }
+
+    /// What compresses.
+    pub(crate) fn coder(&self, coding: Coding) -> Option<Coder> {
         let (_, level) = self.levels.iter().find(|(known, _)| *known == coding)?;
         Coder::new(coding, *level).ok()
     }
