@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod buffer;
 pub(crate) mod cache;
 pub(crate) mod check;
+pub(crate) mod compress;
 pub(crate) mod condition;
 pub(crate) mod cors;
 pub(crate) mod files;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Condition,
+    AccessLog, Adaptive, Balance, Buffer, Challenge, Check, ClientCertificate, Compress, Condition,
     ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host, Issuer, KeyPair,
     OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion, Queue,
     Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky,
@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) log: Option<Vec<AccessLog>>,
     pub(crate) errors: Vec<ErrorPage>,
     pub(crate) hide: Option<Hide>,
+    /// The inner `None` is `off`.
+    pub(crate) compress: Option<(Option<Compress>, Span)>,
     /// An empty list is `off`.
     pub(crate) trust: Option<Vec<IpNet>>,
     /// An empty list is `off`.
@@ -146,6 +148,8 @@ pub(crate) struct RouteDraft {
     pub(crate) response_buffer: Option<(Buffer, Span)>,
     pub(crate) internal: Option<((), Span)>,
     pub(crate) cache: Option<(Word, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) compress: Option<(Option<Compress>, Span)>,
     pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,

@@ -72,6 +72,7 @@ fn route(span: Span) -> RouteDraft {
         conditions: Vec::new(),
         buffer: None,
         response_buffer: None,
+        compress: None,
         internal: None,
         cache: None,
         errors: Vec::new(),

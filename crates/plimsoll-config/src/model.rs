@@ -6,6 +6,7 @@
 mod access;
 mod acme;
 mod cache;
+mod compress;
 mod condition;
 mod files;
 mod pool;
@@ -23,6 +24,8 @@ pub use access::{
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
 pub use cache::Cache;
+pub use compress::Compress;
+pub(crate) use compress::TYPES as COMPRESSED_TYPES;
 pub use condition::{
     Asked, BodyPart, Condition, JsonStep, NamedMatch, Part, Test, TimeSpan, expression,
 };
@@ -297,6 +300,8 @@ pub struct Route {
     pub is_internal: bool,
     /// Where its answers are kept, by index into [`Config::caches`]; `None` means nowhere.
     pub cache: Option<usize>,
+    /// Which of its answers are compressed.
+    pub compress: Option<Compress>,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

@@ -383,7 +383,7 @@ fn resolve_site(
         routes: site
             .routes
             .iter()
-            .map(|route| resolve_route(reader, route, site, pools))
+            .map(|route| resolve_route(reader, route, (site, defaults), pools))
             .collect(),
         place: place(reader, site.span),
     }
@@ -392,7 +392,7 @@ fn resolve_site(
 fn resolve_route(
     reader: &mut Reader<'_>,
     route: &RouteDraft,
-    site: &SiteDraft,
+    (site, defaults): (&SiteDraft, &Settings),
     pools: &mut Pools,
 ) -> Route {
     let action = match &route.action {
@@ -430,6 +430,10 @@ fn resolve_route(
             .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
         cache: None, // where caches are known
+        compress: [&route.compress, &site.settings.compress, &defaults.compress]
+            .into_iter()
+            .find_map(Option::as_ref)
+            .and_then(|(compress, _)| compress.clone()),
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         errors: route.errors.clone(),

@@ -3,6 +3,7 @@
 mod acme;
 mod cache;
 mod check;
+mod compress;
 mod files;
 mod logs;
 mod socket;
@@ -302,6 +303,7 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .filter(|_| route.priority != Priority::default())
         .chain(buffer("buffer", route.buffer))
         .chain(buffer("response-buffer", route.response_buffer))
+        .chain(route.compress.as_ref().map(compress::compress))
         .chain(route.is_internal.then(|| words(["internal"])))
         .chain(route.cache.and_then(|cache| {
             let cache = config.caches.get(cache)?;

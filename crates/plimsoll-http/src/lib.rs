@@ -8,6 +8,7 @@ pub mod accept;
 pub mod caching;
 pub mod chunked;
 pub mod coding;
+pub mod compress;
 pub mod conditional;
 pub mod cookie;
 pub mod date;

@@ -23,6 +23,7 @@ use crate::generation::{
     Action, Generation, LimitTable, Limiter, Listener, PathMatch, Port, Route, Site, Split,
 };
 use crate::hashing::Turns;
+use crate::http::compress::Compress;
 use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
@@ -415,6 +416,7 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
         request: edits(&steps, Of::Request, site.hide),
         response,
         pages: pages(&[&route.errors, &site.errors], parts),
+        compress: route.compress.as_ref().map(Compress::new),
         priority: route.priority,
         action: match &route.action {
             model::Action::Proxy(pool) => Action::Proxy(*pool),

@@ -99,7 +99,7 @@ pub(crate) struct OnDisk {
 }
 
 /// What a file holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// All of it.
     Held(Vec<u8>),
@@ -197,6 +197,33 @@ impl Resource {
             etag,
             modified: http_date(meta.modified / 1_000_000_000),
         }
+    }
+
+    /// The same in a coding that it was compressed into here.
+    pub(crate) fn coded(&self, coding: Coding, bytes: Vec<u8>) -> Self {
+        // Weak, as another build of Plimsoll may compress otherwise.
+        let mut etag = b"W/".to_vec();
+        write_etag(
+            self.meta.size,
+            self.meta.modified,
+            coding.token(),
+            &mut etag,
+        );
+        let mut meta = self.meta;
+        meta.size = bytes.len() as u64;
+        Self {
+            meta,
+            content: Content::Held(bytes),
+            coding: Some(coding),
+            media: self.media.clone(),
+            etag,
+            modified: self.modified,
+        }
+    }
+
+    /// What tells it from the same file at another time.
+    pub(crate) fn state(&self) -> (Meta, Option<Coding>) {
+        (self.meta, self.coding)
     }
 
     /// What tells its states apart.

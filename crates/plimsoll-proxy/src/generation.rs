@@ -32,6 +32,7 @@ use crate::edits::Edits;
 use crate::files::Files;
 use crate::gate::Gate;
 use crate::hashing::Turns;
+use crate::http::compress::Compress;
 use crate::http::line::Board;
 use crate::key_set::KeySet;
 use crate::material::{Material, SystemRoots};
@@ -276,6 +277,8 @@ pub struct Route {
     pub(crate) response: Edits,
     /// Own pages for errors, its own before those of the site.
     pub(crate) pages: Vec<OwnPage>,
+    /// Which of its answers are compressed.
+    pub(crate) compress: Option<Compress>,
     /// Which of its requests go first.
     pub priority: Priority,
     /// What it does.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use plimsoll_http::coding::Coding;
 
 use crate::files::{Content, Resource};
 
@@ -24,9 +25,34 @@ const OPEN_MAX: usize = 128;
 pub(crate) struct Shelved {
     pub(crate) plain: Resource,
     pub(crate) coded: Vec<Resource>,
+    /// The same in codings that it was compressed into here.
+    made: RefCell<Vec<Rc<Resource>>>,
 }
 
 impl Shelved {
+    pub(crate) fn new(plain: Resource, coded: Vec<Resource>) -> Self {
+        Self {
+            plain,
+            coded,
+            made: RefCell::default(),
+        }
+    }
+
+    /// What was made of it in this coding.
+    pub(crate) fn made(&self, coding: Coding) -> Option<Rc<Resource>> {
+        let made = self.made.borrow();
+        made.iter()
+            .find(|file| file.coding == Some(coding))
+            .cloned()
+    }
+
+    /// Tells whether it is the same as another one, as far as states of files say.
+    fn is_same(&self, other: &Self) -> bool {
+        self.all()
+            .map(Resource::state)
+            .eq(other.all().map(Resource::state))
+    }
+
     /// Tells whether all of them are what they were when they were looked up.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.all().all(Resource::is_unchanged)
@@ -92,16 +118,30 @@ impl Shelf {
         file
     }
 
-    /// Puts a file there that was looked up `now`.
-    pub(crate) fn put(&self, name: &[u8], file: &Rc<Shelved>, now: Instant) {
+    /// Puts a file there that was looked up `now`; returns the one that was there, if it is the same.
+    pub(crate) fn put(&self, name: &[u8], file: Shelved, now: Instant) -> Rc<Shelved> {
         let mut halves = self.halves.borrow_mut();
         if halves.young.is_full() {
             halves.old = take(&mut halves.young);
         }
+        if let Some(entry) = halves.young.entries.get_mut(name)
+            && entry.file.is_same(&file)
+        {
+            entry.looked_up = now;
+            return Rc::clone(&entry.file);
+        }
+        let file = Rc::new(file);
         let entry = Entry {
-            file: Rc::clone(file),
+            file: Rc::clone(&file),
             looked_up: now,
         };
         halves.young.put(name.into(), entry);
+        file
+    }
+
+    /// Puts what was made of a file beside it.
+    pub(crate) fn keep(&self, file: &Shelved, made: &Rc<Resource>) {
+        self.halves.borrow_mut().young.bytes += made.weight();
+        file.made.borrow_mut().push(Rc::clone(made));
     }
 }

@@ -1,5 +1,6 @@
 //! The answer of a server, on its way down to the client.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
@@ -21,9 +22,11 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 use plimsoll_net::{clock, tls};
 
+use crate::coder::Coder;
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
+use crate::http::compress::{self, Change};
 use crate::http::dress::Dress;
 use crate::http::exchange::{Ending, Facts};
 use crate::http::failure::{Failure, Sent, is_turned_away};
@@ -108,6 +111,20 @@ pub(super) struct Body<'b> {
     pub(super) first: Decoded,
     /// How the client finds its end.
     coding: Coding<'b>,
+    /// What compresses it.
+    coder: Option<&'b RefCell<Coder>>,
+}
+
+impl Body<'_> {
+    /// What of the body came with the head, as the client gets it.
+    fn first_piece(&self, head: &ResponseHead) -> Result<Cow<'_, [u8]>, Fault> {
+        let data = piece(self.buffer, head, &self.first);
+        let Some(coder) = self.coder else {
+            return Ok(Cow::Borrowed(data));
+        };
+        let data = coder.borrow_mut().encode(data, self.framing.is_complete());
+        data.map(Cow::Owned).map_err(|_| Fault::Coder)
+    }
 }
 
 impl<'a, 'x> Answer<'a, 'x> {
@@ -147,14 +164,28 @@ impl<'a, 'x> Answer<'a, 'x> {
         }
         self.note_success();
         let (mut framing, first) = self.framing(&mut buffer)?;
-        let (length, coding) = self.client_length(framing.length());
-        let persists = self.persists
+        let (mut length, mut coding) = self.client_length(framing.length());
+        let mut persists = self.persists
             && !self.plane.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         let shared = self.store(buffer.filled(), framing.length(), persists);
+        let change = match shared {
+            Some(_) => None,
+            None => compress::change(
+                self.facts,
+                &self.seen,
+                (self.response, buffer.filled()),
+                framing.length(),
+            ),
+        };
+        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
+        if coder.is_some() {
+            (length, coding) = self.client_length(Length::Chunked);
+            persists &= length != Length::UntilClose;
+        }
         if shared.is_none() {
-            self.encode(buffer.filled(), length, persists);
+            self.encode(buffer.filled(), length, persists, change.as_ref());
             self.facts.status = self.response.status;
             self.facts.response_bytes.set(first.data as u64);
         }
@@ -164,6 +195,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             buffer: &mut buffer,
             first,
             coding,
+            coder,
         };
         let outcome = match (shared, self.delivery.take()) {
             (None, None) => self.stream(body, upload, persists).await,
@@ -245,7 +277,13 @@ impl<'a, 'x> Answer<'a, 'x> {
     }
 
     /// Writes the head for the client.
-    pub(super) fn encode(&mut self, bytes: &[u8], length: Length, persists: bool) {
+    pub(super) fn encode(
+        &mut self,
+        bytes: &[u8],
+        length: Length,
+        persists: bool,
+        change: Option<&Change>,
+    ) {
         let dress = Dress {
             plane: self.plane,
             seen: self.seen,
@@ -255,6 +293,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             mark: self.terms.bond.and_then(|bond| bond.mark),
             upgrade: self.upgrade,
             status: None,
+            change,
             persists,
         };
         dress.write((self.response, bytes), length, (self.added, self.out));
@@ -270,11 +309,15 @@ impl<'a, 'x> Answer<'a, 'x> {
         let is_last = !persists && body.framing.is_complete();
         let writer = self.writer(if is_last { Then::End } else { Then::Open });
         let (toll, out) = (self.toll, &mut *self.out);
-        let data = piece(body.buffer, self.response, &body.first);
+        let first = match body.first_piece(self.response) {
+            Ok(first) => first,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.facts.response_bytes.set(first.len() as u64);
         let first = async {
-            toll.pay(data.len()).await;
+            toll.pay(first.len()).await;
             let end = ended(body.framing);
-            writer.write_message(out, data, end, body.coding).await
+            writer.write_message(out, &first, end, body.coding).await
         };
         let written = upload.alongside(first).await?;
         body.buffer.take(self.response.len + body.first.consumed);
@@ -294,8 +337,12 @@ impl<'a, 'x> Answer<'a, 'x> {
         mut delivery: Delivery<'x>,
     ) -> Result<Result<(), Fault>, Fault> {
         let mut message = self.out.clone();
-        let data = piece(body.buffer, self.response, &body.first);
-        encode_piece(&mut message, data, ended(body.framing), body.coding);
+        let first = match body.first_piece(self.response) {
+            Ok(first) => first,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        encode_piece(&mut message, &first, ended(body.framing), body.coding);
+        drop(first);
         body.buffer.take(self.response.len + body.first.consumed);
         delivery.begin(self.out.len(), message).await;
         let backlog = Rc::clone(&delivery.backlog);
@@ -357,6 +404,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             pipes: &self.plane.worker.pipes,
             toll,
             copies: self.copies(),
+            coder: body.coder,
         }
     }
 
@@ -515,6 +563,10 @@ pub(crate) fn cut(facts: &mut Facts<'_>, fault: &Fault) -> Ending {
         ),
         Fault::SourceLate => (Reason::ConnectionReadTimeout, "the response body stopped"),
         Fault::Spool => (Reason::ProxyInternalError, "the spool cannot be read"),
+        Fault::Coder => (
+            Reason::ProxyInternalError,
+            "the answer cannot be compressed",
+        ),
         Fault::SourceMalformed | Fault::SourceSlow | Fault::TooLarge => {
             (Reason::HttpProtocolError, "malformed chunked body")
         }

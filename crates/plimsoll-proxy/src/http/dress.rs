@@ -1,5 +1,7 @@
 //! The head of an answer that a server gave, now or before, as its client gets it.
 
+use std::borrow::Cow;
+
 use plimsoll_http::cookie::Mark;
 use plimsoll_http::framing::Length;
 use plimsoll_http::h1::encode::{self, Reply};
@@ -7,6 +9,7 @@ use plimsoll_http::head::{ResponseHead, Version};
 use plimsoll_http::upgrade::Upgrade;
 
 use crate::edits::Edits;
+use crate::http::compress::Change;
 use crate::http::exchange::Facts;
 use crate::plane::Plane;
 use crate::seen::{Seen, Values};
@@ -28,6 +31,8 @@ pub(crate) struct Dress<'a, 'x> {
     pub(crate) upgrade: Option<Upgrade>,
     /// Status and phrase in place of the answer's own.
     pub(crate) status: Option<(u16, &'static str)>,
+    /// What compressing it changes.
+    pub(crate) change: Option<&'a Change>,
     /// Whether the connection goes on.
     pub(crate) persists: bool,
 }
@@ -50,6 +55,10 @@ impl Dress<'_, '_> {
             200..=299 | 304 => self.carried,
             _ => b"",
         };
+        let mut over = Cow::Borrowed(carried);
+        if let Some(change) = self.change {
+            over.to_mut().extend_from_slice(&change.over);
+        }
         self.add((head, bytes), carried, added);
         let edits = self.facts.response_edits();
         out.clear();
@@ -64,7 +73,7 @@ impl Dress<'_, '_> {
             date: &date,
             mark: self.mark,
             edits: edits.and_then(Edits::fields),
-            over: carried,
+            over: &over,
             added,
         };
         encode::response(head, bytes, &reply, out);
@@ -80,6 +89,9 @@ impl Dress<'_, '_> {
         }
         let own = added.len();
         added.extend_from_slice(carried);
+        if let Some(change) = self.change {
+            added.extend_from_slice(&change.lines);
+        }
         if let Some(edits) = edits.and_then(Edits::fields) {
             edits.change_lines(own, added);
         }

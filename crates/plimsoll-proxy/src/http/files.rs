@@ -1,5 +1,6 @@
 //! Answers that are files.
 
+mod coded;
 mod find;
 mod head;
 mod list;
@@ -70,7 +71,15 @@ async fn add_slash(exchange: &mut Exchange<'_>) -> Ending {
 
 /// Answers with a file, or with that the client has it, or with the part that it asks for.
 async fn answer(exchange: &mut Exchange<'_>, files: &Files, shelved: &Rc<Shelved>) -> Ending {
-    let file = chosen(exchange, shelved);
+    let mut file = chosen(exchange, shelved);
+    let coding = coded::coding(exchange, file);
+    let made = match coding.flatten() {
+        Some(coding) => coded::coded(exchange, shelved, coding).await,
+        None => None,
+    };
+    if let Some(made) = &made {
+        file = made;
+    }
     let is_immutable = {
         let path = exchange.seen();
         files.immutable.iter().any(|one| one.takes(path.path()))
@@ -79,7 +88,7 @@ async fn answer(exchange: &mut Exchange<'_>, files: &Files, shelved: &Rc<Shelved
         status,
         file,
         body,
-        varies: files.is_precompressed,
+        varies: files.is_precompressed || coding.is_some(),
         is_immutable,
     };
     let (head, bytes) = (&exchange.scratch.head, exchange.inbound.filled());

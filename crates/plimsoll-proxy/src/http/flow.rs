@@ -1,6 +1,7 @@
 //! A body on its way from one socket to the other: the only loop that moves bodies, up or down.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,6 +19,7 @@ use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
+use crate::coder::Coder;
 use crate::http::backlog::Backlog;
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
@@ -56,6 +58,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) toll: Toll<'a>,
     /// Who gets a copy.
     pub(crate) copies: Copies<'a>,
+    /// What compresses it, where it is sent in a content coding.
+    pub(crate) coder: Option<&'a RefCell<Coder>>,
 }
 
 /// Who gets a copy of a body on its way.
@@ -148,6 +152,8 @@ pub(crate) enum Fault {
     SinkLate,
     /// What waited on disk cannot be read.
     Spool,
+    /// It could not be compressed.
+    Coder,
 }
 
 impl Flow<'_> {
@@ -174,7 +180,7 @@ impl Flow<'_> {
                 continue;
             }
             self.buffer.compact();
-            if self.read(&began).await? == 0 {
+            if self.next(&began).await? == 0 {
                 self.framing.end_of_input().map_err(|_| Fault::SourceGone)?;
                 return self.end().await;
             }
@@ -193,12 +199,43 @@ impl Flow<'_> {
                 BadBody::Chunk(_) => Fault::SourceMalformed,
                 BadBody::Truncated => Fault::SourceGone,
             })?;
-        self.count(decoded.data as u64)?;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
         self.copies.push(data);
-        self.put(data, ended(self.framing)).await?;
+        let end = ended(self.framing);
+        match self.coder {
+            None => {
+                self.count(decoded.data as u64)?;
+                self.put(data, end).await?;
+            }
+            Some(coder) => {
+                let data = coder.borrow_mut().encode(data, end.is_some());
+                let data = data.map_err(|_| Fault::Coder)?;
+                self.count(data.len() as u64)?;
+                self.put(&data, end).await?;
+                // That took a while, in which others have waited.
+                tokio::task::yield_now().await;
+            }
+        }
         self.buffer.take(decoded.consumed);
         Ok(())
+    }
+
+    /// Reads on. What the coder still holds goes before a wait.
+    async fn next(&mut self, began: &Cell<Option<Instant>>) -> Result<usize, Fault> {
+        let Some(coder) = self.coder else {
+            return self.read(began).await;
+        };
+        let (source, buffer) = (self.source, &mut *self.buffer);
+        let most = self.toll.piece();
+        let at_once =
+            poll_fn(|context| Poll::Ready(stream::poll_read_some(source, context, buffer, most)));
+        if let Poll::Ready(read) = at_once.await {
+            return read.map_err(|_| Fault::SourceGone);
+        }
+        let data = coder.borrow_mut().flush().map_err(|_| Fault::Coder)?;
+        self.count(data.len() as u64)?;
+        self.put(&data, None).await?;
+        self.read(began).await
     }
 
     /// Writes a piece of the body; `end` is the framing of a body that ends with it.
@@ -239,6 +276,12 @@ impl Flow<'_> {
 
     /// Ends a body whose source has closed, as it may.
     async fn end(&mut self) -> Result<(), Fault> {
+        if let Some(coder) = self.coder {
+            let data = coder.borrow_mut().encode(&[], true);
+            let data = data.map_err(|_| Fault::Coder)?;
+            self.count(data.len() as u64)?;
+            self.put(&data, None).await?;
+        }
         if self.coding.is_plain() {
             return Ok(());
         }

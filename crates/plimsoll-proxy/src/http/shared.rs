@@ -96,6 +96,7 @@ impl<'x> Answer<'_, 'x> {
             mark: self.terms.bond.and_then(|bond| bond.mark),
             upgrade: None,
             status: selected.status_line(),
+            change: None,
             persists,
         };
         dress.write(object.head(), selected.length, (self.added, self.out));

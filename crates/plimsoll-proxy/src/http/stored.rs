@@ -174,6 +174,7 @@ fn write_head(exchange: &mut Exchange<'_>, object: &Object, selected: &Selected,
         mark: None,
         upgrade: None,
         status: selected.status_line(),
+        change: None,
         persists: reuse == Reuse::Keep,
     };
     let room = (&mut scratch.added, &mut scratch.response_out);

@@ -12,7 +12,7 @@ use crate::tunnel::{Tunnel, Way};
 impl Answer<'_, '_> {
     /// Lets client and server speak another protocol; returns when they are done.
     pub(super) async fn tunnel(&mut self, buffer: &mut Buffer) -> Ending {
-        self.encode(buffer.filled(), Length::Empty, true);
+        self.encode(buffer.filled(), Length::Empty, true, None);
         self.facts.status = 101;
         buffer.take(self.response.len);
         let mut switched = std::mem::take(self.out);

@@ -85,7 +85,7 @@ pub(crate) fn client_failure(fault: &Fault) -> Failure {
             status: 413,
             ..Failure::downstream(Reason::HttpRequestError, "request body too large")
         },
-        Fault::Spool => Failure {
+        Fault::Spool | Fault::Coder => Failure {
             sent: Sent::Answered,
             ..Failure::plimsoll("the spool cannot be read")
         },

@@ -71,6 +71,7 @@ pub(crate) async fn receive(
             pipes: &plane.worker.pipes,
             toll: toll(Way::Up),
             copies: Copies::default(),
+            coder: None,
         });
         let mut flow = pin!(flow.map(|flow| send_rest(held, flow)));
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;

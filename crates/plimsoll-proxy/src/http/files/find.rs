@@ -120,11 +120,7 @@ async fn look(exchange: &Exchange<'_>, files: &Files, name: &[u8]) -> io::Result
         looked_up => looked_up,
     };
     Ok(match looked_up? {
-        Lookup::File(loaded) => {
-            let shelved = Rc::new(shelved(*loaded, name));
-            shelf.put(key, &shelved, now);
-            Found::File(shelved)
-        }
+        Lookup::File(loaded) => Found::File(shelf.put(key, shelved(*loaded, name), now)),
         Lookup::Directory => Found::Slash,
         Lookup::Nothing => Found::Nothing,
     })
@@ -132,10 +128,6 @@ async fn look(exchange: &Exchange<'_>, files: &Files, name: &[u8]) -> io::Result
 
 fn shelved(loaded: Loaded, name: &[u8]) -> Shelved {
     let coded = loaded.coded.into_iter();
-    Shelved {
-        plain: Resource::new(loaded.plain, name, None),
-        coded: coded
-            .map(|(coding, file)| Resource::new(file, name, Some(coding)))
-            .collect(),
-    }
+    let coded = coded.map(|(coding, file)| Resource::new(file, name, Some(coding)));
+    Shelved::new(Resource::new(loaded.plain, name, None), coded.collect())
 }

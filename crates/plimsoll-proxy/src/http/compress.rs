@@ -1,0 +1,105 @@
+//! Answers of servers that are compressed on their way.
+
+use std::cell::RefCell;
+
+use plimsoll_config::model;
+use plimsoll_http::coding::{Coding, Liked};
+use plimsoll_http::compress::{Choice, Pair, Policy, UNTRUE};
+use plimsoll_http::framing::Length;
+use plimsoll_http::head::ResponseHead;
+use plimsoll_http::method::Method;
+
+use crate::coder::Coder;
+use crate::http::exchange::Facts;
+use crate::seen::Seen;
+
+/// What is compressed, and how much effort that is worth.
+#[derive(Debug)]
+pub(crate) struct Compress {
+    policy: Policy,
+    levels: Vec<(Coding, u8)>,
+}
+
+impl Compress {
+    pub(crate) fn new(compress: &model::Compress) -> Self {
+        let all = [
+            (Coding::Brotli, compress.brotli),
+            (Coding::Zstd, compress.zstd),
+            (Coding::Gzip, compress.gzip),
+        ];
+        let levels = all
+            .iter()
+            .filter_map(|(coding, level)| Some((*coding, (*level)?)));
+        let levels: Vec<_> = levels.collect();
+        let policy = Policy {
+            codings: levels.iter().map(|(coding, _)| *coding).collect(),
+            types: compress.types.clone(),
+            min: compress.min,
+            secrets: compress.secrets,
+        };
+        Self { policy, levels }
+    }
+
+    /// The coding of a file of this type and size, for a client that likes these; nothing says that it is
+    /// sent as it is, to everybody if the outer one is nothing.
+    pub(crate) fn of_file(&self, media: &[u8], size: u64, liked: Liked) -> Option<Option<Coding>> {
+        let may = size >= self.policy.min && self.policy.takes(media);
+        may.then(|| liked.best(|coding| self.policy.codings.contains(&coding)))
+    }
+
+    /// What compresses.
+    pub(crate) fn coder(&self, coding: Coding) -> Option<Coder> {
+        let (_, level) = self.levels.iter().find(|(known, _)| *known == coding)?;
+        Coder::new(coding, *level).ok()
+    }
+}
+
+/// What becomes of an answer that may be compressed.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Lines that are added to its head.
+    pub(crate) lines: Vec<u8>,
+    /// Lines whose names its own fields give way to.
+    pub(crate) over: Vec<u8>,
+    /// What compresses its body.
+    pub(crate) coder: Option<RefCell<Coder>>,
+}
+
+/// Decides whether an answer with a body of this length is compressed; nothing where nobody gets it so.
+pub(crate) fn change(
+    facts: &Facts<'_>,
+    seen: &Seen<'_>,
+    (response, bytes): (&ResponseHead, &[u8]),
+    length: Length,
+) -> Option<Change> {
+    let compress = facts.route?.compress.as_ref()?;
+    let is_head = seen.head.method == Method::Head;
+    let mut choice = compress.policy.choose(&Pair {
+        request: (seen.head, seen.bytes),
+        response: (response, bytes),
+        length,
+        is_head,
+    });
+    let mut coder = None;
+    if let Choice::Coded(coding) = choice
+        && !is_head
+    {
+        coder = compress.coder(coding);
+        if coder.is_none() {
+            choice = Choice::Plain; // there is no memory for it
+        }
+    }
+    let mut lines = Vec::new();
+    choice.write_lines(response, bytes, &mut lines);
+    let mut over = lines.clone();
+    match choice {
+        Choice::Never => return None,
+        Choice::Plain => {}
+        Choice::Coded(_) => over.extend_from_slice(UNTRUE),
+    }
+    Some(Change {
+        lines,
+        over,
+        coder: coder.map(RefCell::new),
+    })
+}
