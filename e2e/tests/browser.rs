@@ -1,6 +1,10 @@
 //! A real browser: it loads a page with a hundred objects over HTTP/2, speaks WebSocket, and looks into the
 //! middle of a video.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::issuer::Authority;
 use plimsoll_e2e::plimsoll::Start;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod acme;
+pub(crate) mod caches;
 pub mod process;
 pub mod server;
 pub mod servers;

@@ -1,4 +1,4 @@
-//! The admin listener. It serves the metrics, and explains requests.
+//! The admin listener. It serves the metrics, explains requests, and purges caches.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,10 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_control::launch::Running;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::prometheus;
+use plimsoll_proxy::caching::Order;
 use plimsoll_proxy::trace;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{acme, process, servers, tls};
+use crate::{acme, caches, process, servers, tls};
 
 /// How long a head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,11 +82,13 @@ async fn answer(
             acme::render(running, &mut text);
             servers::render_queues(&running.generation, &mut text);
             servers::render_spool(&running.generation, &mut text);
+            caches::render(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)
         }
         (&Method::POST, "/v1/trace") => trace(request, running).await,
+        (&Method::POST, "/v1/cache/purge") => purge(request, running).await,
         (&Method::GET, "/") => {
             text_response(StatusCode::OK, PLAIN, "plimsoll: see /metrics\n".into())
         }
@@ -105,25 +110,39 @@ async fn answer(
 
 /// Says what becomes of the request that the body describes.
 async fn trace(request: Request<Incoming>, running: &Running) -> Response<Full<Bytes>> {
-    let bad = |why: String| text_response(StatusCode::BAD_REQUEST, PLAIN, why);
+    match read(request).await {
+        Ok(question) => json(&trace::explain(&running.generation, &question)),
+        Err(why) => text_response(StatusCode::BAD_REQUEST, PLAIN, why),
+    }
+}
+
+/// Purges what the body says.
+async fn purge(request: Request<Incoming>, running: &Running) -> Response<Full<Bytes>> {
+    let purged = read::<Order>(request).await;
+    let caches = &running.generation.caches;
+    let purged = purged.and_then(|order| order.carry_out(caches).map_err(|bad| format!("{bad}\n")));
+    match purged {
+        Ok(purged) => json(&serde_json::json!({ "purged": purged })),
+        Err(why) => text_response(StatusCode::BAD_REQUEST, PLAIN, why),
+    }
+}
+
+/// Reads what a body says, or says why that cannot be.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
     // A page of another origin cannot send this type without asking first.
     let media = request.headers().get(CONTENT_TYPE);
     if media.is_none_or(|media| media != JSON) {
-        return bad(format!("the body must be {JSON}\n"));
+        return Err(format!("the body must be {JSON}\n"));
     }
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
-    let body = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return bad(format!("cannot read the body: {error}\n")),
-    };
-    match serde_json::from_slice(&body) {
-        Ok(question) => {
-            let trace = trace::explain(&running.generation, &question);
-            let text = serde_json::to_string(&trace).unwrap_or_default();
-            text_response(StatusCode::OK, JSON, text)
-        }
-        Err(error) => bad(format!("not a request to be explained: {error}\n")),
-    }
+    let body = body.collect().await;
+    let body = body.map_err(|error| format!("cannot read the body: {error}\n"))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("not understood: {error}\n"))
+}
+
+fn json(answer: &impl Serialize) -> Response<Full<Bytes>> {
+    let text = serde_json::to_string(answer).unwrap_or_default();
+    text_response(StatusCode::OK, JSON, text)
 }
 
 const JSON: &str = "application/json";

@@ -426,6 +426,21 @@ it means. What all say can stand in `defaults`:
 
     defaults { socket keepalive=60s }
 ";
+CACHE_UNKNOWN = "E0380":
+"A route names a cache that is not written. Caches have a name space of their own and may be written before or
+after the routes that use them. Write it at the top level:
+
+    cache media { memory 256MiB }
+";
+CACHE_TWICE = "E0381":
+"Two caches have the same name, so nobody could tell which one a route means. Rename one of them.
+";
+CACHE_NOTHING = "E0382":
+"A route keeps answers of servers in a cache, and asks none: it answers by itself. Take `cache` out of it, or have
+a server answer:
+
+    route /videos/* { cache media ; proxy video }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.
@@ -500,6 +515,11 @@ that matches decides. `protocol tls` takes all that `sni` and `alpn` could, and 
 narrower one first:
 
     tcp :443 { sni mail.example.com -> mail ; sni *.example.com -> web ; protocol tls -> other }
+";
+CACHE_UNUSED = "W0617":
+"No route keeps anything in this cache. It has no effect and takes no memory. Name it in a route, or remove it:
+
+    route /videos/* { cache media ; proxy video }
 ";
 }
 

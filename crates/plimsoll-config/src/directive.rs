@@ -1,10 +1,10 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, acme, answers, auth, buffer, check, compress, cors, files, header, internal, limit,
-    max_requests, named_match, opening, overload, policy, pool, priority, proxy_protocol, resolver,
-    rewrite, root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic, trust,
-    udp,
+    access, acme, answers, auth, buffer, cache, check, compress, cors, files, header, internal,
+    limit, max_requests, named_match, opening, overload, policy, pool, priority, proxy_protocol,
+    resolver, rewrite, root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic,
+    trust, udp,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -20,6 +20,7 @@ pub(crate) enum Context {
     Tcp,
     Udp,
     Pool,
+    Cache,
 }
 
 impl Context {
@@ -33,6 +34,7 @@ impl Context {
             Self::Tcp => "`tcp`",
             Self::Udp => "`udp`",
             Self::Pool => "`pool`",
+            Self::Cache => "`cache`",
         }
     }
 }
@@ -75,6 +77,7 @@ pub(crate) static TABLE: &[&[Directive]] = &[
     header::ROWS,
     buffer::ROWS,
     compress::ROWS,
+    cache::ROWS,
     internal::ROWS,
     access::ROWS,
     auth::ROWS,
@@ -109,8 +112,8 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "cache", "cluster", "disk", "etcd", "forward", "hash-key", "memory", "mode", "otel", "redis",
-    "tracing", "user", "vary", "vip", "vrrp",
+    "cluster", "disk", "etcd", "forward", "hash-key", "mode", "otel", "redis", "tracing", "user",
+    "vary", "vip", "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

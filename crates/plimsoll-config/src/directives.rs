@@ -5,6 +5,7 @@ pub(crate) mod acme;
 pub(crate) mod answers;
 pub(crate) mod auth;
 pub(crate) mod buffer;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod compress;
 pub(crate) mod condition;

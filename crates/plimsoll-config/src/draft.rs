@@ -39,6 +39,7 @@ pub(crate) struct Draft {
     pub(crate) tcp: Vec<RelayDraft>,
     pub(crate) udp: Vec<UdpDraft>,
     pub(crate) pools: Vec<PoolDraft>,
+    pub(crate) caches: Vec<CacheDraft>,
     /// Where each pool was written first.
     pub(crate) pool_names: BTreeMap<String, Span>,
 }
@@ -148,6 +149,7 @@ pub(crate) struct RouteDraft {
     pub(crate) internal: Option<((), Span)>,
     /// The inner `None` is `off`.
     pub(crate) compress: Option<(Option<Compress>, Span)>,
+    pub(crate) cache: Option<(Word, Span)>,
     pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,
@@ -250,6 +252,42 @@ pub(crate) struct ServerDraft {
     pub(crate) span: Span,
 }
 
+#[derive(Debug)]
+pub(crate) struct CacheDraft {
+    pub(crate) name: String,
+    pub(crate) memory: Option<(u64, Span)>,
+    pub(crate) object_max: Option<(u64, Span)>,
+    pub(crate) ttl: Option<(Vec<(u16, Duration)>, Span)>,
+    /// The inner `None` is `off`.
+    pub(crate) heuristic: Option<(Option<u8>, Span)>,
+    pub(crate) stale: Option<(StaleDraft, Span)>,
+    pub(crate) wait: Option<(Duration, Span)>,
+    pub(crate) span: Span,
+}
+
+/// For how long answers serve that are no longer fresh.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StaleDraft {
+    pub(crate) while_revalidate: Option<Duration>,
+    pub(crate) if_error: Option<Duration>,
+}
+
+impl CacheDraft {
+    /// One of which nothing has been said yet.
+    pub(crate) fn new(name: String, span: Span) -> Self {
+        Self {
+            name,
+            memory: None,
+            object_max: None,
+            ttl: None,
+            heuristic: None,
+            stale: None,
+            wait: None,
+            span,
+        }
+    }
+}
+
 /// The block that is being read.
 #[derive(Debug)]
 pub(crate) enum Scope<'a> {
@@ -260,6 +298,7 @@ pub(crate) enum Scope<'a> {
     Tcp(&'a mut RelayDraft),
     Udp(&'a mut UdpDraft),
     Pool(&'a mut PoolDraft),
+    Cache(&'a mut CacheDraft),
 }
 
 impl Scope<'_> {
@@ -273,6 +312,7 @@ impl Scope<'_> {
             Self::Tcp(service) => Scope::Tcp(service),
             Self::Udp(service) => Scope::Udp(service),
             Self::Pool(pool) => Scope::Pool(pool),
+            Self::Cache(cache) => Scope::Cache(cache),
         }
     }
 
@@ -281,7 +321,12 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => Some(&mut site.steps),
             Self::Route(route) => Some(&mut route.steps),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => None,
+            Self::Root(_)
+            | Self::Defaults(_)
+            | Self::Tcp(_)
+            | Self::Udp(_)
+            | Self::Pool(_)
+            | Self::Cache(_) => None,
         }
     }
 
@@ -290,7 +335,12 @@ impl Scope<'_> {
         match self {
             Self::Site(site) => site.step_pools.push((site.steps.len(), pool.clone())),
             Self::Route(route) => route.step_pools.push((route.steps.len(), pool.clone())),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => {}
+            Self::Root(_)
+            | Self::Defaults(_)
+            | Self::Tcp(_)
+            | Self::Udp(_)
+            | Self::Pool(_)
+            | Self::Cache(_) => {}
         }
     }
 
@@ -299,7 +349,12 @@ impl Scope<'_> {
         let (steps, spans) = match self {
             Self::Site(site) => (&site.steps, &mut site.step_spans),
             Self::Route(route) => (&route.steps, &mut route.step_spans),
-            Self::Root(_) | Self::Defaults(_) | Self::Tcp(_) | Self::Udp(_) | Self::Pool(_) => {
+            Self::Root(_)
+            | Self::Defaults(_)
+            | Self::Tcp(_)
+            | Self::Udp(_)
+            | Self::Pool(_)
+            | Self::Cache(_) => {
                 return;
             }
         };
@@ -314,7 +369,7 @@ impl Scope<'_> {
             Self::Tcp(service) => Some(&mut service.settings),
             Self::Udp(service) => Some(&mut service.relay.settings),
             Self::Pool(pool) => Some(&mut pool.settings),
-            Self::Root(_) | Self::Route(_) => None,
+            Self::Root(_) | Self::Route(_) | Self::Cache(_) => None,
         }
     }
 }

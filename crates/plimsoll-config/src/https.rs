@@ -74,6 +74,7 @@ fn route(span: Span) -> RouteDraft {
         response_buffer: None,
         compress: None,
         internal: None,
+        cache: None,
         errors: Vec::new(),
         is_narrow: false,
         steps: Vec::new(),

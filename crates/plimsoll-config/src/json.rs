@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, point};
-use crate::model::{Action, Config, PathPattern, Pool, Route, Site};
+use crate::model::{Action, Cache, Config, PathPattern, Pool, Route, Site};
 use crate::source::{NoFiles, Sources};
 use crate::statements::{self, Words};
 use crate::text::{balance, hex, host, is_anonymous, path, word};
@@ -45,6 +45,9 @@ pub(crate) struct JsonConfig {
     /// Servers that can stand in for each other.
     #[serde(default)]
     pools: Vec<JsonPool>,
+    /// Where answers are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    caches: Vec<JsonCache>,
 }
 
 /// What pools inherit that routes make from an address.
@@ -90,6 +93,16 @@ struct JsonService {
     /// `:5432`, `127.0.0.1:5432`.
     listen: Vec<String>,
     /// What it says, each statement as a list of its words: `["proxy", "postgres"]`.
+    statements: Vec<Words>,
+}
+
+/// Where answers are kept.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JsonCache {
+    name: String,
+    /// What it keeps, each statement as a list of its words: `["memory", "64MiB"]`.
+    #[serde(default)]
     statements: Vec<Words>,
 }
 
@@ -254,9 +267,17 @@ pub fn to_json(config: &Config) -> Value {
             .filter(|pool| !is_anonymous(pool))
             .map(json_pool)
             .collect(),
+        caches: config.caches.iter().map(json_cache).collect(),
     };
     // The form holds nothing that JSON cannot.
     serde_json::to_value(form).unwrap_or_default()
+}
+
+fn json_cache(cache: &Cache) -> JsonCache {
+    JsonCache {
+        name: cache.name.to_string(),
+        statements: statements::cache(cache),
+    }
 }
 
 fn json_service(listen: &[SocketAddr], statements: Vec<Words>) -> JsonService {
@@ -460,6 +481,11 @@ impl JsonConfig {
         self.tcp.iter().for_each(|s| s.text("tcp", &mut out));
         self.udp.iter().for_each(|s| s.text("udp", &mut out));
         self.pools.iter().for_each(|pool| pool.text(&mut out));
+        for cache in &self.caches {
+            let _ = writeln!(out, "cache {} {{", word(&cache.name));
+            cache.statements.iter().for_each(|s| statement(s, &mut out));
+            out.push_str("}\n");
+        }
         out
     }
 }

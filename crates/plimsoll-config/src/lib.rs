@@ -8,6 +8,7 @@
 mod acme;
 mod alike;
 mod arguments;
+mod caches;
 mod certified;
 mod codes;
 mod diagnostic;

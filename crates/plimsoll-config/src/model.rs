@@ -5,6 +5,7 @@
 
 mod access;
 mod acme;
+mod cache;
 mod compress;
 mod condition;
 mod files;
@@ -22,6 +23,7 @@ pub use access::{
     SignedUrl, Whom,
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
+pub use cache::Cache;
 pub use compress::Compress;
 pub(crate) use compress::TYPES as COMPRESSED_TYPES;
 pub use condition::{
@@ -90,6 +92,8 @@ pub struct Config {
     pub udp: Vec<UdpService>,
     /// Pools in written order; pools that a route names by address (`proxy app:80`) come last.
     pub pools: Vec<Pool>,
+    /// Caches in written order.
+    pub caches: Vec<Cache>,
 }
 
 /// Where a statement stands, for logs, traces and reports.
@@ -296,6 +300,8 @@ pub struct Route {
     pub is_internal: bool,
     /// Which of its answers are compressed.
     pub compress: Option<Compress>,
+    /// Where its answers are kept, by index into [`Config::caches`]; `None` means nowhere.
+    pub cache: Option<usize>,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

@@ -13,6 +13,7 @@ const CONTEXTS: &[(Context, &str)] = &[
     (Context::Tcp, "In `tcp`"),
     (Context::Udp, "In `udp`"),
     (Context::Pool, "In `pool`"),
+    (Context::Cache, "In `cache`"),
 ];
 
 /// The manual in Markdown.

@@ -16,15 +16,15 @@ use crate::draft::{
     ActionDraft, Certified, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft,
 };
 use crate::model::{
-    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, KeepAlive, Monitor,
-    Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site,
-    SocketOptions, Source, Split, Step, Template,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Compress, Config, KeepAlive,
+    Monitor, Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server,
+    ServerTimeouts, Site, SocketOptions, Source, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::syntax::Word;
-use crate::{acme, alike, arguments, certified, https, lint, services};
+use crate::{acme, alike, arguments, caches, certified, https, lint, services};
 
 /// Where the metrics are when the configuration does not say.
 const ADMIN: SocketAddr =
@@ -73,9 +73,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     services::check_quic_ids(reader, &udp, &draft.pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
     let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
-    let connections = draft
-        .connections
-        .map_or_else(Default::default, |(limits, _)| limits);
+    let (connections, _) = draft.connections.unwrap_or_default();
     Config {
         workers,
         admin,
@@ -91,12 +89,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
         acme,
         geo,
         spool,
-        tickets: draft
-            .tickets
-            .map(|(tickets, _)| tickets)
-            .unwrap_or_default(),
+        tickets: draft.tickets.unwrap_or_default().0,
         fingerprints: reader.fingerprints,
         matches,
+        caches: caches::resolve(reader, (&draft.caches, &draft.sites), &mut sites),
         sites,
         tcp,
         udp,
@@ -433,10 +429,8 @@ fn resolve_route(
             .response_buffer
             .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
-        compress: [&route.compress, &site.settings.compress, &defaults.compress]
-            .into_iter()
-            .find_map(Option::as_ref)
-            .and_then(|(compress, _)| compress.clone()),
+        compress: compress(reader, route, (site, defaults)),
+        cache: None, // where caches are known
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         errors: route.errors.clone(),
@@ -447,6 +441,23 @@ fn resolve_route(
         action,
         place: place(reader, route.span),
     }
+}
+
+/// How the answers of a route are compressed. What a cache gives is given as it was stored.
+fn compress(
+    reader: &mut Reader<'_>,
+    route: &RouteDraft,
+    (site, defaults): (&SiteDraft, &Settings),
+) -> Option<Compress> {
+    if let (Some((Some(_), span)), Some((_, cache))) = (&route.compress, &route.cache) {
+        let message = "answers from a cache are not compressed";
+        let problem = Diagnostic::new(&codes::VALUE, *span, message);
+        let help = "have the servers compress, or take one of the two out";
+        reader.problem(problem.related(*cache, "kept here").help(help));
+    }
+    let said = [&route.compress, &site.settings.compress, &defaults.compress];
+    let (compress, _) = said.into_iter().find_map(Option::as_ref)?;
+    compress.clone().filter(|_| route.cache.is_none())
 }
 
 /// The pools that were written, and those that were made from an address.

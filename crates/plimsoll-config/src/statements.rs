@@ -1,6 +1,7 @@
 //! Parts of a model as statements: for the text that `--print-config` prints, and for the JSON form.
 
 mod acme;
+mod cache;
 mod check;
 mod compress;
 mod files;
@@ -11,6 +12,7 @@ mod tcp;
 mod tls;
 mod udp;
 
+pub(crate) use cache::cache;
 use check::check;
 pub(crate) use logs::{log_format, log_target, logs};
 pub(crate) use steps::step;
@@ -303,6 +305,10 @@ pub(crate) fn route(config: &Config, route: &Route) -> Vec<Words> {
         .chain(buffer("response-buffer", route.response_buffer))
         .chain(route.compress.as_ref().map(compress::compress))
         .chain(route.is_internal.then(|| words(["internal"])))
+        .chain(route.cache.and_then(|cache| {
+            let cache = config.caches.get(cache)?;
+            Some(words(["cache", &cache.name]))
+        }))
         .chain(route.errors.iter().map(error_page))
         .chain(route.steps.iter().map(|of| step(config, of)))
         .chain(steps::action(config, &route.action))

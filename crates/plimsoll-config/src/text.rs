@@ -54,6 +54,16 @@ pub fn to_text(config: &Config) -> String {
     for pool in config.pools.iter().filter(|pool| !is_anonymous(pool)) {
         write_pool(pool, &mut out);
     }
+    for cache in &config.caches {
+        put(&mut out, format_args!("\ncache {} {{\n", word(&cache.name)));
+        for statement in statements::cache(cache) {
+            put(
+                &mut out,
+                format_args!("    {}\n", statements::line(&statement)),
+            );
+        }
+        out.push_str("}\n");
+    }
     out
 }
 

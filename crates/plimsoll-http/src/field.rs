@@ -28,6 +28,8 @@ names! {
     Accept = "accept";
     /// `Authorization`
     Authorization = "authorization";
+    /// `Cache-Control`
+    CacheControl = "cache-control";
     /// `Connection`
     Connection = "connection";
     /// `Content-Length`

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod caching;
 pub mod chunked;
 pub mod coding;
 pub mod compress;

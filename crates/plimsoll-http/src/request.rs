@@ -128,6 +128,21 @@ fn expectation(head: &RequestHead, bytes: &[u8]) -> Result<bool, Rejection> {
     }
 }
 
+/// Tells whether a field asks for less than the whole of an answer: for a part of it, or for nothing when the client has
+/// it already.
+pub fn narrows(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 6] = [
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"range",
+    ];
+    matches!(name.first(), Some(b'i' | b'I' | b'r' | b'R'))
+        && NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// Tells whether a field name holds an underscore. Programs that see fields as variables take
 /// `X_Forwarded_For` for `X-Forwarded-For`, so such fields are dropped.
 pub fn is_alias(name: &[u8]) -> bool {

@@ -60,6 +60,8 @@ pub struct Record<'a> {
     pub reason: Option<&'static str>,
     /// More about it, for people.
     pub detail: Option<&'static str>,
+    /// What the cache did with it, or nothing.
+    pub cache: &'a str,
     /// Waiting for a server with room.
     pub queue: Option<Duration>,
     /// Opening the connection.

@@ -44,12 +44,14 @@ fn number(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
-/// `n` in exactly `digits` digits.
-fn padded(n: u32, digits: u32, out: &mut Vec<u8>) {
-    for place in (0..digits).rev() {
-        let digit = n / 10_u32.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or_default());
+/// The last `digits` digits of `n`, at most nine.
+fn padded(n: u32, digits: usize, out: &mut Vec<u8>) {
+    let (mut text, mut rest) = ([b'0'; 9], n);
+    for place in text.iter_mut().rev().take(digits) {
+        *place += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
     }
+    out.extend_from_slice(text.get(text.len() - digits.min(9)..).unwrap_or_default());
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -21,6 +21,8 @@ pub struct Labels {
     pub relays: Vec<usize>,
     /// Addresses that datagrams come to.
     pub ports: Vec<String>,
+    /// Names of caches.
+    pub caches: Vec<Arc<str>>,
     /// Where rules are written that refuse clients.
     pub rules: Vec<String>,
 }
@@ -45,6 +47,8 @@ pub struct WorkerMetrics {
     pub listeners: Box<[ListenerMetrics]>,
     /// By port.
     pub ports: Box<[PortMetrics]>,
+    /// By cache.
+    pub caches: Box<[CacheMetrics]>,
     /// Requests that were refused, by rule.
     pub denied: Box<[Counter]>,
     /// Exchanges that did not end with the server's own answer, by reason.
@@ -207,6 +211,71 @@ impl Dropped {
     }
 }
 
+/// What is counted for a cache.
+#[derive(Debug, Default)]
+pub struct CacheMetrics {
+    /// Requests, by [`CacheResult`].
+    pub requests: [Counter; CacheResult::ALL.len()],
+}
+
+impl CacheMetrics {
+    /// Counts a request.
+    pub fn count(&self, result: CacheResult) {
+        if let Some(counter) = self.requests.get(result as usize) {
+            counter.add(1);
+        }
+    }
+}
+
+/// What a cache did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheResult {
+    /// It answered.
+    Hit,
+    /// It answered with what was being fetched for another one.
+    Collapsed,
+    /// It answered with what was no longer fresh, and had it refreshed.
+    Stale,
+    /// It answered with what was no longer fresh, as no server could.
+    StaleError,
+    /// What it had was no longer fresh, and the server confirmed it.
+    Revalidated,
+    /// What it had was no longer fresh, and a server answered.
+    Expired,
+    /// It had nothing, and a server answered.
+    Miss,
+    /// It was not for the cache.
+    Bypass,
+}
+
+impl CacheResult {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Hit,
+        Self::Collapsed,
+        Self::Stale,
+        Self::StaleError,
+        Self::Revalidated,
+        Self::Expired,
+        Self::Miss,
+        Self::Bypass,
+    ];
+
+    /// The word for logs and the metric's label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
+            Self::StaleError => "stale_error",
+            Self::Revalidated => "revalidated",
+            Self::Expired => "expired",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
 impl PortMetrics {
     /// Counts datagrams that went no further.
     pub fn drop(&self, count: u64, why: Dropped) {
@@ -244,6 +313,11 @@ impl WorkerMetrics {
                 .ports
                 .iter()
                 .map(|_| PortMetrics::default())
+                .collect(),
+            caches: labels
+                .caches
+                .iter()
+                .map(|_| CacheMetrics::default())
                 .collect(),
             denied: labels.rules.iter().map(|_| Counter::default()).collect(),
             reasons: reasons(),

@@ -8,7 +8,7 @@ use plimsoll_http::reason::Reason;
 use crate::counter::{CODE_MIN, CodeCounters, Counter};
 use crate::histogram::{BOUNDS_US, Histogram};
 use crate::metrics::{
-    Dropped, Labels, ListenerMetrics, PoolMetrics, PortMetrics, Traffic, WorkerMetrics,
+    CacheResult, Dropped, Labels, ListenerMetrics, PoolMetrics, PortMetrics, Traffic, WorkerMetrics,
 };
 
 /// The `Content-Type` of the text.
@@ -26,6 +26,7 @@ pub fn render(labels: &Labels, workers: &[&WorkerMetrics]) -> String {
     page.ports(labels);
     page.servers(labels);
     page.pools(labels);
+    page.caches(labels);
     page.process();
     page.text
 }
@@ -109,6 +110,25 @@ impl<'a> Page<'a> {
         let sum = parts.iter().map(|part| part.sum_us()).sum();
         let _ = writeln!(self.text, "{name}_sum{{{labels}}} {}", seconds(sum));
         self.sample(&format!("{name}_count"), labels, below);
+    }
+
+    fn caches(&mut self, labels: &Labels) {
+        if labels.caches.is_empty() {
+            return;
+        }
+        let name = "plimsoll_cache_requests_total";
+        self.family(
+            name,
+            "counter",
+            "Requests of routes with a cache, by what it did with them.",
+        );
+        for (at, cache) in labels.caches.iter().enumerate() {
+            for result in CacheResult::ALL {
+                let count = self.sum(|w| w.caches.get(at)?.requests.get(result as usize));
+                let labels = format!("cache=\"{}\",result=\"{}\"", escape(cache), result.word());
+                self.sample(name, &labels, count);
+            }
+        }
     }
 
     fn sites(&mut self, labels: &Labels) {
@@ -503,6 +523,7 @@ mod tests {
     #[test]
     fn workers_are_summed_and_labels_escaped() {
         let labels = Labels {
+            caches: vec!["c".into()],
             sites: vec!["a\"b".into()],
             pools: vec![PoolLabels {
                 name: "app".into(),

@@ -14,6 +14,7 @@ use regex::bytes::Regex;
 
 use crate::acme::Challenges;
 use crate::addresses::Known;
+use crate::caching::{self, Caching, Keeping};
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::files::Files;
@@ -62,9 +63,15 @@ pub fn compile(
     let mut materials = Materials::default();
     let (mut rules, mut secret_parameters) = (Vec::new(), Vec::new());
     let limiter = |limit: &model::Limit| limiter(limit, seed);
+    let caches: Vec<_> = config
+        .caches
+        .iter()
+        .map(|cache| Arc::new(Keeping::new(cache)))
+        .collect();
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
         files: Vec::new(),
+        caches: &caches,
         steps: Builder {
             materials: &mut materials,
             rules: &mut rules,
@@ -97,6 +104,7 @@ pub fn compile(
             sites,
             pools,
             servers,
+            caches,
             workers: config.workers,
             gate: Gate::new(&config.connections, machine.connections_max, seed),
             ceiling: ceiling(config.max_requests),
@@ -152,6 +160,11 @@ fn labels(
         .map(|port| format!("{}/udp", port.address))
         .collect();
     Labels {
+        caches: config
+            .caches
+            .iter()
+            .map(|cache| Arc::clone(&cache.name))
+            .collect(),
         sites,
         pools: config
             .pools
@@ -191,6 +204,7 @@ fn site(
         limits: site.limits,
         ceiling: ceiling(site.max_requests),
         steps: parts.steps.steps(&site.steps, &site.step_places),
+        caches: site.routes.iter().any(|route| route.cache.is_some()),
         asks_for_certificates: site.client_certificate.is_some(),
         hide: site.hide,
         pages: pages(&[&site.errors], parts),
@@ -248,6 +262,7 @@ struct Parts<'a> {
     matches: Matches<'a>,
     /// Directories whose files are served, so far.
     files: Vec<Arc<Files>>,
+    caches: &'a [Arc<Keeping>],
     steps: Builder<'a>,
 }
 
@@ -375,7 +390,12 @@ fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
 }
 
 fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Route {
+    let caching = Caching::new(route, site, parts.caches);
     let steps = [&*site.steps, &*route.steps];
+    let mut response = edits(&steps, Of::Response, site.hide);
+    if caching.is_some() {
+        caching::TAGS.iter().for_each(|name| response.remove(name));
+    }
     Route {
         path: path(&route.path),
         buffer: route.buffer,
@@ -391,9 +411,10 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             .iter()
             .map(|c| Condition::new(c, &mut parts.matches))
             .collect(),
+        caching,
         steps: parts.steps.steps(&route.steps, &route.step_places),
         request: edits(&steps, Of::Request, site.hide),
-        response: edits(&steps, Of::Response, site.hide),
+        response,
         pages: pages(&[&route.errors, &site.errors], parts),
         compress: route.compress.as_ref().map(Compress::new),
         priority: route.priority,

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::acme::Challenges;
 use crate::addresses::Addresses;
+use crate::caching::{Caching, Keeping};
 use crate::condition::{Body, Condition, Verdict};
 use crate::datagrams::Service;
 use crate::edits::Edits;
@@ -64,6 +65,8 @@ pub struct Generation {
     pub sites: Vec<Site>,
     /// Pools, by number.
     pub pools: Vec<Pool>,
+    /// Caches, by number.
+    pub caches: Vec<Arc<Keeping>>,
     /// How many servers all pools have together.
     pub servers: usize,
     /// Worker threads; `None` means one a core.
@@ -231,6 +234,8 @@ pub struct Site {
     pub(crate) ceiling: Option<Ceiling>,
     /// What is done with its requests before what their routes do, in written order.
     pub(crate) steps: Vec<Step>,
+    /// Whether any of its routes keeps answers.
+    pub(crate) caches: bool,
     /// Whether it asks its clients for certificates.
     pub(crate) asks_for_certificates: bool,
     /// What is hidden from its clients.
@@ -262,6 +267,8 @@ pub struct Route {
     pub(crate) response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
+    /// Where its answers are kept; nothing means nowhere.
+    pub(crate) caching: Option<Caching>,
     /// What is done with its requests, in written order.
     pub(crate) steps: Vec<Step>,
     /// What is done to the fields of its requests, by the site and by itself.

@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod addresses;
+pub mod caching;
 pub(crate) mod coder;
 pub mod compile;
 pub mod condition;

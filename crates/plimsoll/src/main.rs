@@ -4,6 +4,7 @@ mod allocator;
 mod configuration;
 mod exit;
 mod output;
+mod running;
 mod serving;
 mod verbs;
 
@@ -37,6 +38,8 @@ enum Verb {
     Check(verbs::check::Arguments),
     /// Show what becomes of a request, and why
     Trace(verbs::trace::Arguments),
+    /// Purge the caches of a running Plimsoll
+    Cache(verbs::cache::Arguments),
     /// Lay configuration files out
     Fmt(verbs::fmt::Arguments),
     /// Explain an error or a warning by its code
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Trace(arguments) => verbs::trace::run(arguments),
+        Verb::Cache(arguments) => verbs::cache::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),
         Verb::Schema => verbs::explain::schema(),

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod against;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;

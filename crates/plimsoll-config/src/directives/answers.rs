@@ -93,7 +93,7 @@ fn error(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         Scope::Defaults(settings) => settings.errors.push(page),
         Scope::Site(site) => site.settings.errors.push(page),
         Scope::Route(route) => route.errors.push(page),
-        Scope::Root(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) => {}
+        Scope::Root(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) | Scope::Cache(_) => {}
     }
 }
 

@@ -33,7 +33,9 @@ fn max_requests(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         Scope::Root(root) => &mut root.max_requests,
         Scope::Site(site) => &mut site.max_requests,
         Scope::Pool(pool) => &mut pool.max_requests,
-        Scope::Defaults(_) | Scope::Route(_) | Scope::Tcp(_) | Scope::Udp(_) => return,
+        Scope::Defaults(_) | Scope::Route(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Cache(_) => {
+            return;
+        }
     };
     reader.once(stmt, place, most);
 }

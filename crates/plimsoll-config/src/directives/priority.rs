@@ -33,7 +33,12 @@ fn priority(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let place = match scope {
         Scope::Site(site) => &mut site.priority,
         Scope::Route(route) => &mut route.priority,
-        Scope::Root(_) | Scope::Defaults(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) => {
+        Scope::Root(_)
+        | Scope::Defaults(_)
+        | Scope::Tcp(_)
+        | Scope::Udp(_)
+        | Scope::Pool(_)
+        | Scope::Cache(_) => {
             return;
         }
     };

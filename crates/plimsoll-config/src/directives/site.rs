@@ -92,6 +92,7 @@ fn route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         response_buffer: None,
         internal: None,
         compress: None,
+        cache: None,
         errors: Vec::new(),
         steps: Vec::new(),
         step_spans: Vec::new(),

@@ -39,6 +39,8 @@ pub struct Forward<'a> {
     pub edits: Option<&'a FieldEdits>,
     /// Lines that rules add, whole.
     pub added: &'a [u8],
+    /// Whether the whole answer is asked for, although the client asked for a part of it or has it already.
+    pub is_whole: bool,
 }
 
 /// Appends the head of a forwarded request to `out`; returns how many fields it left out because
@@ -58,7 +60,8 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
             Name::MaxForwards => forward.max_forwards.is_some(),
             Name::Other => {
                 let name = line.name_span.of(bytes);
-                (forward.told.trusted.is_none() && field::is_vouched(name))
+                (forward.is_whole && request::narrows(name))
+                    || (forward.told.trusted.is_none() && field::is_vouched(name))
                     || (forward.certificate.is_some() && field::is_certificate(name))
             }
             name => name.is_hop_by_hop() || name.is_forwarding(),
@@ -123,6 +126,8 @@ fn own_lines(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mut 
 /// How a response is sent on.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
+    /// Status and phrase in place of its own.
+    pub status: Option<(u16, &'a str)>,
     /// How the client finds the end; `Empty` leaves a `Content-Length` that describes what is not
     /// sent (HEAD, 304) as it is.
     pub length: Length,
@@ -144,7 +149,7 @@ pub struct Reply<'a> {
 
 /// Appends the head of a forwarded final response to `out`.
 pub fn response(head: &ResponseHead, bytes: &[u8], reply: &Reply<'_>, out: &mut Vec<u8>) {
-    status_line(head, bytes, out);
+    status_line(head, bytes, reply.status, out);
     let keep_length = reply.length == Length::Empty && !matches!(head.status, 101 | 204);
     let mut dated = false;
     response_fields(&head.fields, bytes, reply.edits, out, |line, out| {
@@ -193,7 +198,7 @@ fn upgrade(protocol: &[u8], out: &mut Vec<u8>) {
 
 /// Appends an interim (1xx) response to `out`.
 pub fn interim(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
-    status_line(head, bytes, out);
+    status_line(head, bytes, None, out);
     response_fields(&head.fields, bytes, None, out, |line, _| {
         line.name != Name::ContentLength
     });
@@ -214,11 +219,13 @@ pub fn decimal(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
-fn status_line(head: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+fn status_line(head: &ResponseHead, bytes: &[u8], other: Option<(u16, &str)>, out: &mut Vec<u8>) {
+    let own = || (head.status, head.phrase.of(bytes));
+    let (status, phrase) = other.map_or_else(own, |(status, phrase)| (status, phrase.as_bytes()));
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(u64::from(head.status), out);
+    decimal(u64::from(status), out);
     out.push(b' ');
-    out.extend_from_slice(head.phrase.of(bytes));
+    out.extend_from_slice(phrase);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -306,6 +313,7 @@ mod tests {
             hide: None,
             edits: None,
             added: b"",
+            is_whole: false,
         };
         request(&head, bytes, &forward, &mut out);
         String::from_utf8(out).unwrap()
@@ -345,6 +353,7 @@ mod tests {
         parse::response(bytes, &mut head).unwrap();
         let mut out = Vec::new();
         let reply = Reply {
+            status: None,
             length: Length::Exactly(5),
             connection: Some("close"),
             upgrade: None,

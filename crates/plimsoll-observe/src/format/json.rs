@@ -55,6 +55,7 @@ pub(super) fn write(record: &Record<'_>, fingerprint: &str, dates: &mut Dates, o
         text(b",\"failed_server\":\"", server.as_bytes(), out);
         text(b",\"failed_reason\":\"", reason.as_bytes(), out);
     }
+    text(b",\"cache\":\"", record.cache.as_bytes(), out);
     text(
         b",\"reason\":\"",
         record.reason.unwrap_or_default().as_bytes(),
@@ -116,7 +117,7 @@ fn seconds(key: &[u8], duration: Option<Duration>, out: &mut Vec<u8>) {
 /// the characters that reverse or hide text.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     // All of it is looked at, many bytes at once.
-    let is_plain = |b: u8| (b >= b' ') & (b <= b'~') & (b != b'"') & (b != b'\\');
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\');
     if text.iter().fold(true, |are, &b| are & is_plain(b)) {
         out.extend_from_slice(text);
         return;

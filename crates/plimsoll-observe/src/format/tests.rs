@@ -3,6 +3,7 @@ use crate::access_log::Secured;
 
 fn record<'a>() -> Record<'a> {
     Record {
+        cache: "",
         at: Duration::from_millis(1_795_415_644_007),
         id: b"0197",
         client: b"192.0.2.1",

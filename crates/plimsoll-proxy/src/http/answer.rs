@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::framing::{Framing, Length, Reuse};
-use plimsoll_http::h1::encode::{self, Reply};
+use plimsoll_http::h1::encode;
 use plimsoll_http::h1::parse::{self, Attempts, BadHead, Parsed};
 use plimsoll_http::head::{ResponseHead, Version};
 use plimsoll_http::reason::Reason;
@@ -27,16 +27,18 @@ use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
 use crate::http::compress::{self, Change};
+use crate::http::dress::Dress;
 use crate::http::exchange::{Ending, Facts};
 use crate::http::failure::{Failure, Sent, is_turned_away};
-use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, encode_piece, ended};
+use crate::http::flow::{Coding, Copies, Fault, Flow, Sink, Writer, encode_piece, ended};
 use crate::http::internal::{Elsewhere, Redirects};
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
+use crate::http::shared::Cached;
+use crate::http::store::Filling;
 use crate::http::upload::{Progress, Upload, client_failure};
 use crate::plane::Plane;
-use crate::seen::{Seen, Values};
-use crate::trace;
+use crate::seen::Seen;
 
 /// Interim answers to one request.
 const INTERIM_MAX: u32 = 32;
@@ -73,6 +75,8 @@ pub(crate) struct Answer<'a, 'x> {
     pub(crate) out: &'a mut Vec<u8>,
     /// What sees all of it, where that is wanted.
     pub(crate) digest: Option<&'a RefCell<Digest>>,
+    /// What it is to caches.
+    pub(crate) cached: &'a mut Cached<'x>,
     /// Lines that rules add to its head.
     pub(crate) added: &'a mut Vec<u8>,
     /// Lines that go with whatever answer.
@@ -99,12 +103,12 @@ pub(crate) struct Answer<'a, 'x> {
 }
 
 /// The body of an answer whose head has been read.
-struct Body<'b> {
-    framing: &'b mut Framing,
+pub(super) struct Body<'b> {
+    pub(super) framing: &'b mut Framing,
     /// Head and body, as far as they are here.
-    buffer: &'b mut Buffer,
+    pub(super) buffer: &'b mut Buffer,
     /// What of the body came with the head.
-    first: Decoded,
+    pub(super) first: Decoded,
     /// How the client finds its end.
     coding: Coding<'b>,
     /// What compresses it.
@@ -142,6 +146,10 @@ impl<'a, 'x> Answer<'a, 'x> {
             return Ok((Box::pin(self.tunnel(&mut buffer)).await, Keep::No));
         }
         self.check_no_switch()?;
+        if let Some(object) = self.confirmed(buffer.filled()) {
+            let keep = self.leave(&mut buffer, progress.get());
+            return Ok((self.give(&object, progress.get()), keep));
+        }
         if let Some(sent) = self.withheld(buffer.filled()) {
             return Err(Failure {
                 status: self.response.status,
@@ -154,28 +162,23 @@ impl<'a, 'x> Answer<'a, 'x> {
             let bytes = buffer.filled();
             bond.sticky.learn(self.response, bytes, bond.server, now);
         }
+        self.note_success();
         let (mut framing, first) = self.framing(&mut buffer)?;
-        let change = compress::change(
-            self.facts,
-            &self.seen,
-            (self.response, buffer.filled()),
-            framing.length(),
-        );
+        let change = self.change(buffer.filled(), framing.length());
         let coder = change.as_ref().and_then(|change| change.coder.as_ref());
-        let length = if coder.is_some() {
-            Length::Chunked
-        } else {
-            framing.length()
-        };
+        let length = coder.map_or_else(|| framing.length(), |_| Length::Chunked);
         let (length, coding) = self.client_length(length);
         let persists = self.persists
             && !self.plane.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
-        self.encode(buffer.filled(), length, persists, change.as_ref());
-        self.facts.status = self.response.status;
-        self.facts.response_bytes.set(first.data as u64);
-        self.note_first(&buffer, &first);
+        let shared = self.store(buffer.filled(), framing.length(), persists);
+        if shared.is_none() {
+            self.encode(buffer.filled(), length, persists, change.as_ref());
+            self.facts.status = self.response.status;
+            self.facts.response_bytes.set(first.data as u64);
+        }
+        self.copy(&buffer, &first);
         let body = Body {
             framing: &mut framing,
             buffer: &mut buffer,
@@ -183,33 +186,45 @@ impl<'a, 'x> Answer<'a, 'x> {
             coding,
             coder,
         };
-        let outcome = match self.delivery.take() {
-            None => self.stream(body, upload, persists).await,
+        let outcome = match (shared, self.delivery.take()) {
+            (None, None) => self.stream(body, upload, persists).await,
             // Boxed: a future as large as this is moved with each request, and nearly none needs it.
-            Some(delivery) => Box::pin(self.hold(body, upload, delivery)).await,
+            (None, Some(delivery)) => Box::pin(self.hold(body, upload, delivery)).await,
+            (Some(delivery), _) => Box::pin(self.fill(body, upload, delivery)).await,
         };
         let ending = self.judge(outcome, persists);
-        if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
-            digest.borrow_mut().complete();
-        }
+        self.complete(ending);
         // Bytes behind the end belong to no answer (RFC 9112 §6.3).
         let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
         Ok((ending, if keep { Keep::Yes } else { Keep::No }))
     }
 
-    /// Has what compares answers see the head, and what of the body came with it.
-    fn note_first(&self, buffer: &Buffer, first: &Decoded) {
-        if let Some(digest) = self.digest {
-            let took = clock::now().duration_since(self.sent);
-            let mut digest = digest.borrow_mut();
-            digest.head(self.response, buffer.filled(), took);
-            digest.body(piece(buffer, self.response, first));
+    /// Decides whether the answer is compressed.
+    fn change(&self, bytes: &[u8], length: Length) -> Option<Change> {
+        compress::change(self.facts, &self.seen, (self.response, bytes), length)
+    }
+
+    /// Tells those who get a copy that they have all of it, if they do.
+    fn complete(&mut self, ending: Ending) {
+        if let (Some(filling), Ending::Keep | Ending::Close) = (&mut self.cached.filling, ending) {
+            filling.complete();
+        }
+        if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
+            digest.borrow_mut().complete();
         }
     }
 
     /// Tells whether, and why, the client does not get this answer.
     fn withheld(&mut self, bytes: &[u8]) -> Option<Sent> {
         let status = self.response.status;
+        if self
+            .cached
+            .filling
+            .as_ref()
+            .is_some_and(|filling| filling.replaces(status))
+        {
+            return Some(Sent::Hidden);
+        }
         if (self.terms.is_passed_over)(status) {
             return Some(Sent::PassedOver);
         }
@@ -268,59 +283,19 @@ impl<'a, 'x> Answer<'a, 'x> {
         persists: bool,
         change: Option<&Change>,
     ) {
-        let date = self.plane.http_date(self.facts.at);
-        let connection = match (persists, self.seen.head.version) {
-            (false, _) => Some("close"),
-            (true, Version::Http10) => Some("keep-alive"),
-            (true, Version::Http11 | Version::Http2) => None,
-        };
-        let edits = self.facts.response_edits();
-        self.added.clear();
-        self.added.extend_from_slice(self.fields);
-        let carried: &[u8] = match self.response.status {
-            200..=299 | 304 => &self.redirects.carried,
-            _ => b"",
-        };
-        self.added.extend_from_slice(carried);
-        let mut over = Cow::Borrowed(carried);
-        if let Some(change) = change {
-            self.added.extend_from_slice(&change.lines);
-            over.to_mut().extend_from_slice(&change.over);
-        }
-        if let Some(edits) = edits.and_then(Edits::fields) {
-            edits.change_lines(self.fields.len(), self.added);
-        }
-        if self.facts.is_traced {
-            let server = self.facts.server.unwrap_or_default();
-            let attempts = self.facts.attempts;
-            trace::told(
-                &format!("answered by {server}, attempt {attempts}"),
-                self.added,
-            );
-        }
-        if let Some(edits) = edits {
-            let values = Values {
-                seen: self.seen,
-                facts: self.facts,
-                answer: Some((self.response, bytes)),
-            };
-            edits.write(&values, self.added);
-        }
-        self.out.clear();
-        let reply = Reply {
-            length,
-            connection,
-            upgrade: self
-                .upgrade
-                .filter(|_| self.response.status == 101)
-                .map(|upgrade| upgrade.protocol(self.seen.bytes)),
-            date: &date,
+        let dress = Dress {
+            plane: self.plane,
+            seen: self.seen,
+            facts: self.facts,
+            fields: self.fields,
+            carried: &self.redirects.carried,
             mark: self.terms.bond.and_then(|bond| bond.mark),
-            edits: edits.and_then(Edits::fields),
-            over: &over,
-            added: self.added,
+            upgrade: self.upgrade,
+            status: None,
+            persists,
+            change,
         };
-        encode::response(self.response, bytes, &reply, self.out);
+        dress.write((self.response, bytes), length, (self.added, self.out));
     }
 
     /// Passes head and body on as they come. The outer fault is one of the upload.
@@ -395,8 +370,26 @@ impl<'a, 'x> Answer<'a, 'x> {
         outcome
     }
 
+    /// Shows what has come of the answer to those who get a copy.
+    fn copy(&self, buffer: &Buffer, first: &Decoded) {
+        if let Some(digest) = self.digest {
+            let took = clock::now().duration_since(self.sent);
+            let mut digest = digest.borrow_mut();
+            digest.head(self.response, buffer.filled(), took);
+        }
+        self.copies().push(piece(buffer, self.response, first));
+    }
+
+    /// Who gets a copy of the body.
+    fn copies(&self) -> Copies<'_> {
+        Copies {
+            digest: self.digest,
+            stored: self.cached.filling.as_ref().and_then(Filling::body),
+        }
+    }
+
     /// The rest of the body, on its way.
-    fn rest<'f>(&'f self, body: Body<'f>, sink: Sink<'f>, toll: Toll<'f>) -> Flow<'f> {
+    pub(super) fn rest<'f>(&'f self, body: Body<'f>, sink: Sink<'f>, toll: Toll<'f>) -> Flow<'f> {
         Flow {
             source: self.server,
             sink,
@@ -410,7 +403,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             min_rate: 0,
             pipes: &self.plane.worker.pipes,
             toll,
-            digest: self.digest,
+            copies: self.copies(),
             coder: body.coder,
         }
     }

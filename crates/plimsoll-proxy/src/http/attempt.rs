@@ -6,6 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Outcome, ServerIndex, Tried};
@@ -26,6 +27,8 @@ use crate::http::internal::Elsewhere;
 use crate::http::line::{self, Turned, select_in_turn};
 use crate::http::respond::{Answer, respond};
 use crate::http::select::Pick;
+use crate::http::store::Filling;
+use crate::http::stored;
 use crate::http::upstream_h1;
 use crate::sticky::Sticky;
 
@@ -152,6 +155,13 @@ pub(crate) async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> En
         exchange.facts.blame(failure.reason, failure.detail);
         exchange.facts.status = failure.status; // nobody is told; it is for the log
         return Ending::Close;
+    }
+    let filling = exchange.cached.filling.take();
+    if let Some(object) = filling.as_ref().and_then(Filling::instead_of_error) {
+        let object = Arc::clone(object);
+        filling.iter().for_each(Filling::tell_stale);
+        exchange.facts.blame(failure.reason, failure.detail);
+        return Box::pin(stored::answer_instead(exchange, &object)).await;
     }
     let answer = Answer {
         status: failure.status,

@@ -6,11 +6,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use plimsoll_cache::body::Body;
 use plimsoll_config::model::{Buffer, Way};
 use plimsoll_net::buffer::BUFFER_BYTES;
 use plimsoll_net::clock;
@@ -22,6 +25,8 @@ use crate::http::answer;
 use crate::http::exchange::{Ending, Exchange, Facts};
 use crate::http::flow::{Fault, Writer};
 use crate::http::pace::{Pace, Toll};
+use crate::http::store::Filling;
+use crate::http::stored;
 use crate::plane::Plane;
 use crate::spool::SpoolFile;
 
@@ -139,6 +144,10 @@ pub(crate) struct Delivery<'a> {
     way: Option<Bringing<'a>>,
     /// Bytes before the body.
     head: u64,
+    /// Whether what it is fed by goes on when its client has gone.
+    is_shared: bool,
+    /// Why its client did not get all, where that ended nothing.
+    failed: Option<Fault>,
 }
 
 impl fmt::Debug for Delivery<'_> {
@@ -192,6 +201,42 @@ impl<'a> Delivery<'a> {
             backlog,
             way: Some(Box::pin(way)),
             head: 0,
+            is_shared: false,
+            failed: None,
+        }
+    }
+
+    /// One that brings a part of what is stored, as far as it comes, to the client of `filling`.
+    pub(crate) fn of_stored(
+        filling: &Filling<'a>,
+        mut head: Vec<u8>,
+        (body, part): (Arc<Body>, Range<u64>),
+        patience: Duration,
+    ) -> Self {
+        let backlog = Rc::new(Backlog::new(0, None));
+        let counter = Rc::clone(&backlog);
+        let (plane, client, paces) = (filling.plane, filling.client, filling.paces.clone());
+        let way = async move {
+            let timer = plane.worker.deadlines.timer();
+            let writer = Writer {
+                sink: client,
+                timer: &timer,
+                patience,
+                then: Then::Open,
+            };
+            let toll = Toll {
+                plane,
+                paces: &paces,
+                way: Way::Down,
+            };
+            stored::bring(&mut head, (&body, part), (writer, toll), &counter.written).await
+        };
+        Self {
+            backlog,
+            way: Some(Box::pin(way)),
+            head: 0,
+            is_shared: true,
+            failed: None,
         }
     }
 
@@ -208,24 +253,30 @@ impl<'a> Delivery<'a> {
     ) -> Result<(), Fault> {
         let mut main = pin!(main);
         poll_fn(|context| {
+            if let Poll::Ready(done) = main.as_mut().poll(context) {
+                return Poll::Ready(done);
+            }
             if let Some(way) = &mut self.way
                 && let Poll::Ready(done) = way.as_mut().poll(context)
             {
                 self.way = None;
-                if done.is_err() {
-                    return Poll::Ready(done);
+                match done {
+                    Err(fault) if self.is_shared => self.failed = Some(fault),
+                    Err(fault) => return Poll::Ready(Err(fault)),
+                    Ok(()) => {}
                 }
             }
-            main.as_mut().poll(context)
+            Poll::Pending
         })
         .await
     }
 
     /// Serves the client to the end.
     pub(crate) async fn finish(&mut self) -> Result<(), Fault> {
-        match self.way.take() {
-            Some(way) => way.await,
-            None => Ok(()),
+        match (self.way.take(), self.failed.take()) {
+            (Some(way), _) => way.await,
+            (None, Some(fault)) => Err(fault),
+            (None, None) => Ok(()),
         }
     }
 
@@ -270,7 +321,6 @@ mod tests {
     use crate::spool::Spool;
     use plimsoll_config::model;
     use proptest::prelude::*;
-    use std::sync::Arc;
     use tokio::task::yield_now;
 
     /// Pushes `pieces`, one as often as the other end is looked at `eager` times.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_config::model::Mirror;
+use plimsoll_http::caching::Told;
 use plimsoll_http::chunked::Decoded;
 use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::forwarded::RequestId;
@@ -22,6 +23,7 @@ use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::socket::Socket;
 use plimsoll_observe::access_log::Record;
+use plimsoll_observe::metrics::CacheResult;
 
 use crate::connection::Connection;
 use crate::edits::Edits;
@@ -32,6 +34,7 @@ use crate::http::hold::Held;
 use crate::http::internal::Redirects;
 use crate::http::mirror::Pair;
 use crate::http::pace::Pace;
+use crate::http::shared::Cached;
 use crate::page::{self, OwnPage};
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
@@ -97,6 +100,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_traced: bool,
     /// Whether nobody wants to know of it.
     pub(crate) is_quiet: bool,
+    /// What the cache tells of its part in the answer, where there is one.
+    pub(crate) told: Option<Told>,
+    /// Which cache had a part in it, by number, and what came of it.
+    pub(crate) cache: Option<(usize, CacheResult)>,
     /// Who came in, where that was asked.
     pub(crate) auth: Option<Box<Auth>>,
     pub(crate) reason: Option<Reason>,
@@ -160,6 +167,8 @@ impl<'a> Facts<'a> {
             aliases_dropped: 0,
             is_traced: false,
             is_quiet: false,
+            told: None,
+            cache: None,
             auth: None,
             reason: None,
             detail: None,
@@ -187,6 +196,7 @@ impl<'a> Facts<'a> {
             queue: self.queued,
             connect: self.connect,
             first_byte: self.first_byte,
+            cache: self.cache.map_or("", |(_, result)| result.word()),
             ..Record::default()
         }
     }
@@ -268,6 +278,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) delivery: Option<Delivery<'a>>,
     /// Where copies of it go; nearly always nowhere.
     pub(crate) mirrors: Vec<&'a Mirror>,
+    /// What its answer is to caches.
+    pub(crate) cached: Cached<'a>,
     /// What its answer is compared with.
     pub(crate) pair: Option<Rc<Pair>>,
 }
@@ -322,6 +334,7 @@ impl<'a> Exchange<'a> {
             redirects: Redirects::default(),
             delivery: None,
             mirrors: Vec::new(),
+            cached: Cached::default(),
             pair: None,
         }
     }

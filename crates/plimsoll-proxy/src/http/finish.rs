@@ -36,6 +36,11 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
         }
         metrics.duration.record(total);
     }
+    if let Some((number, result)) = facts.cache
+        && let Some(cache) = plane.metrics.caches.get(number)
+    {
+        cache.count(result);
+    }
     if !site.logs.is_empty() {
         log(exchange, &site.name, &site.logs, total);
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use plimsoll_cache::body::Body;
 use plimsoll_http::chunked::size_line;
 use plimsoll_http::edit::FieldEdits;
 use plimsoll_http::framing::{BadBody, Framing, Length};
@@ -55,10 +56,34 @@ pub(crate) struct Flow<'a> {
     pub(crate) pipes: &'a Rc<PipePool>,
     /// What limits its speed.
     pub(crate) toll: Toll<'a>,
-    /// What sees all of it, where that is wanted.
-    pub(crate) digest: Option<&'a RefCell<Digest>>,
+    /// Who gets a copy.
+    pub(crate) copies: Copies<'a>,
     /// What compresses it, where it is sent in a content coding.
     pub(crate) coder: Option<&'a RefCell<Coder>>,
+}
+
+/// Who gets a copy of a body on its way.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Copies<'a> {
+    /// What compares it with another one.
+    pub(crate) digest: Option<&'a RefCell<Digest>>,
+    /// What is stored of it.
+    pub(crate) stored: Option<&'a Body>,
+}
+
+impl Copies<'_> {
+    fn is_none(&self) -> bool {
+        self.digest.is_none() && self.stored.is_none()
+    }
+
+    pub(crate) fn push(&self, data: &[u8]) {
+        if let Some(digest) = self.digest {
+            digest.borrow_mut().body(data);
+        }
+        if let Some(stored) = self.stored {
+            stored.push(data);
+        }
+    }
 }
 
 /// Where a body goes.
@@ -68,6 +93,8 @@ pub(crate) enum Sink<'a> {
     Socket(&'a Socket),
     /// To where it waits for its client.
     Backlog(&'a Backlog),
+    /// Nowhere: it is copied.
+    Copies,
 }
 
 impl Sink<'_> {
@@ -75,7 +102,7 @@ impl Sink<'_> {
     fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Socket(sink) => sink.poll_reset(context),
-            Self::Backlog(_) => Poll::Pending,
+            Self::Backlog(_) | Self::Copies => Poll::Pending,
         }
     }
 }
@@ -138,7 +165,7 @@ impl Flow<'_> {
             if self.framing.is_complete() {
                 return Ok(());
             }
-            if self.digest.is_none()
+            if self.copies.is_none()
                 && self.coding.is_plain()
                 && let Sink::Socket(sink) = self.sink
                 && sink.is_direct()
@@ -173,9 +200,7 @@ impl Flow<'_> {
                 BadBody::Truncated => Fault::SourceGone,
             })?;
         let data = self.buffer.filled().get(..decoded.data).unwrap_or_default();
-        if let Some(digest) = self.digest {
-            digest.borrow_mut().body(data);
-        }
+        self.copies.push(data);
         let end = ended(self.framing);
         match self.coder {
             None => {
@@ -245,6 +270,7 @@ impl Flow<'_> {
                 backlog.push(pieces.concat()).await;
                 Ok(())
             }
+            Sink::Copies => Ok(()),
         }
     }
 

@@ -71,6 +71,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
     }
     added.extend_from_slice(b"\r\n");
     let forward = Forward {
+        is_whole: false,
         method: b"GET",
         path: path.as_bytes(),
         query: query.map(str::as_bytes),

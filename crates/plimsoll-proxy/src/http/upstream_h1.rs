@@ -23,8 +23,9 @@ use crate::http::answer::{Answer, Keep};
 use crate::http::attempt::Terms;
 use crate::http::exchange::{Ending, Exchange};
 use crate::http::failure::{Failure, Sent};
-use crate::http::flow::{Coding, Fault, Flow, Sink, Writer, ended};
+use crate::http::flow::{Coding, Copies, Fault, Flow, Sink, Writer, ended};
 use crate::http::pace::Toll;
+use crate::http::store::Filling;
 use crate::http::trust;
 use crate::http::upload::{Progress, Upload, send_rest};
 use crate::seen::Seen;
@@ -50,9 +51,8 @@ pub(crate) async fn receive(
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(exchange.facts.request_bytes.get());
-    let persists = request.peer_allows() == Reuse::Keep;
+    let (persists, has_more) = (request.peer_allows() == Reuse::Keep, !request.is_complete());
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
-    let has_more = !request.is_complete();
     let mut rest = (has_more || held.is_some()).then(|| plane.worker.buffers.lend());
     let progress = &Cell::new(Progress::at_first(rest.is_some()));
     let outcome = {
@@ -69,7 +69,7 @@ pub(crate) async fn receive(
             min_rate: site.map_or(0, |site| site.limits.min_rate),
             pipes: &plane.worker.pipes,
             toll: toll(Way::Up),
-            digest: None,
+            copies: Copies::default(),
             coder: None,
         });
         let mut flow = pin!(flow.map(|flow| send_rest(held, flow)));
@@ -83,6 +83,7 @@ pub(crate) async fn receive(
             response: &mut scratch.response,
             out: &mut scratch.response_out,
             digest: exchange.pair.as_ref().map(|pair| &pair.ours),
+            cached: &mut exchange.cached,
             added: &mut scratch.added,
             fields: &scratch.fields,
             redirects: &mut exchange.redirects,
@@ -181,6 +182,11 @@ pub(crate) fn encode_head(
         added.extend_from_slice(&exchange.scratch.copied);
         edits.write_host(&exchange.values(), &mut text);
     }
+    let filling = exchange.cached.filling.as_ref();
+    if let Some(filling) = filling {
+        filling.write_conditions(&mut added);
+    }
+    let is_whole = filling.is_some_and(Filling::wants_whole);
     let bytes = exchange.inbound.filled();
     let scratch = &*exchange.scratch;
     let asked_host = exchange.authority.of(bytes);
@@ -196,6 +202,7 @@ pub(crate) fn encode_head(
         }
     };
     let forward = Forward {
+        is_whole,
         method: scratch.head.method_span.of(bytes),
         path,
         query,

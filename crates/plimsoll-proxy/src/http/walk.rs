@@ -17,7 +17,7 @@ use crate::http::hold::hold;
 use crate::http::internal::{self, Elsewhere};
 use crate::http::limit::{self, Above};
 use crate::http::respond::{Answer, Said, respond};
-use crate::http::{access, fault, files, forward_auth, key, mirror, rewrite, trust};
+use crate::http::{access, fault, files, forward_auth, key, lookup, mirror, rewrite, trust};
 use crate::routes::Found;
 use crate::steps::Step;
 use crate::template::Template;
@@ -252,7 +252,15 @@ async fn proxy(exchange: &mut Exchange<'_>, pool: Option<usize>) -> Result<Endin
             if !exchange.mirrors.is_empty() {
                 mirror::send(exchange);
             }
-            attempt::with_retries(exchange, pool).await
+            let caching = exchange
+                .facts
+                .route
+                .and_then(|route| route.caching.as_ref());
+            exchange.cached.outdated = lookup::outdated(exchange);
+            match caching {
+                Some(caching) => lookup::answer(exchange, pool, caching).await,
+                None => attempt::with_retries(exchange, pool).await,
+            }
         }
         None => Ok(respond(exchange, Answer::to(Reason::ProxyInternalError, "")).await),
     }

@@ -1,15 +1,15 @@
 //! `plimsoll trace`: what becomes of a request, and why.
 
 use std::fmt::Write;
-use std::io::{Read, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use plimsoll_control::explain::{Candidate, Line, Outcome, Question, Rules, Trace};
 
 use crate::configuration::{self, Path};
 use crate::output::print;
+use crate::running;
 
 /// What `plimsoll trace` takes.
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = question(arguments)?;
     let trace = match arguments.running {
-        Some(address) => ask(address, &question)?,
+        Some(address) => running::ask(address, "/v1/trace", &question)?,
         None => {
             let config = configuration::load(&arguments.path.config)?;
             // A file that cannot be used is what `plimsoll check` is for.
@@ -128,35 +128,6 @@ pub(super) fn host(authority: &str) -> &str {
         Some((address, _)) => address,
         None => authority.split(':').next().unwrap_or_default(),
     }
-}
-
-/// How long a running Plimsoll may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Asks a running Plimsoll.
-fn ask(address: SocketAddr, question: &Question) -> anyhow::Result<Trace> {
-    let no_answer = || format!("no answer from the admin listener on {address}");
-    let body = serde_json::to_vec(question)?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(no_answer)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let head = format!(
-        "POST /v1/trace HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).with_context(no_answer)?;
-    stream.write_all(&body).with_context(no_answer)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).with_context(no_answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(no_answer)?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!(
-            "the admin listener on {address} says {status}: {}",
-            body.trim()
-        );
-    }
-    serde_json::from_str(body).context("the admin listener answers something else than a trace")
 }
 
 /// A trace for people.

@@ -1,0 +1,353 @@
+//! A cache: objects by their keys, as many as memory is given for.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use plimsoll_http::head::RequestHead;
+use quick_cache::sync::Cache as Map;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::flight::Flights;
+use crate::object::Object;
+
+/// Answers of one key that are for different requests: the oldest goes.
+const VARIANTS_MAX: usize = 16;
+
+/// For how long a key is remembered whose answer was not stored.
+pub const PASS_FOR: Duration = Duration::from_secs(60);
+
+/// What an entry takes that has no object.
+const PASS_BYTES: u64 = 256;
+
+/// How many shards there are at most: each has its share of the room, and an object must fit into one.
+const SHARDS_MAX: u64 = 64;
+
+/// What one cache keeps. Workers share it.
+#[derive(Debug)]
+pub struct Cache {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The longest body that it keeps.
+    pub object_max: u64,
+    /// What is being fetched for it.
+    pub flights: Arc<Flights>,
+    /// What it has done.
+    pub stats: Stats,
+    map: Map<Box<[u8]>, Entry, Weigh>,
+    /// Held while an entry is changed that was read before.
+    changing: Mutex<()>,
+    room: u64,
+}
+
+/// What a cache has done.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Objects that were stored.
+    pub stored: AtomicU64,
+    /// Objects that were purged.
+    pub purged: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+enum Entry {
+    /// The newest first.
+    Objects(Arc<[Arc<Object>]>),
+    /// Whoever asks goes on to a server at once, until then.
+    Passing(Duration),
+}
+
+/// What is stored for a request.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// This, fresh or not.
+    Object(Arc<Object>),
+    /// Something for other requests, like this.
+    Other(Arc<Object>),
+    /// That it is not worth waiting for somebody else's answer.
+    Passing,
+    /// Nothing.
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+struct Weigh;
+
+impl Weighter<Box<[u8]>, Entry> for Weigh {
+    fn weight(&self, key: &Box<[u8]>, entry: &Entry) -> u64 {
+        let entry = match entry {
+            Entry::Objects(objects) => objects.iter().map(|object| object.size() as u64).sum(),
+            Entry::Passing(_) => PASS_BYTES,
+        };
+        entry + key.len() as u64
+    }
+}
+
+impl Cache {
+    /// One that keeps `room` bytes at most, and no body above `object_max`.
+    pub fn new(name: Arc<str>, room: u64, object_max: u64) -> Self {
+        let shards = (room / (object_max.max(1) * 4)).clamp(1, SHARDS_MAX);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usize::try_from(room / 16_384).unwrap_or(usize::MAX).max(64))
+            .weight_capacity(room)
+            .shards(usize::try_from(shards).unwrap_or(1))
+            .build();
+        let hasher = DefaultHashBuilder::default();
+        let map = match options {
+            Ok(options) => Map::with_options(
+                options,
+                Weigh,
+                hasher,
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            Err(_) => Map::with_weighter(64, room, Weigh),
+        };
+        Self {
+            name,
+            object_max,
+            flights: Arc::default(),
+            stats: Stats::default(),
+            map,
+            changing: Mutex::default(),
+            room,
+        }
+    }
+
+    /// What is stored for a request.
+    pub fn find(&self, key: &[u8], request: &RequestHead, bytes: &[u8], now: Duration) -> Found {
+        match self.map.get(key) {
+            None => Found::Nothing,
+            Some(Entry::Passing(until)) if now < until => Found::Passing,
+            Some(Entry::Passing(_)) => Found::Nothing,
+            Some(Entry::Objects(objects)) => {
+                let mut fitting = objects
+                    .iter()
+                    .filter(|object| object.selection.matches(request, bytes));
+                match (fitting.next(), objects.first()) {
+                    (Some(object), _) => Found::Object(Arc::clone(object)),
+                    (None, Some(other)) => Found::Other(Arc::clone(other)),
+                    (None, None) => Found::Nothing,
+                }
+            }
+        }
+    }
+
+    /// Stores an object whose body is whole, in place of those for the same requests.
+    pub fn insert(&self, key: &[u8], object: Arc<Object>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = match self.map.peek(key) {
+            Some(Entry::Objects(objects)) => objects,
+            _ => Arc::from([]),
+        };
+        let kept = others
+            .iter()
+            .filter(|other| other.selection != object.selection);
+        let objects: Vec<_> = std::iter::once(&object)
+            .chain(kept)
+            .take(VARIANTS_MAX)
+            .cloned()
+            .collect();
+        self.map.insert(key.into(), Entry::Objects(objects.into()));
+        self.stats.stored.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that the answer to `key` is not stored, unless something else is.
+    pub fn pass(&self, key: &[u8], now: Duration) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(self.map.peek(key), Some(Entry::Objects(_))) {
+            self.map.insert(key.into(), Entry::Passing(now + PASS_FOR));
+        }
+    }
+
+    /// Forgets what is stored for `key`; tells how many objects that was.
+    pub fn remove(&self, key: &[u8]) -> usize {
+        match self.map.remove(key) {
+            Some((_, Entry::Objects(objects))) => objects.len(),
+            _ => 0,
+        }
+    }
+
+    /// Forgets objects that `is` fits, or counts them as stale; tells how many.
+    pub fn purge(&self, kind: Purge, is: impl Fn(&[u8], &Object) -> bool) -> usize {
+        let count = std::cell::Cell::new(0);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.map.retain(|key, entry| {
+            let Entry::Objects(objects) = entry else {
+                return true;
+            };
+            let fitting = || objects.iter().filter(|object| is(key, object));
+            count.set(count.get() + fitting().count());
+            match kind {
+                Purge::Soft => {
+                    fitting().for_each(|object| object.expire());
+                    true
+                }
+                // Answers to one URL go together: nobody means one coding of it.
+                Purge::Hard => fitting().next().is_none(),
+            }
+        });
+        self.stats.purged.fetch_add(count.get() as u64, Relaxed);
+        count.get()
+    }
+
+    /// Bytes that are stored.
+    pub fn size(&self) -> u64 {
+        self.map.weight()
+    }
+
+    /// Keys that something is stored for.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Tells whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Bytes that may be stored.
+    pub fn room(&self) -> u64 {
+        self.room
+    }
+}
+
+/// What becomes of what is purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// It is forgotten.
+    Hard,
+    /// It is stale, and answers where that is allowed.
+    Soft,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_http::caching::{Selection, State, Terms};
+    use plimsoll_http::h1::parse::{self, HeadLimits};
+    use plimsoll_http::head::ResponseHead;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn request(lines: &str) -> (RequestHead, Vec<u8>) {
+        let text = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n").into_bytes();
+        let mut head = RequestHead::default();
+        parse::request(&text, &HeadLimits::default(), &mut head).unwrap();
+        (head, text)
+    }
+
+    fn object(vary: &str, lines: &str, length: usize) -> Arc<Object> {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{vary}\r\n").into_bytes();
+        let mut head = ResponseHead::default();
+        parse::response(&bytes, &mut head).unwrap();
+        let (asked, asked_bytes) = request(lines);
+        let selection = Selection::read((&head, &bytes), (&asked, &asked_bytes)).unwrap();
+        let terms = Terms {
+            lifetime: 10,
+            while_revalidate: 10,
+            ..Terms::default()
+        };
+        let mut object = Object::new(bytes, selection, terms, NOW).unwrap();
+        object.body = Arc::new(crate::body::Body::of(&vec![b'x'; length]));
+        Arc::new(object)
+    }
+
+    fn cache(room: u64) -> Cache {
+        Cache::new("c".into(), room, room / 8)
+    }
+
+    fn find(cache: &Cache, key: &str, lines: &str) -> Found {
+        let (head, bytes) = request(lines);
+        cache.find(key.as_bytes(), &head, &bytes, NOW)
+    }
+
+    #[test]
+    fn answers_are_found_by_key_and_by_whom_they_are_for() {
+        let cache = cache(1 << 20);
+        assert!(matches!(find(&cache, "a", ""), Found::Nothing));
+        cache.insert(b"a", object("Vary: X\r\n", "X: 1\r\n", 1));
+        assert!(matches!(find(&cache, "a", "X: 1\r\n"), Found::Object(_)));
+        assert!(matches!(find(&cache, "a", "X: 2\r\n"), Found::Other(_)));
+        assert!(matches!(find(&cache, "b", "X: 1\r\n"), Found::Nothing));
+        cache.insert(b"a", object("Vary: X\r\n", "X: 2\r\n", 2));
+        for (lines, length) in [("X: 1\r\n", 1), ("X: 2\r\n", 2)] {
+            let Found::Object(object) = find(&cache, "a", lines) else {
+                panic!("nothing for {lines}");
+            };
+            assert_eq!(object.body.length(), Some(length));
+        }
+        // The same requests get the newest.
+        cache.insert(b"a", object("Vary: X\r\n", "X: 1\r\n", 3));
+        let Found::Object(newest) = find(&cache, "a", "X: 1\r\n") else {
+            panic!("nothing");
+        };
+        assert_eq!(newest.body.length(), Some(3));
+        assert_eq!(
+            (cache.len(), cache.remove(b"a"), cache.remove(b"a")),
+            (1, 2, 0)
+        );
+    }
+
+    #[test]
+    fn variants_of_one_key_are_bounded() {
+        let cache = cache(1 << 20);
+        for number in 0..100 {
+            cache.insert(b"a", object("Vary: X\r\n", &format!("X: {number}\r\n"), 1));
+        }
+        let is_there = |number: i32| {
+            matches!(
+                find(&cache, "a", &format!("X: {number}\r\n")),
+                Found::Object(_)
+            )
+        };
+        let there: Vec<_> = (0..100).filter(|number| is_there(*number)).collect();
+        assert_eq!(there, (84..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_worth_waiting_for_is_forgotten_in_time() {
+        let cache = cache(1 << 20);
+        cache.pass(b"a", NOW);
+        let (head, bytes) = request("");
+        let at = |now| cache.find(b"a", &head, &bytes, now);
+        assert!(matches!(at(NOW), Found::Passing));
+        assert!(matches!(at(NOW + PASS_FOR), Found::Nothing));
+        cache.insert(b"a", object("", "", 1));
+        cache.pass(b"a", NOW);
+        assert!(matches!(at(NOW), Found::Object(_)));
+    }
+
+    /// However many keys come, and how large: the room is kept to.
+    #[test]
+    fn churn_takes_no_more_than_the_room() {
+        let cache = cache(1 << 20);
+        for number in 0..20_000_usize {
+            let length = (number * 7919) % 5000;
+            cache.insert(format!("/{number}").as_bytes(), object("", "", length));
+            assert!(cache.size() <= cache.room(), "{}", cache.size());
+        }
+        assert!(cache.size() > cache.room() / 2, "{}", cache.size());
+        // Small ones take more than their bytes: they are bounded in number too.
+        for number in 0..20_000_usize {
+            cache.insert(format!("/s{number}").as_bytes(), object("", "", 0));
+        }
+        assert!(cache.len() < 2500, "{}", cache.len());
+    }
+
+    #[test]
+    fn purges_forget_or_expire_what_fits() {
+        let cache = cache(1 << 20);
+        for key in ["http://h/a/1", "http://h/a/2", "http://h/b"] {
+            cache.insert(key.as_bytes(), object("", "", 1));
+        }
+        let below = |key: &[u8], _: &Object| key.starts_with(b"http://h/a/");
+        assert_eq!(cache.purge(Purge::Soft, below), 2);
+        let Found::Object(stale) = find(&cache, "http://h/a/1", "") else {
+            panic!("nothing");
+        };
+        assert_eq!(stale.state(NOW), State::WhileRevalidating);
+        assert_eq!(cache.purge(Purge::Hard, below), 2);
+        assert_eq!(cache.purge(Purge::Hard, below), 0);
+        assert!(matches!(find(&cache, "http://h/b", ""), Found::Object(_)));
+    }
+}

@@ -1,0 +1,223 @@
+//! `cache`: answers that are kept, and given to others who ask for the same.
+
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::directive::{Context, Directive};
+use crate::draft::{CacheDraft, Scope, StaleDraft};
+use crate::read::Reader;
+use crate::syntax::Stmt;
+
+pub(crate) static ROWS: &[Directive] = &[
+    Directive {
+        name: "cache",
+        within: &[Context::Root],
+        usage: "cache NAME { ... }",
+        default: "none",
+        doc: "A place where answers of servers are kept for the routes that name it. Whether an answer is kept, for how long and for whom, \
+              its server says as HTTP has it (RFC 9111): in `Cache-Control`, `Expires` and `Vary`, and in `CDN-Cache-Control`, which comes before \
+              both. What says nothing is not kept unless `ttl` or `heuristic` says so. Never kept are answers that set cookies, that are for \
+              one client, that are parts, that end with their connection, and those to requests with `Authorization` unless they say that they \
+              are for all. All workers share it; it is empty after a start.",
+        words: (1, 1),
+        variables: false,
+        block: Some(Context::Cache),
+        set: cache,
+    },
+    Directive {
+        name: "cache",
+        within: &[Context::Route],
+        usage: "cache NAME",
+        default: "off",
+        doc: "Answers from the cache NAME what is kept there, and keeps there what servers allow. The key is the scheme, the host with \
+              its port, the path and the query, and apart from these the listener, the route and the pool: routes with other conditions never share an \
+              answer. One missing answer is fetched once, however many ask for it; whoever asks while it comes gets what has come. `If-None-Match`, \
+              `If-Modified-Since` and `Range` are answered from what is kept. What clients say in `Cache-Control` and `Pragma` to have \
+              an answer fetched anew is ignored; `no-store` keeps the answer out, and `only-if-cached` is answered with 504 if there is none. A request that changes \
+              what is at its URL, and succeeds, removes what is kept for it. `plimsoll cache purge` removes by URL, by the beginning of URLs, or \
+              by a word that servers give in `Cache-Tag` or `Surrogate-Key`, which clients do not see. Rules of access and limits come first, for hits too. `Cache-Status` says what was done.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: of_route,
+    },
+    Directive {
+        name: "memory",
+        within: &[Context::Cache],
+        usage: "memory SIZE",
+        default: "64MiB",
+        doc: "How much memory the cache takes at most, heads and keys included. When it is full, what is asked for least goes.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: memory,
+    },
+    Directive {
+        name: "object-size-max",
+        within: &[Context::Cache],
+        usage: "object-size-max SIZE",
+        default: "1MiB, or an eighth of the memory where that is less",
+        doc: "The longest body that is kept. It may have an eighth of the cache's memory.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: object_size_max,
+    },
+    Directive {
+        name: "ttl",
+        within: &[Context::Cache],
+        usage: "ttl STATUS=DURATION...",
+        default: "none: servers say it",
+        doc: "For how long answers with these statuses are fresh that do not say it themselves. What they say comes first, `no-cache` \
+              and `no-store` among it. Mind that a page for one person may say nothing, too: use it on routes where none can be.",
+        words: (1, 32),
+        variables: false,
+        block: None,
+        set: ttl,
+    },
+    Directive {
+        name: "heuristic",
+        within: &[Context::Cache],
+        usage: "heuristic SHARE%|off",
+        default: "off",
+        doc: "Takes an answer that says nothing but when it was changed last to be fresh for this share of the time since then, a day at most. \
+              RFC 9111 suggests 10%.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: heuristic,
+    },
+    Directive {
+        name: "stale",
+        within: &[Context::Cache],
+        usage: "stale [while-revalidate=DURATION] [if-error=DURATION]",
+        default: "none: servers say it",
+        doc: "For how long answers that are no longer fresh serve, where they do not say it themselves (RFC 5861): `while-revalidate`, while \
+              the server is asked behind the client's back; `if-error`, when no server can be reached or the answer is 500, 502, 503 or 504. \
+              Answers with `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache` never do.",
+        words: (1, 2),
+        variables: false,
+        block: None,
+        set: stale,
+    },
+    Directive {
+        name: "wait",
+        within: &[Context::Cache],
+        usage: "wait DURATION",
+        default: "5s",
+        doc: "How long a request waits for the head of an answer that is being fetched for another one, before it goes to a server itself.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: wait,
+    },
+];
+
+/// Between these a cache may be large.
+const MEMORY: (u64, u64) = (1 << 20, 1 << 40);
+
+fn cache(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Root(draft), Some(name)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    let mut others = draft.caches.iter();
+    if let Some(first) = others.find(|other| other.name == name.text) {
+        let message = format!("cache `{}` is written twice", name.text);
+        let problem = Diagnostic::new(&codes::CACHE_TWICE, stmt.span, message);
+        let problem = problem.related(first.span, "first here");
+        reader.problem(problem.help("rename one of them"));
+    }
+    let mut cache = CacheDraft::new(name.text.clone(), stmt.span);
+    let block = stmt.block.as_deref().unwrap_or_default();
+    reader.apply(block, Context::Cache, &mut Scope::Cache(&mut cache));
+    check_object_size(reader, &cache);
+    draft.caches.push(cache);
+}
+
+/// An object has to fit into its share of the memory.
+fn check_object_size(reader: &mut Reader<'_>, cache: &CacheDraft) {
+    let Some((object, span)) = cache.object_max else {
+        return;
+    };
+    if object > cache.memory() / 8 {
+        let message = "an object may have an eighth of the memory of its cache";
+        let problem = Diagnostic::new(&codes::RANGE, span, message);
+        reader.problem(problem.help("give the cache more `memory`, or its objects less"));
+    }
+}
+
+fn of_route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    if let (Scope::Route(route), Some(name)) = (scope, stmt.words.first()) {
+        reader.once(stmt, &mut route.cache, name.clone());
+    }
+}
+
+fn memory(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(size) = reader.size_within(word.into(), MEMORY.0, MEMORY.1) {
+        reader.once(stmt, &mut cache.memory, size);
+    }
+}
+
+fn object_size_max(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(size) = reader.size_within(word.into(), 1, MEMORY.1) {
+        reader.once(stmt, &mut cache.object_max, size);
+    }
+}
+
+fn ttl(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Cache(cache) = scope else { return };
+    let is_kept = |status: &u16| (200..=599).contains(status) && ![206, 304].contains(status);
+    let (mut words, mut names) = (Vec::new(), Vec::new());
+    for word in &stmt.words {
+        let (status, _) = word.text.split_once('=').unwrap_or((&word.text, ""));
+        if status.parse().ok().filter(is_kept).is_some() {
+            names.push(status);
+            words.push(word.clone());
+            continue;
+        }
+        let message = format!("`{status}` is not a status that is kept");
+        let problem = Diagnostic::new(&codes::STATUS, word.span, message);
+        reader.problem(problem.help("write it like `ttl 200=10m 404=1m`"));
+    }
+    let mut all = Vec::new();
+    reader.options(&words, &names, |reader, status, value| {
+        all.extend(status.parse().ok().zip(reader.duration(value)));
+    });
+    reader.once(stmt, &mut cache.ttl, all);
+}
+
+fn heuristic(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    let share = match word.text.as_str() {
+        "off" => None,
+        _ => reader.percent(word.into(), 1),
+    };
+    reader.once(stmt, &mut cache.heuristic, share);
+}
+
+fn stale(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Cache(cache) = scope else { return };
+    let known = ["while-revalidate", "if-error"];
+    let mut stale = StaleDraft::default();
+    reader.options(&stmt.words, &known, |reader, name, value| match name {
+        "while-revalidate" => stale.while_revalidate = reader.duration(value),
+        _ => stale.if_error = reader.duration(value),
+    });
+    reader.once(stmt, &mut cache.stale, stale);
+}
+
+fn wait(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(time) = reader.duration(word.into()) {
+        reader.once(stmt, &mut cache.wait, time);
+    }
+}

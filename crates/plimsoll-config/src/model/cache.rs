@@ -1,0 +1,28 @@
+//! Where answers are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One `cache`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Bytes of memory that it may take. Default 64 MiB.
+    pub memory: u64,
+    /// Bytes of the longest body that it keeps. Default 1 MiB, or an eighth of the memory.
+    pub object_max: u64,
+    /// For how long answers with these statuses are fresh that do not say it.
+    pub ttl: Vec<(u16, Duration)>,
+    /// For what share of the time since their last change answers are fresh that say nothing, in percent; `None`
+    /// means that nothing is guessed.
+    pub heuristic: Option<u8>,
+    /// For how long stale answers serve while the server is asked, where they do not say. Default not at all.
+    pub while_revalidate: Duration,
+    /// For how long they serve in place of errors, where they do not say. Default not at all.
+    pub if_error: Duration,
+    /// How long a request waits for the answer to another one. Default 5 s.
+    pub wait: Duration,
+}

@@ -1,0 +1,231 @@
+//! What a route's cache is compiled to, and how it is purged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_cache::cache::{Cache, Purge};
+use plimsoll_cache::object::Object;
+use plimsoll_config::model;
+use plimsoll_http::caching::{Policy, SECONDS_MAX, key};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Fields that say by which words an answer can be purged: what stands there is for caches alone.
+pub(crate) const TAGS: [&str; 2] = ["Cache-Tag", "Surrogate-Key"];
+
+/// A cache, and by which rules answers are kept there.
+#[derive(Debug)]
+pub struct Keeping {
+    /// Where they are kept.
+    pub cache: Arc<Cache>,
+    pub(crate) policy: Policy,
+    /// How long a request waits for an answer that is fetched for another one.
+    pub(crate) wait: Duration,
+}
+
+impl Keeping {
+    pub(crate) fn new(cache: &model::Cache) -> Self {
+        let ttl = cache
+            .ttl
+            .iter()
+            .map(|(status, time)| (*status, seconds(*time)));
+        Self {
+            cache: Arc::new(Cache::new(
+                Arc::clone(&cache.name),
+                cache.memory,
+                cache.object_max,
+            )),
+            policy: Policy {
+                ttl: ttl.collect(),
+                heuristic: cache.heuristic,
+                while_revalidate: seconds(cache.while_revalidate),
+                if_error: seconds(cache.if_error),
+            },
+            wait: cache.wait,
+        }
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(SECONDS_MAX)
+}
+
+/// The cache of one route.
+#[derive(Debug)]
+pub(crate) struct Caching {
+    /// Its number.
+    pub(crate) number: usize,
+    pub(crate) keeping: Arc<Keeping>,
+    /// Tells its answers from those of routes that treat the same requests in another way.
+    pub(crate) identity: u64,
+}
+
+impl Caching {
+    pub(crate) fn new(
+        route: &model::Route,
+        site: &model::Site,
+        all: &[Arc<Keeping>],
+    ) -> Option<Self> {
+        let number = route.cache?;
+        let keeping = Arc::clone(all.get(number)?);
+        // Places are left out, so that a line that moves changes nothing.
+        let treated = (
+            &route.path,
+            &route.methods,
+            &route.conditions,
+            &site.steps,
+            &route.steps,
+        );
+        let text = format!("{:?} {:?} {treated:?}", site.name, site.listen);
+        Some(Self {
+            number,
+            keeping,
+            identity: xxh3_64(text.as_bytes()),
+        })
+    }
+}
+
+/// What is to be purged. One of URL, prefix and tag, which is not empty.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// From this cache; nothing means from all.
+    pub cache: Option<String>,
+    /// What is stored for this URL, in all its forms.
+    pub url: Option<String>,
+    /// What is stored for URLs that begin like this.
+    pub prefix: Option<String>,
+    /// What its server has given this word.
+    pub tag: Option<String>,
+    /// Whether it still answers where a stale answer may.
+    pub soft: bool,
+}
+
+/// Why nothing was purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadOrder {
+    /// Nothing says what, or more than one thing does.
+    #[error("say what to purge: one of `url`, `prefix` and `tag`, not empty")]
+    Selector,
+    /// It is no URL that is answered here.
+    #[error("write a whole URL: `https://example.com/path`")]
+    Url,
+    /// There is no such cache.
+    #[error("there is no cache with this name")]
+    Cache,
+}
+
+impl Order {
+    /// Purges it from `all`; tells how many answers that were.
+    ///
+    /// # Errors
+    /// Why nothing was purged.
+    pub fn carry_out(&self, all: &[Arc<Keeping>]) -> Result<usize, BadOrder> {
+        let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let selectors = [&self.url, &self.prefix, &self.tag];
+        let is_clear = selectors.iter().filter(|text| text.is_some()).count() == 1;
+        if !is_clear || !selectors.iter().any(|text| said(text)) {
+            return Err(BadOrder::Selector);
+        }
+        let url = self.url.as_ref().or(self.prefix.as_ref());
+        let key = match url {
+            Some(url) => key::of_url(url).ok_or(BadOrder::Url)?,
+            None => Vec::new(),
+        };
+        let is = |stored: &[u8], object: &Object| match (&self.url, &self.tag) {
+            // The URL ends where what else belongs to the key begins.
+            (Some(_), _) => stored.split(|byte| *byte == 0).next() == Some(&*key),
+            (None, Some(tag)) => object.tags.iter().any(|own| **own == *tag.as_bytes()),
+            (None, None) => stored.starts_with(&key),
+        };
+        let kind = if self.soft { Purge::Soft } else { Purge::Hard };
+        let mine = |of: &&Arc<Keeping>| {
+            self.cache
+                .as_ref()
+                .is_none_or(|name| **name == *of.cache.name)
+        };
+        if !all.iter().any(|of| mine(&of)) {
+            return Err(BadOrder::Cache);
+        }
+        Ok(all
+            .iter()
+            .filter(mine)
+            .map(|of| of.cache.purge(kind, is))
+            .sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_say_one_thing() {
+        let some = |text: &str| Some(text.to_owned());
+        let order = Order::default;
+        for (order, expected) in [
+            (order(), BadOrder::Selector),
+            (
+                Order {
+                    url: some(""),
+                    ..order()
+                },
+                BadOrder::Selector,
+            ),
+            (
+                Order {
+                    prefix: some(""),
+                    ..order()
+                },
+                BadOrder::Selector,
+            ),
+            (
+                Order {
+                    tag: some(""),
+                    ..order()
+                },
+                BadOrder::Selector,
+            ),
+            (
+                Order {
+                    tag: some("a"),
+                    url: some(""),
+                    ..order()
+                },
+                BadOrder::Selector,
+            ),
+            (
+                Order {
+                    tag: some("a"),
+                    url: some("http://h/"),
+                    ..order()
+                },
+                BadOrder::Selector,
+            ),
+            (
+                Order {
+                    url: some("/a"),
+                    ..order()
+                },
+                BadOrder::Url,
+            ),
+            (
+                Order {
+                    prefix: some("http"),
+                    ..order()
+                },
+                BadOrder::Url,
+            ),
+            (
+                Order {
+                    tag: some("a"),
+                    cache: some("other"),
+                    ..order()
+                },
+                BadOrder::Cache,
+            ),
+        ] {
+            assert_eq!(order.carry_out(&[]), Err(expected), "{order:?}");
+        }
+    }
+}

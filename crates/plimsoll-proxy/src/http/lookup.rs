@@ -1,0 +1,360 @@
+//! What a cache has for a request: an answer, or the right to fetch one for all who ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_balance::hash;
+use plimsoll_cache::cache::Found;
+use plimsoll_cache::flight::{Flight, Landing, Ticket, Turn};
+use plimsoll_cache::object::Object;
+use plimsoll_http::caching::{Directives, Forwarded, State, Told, key};
+use plimsoll_http::field::Name;
+use plimsoll_http::framing::Length;
+use plimsoll_http::method::Method;
+use plimsoll_http::reason::Reason;
+use plimsoll_net::clock;
+use plimsoll_observe::metrics::CacheResult;
+
+use crate::caching::{Caching, Keeping};
+use crate::generation::{Action, Pool, Route};
+use crate::http::attempt;
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::internal::Elsewhere;
+use crate::http::respond::{Answer, respond};
+use crate::http::store::Filling;
+use crate::http::{refresh, stored};
+
+/// How often a request looks again that waited for an answer which was not for it.
+const LOOKS_MAX: u32 = 3;
+
+/// How a request goes on.
+enum Way {
+    /// It is answered with this.
+    Serve(Arc<Object>, Told, CacheResult),
+    /// Only what is stored was wanted, and nothing is.
+    Refuse,
+    /// A server is asked.
+    Ask(Told, CacheResult),
+}
+
+/// Answers from the cache of the route, or has a server of `pool` answer.
+///
+/// # Errors
+/// The server answered that the request goes on elsewhere.
+pub(crate) async fn answer<'a>(
+    exchange: &mut Exchange<'a>,
+    pool: &'a Pool,
+    caching: &'a Caching,
+) -> Result<Ending, Elsewhere> {
+    // Boxed: a wait is rare, and its future would be moved with each request.
+    let way = Box::pin(find(exchange, pool, caching)).await;
+    match way {
+        Way::Serve(object, told, result) => {
+            note(exchange, caching, told, result);
+            Ok(stored::answer(exchange, &object).await)
+        }
+        Way::Refuse => {
+            let detail = "only a stored answer was wanted, and there is none";
+            let answer = Answer {
+                status: 504,
+                ..Answer::to(Reason::ProxyInternalResponse, detail)
+            };
+            Ok(respond(exchange, answer).await)
+        }
+        Way::Ask(told, result) => {
+            note(exchange, caching, told, result);
+            let outcome = attempt::with_retries(exchange, pool).await;
+            exchange.cached.filling = None;
+            outcome
+        }
+    }
+}
+
+/// Notes what the cache did, for the client, the log and the metrics.
+fn note(exchange: &mut Exchange<'_>, caching: &Caching, told: Told, result: CacheResult) {
+    exchange.facts.told = Some(told);
+    exchange.facts.cache = Some((caching.number, result));
+}
+
+/// What a request may have from a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// What is there, and what comes may be stored.
+    Both,
+    /// What is there.
+    Read,
+    /// Nothing, for this reason.
+    Nothing(Forwarded),
+}
+
+fn part(exchange: &Exchange<'_>, asked: &Directives) -> Part {
+    let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
+    if !matches!(head.method, Method::Get | Method::Head) {
+        return Part::Nothing(Forwarded::Method);
+    }
+    let has_body = exchange
+        .framing
+        .as_ref()
+        .is_none_or(|framing| framing.length() != Length::Empty);
+    let is_unkeyed = head.fields.iter().any(|line| {
+        let name = line.name_span.of(bytes);
+        key::is_unkeyed(name)
+            || name.eq_ignore_ascii_case(b"if-match")
+            || name.eq_ignore_ascii_case(b"if-unmodified-since")
+    });
+    if has_body || is_unkeyed || exchange.upgrade.is_some() {
+        return Part::Nothing(Forwarded::Bypass);
+    }
+    match head.method == Method::Get && !asked.no_store {
+        true => Part::Both,
+        false => Part::Read,
+    }
+}
+
+async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching) -> Way {
+    let asked = Directives::read(&exchange.scratch.head.fields, exchange.bytes()).0;
+    let part = part(exchange, &asked);
+    if let Part::Nothing(why) = part {
+        return ask(why, CacheResult::Bypass);
+    }
+    let key = key_of(exchange, pool, caching);
+    let mut search = Search {
+        caching,
+        key,
+        part,
+        is_only_stored: asked.only_if_cached,
+        looks: 0,
+    };
+    loop {
+        if let Some(way) = search.look(exchange, pool).await {
+            return way;
+        }
+    }
+}
+
+/// A request looking for its answer.
+struct Search<'a> {
+    caching: &'a Caching,
+    key: Vec<u8>,
+    part: Part,
+    is_only_stored: bool,
+    looks: u32,
+}
+
+impl<'a> Search<'a> {
+    /// Looks once; nothing when it is worth another look.
+    async fn look(&mut self, exchange: &mut Exchange<'a>, pool: &Pool) -> Option<Way> {
+        let cache = &*self.caching.keeping.cache;
+        let (why, result, stale, other) = match self.stored(exchange) {
+            Found::Object(object) => match object.state(now(exchange)) {
+                State::Fresh => return Some(hit(exchange, object, CacheResult::Hit)),
+                State::WhileRevalidating => {
+                    refresh::begin(exchange, pool, self.caching, (&self.key, &object));
+                    return Some(hit(exchange, object, CacheResult::Stale));
+                }
+                _ => (Forwarded::Stale, CacheResult::Expired, Some(object), None),
+            },
+            Found::Other(other) => (Forwarded::VaryMiss, CacheResult::Miss, None, Some(other)),
+            Found::Passing => {
+                self.looks = LOOKS_MAX;
+                (Forwarded::UriMiss, CacheResult::Miss, None, None)
+            }
+            Found::Nothing => (Forwarded::UriMiss, CacheResult::Miss, None, None),
+        };
+        if self.is_only_stored {
+            return Some(Way::Refuse);
+        }
+        if self.part == Part::Read {
+            return Some(ask(why, result));
+        }
+        // Those who have to say who they are get nobody else's answer, and nobody waits for theirs.
+        let is_private = exchange
+            .scratch
+            .head
+            .fields
+            .first(Name::Authorization)
+            .is_some();
+        let is_asked_each_time = stale
+            .as_ref()
+            .is_some_and(|stale| stale.terms.lifetime == 0 || stale.terms.is_checked);
+        if self.looks >= LOOKS_MAX || is_private || is_asked_each_time {
+            self.fill(exchange, None, stale);
+            return Some(ask(why, result));
+        }
+        self.looks += 1;
+        match cache
+            .flights
+            .join(&self.flight_key(exchange, other.as_deref()))
+        {
+            Turn::Mine(ticket) => match self.stored(exchange) {
+                // It was stored while this one was looking.
+                Found::Object(object) if object.state(now(exchange)) == State::Fresh => {
+                    Some(hit(exchange, object, CacheResult::Hit))
+                }
+                _ => {
+                    self.fill(exchange, Some(ticket), stale);
+                    Some(ask(why, result))
+                }
+            },
+            Turn::Theirs(flight) => self.wait(exchange, &flight, why).await,
+        }
+    }
+
+    fn stored(&self, exchange: &Exchange<'_>) -> Found {
+        let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
+        self.caching
+            .keeping
+            .cache
+            .find(&self.key, head, bytes, now(exchange))
+    }
+
+    /// Waits for what is being fetched; nothing when this request has to look again.
+    async fn wait(
+        &mut self,
+        exchange: &mut Exchange<'a>,
+        flight: &Flight,
+        why: Forwarded,
+    ) -> Option<Way> {
+        let until = clock::now() + self.caching.keeping.wait;
+        exchange.timer.set(exchange.soonest(until));
+        let landing = exchange.timer.limit(flight.landing()).await;
+        match landing {
+            Ok(Landing::Stored(object)) => {
+                let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
+                let is_ours = object.selection.matches(head, bytes);
+                let told = Told {
+                    forwarded: Some(why),
+                    is_collapsed: true,
+                    ..Told::default()
+                };
+                is_ours.then_some(Way::Serve(object, told, CacheResult::Collapsed))
+            }
+            Ok(Landing::Failed) => None,
+            Ok(Landing::Unstorable) | Err(_) => Some(ask(why, CacheResult::Miss)),
+        }
+    }
+
+    /// What a fetch is known by: requests that differ in what the answer varies by do not wait for each other.
+    fn flight_key(&self, exchange: &Exchange<'_>, other: Option<&Object>) -> Vec<u8> {
+        let mut key = self.key.clone();
+        if let Some(other) = other {
+            let selection = other.selection.of(&exchange.scratch.head, exchange.bytes());
+            for value in selection.values() {
+                key.push(0);
+                key.extend_from_slice(value);
+            }
+        }
+        key
+    }
+
+    fn fill(
+        &mut self,
+        exchange: &mut Exchange<'a>,
+        ticket: Option<Ticket>,
+        stale: Option<Arc<Object>>,
+    ) {
+        let key = std::mem::take(&mut self.key);
+        exchange.cached.filling = Some(Filling::new(exchange, self.caching, (key, ticket, stale)));
+    }
+}
+
+fn now(exchange: &Exchange<'_>) -> Duration {
+    exchange.plane.since_start(exchange.facts.started)
+}
+
+fn hit(exchange: &Exchange<'_>, object: Arc<Object>, result: CacheResult) -> Way {
+    let told = Told {
+        ttl: Some(object.left(now(exchange))),
+        ..Told::default()
+    };
+    Way::Serve(object, told, result)
+}
+
+fn ask(why: Forwarded, result: CacheResult) -> Way {
+    let told = Told {
+        forwarded: Some(why),
+        ..Told::default()
+    };
+    Way::Ask(told, result)
+}
+
+/// What an answer is stored by: the URL, and what else decides what is answered.
+fn key_of(exchange: &Exchange<'_>, pool: &Pool, caching: &Caching) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    write_key(exchange, (&pool.name, caching), &mut out);
+    if exchange.is_rewritten {
+        let rewritten = &exchange.scratch.rewritten;
+        out.push(0);
+        out.extend_from_slice(rewritten.path());
+        out.push(b'?');
+        out.extend_from_slice(rewritten.query().unwrap_or_default());
+    }
+    out
+}
+
+fn write_key(exchange: &Exchange<'_>, (pool, caching): (&str, &Caching), out: &mut Vec<u8>) {
+    let bytes = exchange.bytes();
+    let (target, origin) = (&exchange.scratch.target, &exchange.origin);
+    let query = target.query.map(|query| query.of(bytes));
+    let authority = exchange.authority.of(bytes);
+    key::write(origin.scheme, authority, (target.path(bytes), query), out);
+    out.push(0);
+    out.extend_from_slice(&hash::with_seed(pool.as_bytes(), caching.identity).to_le_bytes());
+    out.extend_from_slice(&exchange.listener.address.port().to_le_bytes());
+}
+
+/// What is stored for the URL of a request that may change what is there.
+#[derive(Debug)]
+pub(crate) struct Outdated {
+    keeping: Arc<Keeping>,
+    key: Vec<u8>,
+}
+
+impl Outdated {
+    /// Forgets it.
+    pub(crate) fn forget(&self) {
+        self.keeping.cache.remove(&self.key);
+    }
+}
+
+/// Finds what a request outdates if it succeeds (RFC 9111 §4.4): nearly always nothing.
+pub(crate) fn outdated(exchange: &Exchange<'_>) -> Vec<Outdated> {
+    let method = exchange.scratch.head.method;
+    let is_safe = matches!(
+        method,
+        Method::Get | Method::Head | Method::Options | Method::Trace
+    );
+    let mut all = Vec::new();
+    let Some(site) = exchange.facts.site.filter(|site| !is_safe && site.caches) else {
+        return all;
+    };
+    let path = exchange.seen().path();
+    for route in site.routes.iter().filter(|route| route.path.takes(path)) {
+        outdated_of(exchange, route, &mut all);
+    }
+    all
+}
+
+fn outdated_of(exchange: &Exchange<'_>, route: &Route, all: &mut Vec<Outdated>) {
+    let Some(caching) = &route.caching else {
+        return;
+    };
+    let pools = &exchange.plane.generation.pools;
+    let numbers: Vec<usize> = match &route.action {
+        Action::Proxy(pool) => vec![*pool],
+        Action::Split(split) => split.ends.iter().map(|(_, pool)| *pool).collect(),
+        Action::Respond { .. } | Action::Redirect { .. } | Action::Files(_) => Vec::new(),
+    };
+    for pool in numbers.iter().filter_map(|number| pools.get(*number)) {
+        let mut plain = Vec::new();
+        write_key(exchange, (&pool.name, caching), &mut plain);
+        let rewritten = exchange
+            .is_rewritten
+            .then(|| key_of(exchange, pool, caching));
+        let keys = std::iter::once(plain).chain(rewritten);
+        all.extend(keys.map(|key| Outdated {
+            keeping: Arc::clone(&caching.keeping),
+            key,
+        }));
+    }
+}

@@ -1,0 +1,239 @@
+//! Answering with what is stored: whole, in part, or with the word that the client has it already.
+
+use std::cell::Cell;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use plimsoll_cache::body::{Body, Piece};
+use plimsoll_cache::object::Object;
+use plimsoll_config::model::Way;
+use plimsoll_http::caching::Told;
+use plimsoll_http::conditional::{self, Validators, Verdict};
+use plimsoll_http::framing::{Length, Reuse};
+use plimsoll_http::h1::encode;
+use plimsoll_http::method::Method;
+use plimsoll_http::range::{self, Asked};
+use plimsoll_net::clock;
+use plimsoll_net::stream::Then;
+use plimsoll_observe::metrics::CacheResult;
+
+use crate::http::answer;
+use crate::http::dress::Dress;
+use crate::http::errors;
+use crate::http::exchange::{Ending, Exchange};
+use crate::http::flow::{Coding, Fault, Writer};
+use crate::http::pace::Toll;
+use crate::seen::Seen;
+
+/// What of an object its client gets.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// The status in place of the object's own.
+    pub(crate) status: Option<u16>,
+    pub(crate) length: Length,
+    /// Which bytes of the body are sent.
+    pub(crate) part: Range<u64>,
+}
+
+impl Selected {
+    /// Decides it; appends lines that belong to it. The length of the body must be known.
+    pub(crate) fn of(object: &Object, seen: &Seen<'_>, now: Duration, lines: &mut Vec<u8>) -> Self {
+        lines.extend_from_slice(b"Age: ");
+        encode::decimal(u64::from(object.age(now)), lines);
+        lines.extend_from_slice(b"\r\n");
+        let length = object.body.length().unwrap_or_default();
+        let whole = |status| Self {
+            status,
+            length: Length::Exactly(length),
+            part: 0..length,
+        };
+        let bodiless = |status| Self {
+            status: Some(status),
+            length: if status == 304 {
+                Length::Empty
+            } else {
+                Length::Exactly(0)
+            },
+            part: 0..0,
+        };
+        let (head, bytes) = object.head();
+        if head.status == 204 {
+            return Self {
+                length: Length::Empty,
+                ..whole(None)
+            };
+        }
+        if head.status != 200 {
+            return whole(None);
+        }
+        let line = |name: &[u8]| Some(head.fields.by_text(bytes, name)?.value.of(bytes));
+        let validators = Validators {
+            etag: line(b"etag"),
+            modified: line(b"last-modified").and_then(conditional::date),
+        };
+        let (asked, asked_bytes) = (&seen.head.fields, seen.bytes);
+        match conditional::evaluate(asked, asked_bytes, true, validators) {
+            Verdict::NotModified => return bodiless(304),
+            Verdict::Failed => return bodiless(412),
+            Verdict::Proceed => {}
+        }
+        let wanted = asked.by_text(asked_bytes, b"range");
+        let wanted = wanted.filter(|_| {
+            let counts =
+                conditional::range_counts(asked, asked_bytes, validators, seen.origin.unix);
+            seen.head.method == Method::Get && counts
+        });
+        let Some(wanted) = wanted else {
+            return whole(None);
+        };
+        match range::read(wanted.value.of(asked_bytes), length) {
+            Asked::Whole => whole(None),
+            Asked::Unsatisfiable => {
+                lines.extend_from_slice(b"Content-Range: bytes */");
+                encode::decimal(length, lines);
+                lines.extend_from_slice(b"\r\n");
+                bodiless(416)
+            }
+            // Several parts are rarely asked for: who does gets the whole, as is allowed.
+            Asked::Parts(parts) => parts.only().map_or_else(
+                || whole(None),
+                |part| {
+                    lines.extend_from_slice(b"Content-Range: ");
+                    range::content_range(&part, length, lines);
+                    lines.extend_from_slice(b"\r\n");
+                    Self {
+                        status: Some(206),
+                        length: Length::Exactly(part.end - part.start),
+                        part,
+                    }
+                },
+            ),
+        }
+    }
+
+    /// Status and phrase in place of the object's own.
+    pub(crate) fn status_line(&self) -> Option<(u16, &'static str)> {
+        self.status.map(|status| (status, errors::phrase(status)))
+    }
+}
+
+/// Answers a request with an object; tells how the connection goes on.
+pub(crate) async fn answer(exchange: &mut Exchange<'_>, object: &Object) -> Ending {
+    let reuse = exchange.reuse();
+    let now = exchange.plane.since_start(clock::now());
+    let mut fields = std::mem::take(&mut exchange.scratch.fields);
+    let selected = Selected::of(object, &exchange.seen(), now, &mut fields);
+    exchange.scratch.fields = fields;
+    write_head(exchange, object, &selected, reuse);
+    exchange.facts.status = selected.status.unwrap_or_else(|| object.head().0.status);
+    let part = match exchange.scratch.head.method {
+        Method::Head => 0..0,
+        _ => selected.part,
+    };
+    let site = exchange.facts.site;
+    let writer = Writer {
+        sink: exchange.client,
+        timer: exchange.timer,
+        patience: site.map_or(exchange.listener.header_timeout, |site| site.timeouts.body),
+        then: Then::Open,
+    };
+    let toll = Toll {
+        plane: exchange.plane,
+        paces: &exchange.paces,
+        way: Way::Down,
+    };
+    let moved = &exchange.facts.response_bytes;
+    moved.set(0);
+    let out = &mut exchange.scratch.response_out;
+    match bring(out, (&object.body, part), (writer, toll), moved).await {
+        Ok(()) => exchange.ending(reuse),
+        Err(fault) => answer::cut(&mut exchange.facts, &fault),
+    }
+}
+
+/// Answers with an object that is no longer fresh, as no server can.
+pub(crate) async fn answer_instead(exchange: &mut Exchange<'_>, object: &Object) -> Ending {
+    let now = exchange.plane.since_start(clock::now());
+    exchange.facts.told = Some(Told {
+        ttl: Some(object.left(now)),
+        detail: Some("stale-if-error"),
+        ..Told::default()
+    });
+    if let Some((_, result)) = &mut exchange.facts.cache {
+        *result = CacheResult::StaleError;
+    }
+    answer(exchange, object).await
+}
+
+fn write_head(exchange: &mut Exchange<'_>, object: &Object, selected: &Selected, reuse: Reuse) {
+    let scratch = &mut *exchange.scratch;
+    let head = (&scratch.head, &scratch.target, exchange.authority);
+    let dress = Dress {
+        plane: exchange.plane,
+        seen: Seen::new(head, exchange.inbound.filled(), &exchange.origin)
+            .shown(exchange.certificate, exchange.fingerprint),
+        facts: &exchange.facts,
+        fields: &scratch.fields,
+        carried: &exchange.redirects.carried,
+        mark: None,
+        upgrade: None,
+        status: selected.status_line(),
+        persists: reuse == Reuse::Keep,
+        change: None,
+    };
+    let room = (&mut scratch.added, &mut scratch.response_out);
+    dress.write(object.head(), selected.length, room);
+}
+
+/// Writes a head, and behind it a part of a body as far as it comes.
+pub(crate) async fn bring(
+    head: &mut Vec<u8>,
+    (body, part): (&Body, Range<u64>),
+    (writer, toll): (Writer<'_>, Toll<'_>),
+    moved: &Cell<u64>,
+) -> Result<(), Fault> {
+    let mut at = part.start;
+    let first = next(body, at..part.end, writer, toll).await?;
+    toll.pay(first.len()).await;
+    writer
+        .write_message(head, &first, None, Coding::Plain)
+        .await?;
+    at += first.len() as u64;
+    moved.set(at - part.start);
+    while at < part.end {
+        let piece = next(body, at..part.end, writer, toll).await?;
+        toll.pay(piece.len()).await;
+        writer.write(&mut [IoSlice::new(&piece)]).await?;
+        at += piece.len() as u64;
+        moved.set(at - part.start);
+    }
+    Ok(())
+}
+
+/// The next piece of a part, waiting for it if it is still to come.
+async fn next(
+    body: &Body,
+    part: Range<u64>,
+    writer: Writer<'_>,
+    toll: Toll<'_>,
+) -> Result<Bytes, Fault> {
+    if part.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let piece = match body.read(part.start) {
+        Piece::Wait => {
+            writer.timer.set(clock::now() + writer.patience);
+            let next = writer.timer.limit(body.next(part.start)).await;
+            next.map_err(|_| Fault::SourceLate)?
+        }
+        piece => piece,
+    };
+    let Piece::Bytes(mut bytes) = piece else {
+        return Err(Fault::SourceGone);
+    };
+    let left = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+    bytes.truncate(left.min(toll.piece()));
+    Ok(bytes)
+}

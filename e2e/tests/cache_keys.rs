@@ -1,0 +1,145 @@
+//! What is shared, and what must never be.
+
+use plimsoll_e2e::cached::{ask, ask_as, echo, is_hit, message, stand, status};
+use plimsoll_e2e::script::Answer;
+
+#[test]
+fn nothing_is_shared_that_differs_in_what_was_asked() {
+    let stand = stand(|request| echo(request, "Cache-Control: max-age=1000"));
+    let port = stand.address().port();
+    for (target, lines, text) in [
+        ("/a", "Host: a.example".to_owned(), "/a a.example "),
+        ("/a", "Host: b.example".to_owned(), "/a b.example "),
+        (
+            "/a",
+            format!("Host: a.example:{port}"),
+            &*format!("/a a.example:{port} "),
+        ),
+        ("/a?x=1", "Host: a.example".to_owned(), "/a?x=1 a.example "),
+        (
+            "/a?x=1&x=2",
+            "Host: a.example".to_owned(),
+            "/a?x=1&x=2 a.example ",
+        ),
+        ("/a?", "Host: a.example".to_owned(), "/a? a.example "),
+        ("/A", "Host: a.example".to_owned(), "/A a.example "),
+        // Another route takes it.
+        (
+            "/a",
+            "Host: a.example|X-Beta: yes".to_owned(),
+            "/a a.example yes",
+        ),
+    ] {
+        for is_second in [false, true] {
+            let answer = ask_as(&stand, "GET", target, &lines);
+            assert_eq!(answer.text(), text, "{target} {lines}");
+            assert_eq!(
+                is_hit(&answer),
+                is_second,
+                "{target} {lines} {}",
+                status(&answer)
+            );
+        }
+    }
+    // And what is the same has one key.
+    for (target, lines) in [
+        ("/a", "Host: A.EXAMPLE"),
+        ("/x/../a", "Host: a.example"),
+        ("/%61", "Host: a.example"),
+        ("http://a.example/a", "Host: other.example"),
+    ] {
+        let answer = ask_as(&stand, "GET", target, lines);
+        assert!(
+            is_hit(&answer) && answer.text() == "/a a.example ",
+            "{target} {lines}"
+        );
+    }
+}
+
+/// What servers may take for a part of the target, and no key has, neither reads from the cache nor writes to it.
+#[test]
+fn poison_is_not_stored() {
+    let stand = stand(|request| {
+        let fields = &request.head.fields;
+        let poison = [
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-forwarded-scheme",
+            "x-host",
+        ];
+        let is_poisoned = poison.iter().any(|name| fields.first(name).is_some())
+            || fields.first("content-length") == Some("1");
+        let text = if is_poisoned { "poison" } else { "clean" };
+        Answer::bytes(message("Cache-Control: max-age=1000", text.as_bytes()))
+    });
+    for (number, lines) in [
+        "X-Original-URL: /admin",
+        "X-Rewrite-Url: /admin",
+        "X-HTTP-Method-Override: POST",
+        "X-Forwarded-Scheme: nothttps",
+        "X-Host: evil.example",
+        "X-Forwarded-Host: evil.example",
+        "Content-Length: 0",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("/{number}");
+        let _ = ask(&stand, &target, lines);
+        assert_eq!(ask(&stand, &target, "").text(), "clean", "{lines}");
+        assert_eq!(ask(&stand, &target, "").text(), "clean", "{lines}");
+    }
+    // A body of a GET is a part of what is asked, too.
+    let fat = "GET /fat HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1\r\n\r\nx";
+    let answer = stand.ask("GET", fat);
+    assert_eq!(
+        (answer.text().as_str(), status(&answer)),
+        ("poison", "plimsoll; fwd=bypass")
+    );
+    assert_eq!(ask(&stand, "/fat", "").text(), "clean");
+    assert!(is_hit(&ask(&stand, "/fat", "")));
+    let answer = stand.ask("GET", fat);
+    assert_eq!(
+        (answer.text().as_str(), status(&answer)),
+        ("poison", "plimsoll; fwd=bypass")
+    );
+}
+
+/// A hit that leaves a body unread ends the connection, as each early answer does.
+#[test]
+fn access_is_asked_for_before_the_cache() {
+    let stand = stand(|request| echo(request, "Cache-Control: max-age=1000"));
+    assert_eq!(ask(&stand, "/private/a", "").status(), 403);
+    assert_eq!(stand.upstream.requests().len(), 0);
+}
+
+#[test]
+fn variants_are_kept_apart() {
+    let stand = stand(|request| {
+        let language = request
+            .head
+            .fields
+            .first("accept-language")
+            .unwrap_or("none")
+            .to_owned();
+        Answer::bytes(message(
+            "Cache-Control: max-age=1000|Vary: Accept-Language",
+            language.as_bytes(),
+        ))
+    });
+    for language in ["de", "en", "de, en"] {
+        for is_second in [false, true] {
+            let answer = ask(&stand, "/", &format!("Accept-Language: {language}"));
+            assert_eq!(
+                (answer.text().as_str(), is_hit(&answer)),
+                (language, is_second)
+            );
+        }
+    }
+    let answer = ask(&stand, "/", "");
+    assert_eq!(
+        (answer.text().as_str(), status(&answer)),
+        ("none", "plimsoll; fwd=vary-miss; stored")
+    );
+}

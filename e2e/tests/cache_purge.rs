@@ -1,0 +1,150 @@
+//! What is purged, and who may not.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, stand, status};
+use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::stand::Stand;
+use plimsoll_e2e::wait;
+use std::process::Command;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Runs `plimsoll cache purge` with these arguments; what it says, or why it failed.
+fn purge(stand: &Stand, arguments: &[&str]) -> Result<String, String> {
+    let running = stand.plimsoll.address_of("admin").to_string();
+    let mut command = Command::new(plimsoll_e2e::plimsoll::binary());
+    command
+        .args(["cache", "purge", "--running", &running])
+        .args(arguments);
+    let output = command.output().unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+#[test]
+fn answers_are_purged_by_url_by_prefix_and_by_tag() {
+    let stand = stand(|request| {
+        let lines = match request.head.target.as_str() {
+            "/a/1" => "Cache-Tag: one,both",
+            "/a/2" => "Surrogate-Key: two both",
+            _ => "A: b",
+        };
+        let stale = "Cache-Control: max-age=1000, stale-while-revalidate=1000";
+        echo(request, &format!("{stale}|Vary: X|ETag: \"e\"|{lines}"))
+    });
+    let port = stand.address().port();
+    let url = |path: &str| format!("http://A.example:{port}{path}");
+    let host = format!("Host: a.example:{port}");
+    let all = ["/a/1", "/a/2", "/a?b", "/ab"];
+    let is_stored = |target: &str| {
+        let only = format!("{host}|Cache-Control: only-if-cached");
+        ask_as(&stand, "GET", target, &only).status() == 200
+    };
+    for (arguments, purged, kept) in [
+        (
+            ["--url", &*url("/a/1")],
+            "1 purged",
+            &["/a/2", "/a?b", "/ab"][..],
+        ),
+        (
+            ["--url", &*url("/x/../a?b")],
+            "1 purged",
+            &["/a/1", "/a/2", "/ab"],
+        ),
+        (["--url", &*url("/a")], "0 purged", &all),
+        (["--prefix", &*url("/a/")], "2 purged", &["/a?b", "/ab"]),
+        (["--prefix", &*url("/")], "4 purged", &[]),
+        (["--tag", "both"], "2 purged", &["/a?b", "/ab"]),
+        (["--tag", "two"], "1 purged", &["/a/1", "/a?b", "/ab"]),
+        (["--tag", "bot"], "0 purged", &all),
+    ] {
+        for target in all {
+            let answer = ask_as(&stand, "GET", target, &host);
+            // What is for caches alone reaches no client.
+            assert_eq!(
+                (answer.field("cache-tag"), answer.field("surrogate-key")),
+                (None, None)
+            );
+        }
+        assert_eq!(
+            purge(&stand, &arguments).as_deref(),
+            Ok(purged),
+            "{arguments:?}"
+        );
+        let stored: Vec<_> = all.into_iter().filter(|target| is_stored(target)).collect();
+        assert_eq!(stored, kept, "{arguments:?}");
+    }
+    for target in all {
+        let _ = ask_as(&stand, "GET", target, &host);
+    }
+    let before = count(&stand, "/a/1");
+    assert_eq!(
+        purge(&stand, &["--soft", "--tag", "one"]).as_deref(),
+        Ok("1 purged")
+    );
+    let stale = ask_as(&stand, "GET", "/a/1", &host);
+    assert!(
+        status(&stale).starts_with("plimsoll; hit"),
+        "{}",
+        status(&stale)
+    );
+    wait::expect("the server to be asked", SOON, || {
+        count(&stand, "/a/1") == before + 1
+    });
+}
+
+#[test]
+fn tags_reach_no_client_whether_the_answer_is_stored_or_not() {
+    let stand = stand(|request| {
+        echo(
+            request,
+            "Cache-Control: no-store|Cache-Tag: a|Surrogate-Key: b",
+        )
+    });
+    let answer = ask(&stand, "/", "");
+    assert_eq!(
+        (answer.field("cache-tag"), answer.field("surrogate-key")),
+        (None, None)
+    );
+    assert_eq!(answer.status(), 200);
+}
+
+#[test]
+fn purges_that_say_nothing_are_errors() {
+    let stand = stand(|request| echo(request, "Cache-Control: max-age=1000"));
+    let _ = ask(&stand, "/", "");
+    for (arguments, why) in [
+        (&["--url", ""][..], "not empty"),
+        (&["--prefix", ""], "not empty"),
+        (&["--tag", ""], "not empty"),
+        (&["--url", "/a"], "a whole URL"),
+        (
+            &["--tag", "a", "--cache", "none"],
+            "no cache with this name",
+        ),
+        (&[], "--url"),
+        (
+            &["--url", "http://a.example/", "--tag", "a"],
+            "cannot be used with",
+        ),
+    ] {
+        let said = purge(&stand, arguments).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(is_hit(&ask(&stand, "/", "")));
+    // Pages of other origins purge nothing.
+    let mut client = Raw::connect(stand.plimsoll.address_of("admin"));
+    let order = "{\"prefix\":\"http://a.example/\"}";
+    let head = format!(
+        "POST /v1/cache/purge HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n",
+        order.len()
+    );
+    client
+        .send(format!("{head}Content-Type: text/plain\r\n\r\n{order}"))
+        .unwrap();
+    assert_eq!(client.response("POST").status(), 400);
+    assert!(is_hit(&ask(&stand, "/", "")));
+}
