@@ -147,9 +147,9 @@ pub(crate) struct RouteDraft {
     pub(crate) buffer: Option<(Buffer, Span)>,
     pub(crate) response_buffer: Option<(Buffer, Span)>,
     pub(crate) internal: Option<((), Span)>,
-    pub(crate) cache: Option<(Word, Span)>,
     /// The inner `None` is `off`.
     pub(crate) compress: Option<(Option<Compress>, Span)>,
+    pub(crate) cache: Option<(Word, Span)>,
     pub(crate) errors: Vec<ErrorPage>,
     /// Whether it takes only some of the requests on its path, as far as that could be read.
     pub(crate) is_narrow: bool,

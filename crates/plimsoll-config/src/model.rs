@@ -298,10 +298,10 @@ pub struct Route {
     pub response_buffer: Buffer,
     /// Whether it takes only requests that a server sends to it.
     pub is_internal: bool,
-    /// Where its answers are kept, by index into [`Config::caches`]; `None` means nowhere.
-    pub cache: Option<usize>,
     /// Which of its answers are compressed.
     pub compress: Option<Compress>,
+    /// Where its answers are kept, by index into [`Config::caches`]; `None` means nowhere.
+    pub cache: Option<usize>,
     /// What is done with its requests, in written order, after what the site does.
     pub steps: Vec<Step>,
     /// Where each of them is written.

@@ -16,9 +16,9 @@ use crate::draft::{
     ActionDraft, Certified, Draft, PoolDraft, RouteDraft, ServerDraft, Settings, SiteDraft,
 };
 use crate::model::{
-    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Config, KeepAlive, Monitor,
-    Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server, ServerTimeouts, Site,
-    SocketOptions, Source, Split, Step, Template,
+    Action, Balance, Buffer, ClientCertificate, ClientTimeouts, Compress, Config, KeepAlive,
+    Monitor, Overload, Place, Pool, Priority, Protocol, RequestLimits, Route, Server,
+    ServerTimeouts, Site, SocketOptions, Source, Split, Step, Template,
 };
 use crate::read::Reader;
 use crate::source::Span;
@@ -429,11 +429,8 @@ fn resolve_route(
             .response_buffer
             .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
+        compress: compress(reader, route, (site, defaults)),
         cache: None, // where caches are known
-        compress: [&route.compress, &site.settings.compress, &defaults.compress]
-            .into_iter()
-            .find_map(Option::as_ref)
-            .and_then(|(compress, _)| compress.clone()),
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
         errors: route.errors.clone(),
@@ -444,6 +441,23 @@ fn resolve_route(
         action,
         place: place(reader, route.span),
     }
+}
+
+/// How the answers of a route are compressed. What a cache gives is given as it was stored.
+fn compress(
+    reader: &mut Reader<'_>,
+    route: &RouteDraft,
+    (site, defaults): (&SiteDraft, &Settings),
+) -> Option<Compress> {
+    if let (Some((Some(_), span)), Some((_, cache))) = (&route.compress, &route.cache) {
+        let message = "answers from a cache are not compressed";
+        let problem = Diagnostic::new(&codes::VALUE, *span, message);
+        let help = "have the servers compress, or take one of the two out";
+        reader.problem(problem.related(*cache, "kept here").help(help));
+    }
+    let said = [&route.compress, &site.settings.compress, &defaults.compress];
+    let (compress, _) = said.into_iter().find_map(Option::as_ref)?;
+    compress.clone().filter(|_| route.cache.is_none())
 }
 
 /// The pools that were written, and those that were made from an address.

@@ -18,7 +18,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           shorter than `min`, what is not of a TYPE (`text/html`, `text/*`) and what `Cache-Control: no-transform` forbids passes as it is. Nothing is held back: what a server has sent reaches the client \
           before the next wait. `ETag` becomes weak and `Vary: Accept-Encoding` is said. The length of what is compressed tells whoever can have something written beside a secret \
           what the secret is (BREACH), so answers with `Set-Cookie` and those to requests with `Authorization` are not compressed unless `secrets` is said. LEVEL is from 1 to 9, of zstd up to 12. \
-          Files that `files` sends are compressed once, when they are asked for first, up to 1MiB of them; those that are `precompressed` come before.",
+          Files that `files` sends are compressed once, when they are asked for first, up to 1MiB of them; those that are `precompressed` come before. What a `cache` gives is not compressed here.",
     words: (0, 6),
     variables: false,
     block: None,
@@ -34,9 +34,7 @@ fn compress(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         Scope::Defaults(settings) => &mut settings.compress,
         Scope::Site(site) => &mut site.settings.compress,
         Scope::Route(route) => &mut route.compress,
-        Scope::Root(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) | Scope::Cache(_) => {
-            return;
-        }
+        Scope::Root(_) | Scope::Tcp(_) | Scope::Udp(_) | Scope::Pool(_) | Scope::Cache(_) => return,
     };
     reader.once(stmt, place, compress);
 }

@@ -164,8 +164,11 @@ impl<'a, 'x> Answer<'a, 'x> {
         }
         self.note_success();
         let (mut framing, first) = self.framing(&mut buffer)?;
-        let (mut length, mut coding) = self.client_length(framing.length());
-        let mut persists = self.persists
+        let change = self.change(buffer.filled(), framing.length());
+        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
+        let length = coder.map_or_else(|| framing.length(), |_| Length::Chunked);
+        let (length, coding) = self.client_length(length);
+        let persists = self.persists
             && !self.plane.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
@@ -189,7 +192,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             self.facts.status = self.response.status;
             self.facts.response_bytes.set(first.data as u64);
         }
-        self.copy(&buffer, &first, clock::now().duration_since(sent));
+        self.copy(&buffer, &first);
         let body = Body {
             framing: &mut framing,
             buffer: &mut buffer,
@@ -204,15 +207,25 @@ impl<'a, 'x> Answer<'a, 'x> {
             (Some(delivery), _) => Box::pin(self.fill(body, upload, delivery)).await,
         };
         let ending = self.judge(outcome, persists);
+        self.complete(ending);
+        // Bytes behind the end belong to no answer (RFC 9112 §6.3).
+        let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
+        Ok((ending, if keep { Keep::Yes } else { Keep::No }))
+    }
+
+    /// Decides whether the answer is compressed.
+    fn change(&self, bytes: &[u8], length: Length) -> Option<Change> {
+        compress::change(self.facts, &self.seen, (self.response, bytes), length)
+    }
+
+    /// Tells those who get a copy that they have all of it, if they do.
+    fn complete(&mut self, ending: Ending) {
         if let (Some(filling), Ending::Keep | Ending::Close) = (&mut self.cached.filling, ending) {
             filling.complete();
         }
         if let (Some(digest), Ending::Keep | Ending::Close) = (self.digest, ending) {
             digest.borrow_mut().complete();
         }
-        // Bytes behind the end belong to no answer (RFC 9112 §6.3).
-        let keep = framing.reuse() == Reuse::Keep && buffer.is_empty();
-        Ok((ending, if keep { Keep::Yes } else { Keep::No }))
     }
 
     /// Tells whether, and why, the client does not get this answer.
@@ -295,6 +308,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             status: None,
             change,
             persists,
+            change,
         };
         dress.write((self.response, bytes), length, (self.added, self.out));
     }
@@ -372,8 +386,9 @@ impl<'a, 'x> Answer<'a, 'x> {
     }
 
     /// Shows what has come of the answer to those who get a copy.
-    fn copy(&self, buffer: &Buffer, first: &Decoded, took: Duration) {
+    fn copy(&self, buffer: &Buffer, first: &Decoded) {
         if let Some(digest) = self.digest {
+            let took = clock::now().duration_since(self.sent);
             let mut digest = digest.borrow_mut();
             digest.head(self.response, buffer.filled(), took);
         }

@@ -35,6 +35,8 @@ pub(crate) struct Dress<'a, 'x> {
     pub(crate) change: Option<&'a Change>,
     /// Whether the connection goes on.
     pub(crate) persists: bool,
+    /// What is said of it where it may be compressed.
+    pub(crate) change: Option<&'a Change>,
 }
 
 impl Dress<'_, '_> {

@@ -98,6 +98,7 @@ impl<'x> Answer<'_, 'x> {
             status: selected.status_line(),
             change: None,
             persists,
+            change: None,
         };
         dress.write(object.head(), selected.length, (self.added, self.out));
         self.facts.status = selected.status.unwrap_or_else(|| object.head().0.status);

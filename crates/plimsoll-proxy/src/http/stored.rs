@@ -176,6 +176,7 @@ fn write_head(exchange: &mut Exchange<'_>, object: &Object, selected: &Selected,
         status: selected.status_line(),
         change: None,
         persists: reuse == Reuse::Keep,
+        change: None,
     };
     let room = (&mut scratch.added, &mut scratch.response_out);
     dress.write(object.head(), selected.length, room);

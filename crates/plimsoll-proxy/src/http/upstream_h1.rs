@@ -51,9 +51,8 @@ pub(crate) async fn receive(
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
     let uploaded = Cell::new(exchange.facts.request_bytes.get());
-    let persists = request.peer_allows() == Reuse::Keep;
+    let (persists, has_more) = (request.peer_allows() == Reuse::Keep, !request.is_complete());
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
-    let has_more = !request.is_complete();
     let mut rest = (has_more || held.is_some()).then(|| plane.worker.buffers.lend());
     let progress = &Cell::new(Progress::at_first(rest.is_some()));
     let outcome = {
