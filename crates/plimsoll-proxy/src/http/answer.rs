@@ -173,20 +173,6 @@ impl<'a, 'x> Answer<'a, 'x> {
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         let shared = self.store(buffer.filled(), framing.length(), persists);
-        let change = match shared {
-            Some(_) => None,
-            None => compress::change(
-                self.facts,
-                &self.seen,
-                (self.response, buffer.filled()),
-                framing.length(),
-            ),
-        };
-        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
-        if coder.is_some() {
-            (length, coding) = self.client_length(Length::Chunked);
-            persists &= length != Length::UntilClose;
-        }
         if shared.is_none() {
             self.encode(buffer.filled(), length, persists, change.as_ref());
             self.facts.status = self.response.status;
@@ -306,7 +292,6 @@ impl<'a, 'x> Answer<'a, 'x> {
             mark: self.terms.bond.and_then(|bond| bond.mark),
             upgrade: self.upgrade,
             status: None,
-            change,
             persists,
             change,
         };

@@ -31,8 +31,6 @@ pub(crate) struct Dress<'a, 'x> {
     pub(crate) upgrade: Option<Upgrade>,
     /// Status and phrase in place of the answer's own.
     pub(crate) status: Option<(u16, &'static str)>,
-    /// What compressing it changes.
-    pub(crate) change: Option<&'a Change>,
     /// Whether the connection goes on.
     pub(crate) persists: bool,
     /// What is said of it where it may be compressed.

@@ -96,7 +96,6 @@ impl<'x> Answer<'_, 'x> {
             mark: self.terms.bond.and_then(|bond| bond.mark),
             upgrade: None,
             status: selected.status_line(),
-            change: None,
             persists,
             change: None,
         };

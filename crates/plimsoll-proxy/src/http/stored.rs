@@ -174,7 +174,6 @@ fn write_head(exchange: &mut Exchange<'_>, object: &Object, selected: &Selected,
         mark: None,
         upgrade: None,
         status: selected.status_line(),
-        change: None,
         persists: reuse == Reuse::Keep,
         change: None,
     };
