@@ -405,7 +405,43 @@ fn behind_head(text: &[u8]) -> &[u8] {
     &text[length(text).unwrap()..]
 }
 
+/// A frame that is right, or nearly, or not at all.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let right = prop_oneof![
+        Just(block("GET", &[])),
+        Just(block(
+            "POST",
+            &[("content-length", "5"), ("cookie", "a"), ("cookie", "b")]
+        )),
+        Just(block("POST", &[("te", "trailers")])),
+        Just(b"\x88".to_vec()),
+        Just(b"\x00\x01x\x01y".to_vec()),
+        Just(b"hello".to_vec()),
+        Just(vec![0, 0, 0, 8]),
+        Just(vec![0, 4, 0, 0, 0, 9]),
+        Just(vec![7; 8]),
+    ];
+    let payload = prop_oneof![4 => right, 1 => prop::collection::vec(any::<u8>(), 0..30)];
+    let flags = prop_oneof![
+        Just(0),
+        Just(ALL),
+        Just(flag::END_HEADERS),
+        Just(flag::END_STREAM),
+        any::<u8>()
+    ];
+    let stream = prop_oneof![Just(0_u32), Just(1), Just(3), Just(5), Just(7), 0..20_u32];
+    (0_u8..11, flags, stream, payload)
+        .prop_map(|(kind, flags, stream, payload)| frame(kind, flags, stream, &payload))
+}
+
 proptest! {
+    /// Whatever comes, it does the same whole and byte by byte, and becomes one message of HTTP/1.1 or none.
+    #[test]
+    fn anything_may_come(frames in prop::collection::vec(any_frame(), 0..30)) {
+        let settings = frame(kind::SETTINGS, 0, 0, &[]);
+        crate::fuzz::fuzz_h2(&[settings, frames.concat()].concat());
+    }
+
     /// Whatever the pieces and cuts, both sides read what the other one wrote.
     #[test]
     fn two_of_ours_understand_each_other(
