@@ -2,7 +2,7 @@
 //! before the first request. It costs the shared load core as little as a server can.
 //!
 //! `bench-upstream ADDRESS…` listens on each address. It answers `/1k`, `/1m`, `/chunked1k` and
-//! `/chunked256k` with that much, other paths with 2 bytes, and reads request bodies with a
+//! `/chunked256k` with that much, the first two below `/cached` too, other paths with 2 bytes, and reads request bodies with a
 //! `Content-Length`. Datagrams to the same addresses it sends back. It trusts its clients: this is no server for anything else.
 #![forbid(unsafe_code)]
 
@@ -257,7 +257,7 @@ struct Pages {
 
 /// The answers that keep the connection, or those that announce its end.
 struct Set {
-    named: [(&'static str, &'static [u8]); 5],
+    named: [(&'static str, &'static [u8]); 7],
     other: &'static [u8],
 }
 
@@ -287,6 +287,8 @@ impl Set {
                 ("/1k", sized(1 << 10, connection)),
                 ("/1k?fields", sized(1 << 10, connection)),
                 ("/1m", sized(1 << 20, connection)),
+                ("/cached/1k", sized(1 << 10, connection)),
+                ("/cached/1m", sized(1 << 20, connection)),
                 ("/chunked1k", chunked(1 << 10, 1, connection)),
                 ("/chunked256k", chunked(16 << 10, 16, connection)),
             ],

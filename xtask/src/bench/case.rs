@@ -18,8 +18,8 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
-    /// The same, for files that the proxy itself answers with.
-    Files,
+    /// The same, for what the proxy itself answers with: files, and what it has stored.
+    Kept,
     Http1Tls,
     /// 16 requests at once on a connection.
     Http2,
@@ -38,8 +38,8 @@ impl Speaks {
         match self {
             Self::Http1 => carried != Carried::Datagrams,
             Self::Datagrams => carried == Carried::Datagrams,
-            Self::Files => carried == Carried::RequestsAndFiles,
-            _ => matches!(carried, Carried::Requests | Carried::RequestsAndFiles),
+            Self::Kept => carried == Carried::RequestsAndKept,
+            _ => matches!(carried, Carried::Requests | Carried::RequestsAndKept),
         }
     }
 }
@@ -48,8 +48,8 @@ impl Speaks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried {
     Requests,
-    /// It can answer them with files, too.
-    RequestsAndFiles,
+    /// It can answer them with files and what it has stored, too.
+    RequestsAndKept,
     /// Bytes of connections; it knows nothing of HTTP and TLS.
     Bytes,
     Datagrams,
@@ -69,8 +69,15 @@ const FILES: Case = Case {
     name: "file-1k",
     about: "64 connections, a file of 1 KiB; NGINX keeps it open",
     path: "/files/1k",
-    speaks: Speaks::Files,
+    speaks: Speaks::Kept,
     ..KEEP_ALIVE
+};
+
+const CACHE: Case = Case {
+    name: "cache-1k",
+    about: "64 connections, an answer of 1 KiB that is stored; NGINX keeps its file open",
+    path: "/cached/1k",
+    ..FILES
 };
 
 const MULTIPLEXED: Case = Case {
@@ -163,6 +170,13 @@ pub(crate) const CASES: &[Case] = &[
         about: "64 connections, a file of 1 MiB",
         path: "/files/1m",
         ..FILES
+    },
+    CACHE,
+    Case {
+        name: "cache-1m",
+        about: "64 connections, an answer of 1 MiB that is stored",
+        path: "/cached/1m",
+        ..CACHE
     },
     DATAGRAMS,
     Case {

@@ -84,7 +84,7 @@ impl Contender {
 
     pub(crate) fn carries(self) -> Carried {
         match self {
-            Self::PlimsollHttp | Self::NginxHttp => Carried::RequestsAndFiles,
+            Self::PlimsollHttp | Self::NginxHttp => Carried::RequestsAndKept,
             Self::HaproxyHttp => Carried::Requests,
             Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => Carried::Bytes,
             Self::PlimsollUdp | Self::NginxUdp => Carried::Datagrams,
@@ -138,7 +138,7 @@ impl Contender {
         fs::write(directory.join(PAIR), pair.concat())?;
         let mut daemon = Daemon::spawn(self.name(), "is it installed?", self.command(&directory));
         let listens = match self.carries() {
-            Carried::Requests | Carried::RequestsAndFiles => {
+            Carried::Requests | Carried::RequestsAndKept => {
                 vec![addresses.plain, addresses.http2, addresses.tls]
             }
             Carried::Bytes => vec![addresses.plain],

@@ -60,7 +60,7 @@ impl Kind {
 
     pub(crate) fn is_for(self, contender: Contender) -> bool {
         match contender.carries() {
-            Carried::Requests | Carried::RequestsAndFiles => true,
+            Carried::Requests | Carried::RequestsAndKept => true,
             Carried::Bytes => self == Self::Http1,
             Carried::Datagrams => false,
         }

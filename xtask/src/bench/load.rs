@@ -23,7 +23,7 @@ pub(crate) struct Load {
 pub(crate) fn run(case: &Case, proxy: &Running, seconds: u32) -> Result<Load> {
     let (to, path) = (&proxy.addresses, case.path);
     match case.speaks {
-        Speaks::Http1 | Speaks::Files => wrk(case, &format!("http://{}{path}", to.plain), seconds),
+        Speaks::Http1 | Speaks::Kept => wrk(case, &format!("http://{}{path}", to.plain), seconds),
         Speaks::Http1Tls => wrk(case, &format!("https://{}{path}", to.tls), seconds),
         Speaks::Http2 => {
             let url = format!("http://{}{path}", to.http2);

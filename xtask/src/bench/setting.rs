@@ -70,8 +70,9 @@ impl Setting<'_> {
 
     fn plimsoll_http(&self) -> String {
         let services = format!(
-            "site * {{ listen {} {} ; route /files/* {{ files {} }} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
-             site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n",
+            "site * {{ listen {} {} ; route /files/* {{ files {} }} ; route /cached/* {{ cache hot ; proxy app }} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+             site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n\
+             cache hot {{ memory 64MiB ; object-size-max 2MiB ; ttl 200=1h }}\n",
             self.listen.plain,
             self.listen.http2,
             self.directory.join(FILES).display(),
@@ -132,6 +133,7 @@ impl Setting<'_> {
              keepalive_requests 1000000000;\n\
              client_body_buffer_size 128k;\n\
              proxy_max_temp_file_size 0;\n\
+             proxy_cache_path cache keys_zone=hot:10m max_size=100m;\n\
              upstream app {{\n\
              {servers}\
              keepalive 64; keepalive_requests 1000000000;\n\
@@ -145,6 +147,11 @@ impl Setting<'_> {
              http2_max_concurrent_streams 128;\n\
              location /files/ {{\n\
              root {FILES}; sendfile on; tcp_nopush on; open_file_cache max=1000;\n\
+             }}\n\
+             location /cached/ {{\n\
+             proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             proxy_cache hot; proxy_cache_valid 200 1h;\n\
+             sendfile on; tcp_nopush on; open_file_cache max=1000;\n\
              }}\n\
              location / {{\n\
              proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
