@@ -209,11 +209,6 @@ impl Connection {
             && self.last < LAST_MAX
     }
 
-    /// Tells whether the peer takes a WebSocket (RFC 8441).
-    pub fn takes_websocket(&self) -> bool {
-        self.peer.takes_websocket
-    }
-
     /// Opens a stream with the head of a request; tells its number.
     ///
     /// # Errors
@@ -250,6 +245,17 @@ impl Connection {
             window: &mut self.window,
             encoder: &mut self.encoder,
         }
+    }
+
+    /// A stream, and where it writes to.
+    fn writing(&mut self, id: u32) -> Option<(&mut Stream, Sink<'_>)> {
+        let sink = Sink {
+            stream: id,
+            out: &mut self.out,
+            window: &mut self.window,
+            encoder: &mut self.encoder,
+        };
+        Some((self.streams.find(id)?, sink))
     }
 
     /// Reads what came on a stream, as HTTP/1.1 would write it.
@@ -314,22 +320,16 @@ impl Connection {
         context: &Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize, Fault>> {
-        let Some(stream) = self.streams.find(id) else {
+        if self.out.is_empty() {
+            self.out.reserve(OUT_MIN);
+        }
+        self.turn = id;
+        let Some((stream, mut sink)) = self.writing(id) else {
             return Poll::Ready(Err(Fault::Gone));
         };
         if let Some(fault) = stream.fault {
             return Poll::Ready(Err(fault));
         }
-        if self.out.is_empty() {
-            self.out.reserve(OUT_MIN);
-        }
-        let mut sink = Sink {
-            stream: id,
-            out: &mut self.out,
-            window: &mut self.window,
-            encoder: &mut self.encoder,
-        };
-        self.turn = id;
         match stream.write(parts, &mut sink) {
             Ok(Some(written)) => Poll::Ready(Ok(written)),
             Ok(None) => {
@@ -346,13 +346,7 @@ impl Connection {
 
     /// Ends what is written to a stream that is a tunnel.
     pub fn end(&mut self, id: u32) {
-        if let Some(stream) = self.streams.find(id) {
-            let mut sink = Sink {
-                stream: id,
-                out: &mut self.out,
-                window: &mut self.window,
-                encoder: &mut self.encoder,
-            };
+        if let Some((stream, mut sink)) = self.writing(id) {
             stream.outbound.end(&mut sink);
         }
     }

@@ -123,6 +123,11 @@ impl Streams {
         self.0.get_mut(at).map(|stream| &mut **stream)
     }
 
+    /// The same, unless it has ended before its time.
+    pub(super) fn find_sound(&mut self, id: u32) -> Option<&mut Stream> {
+        self.find(id).filter(|stream| stream.fault.is_none())
+    }
+
     /// Adds the one with the largest number.
     pub(super) fn add(&mut self, stream: Stream) -> &mut Stream {
         debug_assert!(

@@ -181,27 +181,21 @@ impl<'a> Delivery<'a> {
             .filter(|_| buffer.disk > 0)
             .map(|spool| SpoolFile::new(spool, buffer.disk));
         let backlog = Rc::new(Backlog::new(buffer.memory as usize, disk));
-        let (from, paces) = (Rc::clone(&backlog), paces.to_vec());
-        let way = async move {
-            let timer = plane.worker.deadlines.timer();
-            let writer = Writer {
-                sink: client,
-                timer: &timer,
-                patience,
-                then: Then::Open,
-            };
-            let toll = Toll {
-                plane,
-                paces: &paces,
-                way: Way::Down,
-            };
-            bring(&from, writer, toll).await
-        };
+        let from = Rc::clone(&backlog);
+        let way = serve(
+            (plane, client, paces.to_vec()),
+            patience,
+            async move |writer, toll| bring(&from, writer, toll).await,
+        );
+        Self::of(backlog, Box::pin(way), false)
+    }
+
+    fn of(backlog: Rc<Backlog>, way: Bringing<'a>, is_shared: bool) -> Self {
         Self {
             backlog,
-            way: Some(Box::pin(way)),
+            way: Some(way),
             head: 0,
-            is_shared: false,
+            is_shared,
             failed: None,
         }
     }
@@ -215,29 +209,11 @@ impl<'a> Delivery<'a> {
     ) -> Self {
         let backlog = Rc::new(Backlog::new(0, None));
         let counter = Rc::clone(&backlog);
-        let (plane, client, paces) = (filling.plane, filling.client, filling.paces.clone());
-        let way = async move {
-            let timer = plane.worker.deadlines.timer();
-            let writer = Writer {
-                sink: client,
-                timer: &timer,
-                patience,
-                then: Then::Open,
-            };
-            let toll = Toll {
-                plane,
-                paces: &paces,
-                way: Way::Down,
-            };
+        let client = (filling.plane, filling.client, filling.paces.clone());
+        let way = serve(client, patience, async move |writer, toll| {
             stored::bring(&mut head, (&body, part), (writer, toll), &counter.written).await
-        };
-        Self {
-            backlog,
-            way: Some(Box::pin(way)),
-            head: 0,
-            is_shared: true,
-            failed: None,
-        }
+        });
+        Self::of(backlog, Box::pin(way), true)
     }
 
     /// Takes the first piece: the head, whose length is `head`, and what came with it.
@@ -287,6 +263,27 @@ impl<'a> Delivery<'a> {
             .response_bytes
             .set(body.min(facts.response_bytes.get()));
     }
+}
+
+/// Has `bring` write to a client at its pace.
+async fn serve(
+    (plane, client, paces): (&Plane, &Socket, Vec<Pace<'_>>),
+    patience: Duration,
+    bring: impl AsyncFnOnce(Writer<'_>, Toll<'_>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let timer = plane.worker.deadlines.timer();
+    let writer = Writer {
+        sink: client,
+        timer: &timer,
+        patience,
+        then: Then::Open,
+    };
+    let toll = Toll {
+        plane,
+        paces: &paces,
+        way: Way::Down,
+    };
+    bring(writer, toll).await
 }
 
 /// Writes what comes until all has.

@@ -6,7 +6,6 @@ use crate::h2::fields::{BadMessage, Trailers};
 use crate::h2::frame::{self, HEAD_BYTES, Head, PAYLOAD_MAX, PREFACE, Reason, flag, kind};
 use crate::h2::inbound::WrongLength;
 use crate::h2::meter::Excess;
-use crate::h2::outbound::Sink;
 use crate::h2::request::{Asked, Follows};
 use crate::h2::response;
 use crate::h2::stream::{Exchange, Fault, wake};
@@ -152,11 +151,7 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Reason::PROTOCOL_ERROR);
         }
-        let Some(stream) = self
-            .streams
-            .find(head.stream)
-            .filter(|stream| stream.fault.is_none())
-        else {
+        let Some(stream) = self.streams.find_sound(head.stream) else {
             self.free(cost);
             // It was on its way when its stream ended.
             return match self.ended.contains(&head.stream) {
@@ -259,11 +254,7 @@ impl Connection {
         if is_new && self.leaving != Leaving::Last {
             return self.request(id, is_last, block);
         }
-        let found = self
-            .streams
-            .find(id)
-            .filter(|stream| stream.fault.is_none());
-        let Some(stream) = found else {
+        let Some(stream) = self.streams.find_sound(id) else {
             self.pass_over(block)?;
             return match is_new || self.ended.contains(&id) {
                 true => Ok(Event::Nothing),
@@ -334,12 +325,7 @@ impl Connection {
 
     fn say_too_large(&mut self, id: u32) {
         let text = b"HTTP/1.1 431 \r\nContent-Length: 0\r\n\r\n";
-        let mut sink = Sink {
-            stream: id,
-            out: &mut self.out,
-            window: &mut self.window,
-            encoder: &mut self.encoder,
-        };
+        let mut sink = self.sink(id);
         let told = sink.block(|encoder, out| {
             let told = response::encode(text, Method::Get, encoder, out)?;
             Ok::<_, super::BadText>((told, true))
@@ -507,11 +493,7 @@ impl Connection {
         if self.is_idle(head.stream) {
             return Err(Reason::PROTOCOL_ERROR);
         }
-        let Some(stream) = self
-            .streams
-            .find(head.stream)
-            .filter(|stream| stream.fault.is_none())
-        else {
+        let Some(stream) = self.streams.find_sound(head.stream) else {
             return Ok(());
         };
         if more == 0 {
