@@ -282,7 +282,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     /// Lets a client in, unless it has too many connections.
     fn admit(&self, peer: SocketAddr, listener: usize) -> Option<Option<Box<Hold>>> {
         let seat = gate::admit(&self.plane, peer.ip());
-        if let (None, Some(metrics)) = (&seat, self.plane.metrics.listeners.get(listener)) {
+        if let (None, Some(metrics)) = (&seat, self.plane.metrics.listener(listener)) {
             metrics.refused.add(1);
         }
         seat
@@ -305,7 +305,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     fn count_unannounced(&self, listener: usize, peer: SocketAddr, why: &dyn fmt::Display) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+        if let Some(metrics) = self.plane.metrics.listener(listener) {
             metrics.unannounced.add(1);
         }
         tracing::debug!(%peer, %why, "a connection does not say whom it is from");
@@ -428,7 +428,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 
     /// Nobody is to blame for most of these: scanners, and clients that do not trust a certificate.
     fn count_tls_failure(&self, connection: &Connection, error: &io::Error) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(connection.listener) {
+        if let Some(metrics) = self.plane.metrics.listener(connection.listener) {
             metrics.tls_failed.add(1);
         }
         tracing::debug!(client = %connection.peer, %error, "TLS failed");
@@ -436,7 +436,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 
     /// Takes note of a client whose time was over before its turn came.
     fn count_late_handshake(&self, listener: usize) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+        if let Some(metrics) = self.plane.metrics.listener(listener) {
             metrics.tls_late.add(1);
         }
     }
@@ -496,7 +496,7 @@ struct End {
 
 impl End {
     fn of(plane: &Rc<Plane>, listener: usize) -> Self {
-        if let Some(metrics) = plane.metrics.listeners.get(listener) {
+        if let Some(metrics) = plane.metrics.listener(listener) {
             metrics.accepted.add(1);
         }
         Self {
@@ -508,7 +508,7 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(self.listener) {
+        if let Some(metrics) = self.plane.metrics.listener(self.listener) {
             metrics.closed.add(1);
         }
         drop(PanicWatch(&self.plane));
@@ -521,7 +521,7 @@ struct PanicWatch<'a>(&'a Plane);
 impl Drop for PanicWatch<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.metrics.panics.add(1);
+            self.0.metrics.totals.panics.add(1);
             tracing::error!("a connection ended in a panic");
         }
     }

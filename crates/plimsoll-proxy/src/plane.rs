@@ -227,7 +227,7 @@ impl Plane {
             let dropped = log
                 .tap
                 .line(|out| log.format.write(record, &mut dates, out));
-            self.metrics.log_dropped.add(dropped);
+            self.metrics.totals.log_dropped.add(dropped);
         }
     }
 
@@ -240,9 +240,9 @@ impl Plane {
             let late = clock::now().saturating_duration_since(due.into_std());
             self.lag.note(late);
             let micros = u64::try_from(late.as_micros());
-            self.metrics.lag.set(micros.unwrap_or(u64::MAX));
+            self.metrics.totals.lag.set(micros.unwrap_or(u64::MAX));
             let waiting = self.worker.handshakes.waiting();
-            self.metrics.handshakes_waiting.set(waiting as u64);
+            self.metrics.totals.handshakes_waiting.set(waiting as u64);
             self.make_room();
             self.give_back();
             self.note_limits();
@@ -294,7 +294,7 @@ impl Plane {
         let strain = self.lag.strain().max(self.generation.memory.strain());
         let refuses = strain > 0 && strain::refuses(strain, priority as u8, self.worker.random());
         if refuses {
-            self.metrics.overload_refused.add(1);
+            self.metrics.totals.overload_refused.add(1);
         }
         refuses
     }
@@ -322,7 +322,7 @@ impl Plane {
 
     pub(crate) fn flush(&self) {
         for log in self.logs.borrow_mut().iter_mut() {
-            self.metrics.log_dropped.add(log.tap.flush());
+            self.metrics.totals.log_dropped.add(log.tap.flush());
         }
     }
 }

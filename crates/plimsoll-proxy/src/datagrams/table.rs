@@ -62,7 +62,7 @@ impl<'a> Table<'a> {
             service: &port.service,
             pool: generation.pools.get(port.service.pool)?,
             metrics: plane.metrics.ports.get(number)?,
-            connections: plane.metrics.listeners.get(listeners + number)?,
+            connections: plane.metrics.listener(listeners + number)?,
             flows: Flows::new(port.service.flows),
             held: Held::default(),
             now: clock::now(),
@@ -78,7 +78,7 @@ impl<'a> Table<'a> {
     pub(super) fn take(&mut self, watch: &Watch, datagram: &Datagram, bytes: &[u8]) {
         self.metrics.received.add(1, bytes.len() as u64);
         let Some((key, bytes)) = self.introduce(datagram, bytes) else {
-            return self.metrics.drop(1, Dropped::Unsound);
+            return self.metrics.count_dropped(1, Dropped::Unsound);
         };
         let id = match self.flows.find(&key) {
             Some(id) => {
@@ -127,12 +127,12 @@ impl<'a> Table<'a> {
     fn begin(&mut self, watch: &Watch, key: Key, bytes: &[u8]) -> Option<FlowId> {
         let plane = self.plane;
         if plane.draining.get() || plane.is_out_of_memory() {
-            self.metrics.drop(1, Dropped::Refused);
+            self.metrics.count_dropped(1, Dropped::Refused);
             return None;
         }
         let Some(seat) = gate::admit(plane, key.client.ip()) else {
             self.connections.refused.add(1);
-            self.metrics.drop(1, Dropped::Refused);
+            self.metrics.count_dropped(1, Dropped::Refused);
             return None;
         };
         if self.flows.is_full() {
@@ -177,7 +177,7 @@ impl<'a> Table<'a> {
             .insert(key, flow, plane.since_start(self.now))
             .ok()?;
         self.connections.accepted.add(1);
-        if let Some(metrics) = plane.metrics.pools.get(self.pool.index) {
+        if let Some(metrics) = plane.metrics.pool(self.pool.index) {
             metrics.connections_new.add(1);
         }
         self.watch(watch, id).then_some(id)
@@ -221,7 +221,7 @@ impl<'a> Table<'a> {
 
     /// Tells of a client that no server was found for.
     fn turn_away(&self, key: &Key, search: &Search<'a>, turned: &Turned) {
-        self.metrics.drop(1, Dropped::NoServer);
+        self.metrics.count_dropped(1, Dropped::NoServer);
         let mut facts = Facts::new(self.plane, self.now);
         facts.pool = Some(&self.pool.name);
         facts.server = search.failed.map(|(server, _)| server);
@@ -269,10 +269,10 @@ impl<'a> Table<'a> {
             let sent = flow.route.link.send(&flow.header, bytes);
             match sent.map_err(|error| fate(&error)) {
                 Ok(()) => break,
-                Err(Fate::Lost) => return self.metrics.drop(1, Dropped::Unsent),
+                Err(Fate::Lost) => return self.metrics.count_dropped(1, Dropped::Unsent),
                 Err(Fate::Gone(failed)) => {
                     if !self.replace(watch, id, failed) {
-                        return self.metrics.drop(1, Dropped::NoServer);
+                        return self.metrics.count_dropped(1, Dropped::NoServer);
                     }
                 }
             }
@@ -335,7 +335,7 @@ impl<'a> Table<'a> {
         if flow.first_answer.is_none() {
             let took = self.now.saturating_duration_since(flow.asked);
             flow.first_answer = Some(took);
-            if let Some(metrics) = self.plane.metrics.pools.get(self.pool.index) {
+            if let Some(metrics) = self.plane.metrics.pool(self.pool.index) {
                 metrics.first_byte.record(took);
             }
         }
@@ -356,7 +356,7 @@ impl<'a> Table<'a> {
         }
         let (sent, bytes) = port.send(batch);
         self.metrics.sent.add(sent as u64, bytes);
-        self.metrics.drop((count - sent) as u64, Dropped::Unsent);
+        self.metrics.count_dropped((count - sent) as u64, Dropped::Unsent);
     }
 
     /// Has a flow go to another server after its own has failed, with the datagram that got no answer.

@@ -76,7 +76,7 @@ pub(crate) async fn acquire(
     kept: Kept,
 ) -> Result<Upstream, Failure> {
     let plane = exchange.plane;
-    let metrics = plane.metrics.pools.get(pool.index);
+    let metrics = plane.metrics.pool(pool.index);
     let epoch = plane.worker.idle.epoch(server.id);
     if pool.protocol == Protocol::Http2 {
         if let Some(socket) = plane.links.stream(server.id) {
@@ -169,7 +169,7 @@ async fn acquire_stream(
     let place = exchange.timer.limit(place).await;
     let opening = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
         Place::Stream(socket) => {
-            let metrics = plane.metrics.pools.get(pool.index);
+            let metrics = plane.metrics.pool(pool.index);
             return Ok(Upstream::on_stream(socket, metrics));
         }
         Place::Opening(opening) => opening,

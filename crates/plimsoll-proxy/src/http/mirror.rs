@@ -81,7 +81,7 @@ impl Pair {
             return;
         };
         let ours = self.ours.borrow();
-        let Some(metrics) = plane.metrics.pools.get(self.pool) else {
+        let Some(metrics) = plane.metrics.pool(self.pool) else {
             return;
         };
         // A client that left had no whole answer to compare with.
@@ -135,7 +135,7 @@ pub(crate) fn send(exchange: &mut Exchange<'_>) {
         let is_here = exchange.came_whole && !exchange.is_spilled();
         let may = is_here && plane.copies.get() < COPIES_MAX;
         let Some(plane) = plane.me.upgrade().filter(|_| may) else {
-            if let Some(metrics) = plane.metrics.pools.get(mirror.pool) {
+            if let Some(metrics) = plane.metrics.pool(mirror.pool) {
                 metrics.mirrored_skipped.add(1);
             }
             continue;
@@ -198,7 +198,7 @@ impl Copy {
             None => None,
         };
         plane.copies.set(plane.copies.get().saturating_sub(1));
-        let Some(metrics) = plane.metrics.pools.get(self.pool) else {
+        let Some(metrics) = plane.metrics.pool(self.pool) else {
             return;
         };
         match (reply, self.pair) {

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
 ) -> Option<Connection> {
     let generation = &*plane.generation;
     let listener = generation.listeners.get(connection.listener)?;
-    let metrics = plane.metrics.listeners.get(connection.listener);
+    let metrics = plane.metrics.listener(connection.listener);
     // A stream is a part of a connection that is active.
     let _active = Active::new(metrics.filter(|_| !connection.socket.is_stream()));
     let mut scratch = ScratchLease::new(plane);

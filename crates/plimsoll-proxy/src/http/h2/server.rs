@@ -227,7 +227,7 @@ impl Streams {
     }
 
     fn metrics(&self) -> Option<&ListenerMetrics> {
-        self.plane.metrics.listeners.get(self.listener)
+        self.plane.metrics.listener(self.listener)
     }
 }
 
