@@ -6,7 +6,7 @@ use crate::stand::Stand;
 use crate::wire::Response;
 
 /// Several workers, as what one stores is for all.
-const CONFIGURATION: &str = "workers 2\nadmin 127.0.0.1:{port:admin}\n\
+const CONFIGURATION: &str = "workers 2\nadmin unix:{dir}/admin.sock 127.0.0.1:{port:admin}\n\
     site a.example { listen 127.0.0.1:{port} ; log {dir}/access.log json\n\
       route header:x-beta=yes { cache c ; proxy app }\n\
       route /private/* { deny all ; cache c ; proxy app }\n\

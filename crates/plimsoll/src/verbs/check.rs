@@ -10,6 +10,7 @@ use plimsoll_control::explain::Rules;
 use plimsoll_control::files::Files;
 use serde_json::json;
 
+use crate::admin;
 use crate::configuration::{self, Path};
 use crate::exit::BadConfiguration;
 use crate::output::print;
@@ -138,7 +139,9 @@ fn asked(config: &Config) -> Vec<String> {
 /// What is wrong with the files that rules read, and which certificates among them end.
 fn files(config: &Config) -> (Vec<String>, Vec<String>) {
     let rules = Rules::new(config);
-    (rules.load().err().unwrap_or_default(), rules.expiring())
+    let mut unusable = rules.load().err().unwrap_or_default();
+    unusable.extend(admin::guard(&config.admin).err());
+    (unusable, rules.expiring())
 }
 
 /// The names of servers that have no address now: a warning, as they may have one tomorrow.
