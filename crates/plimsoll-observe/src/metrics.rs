@@ -439,7 +439,10 @@ mod tests {
         let limited = |site: usize| after.sites[site].limited.value();
         assert_eq!((limited(0), limited(1)), (0, 3));
         let ejections = |pool, server| after.server(pool, server).unwrap().ejections.value();
-        assert_eq!((ejections(0, 0), ejections(1, 0), ejections(1, 1)), (0, 3, 0));
+        assert_eq!(
+            (ejections(0, 0), ejections(1, 0), ejections(1, 1)),
+            (0, 3, 0)
+        );
         assert_eq!(after.totals.reasons[Reason::DnsError as usize].value(), 1);
     }
 }

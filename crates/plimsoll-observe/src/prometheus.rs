@@ -539,7 +539,10 @@ mod tests {
         for worker in &workers {
             worker.sites[0].requests[Method::Get as usize].count(200);
             worker.sites[0].duration.record(Duration::from_micros(150));
-            worker.server(0, 0).unwrap().count_error(Reason::ConnectionRefused);
+            worker
+                .server(0, 0)
+                .unwrap()
+                .count_error(Reason::ConnectionRefused);
             worker.listeners[0].accepted.add(3);
             worker.listeners[0].active.add(1);
             worker.ports[0].received.add(2, 100);
