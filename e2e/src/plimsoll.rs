@@ -201,6 +201,20 @@ impl Plimsoll {
         fs::write(self.directory().join("plimsoll.conf"), text).expect("it was written before");
     }
 
+    /// Replaces the configuration file and has `plimsoll reload` put it in force, over the admin socket.
+    pub fn reload(&mut self, configuration: &str) -> Reload {
+        self.rewrite(configuration);
+        let mut command = Command::new(binary());
+        command.args(["reload", "--running", &self.admin_socket()]);
+        let output = command.output().expect("it is there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Reload {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
     /// Returns where the admin socket of a configuration with `admin unix:{dir}/admin.sock` is, as `--running` takes it.
     #[must_use]
     pub fn admin_socket(&self) -> String {
@@ -295,6 +309,27 @@ impl Plimsoll {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
         kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
+    }
+}
+
+/// What `plimsoll reload` said.
+#[derive(Debug)]
+pub struct Reload {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What has changed.
+    pub out: String,
+    /// Warnings, or what was wrong.
+    pub err: String,
+}
+
+impl Reload {
+    /// Checks that it worked.
+    ///
+    /// # Panics
+    /// With what it said, if not.
+    pub fn expect_done(self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
     }
 }
 
