@@ -13,7 +13,7 @@ use plimsoll_control::{acme, care, checks, materials, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::BadConfiguration;
-use crate::{admin, allocator};
+use crate::{admin, allocator, service_manager};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -78,7 +78,9 @@ pub(crate) fn serve(
         acme::start(config, &running);
         names.watch(config, &running);
         checks::start(config, &running);
+        service_manager::ready();
         signals.wait(&running).await;
+        service_manager::stopping();
         tracing::info!(
             connections = running.peers.connections(),
             "draining; another signal stops now"
