@@ -1,5 +1,4 @@
 //! What systemd is told, in its own protocol.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::plimsoll::Start;
 use plimsoll_e2e::raw::get;
