@@ -24,17 +24,24 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    pub(crate) fn new(cache: &model::Cache) -> Self {
+    /// What is kept goes on from the cache `before`, where that has as much room.
+    pub(crate) fn new(cache: &model::Cache, before: Option<(&model::Cache, &Self)>) -> Self {
+        let is_same =
+            |old: &model::Cache| (old.memory, old.object_max) == (cache.memory, cache.object_max);
+        let known = before.filter(|(old, _)| is_same(old));
         let ttl = cache
             .ttl
             .iter()
             .map(|(status, time)| (*status, seconds(*time)));
         Self {
-            cache: Arc::new(Cache::new(
-                Arc::clone(&cache.name),
-                cache.memory,
-                cache.object_max,
-            )),
+            cache: match known {
+                Some((_, keeping)) => Arc::clone(&keeping.cache),
+                None => Arc::new(Cache::new(
+                    Arc::clone(&cache.name),
+                    cache.memory,
+                    cache.object_max,
+                )),
+            },
             policy: Policy {
                 ttl: ttl.collect(),
                 heuristic: cache.heuristic,

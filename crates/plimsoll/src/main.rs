@@ -47,6 +47,8 @@ enum Verb {
     Top(verbs::top::Arguments),
     /// Show the servers of a running Plimsoll, take them out, bring them back
     Pool(verbs::pool::Arguments),
+    /// Have a running Plimsoll serve what its file says now
+    Reload(verbs::reload::Arguments),
     /// Purge the caches of a running Plimsoll
     Cache(verbs::cache::Arguments),
     /// Lay configuration files out
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Status(arguments) => verbs::status::run(arguments),
         Verb::Top(arguments) => verbs::top::run(arguments),
         Verb::Pool(arguments) => verbs::pool::run(arguments),
+        Verb::Reload(arguments) => verbs::reload::run(arguments),
         Verb::Cache(arguments) => verbs::cache::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),

@@ -9,6 +9,7 @@ pub(crate) mod fmt;
 pub(crate) mod pages;
 pub(crate) mod pool;
 pub(crate) mod proxy;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod status;

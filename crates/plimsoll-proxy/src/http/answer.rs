@@ -23,6 +23,7 @@ use plimsoll_net::stream::{self, Then};
 use plimsoll_net::{clock, tls};
 
 use crate::coder::Coder;
+use crate::door::Door;
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
@@ -68,6 +69,7 @@ pub(crate) enum Keep {
 /// The answer, on its way down.
 pub(crate) struct Answer<'a, 'x> {
     pub(crate) plane: &'a Plane,
+    pub(crate) door: &'a Door,
     pub(crate) client: &'a Socket,
     pub(crate) server: &'a Socket,
     pub(crate) timer: &'a Timer,
@@ -169,7 +171,7 @@ impl<'a, 'x> Answer<'a, 'x> {
         let length = coder.map_or_else(|| framing.length(), |_| Length::Chunked);
         let (length, coding) = self.client_length(length);
         let persists = self.persists
-            && !self.plane.keeps_nobody()
+            && !self.door.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         let shared = self.store(buffer.filled(), framing.length(), persists);
