@@ -3,6 +3,7 @@
 
 pub(crate) mod acme;
 pub(crate) mod caches;
+mod disks;
 pub mod process;
 pub mod server;
 pub mod servers;

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{acme, caches, process, servers, tls};
+use crate::{acme, caches, disks, process, servers, tls};
 
 /// How long a head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,6 +83,7 @@ async fn answer(
             servers::render_queues(&running.generation, &mut text);
             servers::render_spool(&running.generation, &mut text);
             caches::render(&running.generation, &mut text);
+            disks::render(&running.generation, &mut text);
             process::render(&mut text);
             more(&mut text);
             text_response(StatusCode::OK, prometheus::CONTENT_TYPE, text)
@@ -120,7 +121,9 @@ async fn trace(request: Request<Incoming>, running: &Running) -> Response<Full<B
 async fn purge(request: Request<Incoming>, running: &Running) -> Response<Full<Bytes>> {
     let purged = read::<Order>(request).await;
     let caches = &running.generation.caches;
-    let purged = purged.and_then(|order| order.carry_out(caches).map_err(|bad| format!("{bad}\n")));
+    // This waits for disks, until nothing that is purged could come back with the next start.
+    let carry_out = |order: Order| tokio::task::block_in_place(|| order.carry_out(caches));
+    let purged = purged.and_then(|order| carry_out(order).map_err(|bad| format!("{bad}\n")));
     match purged {
         Ok(purged) => json(&serde_json::json!({ "purged": purged })),
         Err(why) => text_response(StatusCode::BAD_REQUEST, PLAIN, why),

@@ -23,7 +23,7 @@ pub use access::{
     SignedUrl, Whom,
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
-pub use cache::Cache;
+pub use cache::{Cache, CacheDisk};
 pub use compress::Compress;
 pub(crate) use compress::TYPES as COMPRESSED_TYPES;
 pub use condition::{

@@ -14,6 +14,7 @@ use plimsoll_net::{clock, listener};
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
+use plimsoll_proxy::caching::BadDisk;
 use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::{Generation, Listener};
@@ -58,6 +59,9 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// A cache cannot keep files.
+    #[error(transparent)]
+    CacheDisk(#[from] BadDisk),
     /// Connections cannot be made from the addresses of clients.
     #[error("pool {pool}: `source transparent` needs the capability CAP_NET_ADMIN: {source}")]
     Transparent {
@@ -156,6 +160,9 @@ pub async fn launch(
     // Each worker takes its own parts when it starts, on its own thread.
     let parts = sockets.into_iter().zip(taps).map(Some).collect();
     let began = clock::now();
+    let epoch = clock::unix_time();
+    let mut caches = generation.caches.iter();
+    caches.try_for_each(|keeping| keeping.open(epoch))?;
     let parts = Arc::new(Mutex::new(parts));
     let beside = (began, give_back);
     let (peers, threads) = start(count, &generation, &metrics, beside, parts)?;

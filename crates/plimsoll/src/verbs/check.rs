@@ -135,10 +135,12 @@ fn asked(config: &Config) -> Vec<String> {
     acme::asked(config).into_iter().map(text).collect()
 }
 
-/// What is wrong with the files that rules read, and which certificates among them end.
+/// What is wrong with the files that rules read, and the directories that caches have, and which certificates among them end.
 fn files(config: &Config) -> (Vec<String>, Vec<String>) {
     let rules = Rules::new(config);
-    (rules.load().err().unwrap_or_default(), rules.expiring())
+    let mut unusable = rules.load().err().unwrap_or_default();
+    unusable.extend(rules.unusable_disks());
+    (unusable, rules.expiring())
 }
 
 /// The names of servers that have no address now: a warning, as they may have one tomorrow.
