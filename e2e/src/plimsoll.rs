@@ -201,6 +201,12 @@ impl Plimsoll {
         fs::write(self.directory().join("plimsoll.conf"), text).expect("it was written before");
     }
 
+    /// Returns where the admin socket of a configuration with `admin unix:{dir}/admin.sock` is, as `--running` takes it.
+    #[must_use]
+    pub fn admin_socket(&self) -> String {
+        format!("unix:{}/admin.sock", self.directory().display())
+    }
+
     /// Returns the value of a metric, named as on the page, with its labels; the admin port is the
     /// one with the name `admin`.
     #[must_use]

@@ -222,7 +222,7 @@ impl Raw {
 #[must_use]
 pub fn get(address: SocketAddr, target: &str) -> Response {
     let mut client = Raw::connect(address);
-    let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     client
         .send(request)
         .unwrap_or_else(|error| panic!("send to {address}: {error}"));

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::body::digest;
-use plimsoll_e2e::cached::{message, request, status};
+use plimsoll_e2e::cached::{message, purge_at, request, status};
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::Raw;
@@ -43,7 +43,7 @@ impl Place {
         let (port, disk) = (self.port, self.disk());
         let (disk, server) = (disk.display(), self.upstream.address());
         format!(
-            "workers 2\nadmin 127.0.0.1:{{port:admin}}\n\
+            "workers 2\nadmin unix:{{dir}}/admin.sock 127.0.0.1:{{port:admin}}\n\
              site * {{ listen 127.0.0.1:{port} ; timeout body=30s ; route {{ cache c ; proxy app }} }}\n\
              cache c {{ memory 16MiB ; object-size-max 2MiB ; disk {disk} 64MiB ; wait 30s }}\n\
              pool app {{ server {server} ; retry 0 ; timeout response=30s }}\n"
@@ -338,14 +338,7 @@ fn forms_of_one_url_are_kept_apart_on_disk() {
 
 /// Runs `plimsoll cache purge` with these arguments.
 fn purge(plimsoll: &Plimsoll, arguments: &[&str]) -> String {
-    let running = plimsoll.address_of("admin").to_string();
-    let output = Command::new(binary())
-        .args(["cache", "purge", "--running", &running])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    purge_at(&plimsoll.admin_socket(), arguments).unwrap()
 }
 
 /// What was purged does not come back, even if the process dies at once.
@@ -363,12 +356,12 @@ fn purges_reach_the_disk() {
     wait_written(&plimsoll, 4.0);
     stop(plimsoll);
     let plimsoll = place.start();
-    assert_eq!(purge(&plimsoll, &["--tag", "a"]), "1 purged\n");
+    assert_eq!(purge(&plimsoll, &["--tag", "a"]), "1 purged");
     assert_eq!(
         purge(&plimsoll, &["--url", "http://a.example/b"]),
-        "1 purged\n"
+        "1 purged"
     );
-    assert_eq!(purge(&plimsoll, &["--tag", "c", "--soft"]), "1 purged\n");
+    assert_eq!(purge(&plimsoll, &["--tag", "c", "--soft"]), "1 purged");
     kill(plimsoll);
     let plimsoll = place.start();
     for (target, count) in [("/a", 2), ("/b", 2), ("/d", 1)] {
@@ -385,7 +378,7 @@ fn purges_reach_the_disk() {
     wait::expect("the server to be asked", SOON, || place.count("/c") == 2);
     assert_eq!(
         purge(&plimsoll, &["--prefix", "http://a.example/"]),
-        "4 purged\n"
+        "4 purged"
     );
     assert_eq!(disk(&plimsoll, "files"), 0.0);
 }
@@ -408,7 +401,7 @@ fn stale_answers_on_disk_serve_while_the_server_is_asked() {
     wait_written(&plimsoll, 1.0);
     assert_eq!(
         purge(&plimsoll, &["--soft", "--url", "http://a.example/"]),
-        "1 purged\n"
+        "1 purged"
     );
     stop(plimsoll);
     let _plimsoll = place.start();

@@ -1,8 +1,7 @@
 //! What is purged, and who may not.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, request, stand, status};
-use plimsoll_e2e::raw::Raw;
+use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, purge_at, request, stand, status};
 use plimsoll_e2e::script::{Gate, Step};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
@@ -13,16 +12,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Runs `plimsoll cache purge` with these arguments; what it says, or why it failed.
 fn purge(stand: &Stand, arguments: &[&str]) -> Result<String, String> {
-    let running = stand.plimsoll.address_of("admin").to_string();
-    let mut command = Command::new(plimsoll_e2e::plimsoll::binary());
-    command
-        .args(["cache", "purge", "--running", &running])
-        .args(arguments);
-    let output = command.output().unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+    purge_at(&stand.plimsoll.admin_socket(), arguments)
 }
 
 #[test]
@@ -136,17 +126,10 @@ fn purges_that_say_nothing_are_errors() {
         assert!(said.contains(why), "{said}");
     }
     assert!(is_hit(&ask(&stand, "/", "")));
-    // Pages of other origins purge nothing.
-    let mut client = Raw::connect(stand.plimsoll.address_of("admin"));
-    let order = "{\"prefix\":\"http://a.example/\"}";
-    let head = format!(
-        "POST /v1/cache/purge HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n",
-        order.len()
-    );
-    client
-        .send(format!("{head}Content-Type: text/plain\r\n\r\n{order}"))
-        .unwrap();
-    assert_eq!(client.response("POST").status(), 400);
+    // Whoever comes over an address has to show a token, and there is none.
+    let address = stand.plimsoll.address_of("admin").to_string();
+    let said = purge_at(&address, &["--url", "http://a.example/"]).unwrap_err();
+    assert!(said.contains("403"), "{said}");
     assert!(is_hit(&ask(&stand, "/", "")));
 }
 
@@ -173,7 +156,7 @@ fn what_is_on_its_way_is_purged_too() {
     let targets: Vec<_> = (0..purges.len())
         .map(|number| format!("/{number}"))
         .collect();
-    let mut clients: Vec<Raw> = targets.iter().map(|_| stand.connect()).collect();
+    let mut clients: Vec<_> = targets.iter().map(|_| stand.connect()).collect();
     for ((client, target), purge) in clients.iter_mut().zip(&targets).zip(purges) {
         client
             .send(request("GET", target, "Host: a.example"))

@@ -79,6 +79,12 @@ fn with_files(text: &str, authority: &Authority, clients: &Certifier, tickets: &
             clients.list_revoked(&list);
             format!("crl={}", list.display())
         }
+        "token=/etc/plimsoll/admin.token" => {
+            let token = Path::new(&clients.trusted()).with_extension("token");
+            std::fs::write(&token, "a-word-that-nobody-guesses").unwrap();
+            put(token.clone(), &token); // for its owner alone
+            format!("token={}", token.display())
+        }
         word if word.starts_with("/etc/plimsoll/tickets.") => tickets.to_owned(),
         word if word.starts_with("/srv/www") => "/tmp".to_owned(),
         word => match word.split_once("/etc/ssl/") {

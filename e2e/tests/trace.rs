@@ -212,7 +212,7 @@ fn what_is_no_request_is_refused_with_a_hint() {
     // The admin listener explains nothing to pages of other origins.
     let mut client = Raw::connect(plimsoll.address_of("admin"));
     client
-        .send("POST /v1/trace HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}")
+        .send("POST /v1/trace HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}")
         .unwrap();
     assert_eq!(client.response("POST").status(), 400);
 }

@@ -1,10 +1,20 @@
-//! What people and machines ask of a running Plimsoll.
+//! What people and machines ask of a running Plimsoll, and change.
 #![forbid(unsafe_code)]
 
 pub(crate) mod acme;
+pub(crate) mod answer;
 pub(crate) mod caches;
-mod disks;
+pub(crate) mod calls;
+pub mod change;
+pub(crate) mod disks;
+pub mod guard;
+pub mod listen;
+pub mod metrics;
+pub(crate) mod page;
 pub mod process;
+pub mod sampler;
 pub mod server;
 pub mod servers;
+pub(crate) mod snapshot;
 pub(crate) mod tls;
+pub mod view;

@@ -135,6 +135,13 @@ impl Pool {
         }
     }
 
+    /// Sets how much of its weight the operator lets the server at `index` have, in percent.
+    pub fn set_portion(&self, index: ServerIndex, percent: u8, now: Duration) {
+        if let Some(server) = self.server(index) {
+            server.ramp().apportion(percent, self.rules.slow_start, now);
+        }
+    }
+
     /// Has time pass. Called a few times a second, by one thread; returns what that changed.
     pub fn tick(&self, now: Duration) -> Vec<Change> {
         let mut changes = Vec::new();

@@ -171,7 +171,8 @@ impl Server {
     /// Returns how much of its weight it takes now, in percent.
     #[must_use]
     pub fn share_percent(&self) -> u8 {
-        u8::try_from(u32::from(self.share()) * 100 / u32::from(FULL_SHARE)).unwrap_or(100)
+        let full = u32::from(FULL_SHARE);
+        u8::try_from((u32::from(self.share()) * 100 + full / 2) / full).unwrap_or(100)
     }
 
     pub(crate) fn gate(&self) -> &Gate {

@@ -15,13 +15,15 @@ const FIRST_SHARE: u8 = FULL_SHARE / 10;
 /// How much of its share a server takes.
 #[derive(Debug)]
 pub(crate) struct Ramp {
-    /// How far up it is, times what the server says it can take.
+    /// How far up it is, times what the server says it can take, times what the operator lets it have.
     share: AtomicU8,
     climbed: AtomicU8,
     /// When the ramp began, in milliseconds.
     began: AtomicU64,
     /// What the server says it can take, in percent.
     advised: AtomicU8,
+    /// What the operator lets it have, in percent.
+    portion: AtomicU8,
 }
 
 impl Default for Ramp {
@@ -31,6 +33,7 @@ impl Default for Ramp {
             climbed: AtomicU8::new(FULL_SHARE),
             began: AtomicU64::new(NEVER),
             advised: AtomicU8::new(100),
+            portion: AtomicU8::new(100),
         }
     }
 }
@@ -71,6 +74,12 @@ impl Ramp {
         self.advance(length, now);
     }
 
+    /// Sets what the operator lets it have.
+    pub(crate) fn apportion(&self, percent: u8, length: Option<Duration>, now: Duration) {
+        self.portion.store(percent.min(100), Relaxed);
+        self.advance(length, now);
+    }
+
     /// Goes up as time passes.
     pub(crate) fn advance(&self, length: Option<Duration>, now: Duration) {
         let began = self.began.load(Relaxed);
@@ -84,7 +93,8 @@ impl Ramp {
             self.began.store(NEVER, Relaxed);
         }
         self.climbed.store(climbed, Relaxed);
-        let share = u32::from(climbed) * u32::from(self.advised.load(Relaxed)) / 100;
+        let percent = |of: &AtomicU8| u32::from(of.load(Relaxed));
+        let share = u32::from(climbed) * percent(&self.advised) * percent(&self.portion) / 10_000;
         self.share
             .store(u8::try_from(share).unwrap_or(FULL_SHARE), Relaxed);
     }
@@ -118,8 +128,10 @@ mod tests {
         );
         ramp.advise(50, length, Duration::from_secs(500));
         assert_eq!(ramp.share(), 127);
+        ramp.apportion(50, length, Duration::from_secs(500));
+        assert_eq!(ramp.share(), 63);
         ramp.begin(None, Duration::from_secs(500));
-        assert_eq!(at(501), 127);
+        assert_eq!(at(501), 63);
     }
 
     #[test]

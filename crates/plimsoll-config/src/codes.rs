@@ -466,9 +466,11 @@ SNIPPET_UNUSED = "W0603":
 "No block uses this snippet. It has no effect. Remove it, or `use` it where it was meant.
 ";
 ADMIN_OPEN = "W0604":
-"The admin listener can be reached from other machines. It tells names of sites, pools and servers, and has
-no password in this version. Listen on a loopback address, and let a site in front of it decide who may
-see it.
+"The admin listener can be reached from other machines, and asks nobody for anything: it tells names of sites,
+pools and servers. Listen on a loopback address, let a site in front of it decide who may see it, or have it
+ask for a token:
+
+    admin 10.0.0.1:9900 token=/etc/plimsoll/admin.token
 ";
 NO_PRIMARY = "W0605":
 "Every server of the pool is a backup or has weight 0. Backups are used only when no other server may be

@@ -1,10 +1,10 @@
 //! The table of directives. One row drives parsing, checking, the reference manual and the schema.
 
 use crate::directives::{
-    access, acme, answers, auth, buffer, cache, check, compress, cors, files, header, internal,
-    limit, max_requests, named_match, opening, overload, policy, pool, priority, proxy_protocol,
-    resolver, rewrite, root, route, server_tls, settings, site, socket, sticky, tcp, tls, traffic,
-    trust, udp,
+    access, acme, admin, answers, auth, buffer, cache, check, compress, cors, files, header,
+    internal, limit, max_requests, named_match, opening, overload, policy, pool, priority,
+    proxy_protocol, resolver, rewrite, root, route, server_tls, settings, site, socket, sticky,
+    tcp, tls, traffic, trust, udp,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -63,6 +63,7 @@ pub(crate) struct Directive {
 /// All directives, by block and then by importance.
 pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
+    admin::ROWS,
     max_requests::ROWS,
     overload::ROWS,
     resolver::ROWS,

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod acme;
+pub(crate) mod admin;
 pub(crate) mod answers;
 pub(crate) mod auth;
 pub(crate) mod buffer;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Balance, Buffer, CacheDisk, Challenge, Check, ClientCertificate, Compress,
-    Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host, Issuer,
-    KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion,
-    Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky,
-    Template, Tickets,
+    AccessLog, Adaptive, Admin, Balance, Buffer, CacheDisk, Challenge, Check, ClientCertificate,
+    Compress, Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host,
+    Issuer, KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol,
+    ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool,
+    Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -21,7 +21,7 @@ use crate::syntax::Word;
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
-    pub(crate) admin: Option<(Vec<SocketAddr>, Span)>,
+    pub(crate) admin: Option<(Admin, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) geo: Option<(Box<str>, Span)>,
     pub(crate) acme: Option<(AcmeDraft, Span)>,

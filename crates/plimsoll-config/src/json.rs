@@ -24,7 +24,7 @@ pub(crate) struct JsonConfig {
     /// Worker threads; absent means one a core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workers: Option<u16>,
-    /// Addresses of the admin listener; an empty list turns it off.
+    /// Where the admin listener is, as words: `["auto"]`, `["127.0.0.1:9900", "token=FILE"]`; `["off"]` turns it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     admin: Option<Vec<String>>,
     /// Further statements of the top level, each as a list of its words.
@@ -238,7 +238,7 @@ fn one() -> u32 {
 pub fn to_json(config: &Config) -> Value {
     let form = JsonConfig {
         workers: config.workers.map(Into::into),
-        admin: Some(config.admin.iter().map(ToString::to_string).collect()),
+        admin: Some(statements::admin(&config.admin)),
         statements: statements::root(config),
         defaults: config
             .pools

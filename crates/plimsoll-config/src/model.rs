@@ -5,6 +5,7 @@
 
 mod access;
 mod acme;
+mod admin;
 mod cache;
 mod compress;
 mod condition;
@@ -23,6 +24,7 @@ pub use access::{
     SignedUrl, Whom,
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
+pub use admin::{Admin, AdminAddress, SOCKET};
 pub use cache::{Cache, CacheDisk};
 pub use compress::Compress;
 pub(crate) use compress::TYPES as COMPRESSED_TYPES;
@@ -60,8 +62,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Worker threads; `None` means one a core.
     pub workers: Option<NonZeroU16>,
-    /// Where the admin listener (metrics) listens.
-    pub admin: Vec<SocketAddr>,
+    /// Where it is asked, and changed.
+    pub admin: Admin,
     /// Where this node is; servers of the same zone come first.
     pub zone: Option<Box<str>>,
     /// How many connections clients may have.

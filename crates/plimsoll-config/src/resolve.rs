@@ -26,10 +26,6 @@ use crate::suggest::nearest;
 use crate::syntax::Word;
 use crate::{acme, alike, arguments, caches, certified, https, lint, services};
 
-/// Where the metrics are when the configuration does not say.
-const ADMIN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9900);
-
 /// Resolves `draft`; problems go to `reader`, and with an error among them the result means nothing.
 pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     let defaults = draft
@@ -72,11 +68,10 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     services::check_pools(reader, relayed, &draft.pools, &pools);
     services::check_quic_ids(reader, &udp, &draft.pools);
     let workers: Option<NonZeroU16> = draft.workers.and_then(|(workers, _)| workers);
-    let admin = draft.admin.map_or_else(|| vec![ADMIN], |(admin, _)| admin);
     let (connections, _) = draft.connections.unwrap_or_default();
     Config {
         workers,
-        admin,
+        admin: draft.admin.unwrap_or_default().0,
         zone: draft.zone.map(|(zone, _)| zone),
         max_requests: draft.max_requests.map(|(most, _)| most),
         resolver: draft

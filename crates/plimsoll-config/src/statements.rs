@@ -25,10 +25,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    Adaptive, Buffer, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge, HedgeAfter,
-    KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload, PageSource, Pool,
-    Priority, ProxyVersion, Queue, Resolver, Retry, Route, SameSite, ServerTls, Site, Spool,
-    Sticky, StickyBy, Way,
+    Adaptive, Admin, Buffer, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
+    HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
+    PageSource, Pool, Priority, ProxyVersion, Queue, Resolver, Retry, Route, SameSite, ServerTls,
+    Site, Spool, Sticky, StickyBy, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -161,6 +161,17 @@ fn remembered(name: &str, key: &HashKey, idle: Duration, entries: u32, out: &mut
     out.push(format!("{name}={}", text::key(key)));
     out.push(format!("idle={}", duration_text(idle)));
     out.push(format!("entries={entries}"));
+}
+
+/// Where the admin listener is, and what it asks for.
+pub(crate) fn admin(admin: &Admin) -> Words {
+    let mut out: Words = match &admin.listen {
+        None => words(["auto"]),
+        Some(places) if places.is_empty() => words(["off"]),
+        Some(places) => places.iter().map(ToString::to_string).collect(),
+    };
+    out.extend(admin.token.as_ref().map(|file| format!("token={file}")));
+    out
 }
 
 /// What the top level says besides workers and admin.

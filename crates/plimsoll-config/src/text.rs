@@ -19,17 +19,10 @@ pub fn to_text(config: &Config) -> String {
         Some(workers) => put(&mut out, format_args!("workers {workers}\n")),
         None => out.push_str("workers auto\n"),
     }
-    let admin: Vec<String> = config.admin.iter().map(ToString::to_string).collect();
+    let admin = statements::admin(&config.admin);
     put(
         &mut out,
-        format_args!(
-            "admin {}\n",
-            if admin.is_empty() {
-                "off".into()
-            } else {
-                admin.join(" ")
-            }
-        ),
+        format_args!("admin {}\n", statements::line(&admin)),
     );
     for statement in statements::root(config) {
         put(&mut out, format_args!("{}\n", statements::line(&statement)));

@@ -16,5 +16,5 @@ pub mod log_file;
 pub mod materials;
 pub mod memory;
 mod private;
-pub(crate) mod secrets;
+pub mod secrets;
 mod stapling;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustls::{KeyLog, KeyLogFile};
 
+use crate::materials::{self, Secret};
+
 /// The variable of the environment that browsers and other programs have for it too.
 const KEY_LOG: &str = "SSLKEYLOGFILE";
 
@@ -14,6 +16,16 @@ pub(crate) fn key_log() -> Option<Arc<dyn KeyLog>> {
     let file = path.display();
     tracing::warn!(%file, "{KEY_LOG} is set: who reads the file can read all that clients and servers say");
     Some(Arc::new(KeyLogFile::new()))
+}
+
+/// Reads a secret from a file that not everybody on the machine may read.
+///
+/// # Errors
+/// Why there is none to be had.
+pub fn read(path: &str) -> Result<Vec<u8>, String> {
+    let read = materials::read_file(path, Secret::Yes);
+    read.map(|(_, secret)| secret)
+        .map_err(|fault| fault.to_string())
 }
 
 /// Has the system write no image of the memory when the process fails: there are private keys in it.

@@ -64,6 +64,17 @@ impl CodeCounters {
             .map_or(0, Counter::value)
     }
 
+    /// How often codes of each class were counted, 1xx to 5xx.
+    pub fn classes(&self) -> [u64; 5] {
+        let mut classes = [0; 5];
+        if let Some(table) = self.0.get() {
+            for (class, counters) in classes.iter_mut().zip(table.chunks(CODES / 5)) {
+                *class = counters.iter().map(Counter::value).sum();
+            }
+        }
+        classes
+    }
+
     /// Tells whether any code was ever counted.
     pub fn is_used(&self) -> bool {
         self.0.get().is_some()

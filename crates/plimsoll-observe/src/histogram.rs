@@ -39,9 +39,81 @@ impl Histogram {
     }
 }
 
+/// How many durations of each size there were, of one histogram or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; BOUNDS_US.len() + 1]);
+
+impl Counts {
+    /// Adds what a histogram has counted.
+    pub fn add(&mut self, histogram: &Histogram) {
+        for (total, count) in self.0.iter_mut().zip(histogram.counts()) {
+            *total += count;
+        }
+    }
+
+    /// Adds others.
+    pub fn merge(&mut self, others: &Self) {
+        for (total, count) in self.0.iter_mut().zip(others.0) {
+            *total += count;
+        }
+    }
+
+    /// What has come since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut counts = *self;
+        for (count, before) in counts.0.iter_mut().zip(before.0) {
+            *count = count.saturating_sub(before);
+        }
+        counts
+    }
+
+    /// The duration in seconds that a part of them, 0 to 1, does not exceed; nothing when there are none. Within
+    /// a bucket they are taken as evenly spread, and what is longer than the last bound as just that long.
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let total: u64 = self.0.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let wanted = part.clamp(0.0, 1.0) * to_f64(total);
+        let (mut below, mut low) = (0.0, 0.0);
+        for (count, bound) in self.0.iter().zip(BOUNDS_US) {
+            let (count, high) = (to_f64(*count), to_f64(bound) / 1e6);
+            if count > 0.0 && below + count >= wanted {
+                return Some(low + (high - low) * (wanted - below) / count);
+            }
+            (below, low) = (below + count, high);
+        }
+        Some(low)
+    }
+}
+
+/// Counts are exact up to 2^53, which takes a while.
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_lies_in_the_bucket_that_holds_it() {
+        let (histogram, mut counts) = (Histogram::default(), Counts::default());
+        assert_eq!(counts.quantile(0.5), None);
+        for us in [150, 150, 900, 900] {
+            histogram.record(Duration::from_micros(us));
+        }
+        counts.add(&histogram);
+        let micros = |part| (counts.quantile(part).unwrap() * 1e6).round();
+        // Two of four end with the bucket from 100 to 250 us, all with that from 500 to 1,000.
+        assert_eq!([micros(0.25), micros(0.5)], [175.0, 250.0]);
+        assert_eq!([micros(0.75), micros(1.0)], [750.0, 1000.0]);
+        histogram.record(Duration::from_secs(100));
+        let mut later = Counts::default();
+        later.add(&histogram);
+        assert_eq!(later.since(&counts).quantile(0.5), Some(60.0));
+    }
 
     #[test]
     fn a_duration_falls_into_the_bucket_that_holds_it() {

@@ -261,6 +261,14 @@ impl CacheResult {
         Self::Bypass,
     ];
 
+    /// Tells whether it cost no server a request of its own.
+    pub const fn is_hit(self) -> bool {
+        matches!(
+            self,
+            Self::Hit | Self::Collapsed | Self::Stale | Self::StaleError
+        )
+    }
+
     /// The word for logs and the metric's label.
     pub const fn word(self) -> &'static str {
         match self {

@@ -131,6 +131,16 @@ impl Listener {
         self.tls.is_some()
     }
 
+    /// What is done there, in a word.
+    pub fn kind(&self) -> &'static str {
+        match (self.relay.is_some(), self.is_secure()) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "tcp",
+            (true, true) => "tls",
+        }
+    }
+
     /// How it is listened on.
     pub fn terms(&self) -> Terms {
         let first = match (&self.relay, &self.tls) {

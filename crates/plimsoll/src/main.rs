@@ -1,11 +1,13 @@
 //! The program: verbs, signals, exit codes.
 
+mod admin;
 mod allocator;
 mod configuration;
 mod exit;
 mod output;
 mod running;
 mod serving;
+mod table;
 mod verbs;
 
 use std::process::ExitCode;
@@ -38,6 +40,12 @@ enum Verb {
     Check(verbs::check::Arguments),
     /// Show what becomes of a request, and why
     Trace(verbs::trace::Arguments),
+    /// Show what a running Plimsoll serves, and how that goes
+    Status(verbs::status::Arguments),
+    /// The same, each second
+    Top(verbs::top::Arguments),
+    /// Show the servers of a running Plimsoll, take them out, bring them back
+    Pool(verbs::pool::Arguments),
     /// Purge the caches of a running Plimsoll
     Cache(verbs::cache::Arguments),
     /// Lay configuration files out
@@ -59,6 +67,9 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Trace(arguments) => verbs::trace::run(arguments),
+        Verb::Status(arguments) => verbs::status::run(arguments),
+        Verb::Top(arguments) => verbs::top::run(arguments),
+        Verb::Pool(arguments) => verbs::pool::run(arguments),
         Verb::Cache(arguments) => verbs::cache::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),

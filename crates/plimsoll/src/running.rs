@@ -1,42 +1,129 @@
 //! Asking a running Plimsoll.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use plimsoll_admin::listen;
+use plimsoll_config::model::AdminAddress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the admin listener on `address` at `path`.
-pub(crate) fn ask<T: DeserializeOwned>(
-    address: SocketAddr,
-    path: &str,
-    question: &impl Serialize,
-) -> anyhow::Result<T> {
-    let no_answer = || format!("no answer from the admin listener on {address}");
-    let body = serde_json::to_vec(question)?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(no_answer)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).with_context(no_answer)?;
-    stream.write_all(&body).with_context(no_answer)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).with_context(no_answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").with_context(no_answer)?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!(
-            "the admin listener on {address} says {status}: {}",
-            body.trim()
-        );
+/// Which Plimsoll is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct At {
+    /// Where its admin listener is: `unix:PATH`, or an address; as it is, the usual socket, or else 127.0.0.1:9900
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    running: Option<AdminAddress>,
+}
+
+/// The variable that holds the token for changes over an address.
+const TOKEN: &str = "PLIMSOLL_TOKEN";
+
+/// A connection to an admin listener.
+trait Line: Read + Write {}
+
+impl<T: Read + Write> Line for T {}
+
+impl At {
+    /// The one at `place`, or where they usually are.
+    pub(crate) fn new(place: Option<AdminAddress>) -> Self {
+        Self { running: place }
     }
-    serde_json::from_str(body).context("the admin listener answers something else")
+
+    /// Shows what is at `path`.
+    pub(crate) fn look<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.place().ask("GET", path, None)
+    }
+
+    /// Sends `order` to `path`.
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.place()
+            .ask("POST", path, Some(serde_json::to_vec(order)?))
+    }
+
+    fn place(&self) -> Place {
+        let usual = || {
+            let mut sockets = listen::sockets().into_iter();
+            let there = sockets.find(|path| can_be_opened(path));
+            there.map_or(AdminAddress::Ip(listen::ADDRESS), AdminAddress::Socket)
+        };
+        Place(self.running.clone().unwrap_or_else(usual))
+    }
+}
+
+/// Tells whether someone listens there who lets us in.
+fn can_be_opened(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+struct Place(AdminAddress);
+
+impl Place {
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> anyhow::Result<T> {
+        let place = &self.0;
+        let answer = self.exchange(method, path, body);
+        let answer =
+            answer.with_context(|| format!("no answer from the admin listener on {place}"))?;
+        let answer = String::from_utf8_lossy(&answer);
+        let end = || anyhow!("no answer from the admin listener on {place}");
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(end)?;
+        let status = head.split(' ').nth(1).unwrap_or_default();
+        if status != "200" {
+            bail!(
+                "the admin listener on {place} says {status}: {}",
+                body.trim()
+            );
+        }
+        serde_json::from_str(body).context("the admin listener answers something else")
+    }
+
+    /// Sends a request, and reads all that comes back. In HTTP/1.0 the answer ends with its connection.
+    fn exchange(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> io::Result<Vec<u8>> {
+        let mut line = self.connect()?;
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
+        if let Ok(token) = std::env::var(TOKEN) {
+            head += &format!("Authorization: Bearer {}\r\n", token.trim());
+        }
+        if let Some(body) = &body {
+            let length = body.len();
+            head += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        head += "\r\n";
+        line.write_all(head.as_bytes())?;
+        line.write_all(&body.unwrap_or_default())?;
+        let mut answer = Vec::new();
+        line.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn connect(&self) -> io::Result<Box<dyn Line>> {
+        match &self.0 {
+            AdminAddress::Ip(address) => {
+                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Box::new(stream))
+            }
+            AdminAddress::Socket(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use plimsoll_admin::server;
-use plimsoll_config::model::Config;
+use plimsoll_admin::server::Desk;
+use plimsoll_config::model::{AdminAddress, Config};
 use plimsoll_control::discovery::Names;
 use plimsoll_control::launch::{LaunchError, Running, launch};
 use plimsoll_control::{acme, care, checks, materials, memory};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::allocator;
 use crate::exit::BadConfiguration;
+use crate::{admin, allocator};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -35,8 +35,8 @@ pub(crate) fn log_events() {
         .init();
 }
 
-/// Serves `config` until told to stop. A one-liner has no say in where the metrics are, and goes
-/// without them when another process has the address; `beside` runs along on the control thread.
+/// Serves `config` until told to stop. A one-liner has no say in where the dashboard is, and goes
+/// without it when another process has the address; `beside` runs along on the control thread.
 pub(crate) fn serve(
     config: &Config,
     is_one_liner: bool,
@@ -50,17 +50,9 @@ pub(crate) fn serve(
     runtime.block_on(async {
         tokio::spawn(beside);
         let mut signals = Signals::listen()?;
-        let mut admin = Vec::new();
-        for &address in &config.admin {
-            match server::bind(address).await {
-                Ok(listener) => admin.push((address, listener)),
-                // Nobody asked for it here; the traffic matters more.
-                Err(error) if is_one_liner => tracing::warn!(%address, %error, "no metrics"),
-                Err(error) => {
-                    return Err(error).context(format!("cannot listen on admin address {address}"));
-                }
-            }
-        }
+        let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
+        let guard = admin::guard(&config.admin).map_err(unusable)?;
+        let admin = admin::open(&config.admin, is_one_liner).await?;
         let (names, found) = Names::look_up(config)
             .await
             .context("cannot look names of servers up")?;
@@ -71,14 +63,15 @@ pub(crate) fn serve(
         let running = launch(config, known, allocator::give_back).await;
         let running = Arc::new(running.map_err(explain)?);
         announce(&running);
-        for (address, listener) in admin {
-            tracing::info!("metrics on http://{address}/metrics");
-            tokio::spawn(server::serve(
-                listener,
-                Arc::clone(&running),
-                allocator::metrics,
-            ));
+        let desk = Desk::new(Arc::clone(&running), allocator::metrics, guard);
+        for (place, listener) in admin {
+            match &place {
+                AdminAddress::Ip(address) => tracing::info!("dashboard on http://{address}/"),
+                AdminAddress::Socket(_) => tracing::info!("changes over {place}"),
+            }
+            tokio::spawn(Arc::clone(&desk).serve(listener));
         }
+        tokio::spawn(desk.watch());
         tokio::spawn(care::watch(Arc::clone(&running)));
         tokio::spawn(memory::watch(Arc::clone(&running)));
         tokio::spawn(materials::watch(Arc::clone(&running)));

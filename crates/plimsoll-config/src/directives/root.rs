@@ -62,18 +62,6 @@ pub(crate) static ROWS: &[Directive] = &[
         set: workers,
     },
     Directive {
-        name: "admin",
-        within: &[Context::Root],
-        usage: "admin ADDRESS...|off",
-        default: "127.0.0.1:9900",
-        doc: "Where the metrics are shown, at `/metrics`, in Prometheus' text format. An address that is not a \
-              loopback address is a warning: there is no password in this version.",
-        words: (1, 8),
-        variables: false,
-        block: None,
-        set: admin,
-    },
-    Directive {
         name: "geo",
         within: &[Context::Root],
         usage: "geo FILE",
@@ -248,26 +236,4 @@ fn workers(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
         },
     };
     reader.once(stmt, &mut draft.workers, count);
-}
-
-fn admin(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
-    let Scope::Root(draft) = scope else { return };
-    let mut addresses = Vec::new();
-    for word in &stmt.words {
-        if word.text == "off" && stmt.words.len() == 1 {
-            break;
-        }
-        let Some(address) = reader.listen_address(word.into()) else {
-            continue;
-        };
-        if !address.ip().is_loopback() {
-            let message =
-                format!("the admin listener on {address} can be reached from other machines");
-            let problem = Diagnostic::new(&codes::ADMIN_OPEN, word.span, message);
-            reader
-                .problem(problem.help("listen on `127.0.0.1:9900`, or put a site in front of it"));
-        }
-        addresses.push(address);
-    }
-    reader.once(stmt, &mut draft.admin, addresses);
 }

@@ -1,12 +1,10 @@
 //! `plimsoll cache`: what a running Plimsoll has in its caches.
 
-use std::net::SocketAddr;
-
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use crate::output::print;
-use crate::running;
+use crate::running::At;
 
 /// What `plimsoll cache` takes.
 #[derive(Debug, clap::Args)]
@@ -32,9 +30,8 @@ struct Purge {
     /// From this cache only
     #[arg(long, value_name = "NAME")]
     cache: Option<String>,
-    /// Where its admin listener is
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
-    running: SocketAddr,
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +72,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tag,
         soft: purge.soft,
     };
-    let Purged { purged } = running::ask(purge.running, "/v1/cache/purge", &order)?;
+    let Purged { purged } = purge.at.post("/v1/cache/purge", &order)?;
     print(&format!("{purged} purged\n"))
 }

@@ -10,6 +10,7 @@ use plimsoll_control::explain::Rules;
 use plimsoll_control::files::Files;
 use serde_json::json;
 
+use crate::admin;
 use crate::configuration::{self, Path};
 use crate::exit::BadConfiguration;
 use crate::output::print;
@@ -140,6 +141,7 @@ fn files(config: &Config) -> (Vec<String>, Vec<String>) {
     let rules = Rules::new(config);
     let mut unusable = rules.load().err().unwrap_or_default();
     unusable.extend(rules.unusable_disks());
+    unusable.extend(admin::guard(&config.admin).err());
     (unusable, rules.expiring())
 }
 

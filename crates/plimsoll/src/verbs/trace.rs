@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use plimsoll_config::model::AdminAddress;
 use plimsoll_control::explain::{Candidate, Line, Outcome, Question, Rules, Trace};
 
 use crate::configuration::{self, Path};
 use crate::output::print;
-use crate::running;
+use crate::running::At;
 
 /// What `plimsoll trace` takes.
 #[derive(Debug, clap::Args)]
@@ -32,9 +33,9 @@ pub(crate) struct Arguments {
     /// Who sends it
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     client: IpAddr,
-    /// Ask the Plimsoll whose admin listener is here, and not the file
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true, default_missing_value = "127.0.0.1:9900")]
-    running: Option<SocketAddr>,
+    /// Ask the Plimsoll that runs, whose admin listener is here, and not the file
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true)]
+    running: Option<Option<AdminAddress>>,
     /// Print the trace as JSON
     #[arg(long)]
     json: bool,
@@ -42,8 +43,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = question(arguments)?;
-    let trace = match arguments.running {
-        Some(address) => running::ask(address, "/v1/trace", &question)?,
+    let trace = match &arguments.running {
+        Some(place) => At::new(place.clone()).post("/v1/trace", &question)?,
         None => {
             let config = configuration::load(&arguments.path.config)?;
             // A file that cannot be used is what `plimsoll check` is for.

@@ -1,0 +1,187 @@
+//! What can be asked of the admin listeners: the one table of it.
+
+use hyper::Method;
+
+use crate::guard::Kind;
+
+/// A call: a method, a path, and what it does.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) method: Method,
+    /// The path; a part in braces stands for any.
+    pub(crate) path: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) call: Call,
+    /// What it does, for people.
+    pub(crate) doc: &'static str,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Page(&'static str),
+    Metrics,
+    Status,
+    Watch,
+    History,
+    Pools,
+    Pool,
+    ChangePool,
+    Configuration,
+    Trace,
+    Purge,
+    Calls,
+}
+
+const fn look(path: &'static str, call: Call, doc: &'static str) -> Row {
+    Row {
+        method: Method::GET,
+        path,
+        kind: Kind::Look,
+        call,
+        doc,
+    }
+}
+
+const fn change(path: &'static str, call: Call, doc: &'static str) -> Row {
+    Row {
+        method: Method::POST,
+        path,
+        kind: Kind::Change,
+        call,
+        doc,
+    }
+}
+
+pub(crate) static CALLS: &[Row] = &[
+    look("/", Call::Page("index.html"), "The dashboard."),
+    look(
+        "/dashboard.css",
+        Call::Page("dashboard.css"),
+        "How it looks.",
+    ),
+    look("/dashboard.js", Call::Page("dashboard.js"), "How it moves."),
+    look(
+        "/metrics",
+        Call::Metrics,
+        "Everything that is counted, in Prometheus' text format.",
+    ),
+    look("/v1", Call::Calls, "This list."),
+    look(
+        "/v1/status",
+        Call::Status,
+        "Sites, listeners, pools, servers, caches and certificates as they are now, with what goes on in a second.",
+    ),
+    look(
+        "/v1/status/watch",
+        Call::Watch,
+        "The same each second, as server-sent events.",
+    ),
+    look(
+        "/v1/status/history",
+        Call::History,
+        "Requests, errors, latency and connections of the last five minutes, by the second.",
+    ),
+    look("/v1/pools", Call::Pools, "The pools and their servers."),
+    look("/v1/pools/{pool}", Call::Pool, "One pool and its servers."),
+    change(
+        "/v1/pools/{pool}",
+        Call::ChangePool,
+        "Changes servers: `{\"servers\": [\"a:80\"], \"state\": \"drain\"}`, with `state` one of `ready`, `drain`, `maintenance`, or `share_percent` 0 to 100, or both. \
+         What takes more than half of the serving servers away needs `\"force\": true`.",
+    ),
+    look(
+        "/v1/configuration",
+        Call::Configuration,
+        "What is served, in its JSON form.",
+    ),
+    Row {
+        method: Method::POST,
+        path: "/v1/trace",
+        kind: Kind::Look,
+        call: Call::Trace,
+        doc: "What becomes of a request, as `plimsoll trace` asks.",
+    },
+    change(
+        "/v1/cache/purge",
+        Call::Purge,
+        "Forgets stored answers: `{\"tag\": \"product-7\"}`, or `url`, or `prefix`; with `cache` of that cache only, with `\"soft\": true` they count as stale.",
+    ),
+];
+
+/// Why there is no call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Miss {
+    /// There is nothing of this path.
+    Path,
+    /// There is, with these methods.
+    Method(String),
+}
+
+/// Finds the call for a request, and what stands in the place of its brace.
+pub(crate) fn find<'a>(
+    method: &Method,
+    path: &'a str,
+) -> Result<(&'static Row, Option<&'a str>), Miss> {
+    let mut others = Vec::new();
+    for row in CALLS {
+        let Some(part) = matches(row.path, path) else {
+            continue;
+        };
+        if row.method == *method || (row.method == Method::GET && *method == Method::HEAD) {
+            return Ok((row, part));
+        }
+        others.push(row.method.as_str());
+    }
+    match others.is_empty() {
+        true => Err(Miss::Path),
+        false => Err(Miss::Method(others.join(", "))),
+    }
+}
+
+/// Matches a path; returns what stands in the place of its brace.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
+    let Some((before, _)) = pattern.split_once('{') else {
+        return (pattern == path).then_some(None);
+    };
+    let part = path.strip_prefix(before)?;
+    (!part.is_empty() && !part.contains('/')).then_some(Some(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_found_by_method_and_path() {
+        let call = |method, path| find(&method, path).map(|(row, part)| (row.call, part));
+        assert_eq!(call(Method::GET, "/v1/pools"), Ok((Call::Pools, None)));
+        assert_eq!(call(Method::HEAD, "/metrics"), Ok((Call::Metrics, None)));
+        assert_eq!(
+            call(Method::GET, "/v1/pools/app"),
+            Ok((Call::Pool, Some("app")))
+        );
+        assert_eq!(
+            call(Method::POST, "/v1/pools/app"),
+            Ok((Call::ChangePool, Some("app")))
+        );
+        assert_eq!(
+            call(Method::DELETE, "/v1/pools/app"),
+            Err(Miss::Method("GET, POST".into()))
+        );
+        for path in ["/v1/pools/", "/v1/pools/app/x", "/v2", "//"] {
+            assert_eq!(call(Method::GET, path), Err(Miss::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_changed_by_get() {
+        for row in CALLS {
+            assert!(
+                row.kind == Kind::Look || row.method == Method::POST,
+                "{}",
+                row.path
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Where the admin listeners are: addresses, and Unix sockets.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::{TcpListener, UnixListener};
+
+/// The address of `admin auto`.
+pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+
+/// The sockets of `admin auto`: the first one that can be made is the one.
+pub fn sockets() -> Vec<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    let directories = [Some("/run".into()), own.map(PathBuf::from)];
+    let directories = directories.into_iter().flatten();
+    directories
+        .map(|directory| directory.join("plimsoll/admin.sock"))
+        .collect()
+}
+
+/// An admin listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// On an address.
+    Ip(TcpListener),
+    /// On a Unix socket.
+    Socket(Socket),
+}
+
+/// A Unix socket that is listened on. It goes with this.
+#[derive(Debug)]
+pub struct Socket {
+    pub(crate) listener: UnixListener,
+    path: PathBuf,
+    /// Held as long as the socket is ours.
+    _lock: File,
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn on_address(address: SocketAddr) -> io::Result<Listener> {
+    TcpListener::bind(address).await.map(Listener::Ip)
+}
+
+/// Listens on a socket at `path`, for its owner and group. What a process has left there that is gone is removed.
+///
+/// # Errors
+/// The socket cannot be made; of kind `AddrInUse` when another process listens there.
+pub fn on_socket(path: &Path) -> io::Result<Listener> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        DirBuilder::new().mode(0o755).create(directory)?;
+    }
+    let lock = lock(path)?;
+    // Whoever holds the lock owns the name; what is there has nobody behind it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o660))?;
+    Ok(Listener::Socket(Socket {
+        listener,
+        path: path.to_owned(),
+        _lock: lock,
+    }))
+}
+
+/// Takes the lock beside a socket, which ends with the process whatever becomes of it.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(name)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ErrorKind::AddrInUse.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Someone may have removed it already.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,138 @@
+//! Looks at everything once a second, for all who watch.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use plimsoll_control::launch::Running;
+use plimsoll_net::clock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::snapshot::Snapshot;
+use crate::view::{Process, View};
+
+/// How often everything is looked at.
+const PACE: Duration = Duration::from_secs(1);
+
+/// How many seconds are remembered.
+const MEMORY: usize = 300;
+
+/// What is remembered of a second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Point {
+    /// When it ended, in seconds since 1970.
+    pub now: u64,
+    /// Requests.
+    pub request_rate: f64,
+    /// Of these, with a status of 500 or more.
+    pub error_rate: f64,
+    /// What half of them took at most; nothing when there were none.
+    pub p50: Option<f64>,
+    /// What 99 of 100 took at most.
+    pub p99: Option<f64>,
+    /// Client connections.
+    pub connections: usize,
+}
+
+/// What was seen last, and before.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    process: Process,
+    last: Mutex<Snapshot>,
+    history: Mutex<VecDeque<Point>>,
+    view: watch::Sender<Bytes>,
+}
+
+impl Sampler {
+    pub(crate) fn new(running: &Running) -> Self {
+        let process = Process {
+            node: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            started: clock::unix_time().as_secs(),
+        };
+        let sampler = Self {
+            process,
+            last: Mutex::new(take(running)),
+            history: Mutex::default(),
+            view: watch::Sender::default(),
+        };
+        sampler.look(running);
+        sampler
+    }
+
+    /// Looks again and again, for ever.
+    pub(crate) async fn run(&self, running: &Running) {
+        let mut ticks = tokio::time::interval(PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            self.look(running);
+        }
+    }
+
+    fn look(&self, running: &Running) {
+        let after = take(running);
+        let view = self.show(running, &after);
+        *self.last() = after;
+        self.remember(&view);
+    }
+
+    /// Shows what has just been changed, without waiting for the next second.
+    pub(crate) fn show_now(&self, running: &Running) {
+        self.show(running, &take(running));
+    }
+
+    fn show(&self, running: &Running, after: &Snapshot) -> View {
+        let now = clock::unix_time().as_secs();
+        let view = View::between(running, &self.process, (&self.last(), after), now);
+        // It holds nothing that JSON cannot.
+        let text = serde_json::to_vec(&view).unwrap_or_default();
+        self.view.send_replace(text.into());
+        view
+    }
+
+    fn last(&self) -> MutexGuard<'_, Snapshot> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, view: &View) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == MEMORY {
+            history.pop_front();
+        }
+        history.push_back(Point {
+            now: view.now,
+            request_rate: view.traffic.request_rate,
+            error_rate: view.traffic.error_rate,
+            p50: view.traffic.p50,
+            p99: view.traffic.p99,
+            connections: view.connections,
+        });
+    }
+
+    /// What was seen last, as JSON.
+    pub(crate) fn view(&self) -> Bytes {
+        self.view.borrow().clone()
+    }
+
+    /// What was seen last, and from then on.
+    pub(crate) fn watch(&self) -> watch::Receiver<Bytes> {
+        self.view.subscribe()
+    }
+
+    /// What the last minutes were like, the oldest second first.
+    pub(crate) fn history(&self) -> Vec<Point> {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.iter().copied().collect()
+    }
+}
+
+fn take(running: &Running) -> Snapshot {
+    Snapshot::take(&running.generation, &running.metrics, clock::now())
+}
