@@ -1,9 +1,11 @@
 //! Plimsoll with a cache, and what tests ask of it.
 
+use crate::plimsoll::binary;
 use crate::recorder::Request;
 use crate::script::Answer;
 use crate::stand::Stand;
 use crate::wire::Response;
+use std::process::Command;
 
 /// Several workers, as what one stores is for all.
 const CONFIGURATION: &str = "workers 2\nadmin unix:{dir}/admin.sock 127.0.0.1:{port:admin}\n\
@@ -73,6 +75,26 @@ pub fn count(stand: &Stand, target: &str) -> usize {
         .iter()
         .filter(|request| request.head.target == target)
         .count()
+}
+
+/// Runs `plimsoll cache purge` with these arguments.
+///
+/// # Errors
+/// What it said.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn purge_at(running: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(binary());
+    command
+        .args(["cache", "purge", "--running", running])
+        .args(arguments);
+    let output = command.output().expect("the binary can be started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout).trim().to_owned()),
+        false => Err(text(&output.stderr)),
+    }
 }
 
 /// The answer of a server that says who asked.

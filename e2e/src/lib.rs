@@ -38,6 +38,7 @@ pub mod acme;
 pub mod between;
 pub mod bind;
 pub mod body;
+pub mod browser;
 pub mod cached;
 pub mod certifier;
 pub mod daemon;

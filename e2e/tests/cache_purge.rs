@@ -1,7 +1,7 @@
 //! What is purged, and who may not.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, request, stand, status};
+use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, purge_at, request, stand, status};
 use plimsoll_e2e::script::{Gate, Step};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
@@ -13,18 +13,6 @@ const SOON: Duration = Duration::from_secs(10);
 /// Runs `plimsoll cache purge` with these arguments; what it says, or why it failed.
 fn purge(stand: &Stand, arguments: &[&str]) -> Result<String, String> {
     purge_at(&stand.plimsoll.admin_socket(), arguments)
-}
-
-fn purge_at(running: &str, arguments: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(plimsoll_e2e::plimsoll::binary());
-    command
-        .args(["cache", "purge", "--running", running])
-        .args(arguments);
-    let output = command.output().unwrap();
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
 }
 
 #[test]

@@ -142,7 +142,10 @@ async fn change(desk: &Desk, name: &str, request: Request<Incoming>) -> Result<A
 /// Purges what the body says.
 async fn purge(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
     let order: Order = read(request).await?;
-    let purged = order.carry_out(&desk.running().generation.caches);
+    // This waits for disks, until nothing that is purged could come back with the next start.
+    let running = desk.running();
+    let caches = &running.generation.caches;
+    let purged = tokio::task::block_in_place(|| order.carry_out(caches));
     let purged = purged.map_err(|bad| Failure(StatusCode::BAD_REQUEST, bad.to_string()))?;
     json(&serde_json::json!({ "purged": purged }))
 }

@@ -1,6 +1,7 @@
 //! What caches hold, in Prometheus' format, and how it is purged.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_proxy::caching::Keeping;
@@ -42,11 +43,22 @@ pub(crate) fn render(generation: &Generation, out: &mut String) {
         ),
     ];
     for (name, kind, help, value) in all {
-        let name = format!("plimsoll_cache_{name}");
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for keeping in &generation.caches {
-            let cache = escape(&keeping.cache.name);
-            let _ = writeln!(out, "{name}{{cache=\"{cache}\"}} {}", value(keeping));
-        }
+        let rows = generation.caches.iter();
+        let rows = rows.map(|keeping| (keeping, value(keeping)));
+        table((name, kind, help), rows, out);
+    }
+}
+
+/// Appends one metric of caches.
+pub(crate) fn table<'a>(
+    (name, kind, help): (&str, &str, &str),
+    rows: impl Iterator<Item = (&'a Arc<Keeping>, u64)>,
+    out: &mut String,
+) {
+    let name = format!("plimsoll_cache_{name}");
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (keeping, value) in rows {
+        let cache = escape(&keeping.cache.name);
+        let _ = writeln!(out, "{name}{{cache=\"{cache}\"}} {value}");
     }
 }

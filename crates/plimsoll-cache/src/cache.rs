@@ -1,16 +1,21 @@
-//! A cache: objects by their keys, as many as memory is given for.
+//! A cache: objects by their keys, as many as memory is given for, and more of them on disk.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plimsoll_http::head::RequestHead;
 use quick_cache::sync::Cache as Map;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::oneshot;
 
 use crate::body::{Reserved, Room};
-use crate::flight::Flights;
+use crate::disk::{self, Disk, Load, OnDisk};
+use crate::flight::{Flights, Ticket};
 use crate::object::Object;
+use crate::purge::Selector;
 
 /// Answers of one key that are for different requests: the oldest goes.
 const VARIANTS_MAX: usize = 16;
@@ -35,6 +40,8 @@ pub struct Cache {
     pub flights: Arc<Flights>,
     /// What it has done.
     pub stats: Stats,
+    /// What is behind its memory.
+    pub disk: Option<Disk>,
     map: Map<Box<[u8]>, Entry, Weigh>,
     /// Held while an entry is changed that was read before.
     changing: Mutex<()>,
@@ -110,6 +117,7 @@ impl Cache {
             object_max,
             flights: Arc::default(),
             stats: Stats::default(),
+            disk: None,
             map,
             changing: Mutex::default(),
             room,
@@ -136,9 +144,70 @@ impl Cache {
         }
     }
 
+    /// What the disk has for a request that memory has nothing for.
+    pub fn on_disk(
+        &self,
+        key: &[u8],
+        request: (&RequestHead, &[u8]),
+        now: Duration,
+    ) -> Option<OnDisk> {
+        self.disk.as_ref()?.tier()?.find(key, request, now)
+    }
+
+    /// Has what is on disk read into memory. Nothing is told where that fails, or there is too much to do.
+    pub fn load(
+        self: &Arc<Self>,
+        on_disk: OnDisk,
+        (key, ticket): (&[u8], Ticket),
+        now: Duration,
+    ) -> oneshot::Receiver<Arc<Object>> {
+        let (reply, loaded) = oneshot::channel();
+        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
+            tier.load(Load {
+                cache: Arc::clone(self),
+                key: key.into(),
+                on_disk,
+                ticket: Some(ticket),
+                now,
+                reply: Some(reply),
+            });
+        }
+        loaded
+    }
+
+    /// Takes note that the disk did not answer in time.
+    pub fn note_slow(&self, now: Duration) {
+        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
+            tier.note_slow(now);
+        }
+    }
+
+    /// Puts an object into memory that comes from disk, unless it was purged meanwhile.
+    pub(crate) fn keep_loaded(&self, key: &[u8], object: Arc<Object>, ticket: &Ticket) {
+        let _changing = self.changing();
+        if !ticket.is_outdated() {
+            self.place(key, object);
+        }
+    }
+
     /// Stores an object whose body is whole, in place of those for the same requests.
     pub fn insert(&self, key: &[u8], object: Arc<Object>) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !object.body.is_whole() {
+            return; // it is still being read
+        }
+        let _changing = self.changing();
+        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
+            tier.write(key, &object);
+        }
+        self.place(key, object);
+        self.stats.stored.fetch_add(1, Relaxed);
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, key: &[u8], object: Arc<Object>) {
         let others = match self.map.peek(key) {
             Some(Entry::Objects(objects)) => objects,
             _ => Arc::from([]),
@@ -152,7 +221,6 @@ impl Cache {
             .cloned()
             .collect();
         self.map.insert(key.into(), Entry::Objects(objects.into()));
-        self.stats.stored.fetch_add(1, Relaxed);
     }
 
     /// Takes room for a body of this length, or of a length that nobody knows; nothing where it is too long, or too much
@@ -166,7 +234,7 @@ impl Cache {
 
     /// Notes that the answer to `key` is not stored, unless something else is.
     pub fn pass(&self, key: &[u8], now: Duration) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing();
         if !matches!(self.map.peek(key), Some(Entry::Objects(_))) {
             self.map.insert(key.into(), Entry::Passing(now + PASS_FOR));
         }
@@ -175,22 +243,29 @@ impl Cache {
     /// Forgets what is stored for `key`; tells how many objects that was.
     pub fn remove(&self, key: &[u8]) -> usize {
         self.flights.outdate(|flight| flight.starts_with(key));
+        let _changing = self.changing();
+        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
+            tier.remove(key);
+        }
         match self.map.remove(key) {
             Some((_, Entry::Objects(objects))) => objects.len(),
             _ => 0,
         }
     }
 
-    /// Forgets objects that `is` fits, or counts them as stale; tells how many.
-    pub fn purge(&self, kind: Purge, is: impl Fn(&[u8], &Object) -> bool) -> usize {
-        let count = std::cell::Cell::new(0);
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Forgets objects that `selector` takes, or counts them as stale; tells how many.
+    pub fn purge(&self, kind: Purge, selector: &Selector<'_>) -> usize {
+        // Of what is on its way nobody knows the tags: it is fetched again.
+        self.flights.outdate(|key| selector.takes_key(key));
+        let counted = RefCell::new(BTreeSet::new());
+        let _changing = self.changing();
         self.map.retain(|key, entry| {
             let Entry::Objects(objects) = entry else {
                 return true;
             };
-            let fitting = || objects.iter().filter(|object| is(key, object));
-            count.set(count.get() + fitting().count());
+            let fitting = || objects.iter().filter(|object| selector.takes(key, object));
+            let ids = fitting().map(|object| disk::id(key, &object.selection));
+            counted.borrow_mut().extend(ids);
             match kind {
                 Purge::Soft => {
                     fitting().for_each(|object| object.expire());
@@ -200,8 +275,12 @@ impl Cache {
                 Purge::Hard => fitting().next().is_none(),
             }
         });
-        self.stats.purged.fetch_add(count.get() as u64, Relaxed);
-        count.get()
+        let counted = counted.into_inner();
+        let tier = self.disk.as_ref().and_then(Disk::tier);
+        let on_disk = tier.map_or(0, |tier| tier.purge(kind, selector, &counted));
+        let count = counted.len() + on_disk;
+        self.stats.purged.fetch_add(count as u64, Relaxed);
+        count
     }
 
     /// Bytes that are stored.
@@ -367,7 +446,7 @@ mod tests {
         for key in ["http://h/a/1", "http://h/a/2", "http://h/b"] {
             cache.insert(key.as_bytes(), object("", "", 1));
         }
-        let below = |key: &[u8], _: &Object| key.starts_with(b"http://h/a/");
+        let below = &Selector::Prefix(b"http://h/a/");
         assert_eq!(cache.purge(Purge::Soft, below), 2);
         let Found::Object(stale) = find(&cache, "http://h/a/1", "") else {
             panic!("nothing");

@@ -35,6 +35,8 @@ pub struct Flight {
 pub enum Landing {
     /// An answer for whoever it is for; its body may still be coming.
     Stored(Arc<Object>),
+    /// The same, from disk: no server was asked.
+    Loaded(Arc<Object>),
     /// An answer for nobody else.
     Unstorable,
     /// None.

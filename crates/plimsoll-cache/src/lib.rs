@@ -1,4 +1,4 @@
-//! What is stored of answers: shared by all workers, bounded, in memory.
+//! What is stored of answers: shared by all workers, bounded, in memory and behind that on disk.
 //!
 //! Nothing here knows the rules of HTTP caches: those are `plimsoll_http::caching`. Times are arguments, counted
 //! from one start for all workers.
@@ -6,5 +6,7 @@
 
 pub mod body;
 pub mod cache;
+pub mod disk;
 pub mod flight;
 pub mod object;
+pub mod purge;

@@ -97,6 +97,11 @@ impl Object {
         self.is_purged.store(true, Relaxed);
     }
 
+    /// Tells whether it was.
+    pub fn is_purged(&self) -> bool {
+        self.is_purged.load(Relaxed)
+    }
+
     /// Bytes that it takes, with its body as far as that is here.
     pub fn size(&self) -> usize {
         let tags: usize = self

@@ -23,6 +23,7 @@ impl CacheDraft {
         Cache {
             name: self.name.as_str().into(),
             memory,
+            disk: self.disk.as_ref().map(|(disk, _)| disk.clone()),
             object_max: self
                 .object_max
                 .map_or_else(|| (1 << 20).min(memory / 8), |(size, _)| size),

@@ -441,6 +441,12 @@ a server answer:
 
     route /videos/* { cache media ; proxy video }
 ";
+CACHE_DIRECTORY = "E0383":
+"Two caches keep their files in one directory, where they would remove each other's. Give each of them one of its own:
+
+    cache media { disk /var/cache/plimsoll/media 20GiB }
+    cache pages { disk /var/cache/plimsoll/pages 1GiB }
+";
 JSON = "E0401":
 "The JSON form cannot be read. The message gives line and column. `plimsoll schema` prints the JSON Schema of
 the form, which editors can check against; `plimsoll check --format json-model` prints a configuration in it.

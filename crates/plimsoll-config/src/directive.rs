@@ -113,8 +113,8 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "cluster", "disk", "etcd", "forward", "hash-key", "mode", "otel", "redis", "tracing", "user",
-    "vary", "vip", "vrrp",
+    "cluster", "etcd", "forward", "hash-key", "mode", "otel", "redis", "tracing", "user", "vary",
+    "vip", "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Admin, Balance, Buffer, Challenge, Check, ClientCertificate, Compress,
-    Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host, Issuer,
-    KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol, ProxyVersion,
-    Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool, Step, Sticky,
-    Template, Tickets,
+    AccessLog, Adaptive, Admin, Balance, Buffer, CacheDisk, Challenge, Check, ClientCertificate,
+    Compress, Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host,
+    Issuer, KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol,
+    ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool,
+    Step, Sticky, Template, Tickets,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -256,6 +256,7 @@ pub(crate) struct ServerDraft {
 pub(crate) struct CacheDraft {
     pub(crate) name: String,
     pub(crate) memory: Option<(u64, Span)>,
+    pub(crate) disk: Option<(CacheDisk, Span)>,
     pub(crate) object_max: Option<(u64, Span)>,
     pub(crate) ttl: Option<(Vec<(u16, Duration)>, Span)>,
     /// The inner `None` is `off`.
@@ -278,6 +279,7 @@ impl CacheDraft {
         Self {
             name,
             memory: None,
+            disk: None,
             object_max: None,
             ttl: None,
             heuristic: None,

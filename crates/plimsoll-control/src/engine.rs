@@ -94,14 +94,15 @@ impl Engine {
     pub async fn launch(config: &Config, give_back: GiveBack) -> Result<Arc<Self>, LaunchError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.map(|workers| usize::from(workers.get()));
+        let start = clock::now();
         let house = House {
+            epoch: clock::unix_time(),
             workers: workers.unwrap_or(cores),
             sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
             key_sets: Watches::default(),
             stapling: Watches::default(),
         };
         let mut prepared = prepare(config, &house, None).await?;
-        let start = clock::now();
         let (orders, starts) = starts(std::mem::take(&mut prepared.next), start, give_back);
         let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
             let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -44,6 +44,13 @@ impl Rules {
         }
     }
 
+    /// The directories of caches that cannot be used, and why.
+    pub fn unusable_disks(&self) -> Vec<String> {
+        let checked = self.0.caches.iter().map(|keeping| keeping.check());
+        let bad = checked.filter_map(Result::err);
+        bad.map(|bad| bad.to_string()).collect()
+    }
+
     /// What is to be said of certificates that were read: which have expired, or will soon, or lack what
     /// clients insist on.
     pub fn expiring(&self) -> Vec<String> {

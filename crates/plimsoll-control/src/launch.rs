@@ -13,6 +13,7 @@ use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
+use plimsoll_proxy::caching::BadDisk;
 use plimsoll_proxy::changeover::{LogPlace, Next, Quay};
 use plimsoll_proxy::compile::{self, Machine};
 use plimsoll_proxy::generation::{Generation, Listener};
@@ -62,6 +63,9 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// A cache cannot keep files.
+    #[error(transparent)]
+    CacheDisk(#[from] BadDisk),
     /// Connections cannot be made from the addresses of clients.
     #[error("pool {pool}: `source transparent` needs the capability CAP_NET_ADMIN: {source}")]
     Transparent {
@@ -119,6 +123,8 @@ pub(crate) struct Prepared {
 /// What outlives generations, and each of them is prepared with.
 #[derive(Debug)]
 pub(crate) struct House {
+    /// What the time was when the clock of balancing began, since 1970.
+    pub(crate) epoch: Duration,
     pub(crate) workers: usize,
     pub(crate) sessions: Arc<Sessions>,
     /// Who fetches key sets, and who asks what issuers say of certificates.
@@ -153,6 +159,8 @@ pub(crate) async fn prepare(
         spool.prepare().map_err(failed)?;
     }
     check_sources(&generation)?;
+    let mut caches = generation.caches.iter();
+    caches.try_for_each(|keeping| keeping.open(house.epoch))?;
     let sockets = bind(&generation, house.workers, before)?;
     let (logs, places) = open_logs(log_specs, house.workers, before)?;
     let metrics = metrics(&generation, house.workers, before);

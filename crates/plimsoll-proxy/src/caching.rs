@@ -1,10 +1,12 @@
 //! What a route's cache is compiled to, and how it is purged.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_cache::cache::{Cache, Purge};
-use plimsoll_cache::object::Object;
+use plimsoll_cache::disk::{self, Disk, OpenError, Place};
+use plimsoll_cache::purge::Selector;
 use plimsoll_config::model;
 use plimsoll_http::caching::{Policy, SECONDS_MAX, key};
 use serde::{Deserialize, Serialize};
@@ -26,8 +28,8 @@ pub struct Keeping {
 impl Keeping {
     /// What is kept goes on from the cache `before`, where that has as much room.
     pub(crate) fn new(cache: &model::Cache, before: Option<(&model::Cache, &Self)>) -> Self {
-        let is_same =
-            |old: &model::Cache| (old.memory, old.object_max) == (cache.memory, cache.object_max);
+        let place = |cache: &model::Cache| (cache.memory, cache.object_max, cache.disk.clone());
+        let is_same = |old: &model::Cache| place(old) == place(cache);
         let known = before.filter(|(old, _)| is_same(old));
         let ttl = cache
             .ttl
@@ -36,11 +38,7 @@ impl Keeping {
         Self {
             cache: match known {
                 Some((_, keeping)) => Arc::clone(&keeping.cache),
-                None => Arc::new(Cache::new(
-                    Arc::clone(&cache.name),
-                    cache.memory,
-                    cache.object_max,
-                )),
+                None => Arc::new(kept(cache)),
             },
             policy: Policy {
                 ttl: ttl.collect(),
@@ -50,6 +48,57 @@ impl Keeping {
             },
             wait: cache.wait,
         }
+    }
+}
+
+/// An empty cache.
+fn kept(cache: &model::Cache) -> Cache {
+    let mut kept = Cache::new(Arc::clone(&cache.name), cache.memory, cache.object_max);
+    kept.disk = cache.disk.as_ref().map(|disk| {
+        Disk::new(Place {
+            directory: PathBuf::from(&*disk.directory),
+            max: disk.max,
+            memory: cache.memory / 4,
+        })
+    });
+    kept
+}
+
+/// Why a cache cannot keep files.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use `{}` for cache `{cache}`: {source}", directory.display())]
+pub struct BadDisk {
+    cache: Arc<str>,
+    directory: PathBuf,
+    source: OpenError,
+}
+
+impl Keeping {
+    /// Opens its directory, if it has one; times are counted from `epoch`, which is one since 1970.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn open(&self, epoch: Duration) -> Result<(), BadDisk> {
+        self.with_disk(|disk| disk.open(epoch))
+    }
+
+    /// Sees whether its directory could be used, if it has one, and leaves it as it is.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check(&self) -> Result<(), BadDisk> {
+        self.with_disk(|disk| disk::check(&disk.place.directory))
+    }
+
+    fn with_disk(&self, act: impl Fn(&Disk) -> Result<(), OpenError>) -> Result<(), BadDisk> {
+        let Some(disk) = &self.cache.disk else {
+            return Ok(());
+        };
+        act(disk).map_err(|source| BadDisk {
+            cache: Arc::clone(&self.cache.name),
+            directory: disk.place.directory.clone(),
+            source,
+        })
     }
 }
 
@@ -123,7 +172,7 @@ pub enum BadOrder {
 }
 
 impl Order {
-    /// Purges it from `all`; tells how many answers that were.
+    /// Purges it from `all`; tells how many answers that were. Where caches have disks, this blocks until those are done.
     ///
     /// # Errors
     /// Why nothing was purged.
@@ -139,14 +188,10 @@ impl Order {
             Some(url) => key::of_url(url).ok_or(BadOrder::Url)?,
             None => Vec::new(),
         };
-        let fits = |stored: &[u8]| match &self.url {
-            // The URL ends where what else belongs to the key begins.
-            Some(_) => stored.split(|byte| *byte == 0).next() == Some(&*key),
-            None => stored.starts_with(&key),
-        };
-        let is = |stored: &[u8], object: &Object| match &self.tag {
-            Some(tag) => object.tags.iter().any(|own| **own == *tag.as_bytes()),
-            None => fits(stored),
+        let selector = match (&self.url, &self.tag) {
+            (Some(_), _) => Selector::Url(&key),
+            (None, Some(tag)) => Selector::Tag(tag.as_bytes()),
+            (None, None) => Selector::Prefix(&key),
         };
         let kind = if self.soft { Purge::Soft } else { Purge::Hard };
         let mine = |of: &&Arc<Keeping>| {
@@ -157,13 +202,12 @@ impl Order {
         if !all.iter().any(|of| mine(&of)) {
             return Err(BadOrder::Cache);
         }
-        let mut purged = 0;
-        for of in all.iter().filter(mine) {
-            // Of what is on its way nobody knows the tags: it is fetched again.
-            of.cache.flights.outdate(fits);
-            purged += of.cache.purge(kind, is);
-        }
-        Ok(purged)
+        let purge = |of: &Arc<Keeping>| {
+            let purged = of.cache.purge(kind, &selector);
+            of.cache.disk.iter().for_each(Disk::settle);
+            purged
+        };
+        Ok(all.iter().filter(mine).map(purge).sum())
     }
 }
 

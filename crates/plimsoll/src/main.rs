@@ -6,13 +6,14 @@ mod configuration;
 mod exit;
 mod output;
 mod running;
+mod service_manager;
 mod serving;
 mod table;
 mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::verbs::proxy::Service;
 
@@ -56,6 +57,11 @@ enum Verb {
     Explain(verbs::explain::Arguments),
     /// Print the JSON Schema of the configuration's JSON form
     Schema,
+    /// Print what a shell completes words by
+    Completions(verbs::pages::Completions),
+    /// Write the pages of the manual
+    #[command(hide = true)]
+    Man(verbs::pages::Manual),
 }
 
 fn main() -> ExitCode {
@@ -77,5 +83,7 @@ fn main() -> ExitCode {
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),
         Verb::Schema => verbs::explain::schema(),
+        Verb::Completions(arguments) => verbs::pages::completions(arguments, Arguments::command()),
+        Verb::Man(arguments) => verbs::pages::manual(arguments, Arguments::command()),
     })
 }

@@ -12,7 +12,7 @@ use plimsoll_control::reload::Reloader;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::BadConfiguration;
-use crate::{admin, allocator};
+use crate::{admin, allocator, service_manager};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -68,7 +68,9 @@ pub(crate) fn serve(
             tokio::spawn(Arc::clone(&desk).serve(listener));
         }
         tokio::spawn(desk.watch());
+        service_manager::ready();
         signals.wait(&reloader).await;
+        service_manager::stopping();
         tracing::info!(
             connections = engine.now().peers.connections(),
             "draining; another signal stops now"

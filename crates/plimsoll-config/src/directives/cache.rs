@@ -4,6 +4,7 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::{CacheDraft, Scope, StaleDraft};
+use crate::model::CacheDisk;
 use crate::read::Reader;
 use crate::syntax::Stmt;
 
@@ -17,7 +18,7 @@ pub(crate) static ROWS: &[Directive] = &[
               its server says as HTTP has it (RFC 9111): in `Cache-Control`, `Expires` and `Vary`, and in `CDN-Cache-Control`, which comes before \
               both. What says nothing is not kept unless `ttl` or `heuristic` says so. Never kept are answers that set cookies, that are for \
               one client, that are parts, that end with their connection, and those to requests with `Authorization` unless they say that they \
-              are for all. All workers share it; it is empty after a start.",
+              are for all. All workers share it; after a start it has what is on its `disk`, if it has one.",
         words: (1, 1),
         variables: false,
         block: Some(Context::Cache),
@@ -50,6 +51,23 @@ pub(crate) static ROWS: &[Directive] = &[
         variables: false,
         block: None,
         set: memory,
+    },
+    Directive {
+        name: "disk",
+        within: &[Context::Cache],
+        usage: "disk DIRECTORY SIZE",
+        default: "none",
+        doc: "Keeps answers in files as well, SIZE bytes of them at most, for when the memory has no more room for them, and for the next start. \
+              An answer that is fresh for 10 s or more is written when it is stored, by a thread of its own; what the memory has not, but the disk, \
+              is read into memory. Each file is under checksums, and no byte of it goes on that is not what was written. The files that came first and \
+              were of no use since go first. The directory is made if it is missing, belongs to this cache alone, and nobody but its owner may write to it. \
+              Keeping track takes about 200 bytes and the key of each file, up to a quarter of `memory` beside it. A disk that is full, slow or broken is \
+              as if it was not there: after five failures in a row it is left alone, and tried again now and then. `plimsoll_cache_disk_up` and \
+              `plimsoll_cache_disk_errors_total` tell.",
+        words: (2, 2),
+        variables: false,
+        block: None,
+        set: disk,
     },
     Directive {
         name: "object-size-max",
@@ -115,6 +133,9 @@ pub(crate) static ROWS: &[Directive] = &[
 /// Between these a cache may be large.
 const MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 
+/// The same on disk.
+const DISK: (u64, u64) = (1 << 20, 1 << 50);
+
 fn cache(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let (Scope::Root(draft), Some(name)) = (scope, stmt.words.first()) else {
         return;
@@ -130,6 +151,7 @@ fn cache(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let block = stmt.block.as_deref().unwrap_or_default();
     reader.apply(block, Context::Cache, &mut Scope::Cache(&mut cache));
     check_object_size(reader, &cache);
+    check_directory(reader, &cache, &draft.caches);
     draft.caches.push(cache);
 }
 
@@ -145,6 +167,20 @@ fn check_object_size(reader: &mut Reader<'_>, cache: &CacheDraft) {
     }
 }
 
+/// Two caches would remove each other's files.
+fn check_directory(reader: &mut Reader<'_>, cache: &CacheDraft, others: &[CacheDraft]) {
+    let Some((disk, span)) = &cache.disk else {
+        return;
+    };
+    let mut others = others.iter().filter_map(|other| other.disk.as_ref());
+    if let Some((_, first)) = others.find(|(other, _)| other.directory == disk.directory) {
+        let message = format!("two caches have their files in `{}`", disk.directory);
+        let problem = Diagnostic::new(&codes::CACHE_DIRECTORY, *span, message);
+        let problem = problem.related(*first, "first here");
+        reader.problem(problem.help("give each of them a directory of its own"));
+    }
+}
+
 fn of_route(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     if let (Scope::Route(route), Some(name)) = (scope, stmt.words.first()) {
         reader.once(stmt, &mut route.cache, name.clone());
@@ -157,6 +193,16 @@ fn memory(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     };
     if let Some(size) = reader.size_within(word.into(), MEMORY.0, MEMORY.1) {
         reader.once(stmt, &mut cache.memory, size);
+    }
+}
+
+fn disk(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), [directory, size]) = (scope, &*stmt.words) else {
+        return;
+    };
+    if let Some(max) = reader.size_within(size.into(), DISK.0, DISK.1) {
+        let directory = directory.text.as_str().into();
+        reader.once(stmt, &mut cache.disk, CacheDisk { directory, max });
     }
 }
 

@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Where a cache keeps files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDisk {
+    /// The directory.
+    pub directory: Box<str>,
+    /// Bytes of all files together.
+    pub max: u64,
+}
+
 /// One `cache`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
@@ -12,6 +21,8 @@ pub struct Cache {
     pub name: Arc<str>,
     /// Bytes of memory that it may take. Default 64 MiB.
     pub memory: u64,
+    /// Where it keeps files; `None` means that it keeps none.
+    pub disk: Option<CacheDisk>,
     /// Bytes of the longest body that it keeps. Default 1 MiB, or an eighth of the memory.
     pub object_max: u64,
     /// For how long answers with these statuses are fresh that do not say it.

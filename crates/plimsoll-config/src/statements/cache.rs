@@ -25,6 +25,8 @@ pub(crate) fn cache(cache: &Cache) -> Vec<Words> {
         words(["heuristic", heuristic.as_deref().unwrap_or("off")]),
         words(["wait", &duration_text(cache.wait)]),
     ];
+    let disk = cache.disk.as_ref();
+    let disk = disk.map(|disk| words(["disk", &disk.directory, &size_text(disk.max)]));
     let rest = [ttl, stale].into_iter().filter(|words| words.len() > 1);
-    first.into_iter().chain(rest).collect()
+    first.into_iter().chain(disk).chain(rest).collect()
 }

@@ -45,11 +45,30 @@ impl Selection {
     /// The same fields, as this request says them.
     #[must_use]
     pub fn of(&self, request: &RequestHead, bytes: &[u8]) -> Self {
-        let values = self.names.iter().map(|name| normal(name, request, bytes));
+        Self::by(&self.names, request, bytes)
+    }
+
+    /// What these fields say in a request; the names are in lower case, in order, each once.
+    pub fn by(names: &[Box<[u8]>], request: &RequestHead, bytes: &[u8]) -> Self {
+        let values = names.iter().map(|name| normal(name, request, bytes));
         Self {
-            names: self.names.clone(),
             values: values.map(Vec::into_boxed_slice).collect(),
+            names: names.into(),
         }
+    }
+
+    /// One that was taken apart with [`Self::names`] and [`Self::values`].
+    pub fn of_parts(parts: impl Iterator<Item = (Box<[u8]>, Box<[u8]>)>) -> Self {
+        let (names, values): (Vec<_>, Vec<_>) = parts.unzip();
+        Self {
+            names: names.into(),
+            values: values.into(),
+        }
+    }
+
+    /// The names of the fields, in lower case and in order.
+    pub fn names(&self) -> &[Box<[u8]>] {
+        &self.names
     }
 
     /// What the fields say, for whoever keeps things apart by it.

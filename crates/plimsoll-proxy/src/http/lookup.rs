@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plimsoll_balance::hash;
 use plimsoll_cache::cache::Found;
+use plimsoll_cache::disk::OnDisk;
 use plimsoll_cache::flight::{Flight, Landing, Ticket, Turn};
 use plimsoll_cache::object::Object;
 use plimsoll_http::caching::{Directives, Forwarded, State, Told, key};
@@ -26,6 +27,9 @@ use crate::http::{refresh, stored};
 
 /// How often a request looks again that waited for an answer which was not for it.
 const LOOKS_MAX: u32 = 3;
+
+/// How long a request waits for a disk before it goes to a server.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a request goes on.
 enum Way {
@@ -124,6 +128,7 @@ async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching
         part,
         is_only_stored: asked.only_if_cached,
         looks: 0,
+        disk: Disk::Unasked,
     };
     let way = loop {
         match search.look(exchange, pool) {
@@ -133,6 +138,9 @@ async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching
                 if let Some(way) = Box::pin(search.wait(exchange, &flight, why)).await {
                     break way;
                 }
+            }
+            Look::Load(on_disk, ticket) => {
+                Box::pin(search.load(exchange, on_disk, ticket)).await;
             }
         }
     };
@@ -146,6 +154,18 @@ enum Look {
     Found(Way),
     /// Somebody fetches it.
     Wait(Arc<Flight>, Forwarded),
+    /// It is on disk, and this request reads it for all.
+    Load(OnDisk, Ticket),
+}
+
+/// What the disk had for a request.
+enum Disk {
+    /// Nobody has asked.
+    Unasked,
+    /// This.
+    Had(Arc<Object>),
+    /// Nothing that could be read.
+    Nothing,
 }
 
 /// A request looking for its answer.
@@ -155,6 +175,7 @@ struct Search<'a> {
     part: Part,
     is_only_stored: bool,
     looks: u32,
+    disk: Disk,
 }
 
 impl<'a> Search<'a> {
@@ -163,10 +184,10 @@ impl<'a> Search<'a> {
         let cache = &*self.caching.keeping.cache;
         let (why, result, stale, other) = match self.stored(exchange) {
             Found::Object(object) => match object.state(now(exchange)) {
-                State::Fresh => return Look::Found(hit(exchange, object, CacheResult::Hit)),
+                State::Fresh => return Look::Found(self.hit(exchange, object, CacheResult::Hit)),
                 State::WhileRevalidating => {
                     refresh::begin(exchange, pool, self.caching, (&self.key, &object));
-                    return Look::Found(hit(exchange, object, CacheResult::Stale));
+                    return Look::Found(self.hit(exchange, object, CacheResult::Stale));
                 }
                 _ => (Forwarded::Stale, CacheResult::Expired, Some(object), None),
             },
@@ -177,6 +198,20 @@ impl<'a> Search<'a> {
             }
             Found::Nothing => (Forwarded::UriMiss, CacheResult::Miss, None, None),
         };
+        let on_disk = match (&stale, self.looks < LOOKS_MAX) {
+            (None, true) => self.on_disk(exchange),
+            _ => None,
+        };
+        if let Some(on_disk) = on_disk {
+            let flight = self.flight_key(exchange, other.as_deref());
+            return match cache.flights.join(&flight) {
+                Turn::Mine(ticket) => Look::Load(on_disk, ticket),
+                Turn::Theirs(flight) => {
+                    self.looks += 1;
+                    Look::Wait(flight, why)
+                }
+            };
+        }
         if self.is_only_stored {
             return Look::Found(Way::Refuse);
         }
@@ -205,7 +240,7 @@ impl<'a> Search<'a> {
             Turn::Mine(ticket) => match self.stored(exchange) {
                 // It was stored while this one was looking.
                 Found::Object(object) if object.state(now(exchange)) == State::Fresh => {
-                    Look::Found(hit(exchange, object, CacheResult::Hit))
+                    Look::Found(self.hit(exchange, object, CacheResult::Hit))
                 }
                 _ => {
                     self.fill(exchange, Some(ticket), stale);
@@ -218,10 +253,53 @@ impl<'a> Search<'a> {
 
     fn stored(&self, exchange: &Exchange<'_>) -> Found {
         let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
-        self.caching
-            .keeping
-            .cache
-            .find(&self.key, head, bytes, now(exchange))
+        let cache = &self.caching.keeping.cache;
+        match (
+            cache.find(&self.key, head, bytes, now(exchange)),
+            &self.disk,
+        ) {
+            // It may still be coming, or have been too much for the memory.
+            (Found::Nothing | Found::Other(_), Disk::Had(object)) => {
+                Found::Object(Arc::clone(object))
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// What the disk has, if it has not been asked yet.
+    fn on_disk(&self, exchange: &Exchange<'_>) -> Option<OnDisk> {
+        let Disk::Unasked = self.disk else {
+            return None;
+        };
+        let request = (&exchange.scratch.head, exchange.bytes());
+        let cache = &self.caching.keeping.cache;
+        cache.on_disk(&self.key, request, now(exchange))
+    }
+
+    /// Reads what is on disk.
+    async fn load(&mut self, exchange: &mut Exchange<'a>, on_disk: OnDisk, ticket: Ticket) {
+        let cache = &self.caching.keeping.cache;
+        let now = exchange.plane.since_start(clock::now());
+        let loaded = cache.load(on_disk, (&self.key, ticket), now);
+        let until = clock::now() + DISK_PATIENCE;
+        exchange.timer.set(exchange.soonest(until));
+        self.disk = match exchange.timer.limit(loaded).await {
+            Ok(Ok(object)) => Disk::Had(object),
+            Ok(Err(_)) => Disk::Nothing,
+            Err(_) => {
+                cache.note_slow(now);
+                Disk::Nothing
+            }
+        };
+    }
+
+    fn hit(&self, exchange: &Exchange<'_>, object: Arc<Object>, result: CacheResult) -> Way {
+        let told = Told {
+            ttl: Some(object.left(now(exchange))),
+            detail: matches!(self.disk, Disk::Had(_)).then_some("disk"),
+            ..Told::default()
+        };
+        Way::Serve(object, told, result)
     }
 
     /// Waits for what is being fetched; nothing when this request has to look again.
@@ -244,6 +322,14 @@ impl<'a> Search<'a> {
                     ..Told::default()
                 };
                 is_ours.then_some(Way::Serve(object, told, CacheResult::Collapsed))
+            }
+            Ok(Landing::Loaded(object)) => {
+                let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
+                let is_ours = object.selection.matches(head, bytes);
+                is_ours.then(|| {
+                    self.disk = Disk::Had(Arc::clone(&object));
+                    self.hit(exchange, object, CacheResult::Hit)
+                })
             }
             Ok(Landing::Failed) => None,
             Ok(Landing::Unstorable) | Err(_) => Some(ask(why, CacheResult::Miss)),
@@ -276,14 +362,6 @@ impl<'a> Search<'a> {
 
 fn now(exchange: &Exchange<'_>) -> Duration {
     exchange.plane.since_start(exchange.facts.started)
-}
-
-fn hit(exchange: &Exchange<'_>, object: Arc<Object>, result: CacheResult) -> Way {
-    let told = Told {
-        ttl: Some(object.left(now(exchange))),
-        ..Told::default()
-    };
-    Way::Serve(object, told, result)
 }
 
 fn ask(why: Forwarded, result: CacheResult) -> Way {

@@ -136,10 +136,11 @@ fn asked(config: &Config) -> Vec<String> {
     acme::asked(config).into_iter().map(text).collect()
 }
 
-/// What is wrong with the files that rules read, and which certificates among them end.
+/// What is wrong with the files that rules read, and the directories that caches have, and which certificates among them end.
 fn files(config: &Config) -> (Vec<String>, Vec<String>) {
     let rules = Rules::new(config);
     let mut unusable = rules.load().err().unwrap_or_default();
+    unusable.extend(rules.unusable_disks());
     unusable.extend(admin::guard(&config.admin).err());
     (unusable, rules.expiring())
 }
