@@ -5,7 +5,9 @@ use crate::{ports, raw, wait};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -213,6 +215,28 @@ impl Plimsoll {
             out: text(&output.stdout),
             err: text(&output.stderr),
         }
+    }
+
+    /// Asks for a reload over the admin socket, without a program for that; returns the whole answer.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn ask_reload(&self) -> String {
+        let socket = self.directory().join("admin.sock");
+        let mut stream = UnixStream::connect(socket).expect("somebody listens");
+        let request = "POST /v1/reload HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                       Content-Length: 2\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Returns how many threads the process has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.daemon.id())).map_or(0, Iterator::count)
     }
 
     /// Returns where the admin socket of a configuration with `admin unix:{dir}/admin.sock` is, as `--running` takes it.

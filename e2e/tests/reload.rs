@@ -12,7 +12,6 @@ use plimsoll_e2e::{ports, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
-use std::time::Duration;
 
 /// What stands before every configuration here.
 const ADMIN: &str = "workers 2\nadmin 127.0.0.1:{port:admin} unix:{dir}/admin.sock\n";
@@ -570,30 +569,35 @@ fn what_an_operator_has_said_of_a_server_holds() {
 
 #[test]
 fn too_many_configurations_in_use_are_bounded() {
-    let (server, _gate) = gated();
-    let mut plimsoll = start(&proxying(&[server.address()], ""));
+    let relaying = |round: usize| {
+        with(&format!(
+            "tcp 127.0.0.1:{{port}} {{ proxy app }}\n\
+             pool app {{ server {}; check off; retry {} }}",
+            "127.0.0.1:{echo}",
+            round % 3
+        ))
+    };
+    let start = Start::run(&relaying(0)).set("echo", echo().port());
+    let mut plimsoll = start.start();
     let mut clients = Vec::new();
-    for count in 0..12 {
+    // 256 that are in use, and the one that is left last.
+    for round in 0..259 {
         let mut client = Raw::connect(plimsoll.address());
-        client
-            .send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-            .unwrap();
-        server.wait_completed(count + 1, PATIENCE);
+        client.send("here").unwrap();
+        client.read_at_least(4, PATIENCE).unwrap();
         clients.push(client);
-        reload(
-            &mut plimsoll,
-            &proxying(&[server.address()], &format!("retry {}", count % 3)),
-        );
+        plimsoll.rewrite(&relaying(round + 1));
+        assert!(plimsoll.ask_reload().starts_with("HTTP/1.0 200 "));
     }
     let ended = plimsoll.metric("plimsoll_config_generations_ended_total");
     assert_eq!(ended, Some(3.0));
     for (count, client) in clients.iter_mut().enumerate() {
         match count {
-            0..3 => drop(client.read_to_close(PATIENCE)),
-            _ => assert!(
-                client.is_quiet(Duration::from_millis(10)),
-                "{count} goes on"
-            ),
+            0..3 => assert_eq!(client.read_to_close(PATIENCE).close, Close::Reset),
+            _ => {
+                client.send("more").unwrap();
+                client.read_at_least(4, PATIENCE).unwrap();
+            }
         }
     }
 }
