@@ -2,7 +2,7 @@
 //! transaction. All that can fail is done before anything changes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -12,11 +12,11 @@ use plimsoll_net::clock;
 use plimsoll_net::worker;
 use plimsoll_proxy::changeover::{Next, Order};
 use plimsoll_proxy::connection::{self, Start};
-use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::{Mutex as Turn, mpsc, oneshot};
 
+use crate::former::Former;
 use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
 use crate::log_file::LogFile;
 use crate::stalls::Stalls;
@@ -24,10 +24,6 @@ use crate::watches::Watches;
 use crate::{
     acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
 };
-
-/// Generations before the current one in which something may be under way: a download that lasts for hours,
-/// and a configuration that changes all the time, must not fill the memory.
-const FORMER_MAX: usize = 8;
 
 /// Orders that may wait for a worker.
 const ORDERS: usize = 16;
@@ -70,8 +66,8 @@ struct Tasks {
     checks: Watches<checks::Checking>,
     names: Watches<discovery::Asked>,
     certificates: Watches<acme::Asked>,
-    /// Generations before, oldest first, in which something may be under way.
-    former: Vec<Weak<Generation>>,
+    /// Generations before in which something may be under way.
+    former: Former,
 }
 
 /// Why another configuration is not served.
@@ -126,7 +122,7 @@ impl Engine {
             checks: Watches::default(),
             names: Watches::default(),
             certificates: Watches::default(),
-            former: Vec::new(),
+            former: Former::default(),
         };
         let engine = Arc::new(Self {
             now: ArcSwap::from_pointee(running),
@@ -198,17 +194,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what is under way in generations that are too old.
+    /// Ends what is under way in generations that are too many.
     async fn end_oldest(&self, tasks: &mut Tasks, before: &Running) {
-        tasks.former.push(Arc::downgrade(&before.generation));
-        tasks.former.retain(|former| former.strong_count() > 0);
-        let most = FORMER_MAX + 1; // the last one has hardly been left
-        if tasks.former.len() <= most {
-            return;
-        }
-        let over = tasks.former.len() - most;
-        let newest = tasks.former.drain(..over).next_back();
-        let Some(number) = newest.and_then(|newest| Some(newest.upgrade()?.number)) else {
+        let Some(number) = tasks.former.add(&before.generation) else {
             return;
         };
         tracing::warn!(

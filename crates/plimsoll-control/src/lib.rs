@@ -11,6 +11,7 @@ pub(crate) mod expiry;
 pub mod explain;
 pub(crate) mod fetch;
 pub mod files;
+mod former;
 mod internal;
 pub(crate) mod key_sets;
 pub mod launch;

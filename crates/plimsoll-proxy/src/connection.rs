@@ -193,7 +193,7 @@ pub(crate) struct Server<F> {
 }
 
 impl<F: Future<Output = ()> + 'static> Server<F> {
-    pub(crate) async fn listen(self: Rc<Self>, listener: accept::Listener, post: Rc<Post>) {
+    pub(crate) async fn listen(self: Rc<Self>, post: Rc<Post>) {
         // Not set before the end, when all timers are woken: so a waiting listener hears of it.
         let timer = self.station.worker.deadlines.timer();
         let mut is_closing = false;
@@ -204,12 +204,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 continue;
             }
             let accepted = poll_fn(|context| {
-                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                if let Poll::Ready(accepted) = post.listener.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }
                 if is_to_close() && !std::mem::replace(&mut is_closing, true) {
                     // Who is connected already is still served.
-                    listener.stop_deferring();
+                    post.listener.stop_deferring();
                     timer.set(clock::now() + accept::LATE_ARRIVALS);
                 }
                 timer.poll(context).map(|_| None)
