@@ -1,4 +1,8 @@
 //! A real browser (Chromium, headless) that is told what to do over a pipe, in its own protocol (DevTools).
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what is not in an answer of a browser is null"
+)]
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,5 +1,4 @@
 //! The dashboard in a real browser. `PLIMSOLL_SCREENSHOTS=DIR` keeps pictures of it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::browser::Browser;
 use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};

@@ -6,6 +6,7 @@ mod bench;
 mod command;
 mod fuzz;
 mod lint;
+mod package;
 mod packages;
 mod test;
 mod tidy;
@@ -19,6 +20,7 @@ usage: cargo xtask VERB
   lint                    formatting, clippy, tidy, licences and advisories
   tidy                    the rules of this repository that no other tool knows
   bench [OPTION...]       Plimsoll beside NGINX and HAProxy; see `bench --help`
+  package                 a Debian package of the program
   fuzz NAME [SECONDS]     one fuzz target, for 60 seconds if not said otherwise";
 
 fn main() -> Result<()> {
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
         ["lint"] => lint::run(),
         ["tidy"] => tidy::run(),
         ["bench", options @ ..] => bench::run(options),
+        ["package"] => package::build(),
         ["fuzz", name] => fuzz::run(name, 60),
         ["fuzz", name, seconds] => fuzz::run(name, seconds.parse()?),
         [] | ["help" | "--help" | "-h"] => {

@@ -90,6 +90,10 @@ pub(crate) const OPENSSL: Need = Need {
     found: || is_installed("openssl"),
     package: "openssl",
 };
+pub(crate) const ADDUSER: Need = Need {
+    found: || is_installed("adduser"),
+    package: "adduser",
+};
 pub(crate) const NGINX_STREAM: Need = Need {
     found: || Path::new(crate::bench::NGINX_STREAM_MODULE).is_file(),
     package: "libnginx-mod-stream",

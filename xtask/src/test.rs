@@ -2,14 +2,14 @@
 
 use crate::command;
 use crate::packages::{
-    self, BIND, CHROMIUM, CURL, DIG, FFMPEG, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX, OPENSSL,
-    PEBBLE, POSTGRES, PYTHON, REDIS, UNBOUND, WRK,
+    self, ADDUSER, BIND, CHROMIUM, CURL, DIG, FFMPEG, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX,
+    OPENSSL, PEBBLE, POSTGRES, PYTHON, REDIS, UNBOUND, WRK,
 };
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
-    packages::ensure(&[REDIS, POSTGRES, MARIADB, OPENSSL, GRPC, CHROMIUM])?;
+    packages::ensure(&[ADDUSER, REDIS, POSTGRES, MARIADB, OPENSSL, GRPC, CHROMIUM])?;
     packages::ensure(&[PEBBLE, BIND, UNBOUND, DIG, FFMPEG])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves

@@ -13,11 +13,12 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use plimsoll_control::reload::Refused;
 use plimsoll_observe::prometheus;
 use plimsoll_proxy::caching::Order;
 use plimsoll_proxy::trace;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::calls::{self, CALLS, Call, Miss, Row};
 use crate::change::{BadChange, Change};
@@ -92,13 +93,13 @@ async fn carried_out(
     part: Option<&str>,
     request: Request<Incoming>,
 ) -> Answer {
-    let running = &desk.running;
+    let running = &desk.running();
     let part = part.map(|part| percent_decode_str(part).decode_utf8_lossy());
     let part = part.as_deref().unwrap_or_default();
     let answered = match row.call {
         Call::Page(name) => return page(name),
         Call::Metrics => {
-            let text = metrics::page(running, desk.more);
+            let text = metrics::page(desk.reloader.engine(), desk.more);
             return with_type(prometheus::CONTENT_TYPE, text);
         }
         Call::Status => return with_type(JSON, desk.sampler.view()),
@@ -113,6 +114,7 @@ async fn carried_out(
             .await
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Purge => purge(desk, request).await,
+        Call::Reload => reload(desk, request).await,
     };
     answered.unwrap_or_else(|Failure(status, why)| plain(status, &format!("{why}\n")))
 }
@@ -132,8 +134,8 @@ fn pool(desk: &Desk, name: &str) -> Result<PoolView, Failure> {
 /// Changes servers of a pool, and shows it as it is then.
 async fn change(desk: &Desk, name: &str, request: Request<Incoming>) -> Result<Answer, Failure> {
     let change: Change = read(request).await?;
-    change.carry_out(&desk.running, name)?;
-    desk.sampler.show_now(&desk.running);
+    change.carry_out(&desk.running(), name)?;
+    desk.sampler.show_now(&desk.running());
     json(&pool(desk, name)?)
 }
 
@@ -141,11 +143,31 @@ async fn change(desk: &Desk, name: &str, request: Request<Incoming>) -> Result<A
 async fn purge(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
     let order: Order = read(request).await?;
     // This waits for disks, until nothing that is purged could come back with the next start.
-    let caches = &desk.running.generation.caches;
+    let running = desk.running();
+    let caches = &running.generation.caches;
     let purged = tokio::task::block_in_place(|| order.carry_out(caches));
     let purged = purged.map_err(|bad| Failure(StatusCode::BAD_REQUEST, bad.to_string()))?;
     json(&serde_json::json!({ "purged": purged }))
 }
+
+/// Serves what the file says now. Who asks in vain, or leaves, does not stop it half way.
+async fn reload(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
+    let Nothing {} = read(request).await?;
+    let reloader = Arc::clone(&desk.reloader);
+    let reloading = tokio::spawn(async move { reloader.reload().await });
+    let reloaded = reloading.await;
+    let reloaded =
+        reloaded.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let refused = |Refused(why)| Failure(StatusCode::UNPROCESSABLE_ENTITY, why);
+    let reloaded = reloaded.map_err(refused)?;
+    desk.sampler.show_now(&desk.running());
+    json(&reloaded)
+}
+
+/// A body that says nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// What there is.
 fn list() -> Vec<serde_json::Value> {

@@ -30,6 +30,7 @@ pub(crate) enum Call {
     Configuration,
     Trace,
     Purge,
+    Reload,
     Calls,
 }
 
@@ -106,6 +107,11 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/cache/purge",
         Call::Purge,
         "Forgets stored answers: `{\"tag\": \"product-7\"}`, or `url`, or `prefix`; with `cache` of that cache only, with `\"soft\": true` they count as stale.",
+    ),
+    change(
+        "/v1/reload",
+        Call::Reload,
+        "Serves what the configuration file says now: `{}`. Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
     ),
 ];
 

@@ -12,6 +12,7 @@ pub mod listen;
 pub mod metrics;
 pub(crate) mod page;
 pub mod process;
+pub(crate) mod reloads;
 pub mod sampler;
 pub mod server;
 pub mod servers;

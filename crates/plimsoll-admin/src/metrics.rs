@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use plimsoll_control::launch::Running;
+use plimsoll_control::engine::Engine;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::prometheus;
 
-use crate::{acme, caches, disks, process, servers, tls};
+use crate::{acme, caches, disks, process, reloads, servers, tls};
 
 /// More metrics, for whoever has some: text in Prometheus' format.
 pub type MoreMetrics = fn(&mut String);
 
 /// Everything that is counted, in Prometheus' format.
-pub(crate) fn page(running: &Running, more: MoreMetrics) -> String {
+pub(crate) fn page(engine: &Engine, more: MoreMetrics) -> String {
+    let running = &engine.now();
     let workers: Vec<&WorkerMetrics> = running.metrics.iter().map(Arc::as_ref).collect();
     let mut text = prometheus::render(&running.generation.labels, &workers);
     servers::render(&running.generation, &mut text);
@@ -26,6 +27,7 @@ pub(crate) fn page(running: &Running, more: MoreMetrics) -> String {
     caches::render(&running.generation, &mut text);
     disks::render(&running.generation, &mut text);
     process::render(&mut text);
+    reloads::render(engine, &mut text);
     more(&mut text);
     text
 }

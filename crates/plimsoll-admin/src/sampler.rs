@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use plimsoll_control::engine::Engine;
 use plimsoll_control::launch::Running;
 use plimsoll_net::clock;
 use serde::{Deserialize, Serialize};
@@ -66,13 +67,13 @@ impl Sampler {
     }
 
     /// Looks again and again, for ever.
-    pub(crate) async fn run(&self, running: &Running) {
+    pub(crate) async fn run(&self, engine: &Engine) {
         let mut ticks = tokio::time::interval(PACE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            self.look(running);
+            self.look(&engine.now());
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_control::launch::Running;
+use plimsoll_control::reload::Reloader;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,7 +27,7 @@ const CONNECTIONS_MAX: usize = 256;
 /// What is asked at every admin listener.
 #[derive(Debug)]
 pub struct Desk {
-    pub(crate) running: Arc<Running>,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) more: MoreMetrics,
     pub(crate) guard: Guard,
     pub(crate) sampler: Sampler,
@@ -35,11 +36,11 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Shows `running`, with `more` metrics, and changes it for whom `guard` lets.
-    pub fn new(running: Arc<Running>, more: MoreMetrics, guard: Guard) -> Arc<Self> {
-        let sampler = Sampler::new(&running);
+    /// Shows what is served, with `more` metrics, and changes it for whom `guard` lets.
+    pub fn new(reloader: Arc<Reloader>, more: MoreMetrics, guard: Guard) -> Arc<Self> {
+        let sampler = Sampler::new(&reloader.engine().now());
         Arc::new(Self {
-            running,
+            reloader,
             more,
             guard,
             sampler,
@@ -47,9 +48,14 @@ impl Desk {
         })
     }
 
+    /// What is served now.
+    pub(crate) fn running(&self) -> Arc<Running> {
+        self.reloader.engine().now()
+    }
+
     /// Looks at everything each second, for ever.
     pub async fn watch(self: Arc<Self>) {
-        self.sampler.run(&self.running).await;
+        self.sampler.run(self.reloader.engine()).await;
     }
 
     /// Serves on `listener` for ever.

@@ -66,7 +66,7 @@ pub fn render_checks(running: &Running, out: &mut String) {
     );
     for pool in &running.generation.pools {
         for server in &pool.servers {
-            let Some(count) = running.checks.get(server.id) else {
+            let Some(count) = running.checks.get(server.id()) else {
                 continue;
             };
             let labels = format!(

@@ -419,7 +419,7 @@ pub(crate) fn count_serving(pool: &Pool) -> usize {
 }
 
 fn checks(running: &Running, server: &Server) -> ChecksView {
-    let Some(count) = running.checks.get(server.id) else {
+    let Some(count) = running.checks.get(server.id()) else {
         return ChecksView::default();
     };
     ChecksView {

@@ -7,6 +7,8 @@
 
 use crate::hash::{mix, scale};
 use crate::pool::ServerIndex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -99,6 +101,76 @@ impl Set {
     }
 }
 
+/// By which numbers a table of bonds knows the servers of a pool. They are the same in the next configuration,
+/// wherever a server stands there.
+#[derive(Clone, Debug, Default)]
+pub struct Numbering {
+    /// By number.
+    names: Vec<Arc<str>>,
+    /// By number: where the server stands; nothing for one that is gone.
+    places: Vec<Option<ServerIndex>>,
+    /// By place.
+    numbers: Vec<ServerIndex>,
+}
+
+impl Numbering {
+    /// The numbers of servers with these names: their own, or those of servers that are gone, or new ones.
+    #[must_use]
+    pub fn succeed(&self, names: &[Arc<str>]) -> Self {
+        let known: BTreeMap<&str, usize> = (self.names.iter().enumerate())
+            .map(|(at, name)| (&**name, at))
+            .collect();
+        let mut next = Self {
+            names: self.names.clone(),
+            places: vec![None; self.names.len()],
+            numbers: Vec::with_capacity(names.len()),
+        };
+        let kept: Vec<Option<usize>> = names
+            .iter()
+            .map(|name| known.get(&**name).copied())
+            .collect();
+        for (place, number) in (0..).map(ServerIndex).zip(&kept) {
+            if let Some(taken) = number.and_then(|number| next.places.get_mut(number)) {
+                *taken = Some(place);
+            }
+        }
+        let mut at = 0;
+        for ((place, name), number) in (0..).map(ServerIndex).zip(names).zip(kept) {
+            let number = number.unwrap_or_else(|| next.give(&mut at, place, name));
+            next.numbers
+                .push(ServerIndex(u32::try_from(number).unwrap_or(u32::MAX)));
+        }
+        next
+    }
+
+    /// Gives a server the first number from `at` on that no other has.
+    fn give(&mut self, at: &mut usize, place: ServerIndex, name: &Arc<str>) -> usize {
+        while self.places.get(*at).is_some_and(Option::is_some) {
+            *at += 1;
+        }
+        match (self.places.get_mut(*at), self.names.get_mut(*at)) {
+            (Some(free), Some(before)) => (*free, *before) = (Some(place), Arc::clone(name)),
+            _ => {
+                self.places.push(Some(place));
+                self.names.push(Arc::clone(name));
+            }
+        }
+        *at
+    }
+
+    /// The number of the server that stands there.
+    #[must_use]
+    pub fn number(&self, place: ServerIndex) -> Option<ServerIndex> {
+        self.numbers.get(place.position()).copied()
+    }
+
+    /// Where the server with this number stands.
+    #[must_use]
+    pub fn place(&self, number: ServerIndex) -> Option<ServerIndex> {
+        self.places.get(number.position()).copied().flatten()
+    }
+}
+
 fn unpack(bond: u64) -> (u64, ServerIndex) {
     let server = u32::try_from(bond & u64::from(u32::MAX)).unwrap_or_default();
     (bond >> 32, ServerIndex(server))
@@ -121,6 +193,25 @@ mod tests {
         assert_eq!(bonds.find(1, 40 * SECOND), None);
         bonds.tie(1, ServerIndex(8), 41 * SECOND);
         assert_eq!(bonds.find(1, 42 * SECOND), Some(ServerIndex(8)));
+    }
+
+    #[test]
+    fn servers_keep_their_numbers_wherever_they_stand() {
+        let names = |names: &str| names.split(' ').map(Arc::from).collect::<Vec<Arc<str>>>();
+        let first = Numbering::default().succeed(&names("a b c"));
+        let second = first.succeed(&names("c d e a"));
+        let numbers = |numbering: &Numbering| {
+            let numbers = numbering.numbers.iter();
+            numbers.map(|number| number.0).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&first), [0, 1, 2]);
+        assert_eq!(numbers(&second), [2, 1, 3, 0]);
+        assert_eq!(second.place(ServerIndex(2)), Some(ServerIndex(0)));
+        let third = second.succeed(&names("a"));
+        assert_eq!(third.place(ServerIndex(0)), Some(ServerIndex(0)));
+        assert_eq!(third.place(ServerIndex(3)), None);
+        assert_eq!(third.place(ServerIndex(9)), None);
+        assert_eq!(third.number(ServerIndex(1)), None);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Pool {
             server.ramp().advance(self.rules.slow_start, now);
             if server.bars().meets(Bars::EJECTED) && server.state().record.is_rested(now) {
                 server.gate().replace(Bars::EJECTED, Bars::TRIAL);
-                self.ejected.fetch_sub(1, Relaxed);
+                self.note_rested();
                 changes.push(Change {
                     server: index,
                     event: Event::OnTrial,
@@ -161,6 +161,13 @@ impl Pool {
         }
         self.judge_despair();
         changes
+    }
+
+    /// Counts one less that rests. It may have been sent to rest by the pool that this one succeeds, which
+    /// counted it for itself.
+    fn note_rested(&self) {
+        let less = |count: u32| count.checked_sub(1);
+        let _none = self.ejected.fetch_update(Relaxed, Relaxed, less);
     }
 
     fn judge_intervals(&self, rule: &OutlierRule, now: Duration, changes: &mut Vec<Change>) {

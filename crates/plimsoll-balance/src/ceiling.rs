@@ -1,12 +1,13 @@
 //! How many there may be at the same time, over all workers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A number that is never exceeded.
 #[derive(Debug)]
 pub struct Ceiling {
     most: u32,
-    now: AtomicU32,
+    now: Arc<AtomicU32>,
 }
 
 /// One of those that there may be, until it is dropped.
@@ -17,10 +18,19 @@ pub struct Seat<'a>(&'a Ceiling);
 impl Ceiling {
     /// At most `most` at the same time.
     #[must_use]
-    pub const fn new(most: u32) -> Self {
+    pub fn new(most: u32) -> Self {
         Self {
             most,
-            now: AtomicU32::new(0),
+            now: Arc::default(),
+        }
+    }
+
+    /// The same with another number: seats that are taken count for both.
+    #[must_use]
+    pub fn succeed(&self, most: u32) -> Self {
+        Self {
+            most,
+            now: Arc::clone(&self.now),
         }
     }
 
@@ -48,6 +58,14 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
     use std::thread;
+
+    #[test]
+    fn seats_of_the_one_before_count() {
+        let before = Ceiling::new(2);
+        let _seat = before.enter().unwrap();
+        let after = before.succeed(1);
+        assert!(!after.has_room() && before.has_room());
+    }
 
     #[test]
     fn there_are_never_more_and_all_seats_come_back() {

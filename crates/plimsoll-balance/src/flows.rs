@@ -215,6 +215,12 @@ impl<K: Copy + Eq + Hash, V> Flows<K, V> {
         Some((self.id(index)?, used))
     }
 
+    /// What tells each flow from the others.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        let flows = self.places.iter().filter_map(|place| place.flow.as_ref());
+        flows.map(|(key, _)| key)
+    }
+
     fn key(&self, index: u32) -> Option<&K> {
         let (key, _) = self.place(index)?.flow.as_ref()?;
         Some(key)

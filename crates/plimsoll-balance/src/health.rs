@@ -48,6 +48,16 @@ impl Checked {
         }
     }
 
+    /// After other checks have found this.
+    #[must_use]
+    pub fn after(health: Health) -> Self {
+        Self {
+            health,
+            streak: 0,
+            is_first: false,
+        }
+    }
+
     /// What holds now.
     #[must_use]
     pub fn health(&self) -> Health {

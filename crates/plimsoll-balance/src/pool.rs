@@ -117,6 +117,13 @@ impl Pool {
         }
     }
 
+    /// Tells whether a pool that is made of these is the same.
+    #[must_use]
+    pub fn is_made_of(&self, specs: &[ServerSpec], algorithm: Algorithm, rules: &Rules) -> bool {
+        let servers = self.servers.iter().map(Server::spec);
+        self.algorithm == algorithm && self.rules == *rules && servers.eq(specs)
+    }
+
     /// The same pool, under `rules`.
     #[must_use]
     pub fn with_rules(mut self, rules: Rules) -> Self {

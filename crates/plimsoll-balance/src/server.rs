@@ -7,7 +7,7 @@ use crate::outlier::Record;
 use crate::pool::{Pool, ServerIndex};
 pub(crate) use crate::slow_start::FULL_SHARE;
 use crate::slow_start::Ramp;
-use crate::standing::{Bars, Gate, Standing, Wish};
+use crate::standing::{Bars, Gate, Health, Standing, Wish};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -88,6 +88,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn spec(&self) -> &ServerSpec {
+        &self.spec
+    }
+
     /// Returns the name given in the configuration.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
@@ -150,6 +154,12 @@ impl Server {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.state.seen.gate.standing()
+    }
+
+    /// Returns what checks say of it.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.state.seen.gate.health()
     }
 
     /// Sets what the operator wants of it, for all workers and for later generations.

@@ -134,6 +134,18 @@ impl Gate {
         self.replace(Bars::CHECKED, bars);
     }
 
+    /// What checks say.
+    pub(crate) fn health(&self) -> Health {
+        let bars = self.bars();
+        if bars.meets(Bars::UNREACHABLE) {
+            Health::Unreachable
+        } else if bars.meets(Bars::UNFIT) {
+            Health::Unfit
+        } else {
+            Health::Up
+        }
+    }
+
     /// The strongest reason, for people.
     pub(crate) fn standing(&self) -> Standing {
         let bars = self.bars();

@@ -114,6 +114,9 @@ impl Disk {
     /// # Errors
     /// Why it cannot be used.
     pub fn open(&self, epoch: Duration) -> Result<(), OpenError> {
+        if self.tier.get().is_some() {
+            return Ok(()); // the configuration before had it, too
+        }
         let directory = Directory::open(&self.place.directory)?;
         let epoch = milliseconds(epoch).max(directory.latest());
         let tier = Arc::new(Tier {
@@ -132,7 +135,7 @@ impl Disk {
             is_closed: AtomicBool::new(false),
         });
         tier.start()?;
-        // It is opened once; a second one would not have got the lock.
+        // A second one would not have got the lock.
         let _ = self.tier.set(tier);
         Ok(())
     }

@@ -22,9 +22,11 @@ use plimsoll_config::model::{Acme, Config, Issuer, KeyPair, Url};
 use plimsoll_net::clock;
 use plimsoll_proxy::acme::Challenges;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::fetch::Fetcher;
 use crate::launch::Running;
+use crate::watches::Watches;
 use account::Us;
 use certificate::Kept;
 use challenge::Answers;
@@ -68,14 +70,25 @@ pub fn asked(config: &Config) -> Vec<&KeyPair> {
     asked
 }
 
-/// Begins to look after all certificates that a configuration asks for.
-pub fn start(config: &Config, running: &Arc<Running>) {
+/// A certificate, and how it is asked for.
+pub(crate) type Asked = (KeyPair, String);
+
+/// Begins to look after all certificates that the configuration asks for, and nobody looks after yet.
+pub(crate) fn change(watches: &mut Watches<Asked>, running: &Running) {
+    let config = &running.generation.config;
     let Some(acme) = config.acme.clone().map(Arc::new) else {
-        return;
+        return watches.change(&[], []);
     };
+    let how = format!("{acme:?} {:?}", config.resolver);
+    let pairs = asked(config).into_iter();
+    let wanted: Vec<Asked> = pairs.map(|pair| (pair.clone(), how.clone())).collect();
+    let missing = watches.missing(&wanted).into_iter().cloned();
+    let missing: Vec<Asked> = missing.collect();
+    let mut new = Vec::new();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let fetcher = Fetcher::new(&config.resolver);
-    for pair in asked(config) {
+    for key in missing {
+        let pair = &key.0;
         let watch = Watch {
             pair: pair.clone(),
             acme: Arc::clone(&acme),
@@ -88,8 +101,11 @@ pub fn start(config: &Config, running: &Arc<Running>) {
             random: getrandom::u64().unwrap_or_default(),
             window: None,
         };
-        tokio::spawn(watch.run());
+        let mut task = JoinSet::new();
+        task.spawn(watch.run());
+        new.push((key, task));
     }
+    watches.change(&wanted, new);
 }
 
 /// Who looks after one certificate.

@@ -1,6 +1,7 @@
 //! Active checks: each server of a pool that has checks is asked again and again, beside the
 //! traffic, and its pool told what that says.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,13 @@ use plimsoll_check::{
 };
 use plimsoll_config::model::{self, Check, Config};
 use plimsoll_net::clock;
-use plimsoll_proxy::generation::{Pool, Server};
+use plimsoll_proxy::generation::{Generation, Pool, Server};
 use plimsoll_proxy::proxy_protocol;
+use tokio::task::JoinSet;
 
+use crate::engine::Engine;
 use crate::launch::Running;
+use crate::watches::Watches;
 
 /// How many checks of a server passed, failed, or could not be made.
 #[derive(Debug, Default)]
@@ -29,9 +33,29 @@ pub struct Count {
     pub skipped: AtomicU64,
 }
 
-/// The counts of all servers, by their number over all pools.
-pub(crate) fn counts(servers: usize) -> Box<[Count]> {
-    (0..servers).map(|_| Count::default()).collect()
+/// The counts of all servers, by their number: those that were there before go on, wherever they stand.
+pub(crate) fn counts(generation: &Generation, before: Option<&Running>) -> Box<[Arc<Count>]> {
+    let mut known = BTreeMap::new();
+    if let Some(before) = before {
+        for (name, server) in servers(&before.generation) {
+            known.extend(before.checks.get(server.id()).map(|count| (name, count)));
+        }
+    }
+    let mut counts: Box<[Arc<Count>]> = (0..generation.servers).map(|_| Arc::default()).collect();
+    for (name, server) in servers(generation) {
+        if let (Some(count), Some(known)) = (counts.get_mut(server.id()), known.get(&name)) {
+            *count = Arc::clone(known);
+        }
+    }
+    counts
+}
+
+/// All servers, with the names of their pools and their own.
+fn servers(generation: &Generation) -> impl Iterator<Item = ((&str, &str), &Server)> {
+    generation.pools.iter().flat_map(|pool| {
+        let servers = pool.servers.iter();
+        servers.map(|server| ((&*pool.name, &*server.name), server))
+    })
 }
 
 /// What all checks of one server say together.
@@ -62,11 +86,20 @@ fn worst(all: &[Health]) -> Health {
 /// Nobody is known whose word on a server counts.
 struct Unknown;
 
+/// A server, by names, and all its checks: what is looked after together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Checking {
+    pool: Arc<str>,
+    server: Arc<str>,
+    /// How it is checked, and where.
+    how: String,
+}
+
 /// One check of one server.
 struct Target {
-    running: Arc<Running>,
-    pool: usize,
-    server: ServerIndex,
+    engine: Arc<Engine>,
+    pool: Arc<str>,
+    server: Arc<str>,
     check: usize,
     probe: Probe,
     rule: CheckRule,
@@ -75,48 +108,137 @@ struct Target {
     verdicts: Arc<Verdicts>,
 }
 
-/// Checks the servers of `running` for ever, as `config` says.
-pub fn start(config: &Config, running: &Arc<Running>) {
-    for (number, (settings, pool)) in config
-        .pools
-        .iter()
-        .zip(&running.generation.pools)
-        .enumerate()
-    {
-        for (at, server) in (0..).map(ServerIndex::new).zip(&pool.servers) {
+/// Where the server of a check stands now.
+struct Place {
+    running: Arc<Running>,
+    pool: usize,
+    server: ServerIndex,
+}
+
+impl Place {
+    fn pool(&self) -> Option<&Pool> {
+        self.running.generation.pools.get(self.pool)
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.pool()?.servers.get(self.server.position())
+    }
+}
+
+/// All servers that have checks.
+fn wanted(config: &Config) -> Vec<Checking> {
+    let pools = config.pools.iter().filter(|pool| !pool.checks.is_empty());
+    let servers = pools.flat_map(|pool| {
+        let how = |server: &model::Server| {
+            format!(
+                "{:?} {:?} {:?}",
+                server.address, server.check_address, pool.checks
+            )
+        };
+        let servers = pool.servers.iter();
+        servers.map(move |server| Checking {
+            pool: Arc::clone(&pool.name),
+            server: Arc::clone(&server.name),
+            how: how(server),
+        })
+    });
+    servers.collect()
+}
+
+/// Checks the servers of `engine` as its configuration says, and goes on with those that are checked so already.
+/// Servers that are checked otherwise now are what they were until their checks say more; `before` says which
+/// are known.
+pub(crate) fn change(
+    watches: &mut Watches<Checking>,
+    engine: &Arc<Engine>,
+    before: Option<&Running>,
+) {
+    let running = engine.now();
+    let config = &running.generation.config;
+    let wanted = wanted(config);
+    let missing = watches.missing(&wanted);
+    let mut missing = missing.into_iter().peekable();
+    let mut new = Vec::new();
+    let now = running.since_start(clock::now());
+    for (settings, pool) in config.pools.iter().zip(&running.generation.pools) {
+        let known = before.and_then(|before| known(before, settings));
+        for ((at, server), configured) in (0..)
+            .map(ServerIndex::new)
+            .zip(&pool.servers)
+            .zip(&settings.servers)
+        {
+            let is_new =
+                missing.next_if(|next| *next.pool == *pool.name && *next.server == *server.name);
+            let Some(key) = is_new else {
+                if settings.checks.is_empty() {
+                    // Nobody says any more that it is down.
+                    pool.balancer.set_health(at, Health::Up, now);
+                }
+                continue;
+            };
+            let health = known.and_then(|known| known.health(configured));
             let rules: Vec<CheckRule> = settings.checks.iter().map(rule).collect();
-            let initial: Vec<Health> = rules
-                .iter()
-                .map(|rule| Checked::new(rule).health())
-                .collect();
-            if worst(&initial) != Health::Up {
-                pool.balancer
-                    .set_health(at, worst(&initial), running.since_start(clock::now()));
-            }
+            let checked = |rule| match health {
+                Some(health) => Checked::after(health),
+                None => Checked::new(rule),
+            };
+            let all: Vec<Checked> = rules.iter().map(checked).collect();
+            let initial: Vec<Health> = all.iter().map(Checked::health).collect();
+            pool.balancer.set_health(at, worst(&initial), now);
             let verdicts = Arc::new(Verdicts(Mutex::new(initial)));
-            let configured = settings.servers.get(at.position());
-            let elsewhere = configured.and_then(|server| server.check_address);
-            for (check, (settings, rule)) in settings.checks.iter().zip(rules).enumerate() {
+            let mut tasks = JoinSet::new();
+            let of = settings.checks.iter().zip(rules).zip(all);
+            for (check, ((settings, rule), checked)) in of.enumerate() {
                 let target = Target {
-                    running: Arc::clone(running),
-                    pool: number,
-                    server: at,
+                    engine: Arc::clone(engine),
+                    pool: Arc::clone(&pool.name),
+                    server: Arc::clone(&server.name),
                     check,
                     probe: probe(&settings.probe, server),
                     rule,
                     settings: settings.clone(),
-                    elsewhere,
+                    elsewhere: configured.check_address,
                     verdicts: Arc::clone(&verdicts),
                 };
-                tokio::spawn(target.watch());
+                tasks.spawn(target.watch(checked));
             }
+            new.push((key.clone(), tasks));
         }
+    }
+    watches.change(&wanted, new);
+}
+
+/// A pool as it was.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    settings: &'a model::Pool,
+    pool: &'a Pool,
+}
+
+fn known<'a>(before: &'a Running, settings: &model::Pool) -> Option<Known<'a>> {
+    let mut pools = before.generation.pools.iter();
+    let pool = pools.find(|pool| *pool.name == *settings.name)?;
+    let settings = before.generation.config.pools.get(pool.index)?;
+    Some(Known { settings, pool })
+}
+
+impl Known<'_> {
+    /// What checks have said of a server, if it was checked where it is now.
+    fn health(&self, server: &model::Server) -> Option<Health> {
+        let mut all = self.settings.servers.iter();
+        let at = all.position(|old| old.name == server.name && old.address == server.address)?;
+        let at = ServerIndex::new(u32::try_from(at).ok()?);
+        let is_checked = !self.settings.checks.is_empty();
+        self.pool
+            .balancer
+            .server(at)
+            .filter(|_| is_checked)
+            .map(|server| server.health())
     }
 }
 
 impl Target {
-    async fn watch(self) {
-        let mut checked = Checked::new(&self.rule);
+    async fn watch(self, mut checked: Checked) {
         let mut pause = Checked::first_pause(&self.rule, random());
         let mut was_asked = false;
         loop {
@@ -140,6 +262,23 @@ impl Target {
         }
     }
 
+    /// Where the server stands now; nothing when it is gone.
+    fn place(&self) -> Option<Place> {
+        let running = self.engine.now();
+        let mut pools = running.generation.pools.iter();
+        let pool = pools.position(|pool| pool.name == self.pool)?;
+        let servers = &running.generation.pools.get(pool)?.servers;
+        let server = servers
+            .iter()
+            .position(|server| server.name == self.server)?;
+        let server = ServerIndex::new(u32::try_from(server).ok()?);
+        Some(Place {
+            running,
+            pool,
+            server,
+        })
+    }
+
     async fn ask(&self) -> Report {
         let unreachable = |detail: &str| Report {
             verdict: Verdict::Unreachable,
@@ -147,44 +286,44 @@ impl Target {
             detail: detail.to_owned(),
             advice: Advice::default(),
         };
-        let Some(address) = self.address() else {
+        let place = self.place();
+        let Some((place, address)) = place.and_then(|place| {
+            let address = self.address(&place)?;
+            Some((place, address))
+        }) else {
             return unreachable("it has no address");
         };
-        let tls = match self.tls() {
+        let tls = match self.tls(&place) {
             Ok(tls) => tls,
             Err(Unknown) => return unreachable("nobody's word on it counts"),
         };
-        let first_words = self.first_words();
+        let first_words = self.first_words(&place);
         let way = Way {
             tls: tls.as_ref(),
             first_words: &first_words,
-            source: self.source(address),
+            // Where the check comes from, as requests to the server do; an agent beside it is asked like the server.
+            source: place
+                .pool()
+                .and_then(|pool| pool.connector.own_source(address.ip())),
         };
+        drop(place);
         plimsoll_check::run(&self.probe, way, address, self.settings.timeout).await
     }
 
-    /// Where the check comes from, as requests to the server do; an agent beside it is asked like the server.
-    fn source(&self, to: SocketAddr) -> Option<IpAddr> {
-        self.pool()?.connector.own_source(to.ip())
-    }
-
     /// What a server is told of the connection that a check comes on.
-    fn first_words(&self) -> Vec<u8> {
+    fn first_words(&self, place: &Place) -> Vec<u8> {
         let is_told = self.settings.proxy_protocol && !self.probe.is_beside();
-        let version = self.pool().and_then(|pool| pool.proxy_protocol);
+        let version = place.pool().and_then(|pool| pool.proxy_protocol);
         let words = version.filter(|_| is_told).map(proxy_protocol::tell_own);
         words.unwrap_or_default()
     }
 
     /// How the check speaks within TLS, as requests to the server do; nothing when it does not.
-    fn tls(&self) -> Result<Option<Tls>, Unknown> {
+    fn tls(&self, place: &Place) -> Result<Option<Tls>, Unknown> {
         if !self.settings.tls || self.probe.is_bare() {
             return Ok(None);
         }
-        let server = self
-            .pool()
-            .and_then(|pool| pool.servers.get(self.server.position()));
-        let Some(tls) = server.and_then(|server| server.tls.as_ref()) else {
+        let Some(tls) = place.server().and_then(|server| server.tls.as_ref()) else {
             return Ok(None);
         };
         let config = tls.for_check(self.probe.protocols()).ok_or(Unknown)?;
@@ -193,24 +332,18 @@ impl Target {
     }
 
     /// Where the check goes; nothing when the server's name leads nowhere.
-    fn address(&self) -> Option<SocketAddr> {
-        let server = self.pool()?.servers.get(self.server.position())?;
-        let known = server.addresses.now();
+    fn address(&self, place: &Place) -> Option<SocketAddr> {
+        let known = place.server()?.addresses.now();
         let mut address = *known.as_ref().as_ref().ok()?.first()?;
         address.set_ip(self.elsewhere.unwrap_or_else(|| address.ip()));
         address.set_port(self.settings.port.unwrap_or_else(|| address.port()));
         Some(address)
     }
 
-    fn pool(&self) -> Option<&Pool> {
-        self.running.generation.pools.get(self.pool)
-    }
-
     fn count(&self, report: &Report) {
-        let server = self
-            .pool()
-            .and_then(|pool| pool.servers.get(self.server.position()));
-        let Some(count) = server.and_then(|server| self.running.checks.get(server.id)) else {
+        let Some(place) = self.place() else { return };
+        let number = place.server().map(Server::id);
+        let Some(count) = number.and_then(|number| place.running.checks.get(number)) else {
             return;
         };
         match report.verdict {
@@ -222,13 +355,14 @@ impl Target {
 
     /// Does what an agent asks for; other checks ask for nothing.
     fn heed(&self, advice: Advice) {
-        let Some(pool) = self.pool() else { return };
+        let Some(place) = self.place() else { return };
+        let Some(pool) = place.pool() else { return };
         if let Some(percent) = advice.weight_percent {
-            let now = self.running.since_start(clock::now());
-            pool.balancer.set_advice(self.server, percent, now);
+            let now = place.running.since_start(clock::now());
+            pool.balancer.set_advice(place.server, percent, now);
         }
         if let (Some(takes_new), Some(server)) =
-            (advice.takes_new, pool.balancer.server(self.server))
+            (advice.takes_new, pool.balancer.server(place.server))
         {
             server.set_wish(if takes_new { Wish::Serve } else { Wish::Drain });
         }
@@ -236,25 +370,23 @@ impl Target {
 
     /// Closes the connections to a server that is down, where that is wanted.
     async fn cut(&self, health: Health) {
-        let pool = self.pool();
-        let server = pool.and_then(|pool| pool.servers.get(self.server.position()));
-        if let Some(server) = server
+        let Some(place) = self.place() else { return };
+        if let Some(server) = place.server()
             && health != Health::Up
             && server.cut()
         {
-            self.running.peers.forget(server.id).await;
+            place.running.peers.forget(&server.berth).await;
         }
     }
 
     fn tell(&self, health: Health, report: &Report) {
-        let Some(pool) = self.pool() else { return };
+        let Some(place) = self.place() else { return };
+        let Some(pool) = place.pool() else { return };
         let together = self.verdicts.set(self.check, health);
-        let now = self.running.since_start(clock::now());
-        let standing = pool.balancer.set_health(self.server, together, now);
-        let server = pool.servers.get(self.server.position());
-        let server = server.map_or("", |server| &*server.name);
+        let now = place.running.since_start(clock::now());
+        let standing = pool.balancer.set_health(place.server, together, now);
         let standing = standing.map_or("", plimsoll_balance::Standing::word);
-        let pool = &*pool.name;
+        let (pool, server) = (&*self.pool, &*self.server);
         match health {
             Health::Up => {
                 tracing::info!(pool, server, standing, took = ?report.took, "check passes")

@@ -1,7 +1,7 @@
 //! Where servers are that have a name: looked up before the start, and again whenever an answer
 //! expires. A bad answer, or none, does not take the addresses away that the last good one gave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,9 +18,11 @@ use plimsoll_config::model::{Config, Resolver, ServerAddress};
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
 use plimsoll_proxy::addresses::Known;
-use plimsoll_proxy::generation::Server;
+use tokio::task::JoinSet;
 
+use crate::engine::Engine;
 use crate::launch::Running;
+use crate::watches::{Key, Watches, key};
 
 /// How soon a good answer is asked for again at least, and at most: it may have been good for a
 /// second, or for a week.
@@ -65,34 +67,43 @@ struct State {
 pub(crate) type Answer = Result<(Vec<IpAddr>, Instant), NetError>;
 
 impl Names {
-    /// Looks the names of `config` up, all at once.
+    /// Looks the names of `config` up, all at once; those that the configuration `before` has are known.
     ///
     /// Returns them with what was found, by name.
     ///
     /// # Errors
     /// It is not known whom to ask.
-    pub async fn look_up(config: &Config) -> io::Result<(Self, Found)> {
-        let hosts: BTreeMap<&str, ()> = hosts(config).map(|host| (host, ())).collect();
+    pub async fn look_up(config: &Config, before: Option<&Running>) -> io::Result<(Self, Found)> {
+        let hosts: BTreeSet<&str> = hosts(config).collect();
         let now = clock::now();
-        let names = hosts.into_keys().map(|host| Arc::new(Name::new(host, now)));
+        let known = |host: &str| {
+            let mut names = before?.names.iter();
+            names.find(|name| *name.host == *host).map(Arc::clone)
+        };
+        let mut found = Found(before.map(places_now).unwrap_or_default());
+        let names = hosts.into_iter();
+        let names = names.map(|host| known(host).unwrap_or_else(|| Arc::new(Name::new(host, now))));
         let names = Self {
             names: names.collect(),
             resolver: None,
             hold: config.resolver.hold,
         };
         if names.names.is_empty() {
-            return Ok((names, Found::default()));
+            return Ok((names, found));
         }
         let resolver = resolver(&config.resolver).map_err(io::Error::other)?;
-        let mut looking = tokio::task::JoinSet::new();
-        for name in &names.names {
+        let mut looking = JoinSet::new();
+        let new = names
+            .names
+            .iter()
+            .filter(|name| known(&name.host).is_none());
+        for name in new {
             let (name, resolver) = (Arc::clone(name), resolver.clone());
             looking.spawn(async move {
                 let answer = tokio::time::timeout(FIRST, ask(&resolver, &name.host)).await;
                 (name, answer.unwrap_or(Err(NetError::Timeout)))
             });
         }
-        let mut found = Found::default();
         while let Some(looked) = looking.join_next().await {
             let (name, answer) = looked.map_err(io::Error::other)?;
             name.note(&answer, clock::now());
@@ -108,22 +119,53 @@ impl Names {
         self.names.clone()
     }
 
-    /// Looks names up again for ever, and tells `running` where they lead.
-    pub fn watch(self, config: &Config, running: &Arc<Running>) {
-        let Some(resolver) = self.resolver else {
-            return;
-        };
-        for name in self.names {
+    /// Looks names up again for ever, and tells servers where they lead. Names that are looked up so already
+    /// go on.
+    pub(crate) fn change(self, watches: &mut Watches<Asked>, engine: &Arc<Engine>) {
+        let how = format!("{:?}", engine.now().generation.config.resolver);
+        let asked = |name: &Arc<Name>| (key(name), how.clone());
+        let wanted: Vec<Asked> = self.names.iter().map(asked).collect();
+        let missing = watches.missing(&wanted);
+        let missing: BTreeSet<Asked> = missing.into_iter().cloned().collect();
+        let new = self.names.into_iter().filter_map(|name| {
+            let asked = asked(&name);
+            let resolver = self.resolver.clone().filter(|_| missing.contains(&asked))?;
             let watch = Watch {
-                servers: places(config, &name.host),
                 name,
-                resolver: resolver.clone(),
-                running: Arc::clone(running),
+                resolver,
+                engine: Arc::clone(engine),
                 hold: self.hold,
             };
-            tokio::spawn(watch.run());
-        }
+            let mut task = JoinSet::new();
+            task.spawn(watch.run());
+            Some((asked, task))
+        });
+        watches.change(&wanted, new.collect::<Vec<_>>());
     }
+}
+
+/// A name, and whom is asked where it leads.
+pub(crate) type Asked = (Key, String);
+
+/// Where names lead as far as servers know.
+fn places_now(running: &Running) -> BTreeMap<Box<str>, Result<Vec<IpAddr>, NetError>> {
+    let pools = running
+        .generation
+        .config
+        .pools
+        .iter()
+        .zip(&running.generation.pools);
+    let servers = pools.flat_map(|(settings, pool)| settings.servers.iter().zip(&pool.servers));
+    let named = servers.filter_map(|(settings, server)| match &settings.address {
+        ServerAddress::Name(name, _) => Some((name, server)),
+        ServerAddress::Ip(..) => None,
+    });
+    let places = named.filter_map(|(name, server)| {
+        let known = server.addresses.now();
+        let ips = known.as_ref().as_ref().ok()?.iter().map(SocketAddr::ip);
+        Some((Box::from(&**name), Ok(ips.collect())))
+    });
+    places.collect()
 }
 
 /// What the first look-ups found, by name.
@@ -203,10 +245,8 @@ fn pause_after(failures: u32) -> Duration {
 struct Watch {
     name: Arc<Name>,
     resolver: TokioResolver,
-    running: Arc<Running>,
+    engine: Arc<Engine>,
     hold: Duration,
-    /// Pool and position of each server that has it, and its port.
-    servers: Vec<(usize, usize, u16)>,
 }
 
 impl Watch {
@@ -246,8 +286,11 @@ impl Watch {
     /// Tells servers where they are, if that is something new. Their idle connections may lead
     /// elsewhere, and are closed.
     async fn set(&self, ips: &Result<Vec<IpAddr>, Reason>) {
-        for &(pool, server, port) in &self.servers {
-            let Some(server) = self.server(pool, server) else {
+        let running = self.engine.now();
+        let generation = &running.generation;
+        for (pool, server, port) in places(&generation.config, &self.name.host) {
+            let pool = generation.pools.get(pool);
+            let Some(server) = pool.and_then(|pool| pool.servers.get(server)) else {
                 continue;
             };
             let known = ips
@@ -262,13 +305,8 @@ impl Watch {
                 Err(_) => tracing::warn!(server = &*server.name, "server has no address"),
             }
             server.addresses.set(known);
-            self.running.peers.forget(server.id).await;
+            running.peers.forget(&server.berth).await;
         }
-    }
-
-    fn server(&self, pool: usize, server: usize) -> Option<&Server> {
-        let pool = self.running.generation.pools.get(pool)?;
-        pool.servers.get(server)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Certificates that have expired, or will soon, or that clients will not take as they are shown: somebody
 //! has to do something.
 
+use std::sync::Arc;
+
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::tls::stapled::Stapled;
 
@@ -31,7 +33,7 @@ pub(crate) fn warnings(generation: &Generation, now: u64) -> Vec<String> {
 /// What is to be said of certificates that clients do not take without what the issuer says of them. Where
 /// a responder is asked, whoever asks says so when that fails.
 fn unstapled(generation: &Generation, now: u64) -> impl Iterator<Item = String> {
-    let lacks = move |stapled: &&Stapled| {
+    let lacks = move |stapled: &&Arc<Stapled>| {
         stapled.is_insisted_on() && !stapled.has_staple(now) && stapled.question().is_err()
     };
     let all = generation.stapled.iter().filter(lacks);

@@ -23,6 +23,7 @@ impl Rules {
             workers: 1,
             connections_max: 1,
             sessions: std::sync::Arc::default(),
+            before: None,
         };
         let (generation, _) = compile(config, |_| Ok(Box::default()), machine);
         Self(generation)

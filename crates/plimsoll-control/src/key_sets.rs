@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::fetch::{self, Fetcher};
+use crate::watches::{Key, Watches, key};
 
 /// How often a set is fetched at most because tokens name keys that it does not have: clients choose
 /// what they name, and must not choose how often an issuer is asked.
@@ -85,25 +86,41 @@ pub(crate) fn unusable(generation: &Generation) -> impl Iterator<Item = String> 
     files.into_iter().filter_map(|ca| fetch::roots(ca).err())
 }
 
-/// Begins to look after all sets of a generation; who does that ends with what is returned. Waits for
-/// the first fetches, but not for long.
-pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSet<()> {
-    let mut watches = JoinSet::new();
-    if generation.key_sets.is_empty() {
+/// The sets of a generation, each of which has a task.
+pub(crate) fn wanted(generation: &Generation) -> Vec<Key> {
+    generation.key_sets.iter().map(key).collect()
+}
+
+/// Begins to look after the sets of a generation that `known` says nothing of; who does that ends with what is
+/// returned. Waits for the first fetches, but not for long.
+pub(crate) async fn start(
+    generation: &Generation,
+    known: &Watches<Key>,
+    settings: &Resolver,
+) -> Vec<(Key, JoinSet<()>)> {
+    let mut watches = Vec::new();
+    let wanted = wanted(generation);
+    let missing = known.missing(&wanted);
+    if missing.is_empty() {
         return watches;
     }
     let fetcher = Fetcher::new(settings);
     let (first, mut all) = mpsc::channel(1);
-    for (number, set) in generation.key_sets.iter().enumerate() {
+    for set in &generation.key_sets {
+        let own = key(set);
+        if !missing.contains(&&own) {
+            continue;
+        }
         let watch = Watch {
-            generation: Arc::clone(generation),
-            number,
+            set: Arc::clone(set),
             fetcher: fetcher.clone(),
             schedule: Schedule::new(set.source.refresh, clock::now()),
             held: Vec::new(),
             told: None,
         };
-        watches.spawn(watch.run(first.clone()));
+        let mut task = JoinSet::new();
+        task.spawn(watch.run(first.clone()));
+        watches.push((own, task));
     }
     drop(first);
     // Nothing is ever sent: it ends when each has let go of its end.
@@ -113,8 +130,7 @@ pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> 
 
 /// Who looks after one set.
 struct Watch {
-    generation: Arc<Generation>,
-    number: usize,
+    set: Arc<KeySet>,
     fetcher: Fetcher,
     schedule: Schedule,
     /// What was put in force last.
@@ -125,10 +141,7 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self, first: mpsc::Sender<()>) {
-        let generation = Arc::clone(&self.generation);
-        let Some(set) = generation.key_sets.get(self.number) else {
-            return;
-        };
+        let set = &*Arc::clone(&self.set);
         self.fetch(set).await;
         drop(first);
         loop {

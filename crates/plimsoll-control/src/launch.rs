@@ -1,36 +1,37 @@
-//! From a configuration to a running data plane: resolve, bind, open, start.
+//! From a configuration to all that serving it needs: resolve, compile, load, bind, open.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use plimsoll_config::model::{Config, LogFormat, LogTarget};
+use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
 use plimsoll_net::connect::{self, Source};
-use plimsoll_net::worker::{self, Peers};
-use plimsoll_net::{clock, listener};
+use plimsoll_net::listener;
+use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink;
 use plimsoll_proxy::caching::BadDisk;
+use plimsoll_proxy::changeover::{LogPlace, Next, Quay};
 use plimsoll_proxy::compile::{self, Machine};
-use plimsoll_proxy::connection;
 use plimsoll_proxy::generation::{Generation, Listener};
-use plimsoll_proxy::plane::{GiveBack, Log, Plane};
+use plimsoll_proxy::material::Material;
+use plimsoll_proxy::plane::Log;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::task::JoinSet;
 
 use crate::acme::Orders;
 use crate::checks::{self, Count};
-use crate::discovery::{Found, Name};
+use crate::discovery::{Found, Name, Names};
 use crate::internal;
 use crate::key_sets;
 use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
+use crate::watches::{Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is not known whom to ask where servers are.
+    #[error("cannot look names of servers up: {0}")]
+    Names(#[source] io::Error),
     /// No bodies can wait on disk.
     #[error("cannot use spool {}: {source}", directory.display())]
     Spool {
@@ -78,54 +82,75 @@ pub enum LaunchError {
     Workers(#[source] io::Error),
 }
 
-/// A running data plane.
+/// One generation, being served.
 #[derive(Debug)]
 pub struct Running {
-    /// What it serves.
+    /// What is served.
     pub generation: Arc<Generation>,
     /// What each worker counts.
     pub metrics: Vec<Arc<WorkerMetrics>>,
     /// The workers.
     pub peers: Arc<Peers>,
-    /// What checks of each server said, by its number over all pools.
-    pub checks: Box<[Count]>,
+    /// What checks of each server said, by its number.
+    pub checks: Box<[Arc<Count>]>,
     /// How orders of certificates went.
     pub orders: Arc<Orders>,
     /// The names of servers.
     pub names: Vec<Arc<Name>>,
-    /// What is known of the files that rules read, until they are looked after.
+    /// What is known of the files that rules read.
     known: Mutex<Vec<Known>>,
-    /// Who looks after key sets that are fetched, and asks what issuers say of certificates: they end with
-    /// this.
-    _watches: [JoinSet<()>; 2],
-    /// The ports of all workers: the kernel spreads clients over those that are open, so that none is closed before
-    /// the last flow of any has ended.
-    _ports: Vec<UdpSocket>,
+    /// The sockets of ports, of all workers.
+    quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
     /// When the clock of balancing began.
     start: Instant,
-    logs: Vec<LogFile>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    logs: Vec<(AccessLog, Arc<LogFile>)>,
 }
 
-/// Starts serving `config`; servers are where `names` and `found` say, and workers call `give_back`
-/// for the allocator.
+/// What a generation needs before it can be served: all of it is there, and nothing of it is in force.
+pub(crate) struct Prepared {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) names: Names,
+    pub(crate) key_sets: Vec<(Key, JoinSet<()>)>,
+    pub(crate) stapling: Vec<(Key, JoinSet<()>)>,
+    /// By worker.
+    pub(crate) next: Vec<Next>,
+    metrics: Vec<Arc<WorkerMetrics>>,
+    known: Vec<Known>,
+    quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
+    logs: Vec<(AccessLog, Arc<LogFile>)>,
+}
+
+/// What outlives generations, and each of them is prepared with.
+#[derive(Debug)]
+pub(crate) struct House {
+    /// What the time was when the clock of balancing began, since 1970.
+    pub(crate) epoch: Duration,
+    pub(crate) workers: usize,
+    pub(crate) sessions: Arc<Sessions>,
+    /// Who fetches key sets, and who asks what issuers say of certificates.
+    pub(crate) key_sets: Watches<Key>,
+    pub(crate) stapling: Watches<Key>,
+}
+
+/// Gets all that `config` needs, beside what the generation `before` has.
 ///
 /// # Errors
-/// What could not be had; then nothing was started.
-pub async fn launch(
+/// What could not be had; then nothing is left of the rest.
+pub(crate) async fn prepare(
     config: &Config,
-    (names, found): (Vec<Arc<Name>>, &Found),
-    give_back: GiveBack,
-) -> Result<Running, LaunchError> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let count = config
-        .workers
-        .map_or(cores, |workers| usize::from(workers.get()));
-    let (generation, log_specs) = build(config, found, count)?;
+    house: &House,
+    before: Option<&Running>,
+) -> Result<Prepared, LaunchError> {
+    let looked_up = Names::look_up(config, before).await;
+    let (names, found) = looked_up.map_err(LaunchError::Names)?;
+    for (name, why) in found.missing() {
+        tracing::warn!(name, why, "no address for a server's name yet");
+    }
+    let (generation, log_specs) = build(config, &found, house, before)?;
     if generation.listeners.iter().any(Listener::is_secure) {
         secrets::keep_out_of_dumps();
     }
-    let known = load(&generation)?;
+    let known = load(&generation, before)?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
             directory: spool.directory.clone(),
@@ -133,73 +158,163 @@ pub async fn launch(
         };
         spool.prepare().map_err(failed)?;
     }
-    let (stapling, key_sets) = tokio::join!(
-        stapling::start(&generation, &config.resolver),
-        key_sets::start(&generation, &config.resolver)
-    );
     check_sources(&generation)?;
-    let sockets = bind(&generation, count)?;
-    let ports = sockets.iter().flat_map(|(_, ports)| ports);
-    let ports: io::Result<Vec<_>> = ports.map(UdpSocket::try_clone).collect();
-    let ports = ports.map_err(LaunchError::Workers)?;
-    let mut taps: Vec<Vec<Log>> = (0..count).map(|_| Vec::new()).collect();
-    let mut logs = Vec::new();
-    for spec in &log_specs {
-        let (ends, drain) = sink::sink(count);
-        logs.push(LogFile::open(&spec.to, drain).map_err(|source| log_error(&spec.to, source))?);
-        for (worker, tap) in taps.iter_mut().zip(ends) {
-            worker.push(Log {
-                format: format(spec.format),
-                tap,
-            });
-        }
-    }
-    let metrics: Vec<_> = (0..count)
-        .map(|_| Arc::new(WorkerMetrics::new(&generation.labels)))
-        .collect();
-    // Each worker takes its own parts when it starts, on its own thread.
-    let parts = sockets.into_iter().zip(taps).map(Some).collect();
-    let began = clock::now();
-    let epoch = clock::unix_time();
     let mut caches = generation.caches.iter();
-    caches.try_for_each(|keeping| keeping.open(epoch))?;
-    let parts = Arc::new(Mutex::new(parts));
-    let beside = (began, give_back);
-    let (peers, threads) = start(count, &generation, &metrics, beside, parts)?;
-    let checks = checks::counts(generation.servers);
-    Ok(Running {
-        generation,
-        metrics,
-        peers,
-        checks,
-        orders: Arc::default(),
-        names,
-        known: Mutex::new(known),
-        _watches: [key_sets, stapling],
-        _ports: ports,
-        start: began,
+    caches.try_for_each(|keeping| keeping.open(house.epoch))?;
+    let sockets = bind(&generation, house.workers, before)?;
+    let (logs, places) = open_logs(log_specs, house.workers, before)?;
+    let metrics = metrics(&generation, house.workers, before);
+    // Last, as they wait for others.
+    let (stapling, key_sets) = tokio::join!(
+        stapling::start(&generation, &house.stapling, &config.resolver),
+        key_sets::start(&generation, &house.key_sets, &config.resolver)
+    );
+    let quays = sockets.quays;
+    let workers = sockets.workers.into_iter().zip(places).zip(&metrics);
+    let next = workers.map(|(((listeners, ports), logs), metrics)| Next {
+        generation: Arc::clone(&generation),
+        metrics: Arc::clone(metrics),
+        listeners,
+        ports,
         logs,
-        threads: Mutex::new(threads),
+    });
+    Ok(Prepared {
+        next: next.collect(),
+        generation,
+        names,
+        key_sets,
+        stapling,
+        metrics,
+        known,
+        quays,
+        logs,
     })
 }
 
-/// What each worker listens on: connections, and datagrams.
-fn bind(generation: &Generation, workers: usize) -> Result<Vec<Sockets>, LaunchError> {
-    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
+impl Prepared {
+    /// What it is once it is served.
+    pub(crate) fn running(
+        &mut self,
+        peers: &Arc<Peers>,
+        start: Instant,
+        before: Option<&Running>,
+    ) -> Running {
+        let orders = before.map(|before| Arc::clone(&before.orders));
+        Running {
+            checks: checks::counts(&self.generation, before),
+            generation: Arc::clone(&self.generation),
+            metrics: std::mem::take(&mut self.metrics),
+            peers: Arc::clone(peers),
+            orders: orders.unwrap_or_default(),
+            names: self.names.all(),
+            known: Mutex::new(std::mem::take(&mut self.known)),
+            quays: std::mem::take(&mut self.quays),
+            start,
+            logs: std::mem::take(&mut self.logs),
+        }
+    }
+}
+
+/// Counters, those of `before` among them.
+fn metrics(
+    generation: &Generation,
+    workers: usize,
+    before: Option<&Running>,
+) -> Vec<Arc<WorkerMetrics>> {
+    let labels = &generation.labels;
+    match before {
+        Some(before) => {
+            let old = &before.generation.labels;
+            let next = |metrics: &Arc<WorkerMetrics>| Arc::new(metrics.succeed(old, labels));
+            before.metrics.iter().map(next).collect()
+        }
+        None => (0..workers)
+            .map(|_| Arc::new(WorkerMetrics::new(labels)))
+            .collect(),
+    }
+}
+
+/// What one worker has not got yet: sockets of listeners and ports, with their numbers.
+type OfWorker = (Vec<(usize, TcpListener)>, Vec<(usize, Quay)>);
+
+/// What is bound.
+struct Sockets {
+    workers: Vec<OfWorker>,
+    /// All ports, those that stay among them.
+    quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
+}
+
+/// Binds what `before` does not listen on, or not on these terms.
+fn bind(
+    generation: &Generation,
+    workers: usize,
+    before: Option<&Running>,
+) -> Result<Sockets, LaunchError> {
+    let mut sockets = Sockets {
+        workers: (0..workers).map(|_| OfWorker::default()).collect(),
+        quays: Vec::new(),
+    };
     let failed = |address| move |source| LaunchError::Bind { address, source };
-    for at in &generation.listeners {
+    for (number, at) in generation.listeners.iter().enumerate() {
+        if before.is_some_and(|before| before.listens(at)) {
+            continue;
+        }
         let bound = listener::bind(at.address, at.terms(), workers);
         let bound = bound.map_err(failed(at.address))?;
-        let workers = sockets.iter_mut().zip(bound);
-        workers.for_each(|(worker, socket)| worker.0.push(socket));
+        let workers = sockets.workers.iter_mut().zip(bound);
+        workers.for_each(|((listeners, _), socket)| listeners.push((number, socket)));
     }
-    for at in &generation.ports {
+    for (number, at) in generation.ports.iter().enumerate() {
+        let mut open = before.iter().flat_map(|before| &before.quays);
+        if let Some(open) = open.find(|(address, _)| *address == at.address) {
+            sockets.quays.push(open.clone());
+            continue;
+        }
         let bound = listener::bind_datagrams(at.address, at.too_long(), workers);
         let bound = bound.map_err(failed(at.address))?;
-        let workers = sockets.iter_mut().zip(bound);
-        workers.for_each(|(worker, socket)| worker.1.push(socket));
+        let all: io::Result<Arc<[_]>> = bound.iter().map(UdpSocket::try_clone).collect();
+        let all = all.map_err(failed(at.address))?;
+        for ((_, ports), socket) in sockets.workers.iter_mut().zip(bound) {
+            let all = Arc::clone(&all);
+            ports.push((number, Quay { socket, all }));
+        }
+        sockets.quays.push((at.address, all));
     }
     Ok(sockets)
+}
+
+type OpenLogs = (Vec<(AccessLog, Arc<LogFile>)>, Vec<Vec<LogPlace>>);
+
+/// Opens the logs that `before` has not open; returns them all, and where each worker has each from.
+fn open_logs(
+    specs: Vec<AccessLog>,
+    workers: usize,
+    before: Option<&Running>,
+) -> Result<OpenLogs, LaunchError> {
+    let mut logs = Vec::new();
+    let mut places: Vec<Vec<LogPlace>> = (0..workers).map(|_| Vec::new()).collect();
+    for spec in specs {
+        let open = before.map_or(&[][..], |before| &before.logs);
+        let known = open
+            .iter()
+            .enumerate()
+            .find(|(_, (known, _))| *known == spec);
+        if let Some((number, (_, file))) = known {
+            logs.push((spec, Arc::clone(file)));
+            places
+                .iter_mut()
+                .for_each(|worker| worker.push(LogPlace::Kept(number)));
+            continue;
+        }
+        let (taps, drain) = sink::sink(workers);
+        let file = LogFile::open(&spec.to, drain).map_err(|source| log_error(&spec.to, source))?;
+        for (worker, tap) in places.iter_mut().zip(taps) {
+            let format = format(spec.format);
+            worker.push(LogPlace::New(Log { format, tap }));
+        }
+        logs.push((spec, Arc::new(file)));
+    }
+    Ok((logs, places))
 }
 
 /// Refuses to promise what the system forbids.
@@ -214,15 +329,16 @@ fn check_sources(generation: &Generation) -> Result<(), LaunchError> {
     })
 }
 
-/// Reads the files of a generation. Where one certificate cannot be used, other sites are served all the
-/// same.
-fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
+/// Reads the files of a generation. At the start, where one certificate cannot be used, other sites are served all
+/// the same; a generation that would have less than the one before is not served.
+fn load(generation: &Generation, before: Option<&Running>) -> Result<Vec<Known>, LaunchError> {
+    let known = |material: &Material| before?.known_of(material);
     let Loaded {
         known,
         degraded,
         problems,
-    } = materials::load(generation, Issue::Yes);
-    if !problems.is_empty() {
+    } = materials::load_after(generation, Issue::Yes, known);
+    if !problems.is_empty() || before.is_some() && !degraded.is_empty() {
         return Err(LaunchError::Materials(
             problems.into_iter().chain(degraded).collect(),
         ));
@@ -230,55 +346,10 @@ fn load(generation: &Generation) -> Result<Vec<Known>, LaunchError> {
     for problem in degraded {
         tracing::error!("{problem}");
     }
-    internal::announce(generation);
+    if before.is_none() {
+        internal::announce(generation);
+    }
     Ok(known)
-}
-
-/// What one worker listens on, in the order of the generation.
-type Sockets = (Vec<TcpListener>, Vec<UdpSocket>);
-
-type Parts = Arc<Mutex<Vec<Option<(Sockets, Vec<Log>)>>>>;
-
-fn start(
-    count: usize,
-    generation: &Arc<Generation>,
-    metrics: &[Arc<WorkerMetrics>],
-    (start, give_back): (Instant, GiveBack),
-    parts: Parts,
-) -> Result<(Arc<Peers>, Vec<JoinHandle<()>>), LaunchError> {
-    let seed = random()?;
-    let (generation, metrics) = (Arc::clone(generation), metrics.to_vec());
-    let servers = generation.servers;
-    let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
-        let index = worker.index;
-        let own = parts
-            .lock()
-            .ok()
-            .and_then(|mut parts| parts.get_mut(index)?.take());
-        let plane = metrics
-            .get(index)
-            .cloned()
-            .zip(own)
-            .map(|(metrics, (sockets, logs))| {
-                (
-                    Plane::new(
-                        worker,
-                        Arc::clone(&generation),
-                        metrics,
-                        logs,
-                        start,
-                        give_back,
-                    ),
-                    sockets,
-                )
-            });
-        async move {
-            if let Some((plane, sockets)) = plane {
-                connection::run(plane, sockets, mailbox).await;
-            }
-        }
-    };
-    worker::start(count, servers, seed, main).map_err(LaunchError::Workers)
 }
 
 impl Running {
@@ -287,34 +358,28 @@ impl Running {
         at.saturating_duration_since(self.start)
     }
 
-    /// Opens every access log again, for log rotation.
-    pub fn reopen_logs(&self) {
-        self.logs.iter().for_each(LogFile::reopen);
+    /// The access logs.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &Arc<LogFile>> {
+        self.logs.iter().map(|(_, log)| log)
     }
 
-    /// What is known of the files that rules read, for who looks after them.
-    pub(crate) fn take_known(&self) -> Vec<Known> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut known)
+    /// What is known of the files that rules read, in the order of the generation.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whether every worker has ended.
-    pub fn is_finished(&self) -> bool {
-        self.workers().iter().all(JoinHandle::is_finished)
+    /// What is known of a file that a later generation has, too.
+    fn known_of(&self, material: &Material) -> Option<Known> {
+        let mut own = self.generation.materials.iter();
+        let at = own.position(|own| material.goes_on_from(own))?;
+        self.known().get(at).cloned()
     }
 
-    /// Waits for the last worker and the last log line.
-    pub fn finish(&self) {
-        for thread in self.workers().drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a worker ended in a panic");
-            }
-        }
-        self.logs.iter().for_each(LogFile::finish);
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells whether a listener's address is open, on the same terms.
+    fn listens(&self, wanted: &Listener) -> bool {
+        let mut own = self.generation.listeners.iter();
+        let own = own.find(|own| own.address == wanted.address);
+        own.is_some_and(|own| own.terms() == wanted.terms())
     }
 }
 
@@ -335,23 +400,29 @@ fn descriptors() -> usize {
     })
 }
 
-fn random() -> Result<u64, LaunchError> {
+pub(crate) fn random() -> Result<u64, LaunchError> {
     getrandom::u64().map_err(|error| LaunchError::Workers(io::Error::other(error)))
 }
 
-type Built = (Arc<Generation>, Vec<plimsoll_config::model::AccessLog>);
+type Built = (Arc<Generation>, Vec<AccessLog>);
 
-fn build(config: &Config, found: &Found, workers: usize) -> Result<Built, LaunchError> {
+fn build(
+    config: &Config,
+    found: &Found,
+    house: &House,
+    before: Option<&Running>,
+) -> Result<Built, LaunchError> {
     let machine = Machine {
         name: rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned(),
         seed: random()?,
-        workers,
+        workers: house.workers,
         // Each client's connection may need one to a server, and there is more to open.
         connections_max: descriptors() / 2,
-        sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
+        sessions: Arc::clone(&house.sessions),
+        before: before.map(|before| Arc::clone(&before.generation)),
     };
     let (generation, logs) = compile::compile(config, |address| found.known(address), machine);
     Ok((Arc::new(generation), logs))

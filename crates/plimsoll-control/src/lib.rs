@@ -4,7 +4,9 @@
 pub mod acme;
 pub mod care;
 pub mod checks;
+pub mod difference;
 pub mod discovery;
+pub mod engine;
 pub(crate) mod expiry;
 pub mod explain;
 pub(crate) mod fetch;
@@ -16,5 +18,7 @@ pub mod log_file;
 pub mod materials;
 pub mod memory;
 mod private;
+pub mod reload;
 pub mod secrets;
 mod stapling;
+mod watches;

@@ -43,6 +43,12 @@ impl LogFile {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
+    /// Tells whether all workers have let go of it, and all is written.
+    pub(crate) fn is_finished(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits until all that the workers handed over is written; the workers must be gone.
     pub fn finish(&self) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,8 +12,8 @@ use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::material::Material;
 use rustix::fs::OFlags;
 
+use crate::engine::Engine;
 use crate::expiry;
-use crate::launch::Running;
 use crate::{fetch, internal, key_sets};
 
 /// How often files are looked at. One that has changed is read when it has stood still for as long:
@@ -49,7 +49,7 @@ impl Stamp {
 type State = (Stamp, Option<Stamp>);
 
 /// What is known of a file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     /// The state that was read last, whether it could be used or not; nothing while it is not known.
     read: Option<State>,
@@ -59,6 +59,14 @@ pub(crate) struct Known {
     told: Option<String>,
     /// Whether people were told that the time of what it says is over.
     is_stale: bool,
+}
+
+impl Known {
+    /// Tells whether what was read last is what stands in the file.
+    fn holds(&self, material: &Material) -> bool {
+        let is_same = || self.read.is_some() && self.read == state(material);
+        self.told.is_none() && (material.issued.is_some() || is_same())
+    }
 }
 
 /// Why a file is not in force.
@@ -103,8 +111,22 @@ pub(crate) enum Issue {
 
 /// Reads every file of a generation, before it serves. Fetches nothing.
 pub(crate) fn load(generation: &Generation, issue: Issue) -> Loaded {
+    load_after(generation, issue, |_| None)
+}
+
+/// The same, for a generation after another one: `before` tells what is known of a file that goes on, and is not
+/// read again while it is the same.
+pub(crate) fn load_after(
+    generation: &Generation,
+    issue: Issue,
+    before: impl Fn(&Material) -> Option<Known>,
+) -> Loaded {
     let mut loaded = Loaded::default();
     for material in &generation.materials {
+        if let Some(known) = before(material).filter(|known| known.holds(material)) {
+            loaded.known.push(known);
+            continue;
+        }
         if material.issued.is_some() && issue == Issue::No {
             loaded.known.push(Known::default());
             continue;
@@ -155,27 +177,25 @@ fn unserved(generation: &Generation) -> impl Iterator<Item = String> {
 }
 
 /// Looks after the files for ever.
-pub async fn watch(running: Arc<Running>) {
-    let mut known = running.take_known();
-    if known.is_empty() {
-        return;
-    }
+pub(crate) async fn watch(engine: Arc<Engine>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last = Duration::ZERO;
     loop {
         ticks.tick().await;
+        let running = engine.now();
+        if running.generation.materials.is_empty() {
+            continue;
+        }
         warn_of_ends(&running.generation, &mut last);
-        let running = Arc::clone(&running);
         let looked = tokio::task::spawn_blocking(move || {
-            for (material, known) in running.generation.materials.iter().zip(&mut known) {
+            let mut known = running.known();
+            for (material, known) in running.generation.materials.iter().zip(&mut *known) {
                 look(material, known);
             }
-            known
         });
-        match looked.await {
-            Ok(looked) => known = looked,
-            Err(error) => return tracing::error!(%error, "files are not looked at any more"),
+        if let Err(error) = looked.await {
+            return tracing::error!(%error, "files are not looked at any more");
         }
     }
 }
@@ -383,6 +403,7 @@ mod tests {
             workers: 1,
             connections_max: 1,
             sessions: Arc::default(),
+            before: None,
         };
         compile(&loaded.config.unwrap(), |_| Ok(Box::default()), machine).0
     }

@@ -8,30 +8,37 @@ use std::time::Duration;
 
 use plimsoll_config::model::Overload;
 
-use crate::launch::Running;
+use crate::engine::Engine;
 
 /// How often it is looked at, while there is plenty and when there is little left.
 const SELDOM: Duration = Duration::from_millis(100);
 const OFTEN: Duration = Duration::from_millis(10);
 
-/// Looks after the memory for ever, if there is a limit to it.
-pub async fn watch(running: Arc<Running>) {
-    let Some(overload) = running.generation.overload else {
-        return;
-    };
-    let Some(budget) = Budget::of(overload) else {
-        return;
-    };
+/// Looks after the memory for ever, as long as there is a limit to it.
+pub(crate) async fn watch(engine: Arc<Engine>) {
+    let mut known = None;
     let mut was_short = false;
     let mut pause = Duration::ZERO;
     loop {
         tokio::time::sleep(pause).await;
         pause = SELDOM;
-        let Some((used, limit)) = budget.look() else {
+        let generation = Arc::clone(&engine.now().generation);
+        let memory = &generation.memory;
+        if known
+            .as_ref()
+            .is_none_or(|(of, _)| *of != generation.overload)
+        {
+            known = Some((
+                generation.overload,
+                generation.overload.and_then(Budget::of),
+            ));
+            memory.note(0, u64::MAX);
+        }
+        let budget = known.as_ref().and_then(|(_, budget)| budget.as_ref());
+        let Some((used, limit)) = budget.and_then(Budget::look) else {
             continue;
         };
         pause = until_next_look(used, limit);
-        let memory = &running.generation.memory;
         memory.note(used, limit);
         let is_short = memory.strain() > 0;
         if is_short != was_short {

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::fetch::{self, Fetcher};
+use crate::watches::{Key, Watches, key};
 
 /// How often it is looked whether it is time to ask, or whether the certificate is another one.
 const TICK: Duration = Duration::from_secs(1);
@@ -63,22 +64,38 @@ impl Schedule {
     }
 }
 
-/// Begins to ask about the certificates of a generation; who does that ends with what is returned. Waits
-/// for the first answers that clients insist on, but not for long.
-pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> JoinSet<()> {
-    let mut watches = JoinSet::new();
-    let all = generation.stapled.iter().enumerate();
-    let mut asked = all.filter(|(_, stapled)| stapled.is_asked_for()).peekable();
-    if asked.peek().is_none() {
+/// The certificates of a generation that somebody is asked about, each of which has a task.
+pub(crate) fn wanted(generation: &Generation) -> Vec<Key> {
+    let asked = generation
+        .stapled
+        .iter()
+        .filter(|stapled| stapled.is_asked_for());
+    asked.map(key).collect()
+}
+
+/// Begins to ask about the certificates of a generation that `known` says nothing of; who does that ends with
+/// what is returned. Waits for the first answers that clients insist on, but not for long.
+pub(crate) async fn start(
+    generation: &Generation,
+    known: &Watches<Key>,
+    settings: &Resolver,
+) -> Vec<(Key, JoinSet<()>)> {
+    let mut watches = Vec::new();
+    let wanted = wanted(generation);
+    let missing = known.missing(&wanted);
+    if missing.is_empty() {
         return watches;
     }
     let fetcher = Fetcher::new(settings);
     let (first, mut answered) = mpsc::channel(1);
     let turns = Arc::new(Semaphore::new(ASKED_MAX));
-    for (number, stapled) in asked {
+    for stapled in &generation.stapled {
+        let own = key(stapled);
+        if !missing.contains(&&own) {
+            continue;
+        }
         let watch = Watch {
-            generation: Arc::clone(generation),
-            number,
+            stapled: Arc::clone(stapled),
             fetcher: fetcher.clone(),
             turns: Arc::clone(&turns),
             pair: None,
@@ -87,7 +104,9 @@ pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> 
             told: None,
         };
         let is_awaited = stapled.is_insisted_on();
-        watches.spawn(watch.run(is_awaited.then(|| first.clone())));
+        let mut task = JoinSet::new();
+        task.spawn(watch.run(is_awaited.then(|| first.clone())));
+        watches.push((own, task));
     }
     drop(first);
     // Nothing is ever sent: it ends when each has let go of its end.
@@ -97,8 +116,7 @@ pub(crate) async fn start(generation: &Arc<Generation>, settings: &Resolver) -> 
 
 /// Who asks about one certificate.
 struct Watch {
-    generation: Arc<Generation>,
-    number: usize,
+    stapled: Arc<Stapled>,
     fetcher: Fetcher,
     turns: Arc<Semaphore>,
     /// The certificate as it was at the last look, and what is to be asked about it.
@@ -119,10 +137,7 @@ enum Standing {
 impl Watch {
     /// Runs for ever; lets go of `first` when the first attempt is over.
     async fn run(mut self, first: Option<mpsc::Sender<Infallible>>) {
-        let generation = Arc::clone(&self.generation);
-        let Some(stapled) = generation.stapled.get(self.number) else {
-            return;
-        };
+        let stapled = &*Arc::clone(&self.stapled);
         self.tick(stapled).await;
         drop(first);
         loop {

@@ -29,8 +29,8 @@ pub struct Accepted {
     pub socket: Detached,
     /// Where the client is.
     pub peer: SocketAddr,
-    /// Which listener took it, by its number in the generation.
-    pub listener: usize,
+    /// Which door it came in by, whatever its number is in a generation.
+    pub door: u64,
 }
 
 /// A listening socket of this worker.

@@ -29,7 +29,7 @@ pub enum First {
 }
 
 /// How an address is listened on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Who speaks first there.
     pub first: First,

@@ -16,7 +16,7 @@ use crate::accept::Accepted;
 use crate::buffer::BufferPool;
 use crate::clock;
 use crate::deadline::{self, Deadlines};
-use crate::idle_pool::{Board, IdlePool};
+use crate::idle_pool::{Berth, IdlePool};
 use crate::socket::{Detached, Socket};
 use crate::splice::PipePool;
 use crate::turns::Turns;
@@ -38,19 +38,19 @@ pub enum Mail {
     /// A request for an idle connection to a server.
     Lend {
         /// Which server.
-        server: usize,
+        server: Arc<Berth>,
         /// Where the connection goes, or nothing.
         reply: oneshot::Sender<Option<Detached>>,
     },
     /// A place came free at a server of this pool, for one who waits here.
     Room {
-        /// Which pool.
-        pool: usize,
+        /// Which pool, by a number that it keeps.
+        pool: u64,
     },
     /// A server is down: keep no connection to it.
     Forget {
         /// Which server.
-        server: usize,
+        server: Arc<Berth>,
     },
     /// Accept nothing more; let each connection end after its exchange.
     Drain,
@@ -61,7 +61,6 @@ pub enum Mail {
 pub struct Peers {
     mail: Box<[mpsc::Sender<Mail>]>,
     load: Box<[AtomicUsize]>,
-    board: Arc<Board>,
 }
 
 impl Peers {
@@ -79,9 +78,10 @@ impl Peers {
     }
 
     /// Has every worker close its idle connections to `server`, and keep none that is busy.
-    pub async fn forget(&self, server: usize) {
-        self.board.forget(server);
+    pub async fn forget(&self, server: &Arc<Berth>) {
+        server.forget();
         for mailbox in &self.mail {
+            let server = Arc::clone(server);
             let _ = mailbox.send(Mail::Forget { server }).await; // or it is gone
         }
     }
@@ -158,7 +158,7 @@ impl Worker {
 
     /// Passes a connection that was accepted here on to another worker when that one has clearly
     /// less to do; gives it back when it is to be served here.
-    pub fn hand_over(&self, socket: Socket, peer: SocketAddr, listener: usize) -> Option<Socket> {
+    pub fn hand_over(&self, socket: Socket, peer: SocketAddr, door: u64) -> Option<Socket> {
         let target = self.peers.choose(self.index);
         if target == self.index {
             return Some(socket);
@@ -166,7 +166,7 @@ impl Worker {
         let accepted = Accepted {
             socket: socket.detach()?, // what was accepted has one
             peer,
-            listener,
+            door,
         };
         match self.peers.send(target, Mail::Connection(accepted)) {
             Err(Mail::Connection(accepted)) => Some(Socket::attach(accepted.socket)),
@@ -193,15 +193,16 @@ impl Worker {
     }
 
     /// Asks another worker for an idle connection to `server`.
-    pub async fn borrow_idle(&self, server: usize) -> Option<Socket> {
+    pub async fn borrow_idle(&self, server: &Arc<Berth>) -> Option<Socket> {
         let lender = self.idle.lender(server)?;
         let (reply, answer) = oneshot::channel();
+        let server = Arc::clone(server);
         self.peers.send(lender, Mail::Lend { server, reply }).ok()?;
         answer.await.ok().flatten().map(Socket::attach)
     }
 
     /// Answers [`Mail::Lend`].
-    pub fn lend_idle(&self, server: usize, reply: oneshot::Sender<Option<Detached>>) {
+    pub fn lend_idle(&self, server: &Berth, reply: oneshot::Sender<Option<Detached>>) {
         let socket = self
             .idle
             .take(server, clock::now())
@@ -246,7 +247,6 @@ impl Drop for ConnectionCount {
 /// A thread or its runtime could not be made.
 pub fn start<M, F>(
     count: usize,
-    servers: usize,
     seed: u64,
     main: M,
 ) -> io::Result<(Arc<Peers>, Vec<JoinHandle<()>>)>
@@ -256,15 +256,13 @@ where
 {
     let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
     let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
-    let board = Arc::new(Board::new(count, servers));
     let peers = Arc::new(Peers {
         mail: mail.into(),
         load,
-        board: Arc::clone(&board),
     });
     let mut threads = Vec::with_capacity(count);
     for (index, mailbox) in boxes.into_iter().enumerate() {
-        let (peers, board, main) = (Arc::clone(&peers), Arc::clone(&board), main.clone());
+        let (peers, main) = (Arc::clone(&peers), main.clone());
         let runtime = move || -> io::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -274,7 +272,7 @@ where
                 deadlines: Deadlines::new(clock::now()),
                 buffers: Rc::default(),
                 pipes: Rc::default(),
-                idle: IdlePool::new(board, index),
+                idle: IdlePool::new(index),
                 handshakes: Turns::default(),
                 peers,
                 random: Cell::new(seed ^ (index as u64).rotate_left(32)),

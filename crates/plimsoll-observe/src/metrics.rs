@@ -1,5 +1,6 @@
 //! What is counted, and for whom. Labels come from the configuration alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_http::method::Method;
@@ -36,21 +37,30 @@ pub struct PoolLabels {
     pub servers: Vec<Arc<str>>,
 }
 
-/// What one worker counts.
-#[derive(Debug)]
+/// What one worker counts. What has a name is counted on under it when the configuration changes.
+#[derive(Debug, Default)]
 pub struct WorkerMetrics {
     /// By site.
-    pub sites: Box<[SiteMetrics]>,
+    pub sites: Box<[Arc<SiteMetrics>]>,
     /// By pool.
-    pub pools: Box<[PoolMetrics]>,
+    pub pools: Box<[Arc<PoolMetrics>]>,
+    /// By pool, and by server in it.
+    servers: Box<[Box<[Arc<ServerMetrics>]>]>,
     /// By listener.
-    pub listeners: Box<[ListenerMetrics]>,
+    pub listeners: Box<[Arc<ListenerMetrics>]>,
     /// By port.
-    pub ports: Box<[PortMetrics]>,
+    pub ports: Box<[Arc<PortMetrics>]>,
     /// By cache.
-    pub caches: Box<[CacheMetrics]>,
+    pub caches: Box<[Arc<CacheMetrics>]>,
     /// Requests that were refused, by rule.
-    pub denied: Box<[Counter]>,
+    pub denied: Box<[Arc<Counter>]>,
+    /// What has no name in the configuration.
+    pub totals: Arc<Totals>,
+}
+
+/// What a worker counts whatever it serves.
+#[derive(Debug)]
+pub struct Totals {
     /// Exchanges that did not end with the server's own answer, by reason.
     pub reasons: Box<[Counter]>,
     /// Fields that were dropped because their name holds an underscore.
@@ -67,6 +77,24 @@ pub struct WorkerMetrics {
     pub handshakes_waiting: Counter,
 }
 
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            reasons: by_reason(),
+            aliases_dropped: Counter::default(),
+            log_dropped: Counter::default(),
+            panics: Counter::default(),
+            overload_refused: Counter::default(),
+            lag: Counter::default(),
+            handshakes_waiting: Counter::default(),
+        }
+    }
+}
+
+fn by_reason() -> Box<[Counter]> {
+    Reason::ALL.iter().map(|_| Counter::default()).collect()
+}
+
 /// What is counted for a site.
 #[derive(Debug, Default)]
 pub struct SiteMetrics {
@@ -81,8 +109,6 @@ pub struct SiteMetrics {
 /// What is counted for a pool.
 #[derive(Debug, Default)]
 pub struct PoolMetrics {
-    /// By server.
-    pub servers: Box<[ServerMetrics]>,
     /// How long opening a connection took.
     pub connect: Histogram,
     /// From the request to the first byte of the answer.
@@ -120,7 +146,7 @@ pub struct PoolMetrics {
 }
 
 /// What is counted for a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerMetrics {
     /// Answers, by status code.
     pub requests: CodeCounters,
@@ -128,6 +154,16 @@ pub struct ServerMetrics {
     pub errors: Box<[Counter]>,
     /// How often it was ejected.
     pub ejections: Counter,
+}
+
+impl Default for ServerMetrics {
+    fn default() -> Self {
+        Self {
+            requests: CodeCounters::default(),
+            errors: by_reason(),
+            ejections: Counter::default(),
+        }
+    }
 }
 
 /// What is counted for a listener.
@@ -286,7 +322,7 @@ impl CacheResult {
 
 impl PortMetrics {
     /// Counts datagrams that went no further.
-    pub fn drop(&self, count: u64, why: Dropped) {
+    pub fn count_dropped(&self, count: u64, why: Dropped) {
         if let Some(counter) = self.dropped.get(why as usize) {
             counter.add(count);
         }
@@ -296,59 +332,71 @@ impl PortMetrics {
 impl WorkerMetrics {
     /// Zeros for everything that has a label.
     pub fn new(labels: &Labels) -> Self {
-        let reasons = || Reason::ALL.iter().map(|_| Counter::default()).collect();
-        let server = |_: &Arc<str>| ServerMetrics {
-            errors: reasons(),
-            ..ServerMetrics::default()
-        };
-        let pool = |pool: &PoolLabels| PoolMetrics {
-            servers: pool.servers.iter().map(server).collect(),
-            ..PoolMetrics::default()
+        Self::default().succeed(&Labels::default(), labels)
+    }
+
+    /// What is counted from now on under the names in `new`: what had its name in `old` goes on.
+    #[must_use]
+    pub fn succeed(&self, old: &Labels, new: &Labels) -> Self {
+        let pools = |labels: &Labels| -> Vec<Arc<str>> {
+            let pools = labels.pools.iter();
+            pools.map(|pool| Arc::clone(&pool.name)).collect()
         };
         Self {
-            sites: labels
-                .sites
-                .iter()
-                .map(|_| SiteMetrics::default())
-                .collect(),
-            pools: labels.pools.iter().map(pool).collect(),
-            listeners: labels
-                .listeners
-                .iter()
-                .map(|_| ListenerMetrics::default())
-                .collect(),
-            ports: labels
-                .ports
-                .iter()
-                .map(|_| PortMetrics::default())
-                .collect(),
-            caches: labels
-                .caches
-                .iter()
-                .map(|_| CacheMetrics::default())
-                .collect(),
-            denied: labels.rules.iter().map(|_| Counter::default()).collect(),
-            reasons: reasons(),
-            aliases_dropped: Counter::default(),
-            log_dropped: Counter::default(),
-            panics: Counter::default(),
-            overload_refused: Counter::default(),
-            lag: Counter::default(),
-            handshakes_waiting: Counter::default(),
+            sites: carry((&old.sites, &self.sites), &new.sites),
+            pools: carry((&pools(old), &self.pools), &pools(new)),
+            servers: self.servers(old, new),
+            listeners: carry((&old.listeners, &self.listeners), &new.listeners),
+            ports: carry((&old.ports, &self.ports), &new.ports),
+            caches: carry((&old.caches, &self.caches), &new.caches),
+            denied: carry((&old.rules, &self.denied), &new.rules),
+            totals: Arc::clone(&self.totals),
         }
+    }
+
+    fn servers(&self, old: &Labels, new: &Labels) -> Box<[Box<[Arc<ServerMetrics>]>]> {
+        let known = old.pools.iter().zip(&self.servers);
+        let known: BTreeMap<_, _> = known
+            .map(|(pool, kept)| (&pool.name, (&*pool.servers, &**kept)))
+            .collect();
+        let pools = new.pools.iter();
+        pools
+            .map(|pool| {
+                let before = known.get(&pool.name).copied();
+                carry(before.unwrap_or_default(), &pool.servers)
+            })
+            .collect()
     }
 
     /// Counts an exchange that ended for `reason`.
     pub fn count_reason(&self, reason: Reason) {
-        if let Some(counter) = self.reasons.get(reason as usize) {
+        if let Some(counter) = self.totals.reasons.get(reason as usize) {
             counter.add(1);
         }
     }
 
+    /// The counters of one pool.
+    pub fn pool(&self, pool: usize) -> Option<&PoolMetrics> {
+        self.pools.get(pool).map(Arc::as_ref)
+    }
+
+    /// The counters of one listener.
+    pub fn listener(&self, listener: usize) -> Option<&ListenerMetrics> {
+        self.listeners.get(listener).map(Arc::as_ref)
+    }
+
     /// The counters of one server.
     pub fn server(&self, pool: usize, server: usize) -> Option<&ServerMetrics> {
-        self.pools.get(pool)?.servers.get(server)
+        Some(self.servers.get(pool)?.get(server)?)
     }
+}
+
+/// A counter for each of `names`: the one that has the name already, or a new one. Of several with one name
+/// the first one is the same.
+fn carry<N: Ord, T: Default>((names, kept): (&[N], &[Arc<T>]), new: &[N]) -> Box<[Arc<T>]> {
+    let mut known: BTreeMap<&N, &Arc<T>> = names.iter().zip(kept).rev().collect();
+    let counter = |name| known.remove(name).map(Arc::clone).unwrap_or_default();
+    new.iter().map(counter).collect()
 }
 
 impl ServerMetrics {
@@ -357,5 +405,44 @@ impl ServerMetrics {
         if let Some(counter) = self.errors.get(reason as usize) {
             counter.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(sites: &[&str], pools: &[(&str, &[&str])]) -> Labels {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+        let pool = |(name, servers): &(&str, &[&str])| PoolLabels {
+            name: (*name).into(),
+            servers: names(servers),
+        };
+        Labels {
+            sites: names(sites),
+            pools: pools.iter().map(pool).collect(),
+            ..Labels::default()
+        }
+    }
+
+    #[test]
+    fn what_keeps_its_name_is_counted_on_wherever_it_stands() {
+        let old = labels(&["a", "b"], &[("p", &["s", "t"]), ("q", &["s"])]);
+        let before = WorkerMetrics::new(&old);
+        before.sites[1].limited.add(2);
+        before.server(0, 1).unwrap().ejections.add(3);
+        before.count_reason(Reason::DnsError);
+        let new = labels(&["c", "b"], &[("q", &["t"]), ("p", &["t", "u"])]);
+        let after = before.succeed(&old, &new);
+        // Who still serves as before counts into the same.
+        before.sites[1].limited.add(1);
+        let limited = |site: usize| after.sites[site].limited.value();
+        assert_eq!((limited(0), limited(1)), (0, 3));
+        let ejections = |pool, server| after.server(pool, server).unwrap().ejections.value();
+        assert_eq!(
+            (ejections(0, 0), ejections(1, 0), ejections(1, 1)),
+            (0, 3, 0)
+        );
+        assert_eq!(after.totals.reasons[Reason::DnsError as usize].value(), 1);
     }
 }

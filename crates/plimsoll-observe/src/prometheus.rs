@@ -1,6 +1,7 @@
 //! The metrics as Prometheus reads them (text format 0.0.4).
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
@@ -162,7 +163,7 @@ impl<'a> Page<'a> {
         let name = "plimsoll_denied_total";
         self.family(name, "counter", "Requests that a `deny` refused.");
         for (at, rule) in labels.rules.iter().enumerate() {
-            let count = self.sum(|w| w.denied.get(at));
+            let count = self.sum(|w| w.denied.get(at).map(Arc::as_ref));
             self.sample(name, &format!("rule=\"{}\"", escape(rule)), count);
         }
         let name = "plimsoll_request_errors_total";
@@ -172,7 +173,7 @@ impl<'a> Page<'a> {
             "Exchanges that did not end with the server's own answer, by reason.",
         );
         for reason in Reason::ALL {
-            let count = self.sum(|w| w.reasons.get(*reason as usize));
+            let count = self.sum(|w| w.totals.reasons.get(*reason as usize));
             self.sample(name, &format!("reason=\"{}\"", reason.token()), count);
         }
         let name = "plimsoll_request_fields_dropped_total";
@@ -181,7 +182,7 @@ impl<'a> Page<'a> {
             "counter",
             "Request fields dropped because their name holds an underscore.",
         );
-        let count = self.sum(|w| Some(&w.aliases_dropped));
+        let count = self.sum(|w| Some(&w.totals.aliases_dropped));
         let _ = writeln!(self.text, "{name} {count}");
     }
 
@@ -447,21 +448,21 @@ impl<'a> Page<'a> {
             "counter",
             "Access log lines that could not be written.",
         );
-        let count = self.sum(|w| Some(&w.log_dropped));
+        let count = self.sum(|w| Some(&w.totals.log_dropped));
         let _ = writeln!(self.text, "plimsoll_log_dropped_total {count}");
         self.family(
             "plimsoll_panics_total",
             "counter",
             "Connections that ended in a panic.",
         );
-        let count = self.sum(|w| Some(&w.panics));
+        let count = self.sum(|w| Some(&w.totals.panics));
         let _ = writeln!(self.text, "plimsoll_panics_total {count}");
         self.family(
             "plimsoll_overload_refused_total",
             "counter",
             "Requests that were refused because there was too little memory or time for all.",
         );
-        let count = self.sum(|w| Some(&w.overload_refused));
+        let count = self.sum(|w| Some(&w.totals.overload_refused));
         let _ = writeln!(self.text, "plimsoll_overload_refused_total {count}");
         let name = "plimsoll_worker_lag_seconds";
         self.family(
@@ -470,13 +471,13 @@ impl<'a> Page<'a> {
             "How late a worker comes to what it has to do.",
         );
         for (number, worker) in self.workers.iter().enumerate() {
-            let lag = seconds(worker.lag.value());
+            let lag = seconds(worker.totals.lag.value());
             let _ = writeln!(self.text, "{name}{{worker=\"{number}\"}} {lag}");
         }
         let name = "plimsoll_tls_handshakes_waiting";
         let help = "Client connections whose handshake waits for its turn.";
         self.family(name, "gauge", help);
-        let waiting = self.sum(|w| Some(&w.handshakes_waiting));
+        let waiting = self.sum(|w| Some(&w.totals.handshakes_waiting));
         let _ = writeln!(self.text, "{name} {waiting}");
         self.family("plimsoll_workers", "gauge", "Worker threads.");
         let _ = writeln!(self.text, "plimsoll_workers {}", self.workers.len());
@@ -538,11 +539,14 @@ mod tests {
         for worker in &workers {
             worker.sites[0].requests[Method::Get as usize].count(200);
             worker.sites[0].duration.record(Duration::from_micros(150));
-            worker.pools[0].servers[0].count_error(Reason::ConnectionRefused);
+            worker
+                .server(0, 0)
+                .unwrap()
+                .count_error(Reason::ConnectionRefused);
             worker.listeners[0].accepted.add(3);
             worker.listeners[0].active.add(1);
             worker.ports[0].received.add(2, 100);
-            worker.ports[0].drop(1, Dropped::NoServer);
+            worker.ports[0].count_dropped(1, Dropped::NoServer);
         }
         let text = render(&labels, &[&workers[0], &workers[1]]);
         for line in [

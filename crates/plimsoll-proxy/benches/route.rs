@@ -54,6 +54,7 @@ fn build(text: &str) -> (Generation, f64) {
         workers: 1,
         connections_max: 1000,
         sessions: std::sync::Arc::default(),
+        before: None,
     };
     let (generation, _) = compile(&config, |_| Ok(Box::default()), machine);
     (generation, start.elapsed().as_secs_f64())

@@ -9,13 +9,13 @@ use plimsoll_http::reason::Reason;
 /// Addresses, at least one, in the order in which they are tried; or why there is none.
 pub type Known = Result<Box<[SocketAddr]>, Reason>;
 
-/// Where a server is now. Read when a connection is opened, not for each request.
-#[derive(Debug)]
-pub struct Addresses(ArcSwap<Known>);
+/// Where a server is now, in all generations. Read when a connection is opened, not for each request.
+#[derive(Clone, Debug)]
+pub struct Addresses(Arc<ArcSwap<Known>>);
 
 impl Addresses {
     pub(crate) fn new(known: Known) -> Self {
-        Self(ArcSwap::from_pointee(known))
+        Self(Arc::new(ArcSwap::from_pointee(known)))
     }
 
     /// What is known now.

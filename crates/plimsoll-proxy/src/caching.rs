@@ -26,21 +26,20 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    pub(crate) fn new(cache: &model::Cache) -> Self {
+    /// What is kept goes on from the cache `before`, where that has as much room.
+    pub(crate) fn new(cache: &model::Cache, before: Option<(&model::Cache, &Self)>) -> Self {
+        let place = |cache: &model::Cache| (cache.memory, cache.object_max, cache.disk.clone());
+        let is_same = |old: &model::Cache| place(old) == place(cache);
+        let known = before.filter(|(old, _)| is_same(old));
         let ttl = cache
             .ttl
             .iter()
             .map(|(status, time)| (*status, seconds(*time)));
-        let mut kept = Cache::new(Arc::clone(&cache.name), cache.memory, cache.object_max);
-        kept.disk = cache.disk.as_ref().map(|disk| {
-            Disk::new(Place {
-                directory: PathBuf::from(&*disk.directory),
-                max: disk.max,
-                memory: cache.memory / 4,
-            })
-        });
         Self {
-            cache: Arc::new(kept),
+            cache: match known {
+                Some((_, keeping)) => Arc::clone(&keeping.cache),
+                None => Arc::new(kept(cache)),
+            },
             policy: Policy {
                 ttl: ttl.collect(),
                 heuristic: cache.heuristic,
@@ -50,6 +49,19 @@ impl Keeping {
             wait: cache.wait,
         }
     }
+}
+
+/// An empty cache.
+fn kept(cache: &model::Cache) -> Cache {
+    let mut kept = Cache::new(Arc::clone(&cache.name), cache.memory, cache.object_max);
+    kept.disk = cache.disk.as_ref().map(|disk| {
+        Disk::new(Place {
+            directory: PathBuf::from(&*disk.directory),
+            max: disk.max,
+            memory: cache.memory / 4,
+        })
+    });
+    kept
 }
 
 /// Why a cache cannot keep files.

@@ -3,35 +3,28 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use plimsoll_balance::ceiling::Ceiling;
-use plimsoll_balance::concurrency::{ConcurrencyTable, WhenFull};
-use plimsoll_balance::rate::{Rate, RateTable};
-use plimsoll_config::model::{self, AccessLog, Config, Hide, Limited, PathPattern, ServerAddress};
+use plimsoll_config::model::{self, AccessLog, Config, Hide, PathPattern, ServerAddress};
 use plimsoll_observe::metrics::{Labels, PoolLabels};
 use regex::bytes::Regex;
 
-use crate::acme::Challenges;
 use crate::addresses::Known;
 use crate::caching::{self, Caching, Keeping};
 use crate::condition::{Condition, Matches};
 use crate::edits::Edits;
 use crate::files::Files;
-use crate::gate::Gate;
 use crate::generation::{
-    Action, Generation, LimitTable, Limiter, Listener, PathMatch, Port, Route, Site, Split,
+    Action, Generation, Listener, PathMatch, Port, Route, Server, Site, Split,
 };
-use crate::hashing::Turns;
 use crate::http::compress::Compress;
 use crate::listeners;
 use crate::material::Materials;
 use crate::page::OwnPage;
 use crate::pools;
 use crate::routes::Routes;
-use crate::spool::Spool;
 use crate::steps::Builder;
-use crate::strain::Memory;
+use crate::succession::{Before, Limits};
 use crate::template::Template;
 use crate::tls::sessions::Sessions;
 
@@ -48,6 +41,8 @@ pub struct Machine {
     pub connections_max: usize,
     /// What sessions of TLS share with those of generations before.
     pub sessions: Arc<Sessions>,
+    /// The generation that serves now, of which much goes on; nothing for the first one.
+    pub before: Option<Arc<Generation>>,
 }
 
 /// Compiles `config`; `resolve` tells what is known of where a server is.
@@ -58,16 +53,12 @@ pub fn compile(
     resolve: impl Fn(&ServerAddress) -> Known,
     machine: Machine,
 ) -> (Generation, Vec<AccessLog>) {
-    let seed = machine.seed;
+    let before = Before(machine.before.as_deref());
+    let seed = before.0.map_or(machine.seed, |before| before.seed);
     let mut logs = Vec::new();
-    let mut materials = Materials::default();
+    let mut materials = Materials::succeeding(machine.before.as_ref());
     let (mut rules, mut secret_parameters) = (Vec::new(), Vec::new());
-    let limiter = |limit: &model::Limit| limiter(limit, seed);
-    let caches: Vec<_> = config
-        .caches
-        .iter()
-        .map(|cache| Arc::new(Keeping::new(cache)))
-        .collect();
+    let caches = before.caches(config);
     let mut parts = Parts {
         matches: Matches::new(&config.matches),
         files: Vec::new(),
@@ -77,7 +68,7 @@ pub fn compile(
             rules: &mut rules,
             secret_parameters: &mut secret_parameters,
             geo: config.geo.as_deref(),
-            limiter: &limiter,
+            limits: Limits::new(before, seed),
         },
     };
     let names = site_names(config);
@@ -85,43 +76,46 @@ pub fn compile(
         .sites
         .iter()
         .enumerate()
-        .map(|(index, s)| site(index, s, &names, &mut logs, &mut parts))
+        .map(|(index, s)| site((index, s), (&names, before), &mut logs, &mut parts))
         .collect();
-    let files = parts.files;
-    let (pools, servers) = pools::compile(config, &resolve, &machine, &mut materials);
-    let challenges = Arc::<Challenges>::default();
+    let (files, limiters) = (parts.files, parts.steps.limits.finish());
+    let berths = before.berths();
+    let pools = pools::compile(config, &resolve, (&machine, &berths), &mut materials);
+    let numbers = pools.iter().flat_map(|pool| &pool.servers).map(Server::id);
+    let servers = numbers.max().map_or(0, |highest| highest + 1);
+    let challenges = before.challenges();
     let beside = (&machine.sessions, &challenges);
     let listeners = listeners::compile(config, &mut materials, beside, &mut logs);
-    let ports = listeners::ports(config, &machine, &mut logs);
+    let ports = listeners::ports(config, (&machine, before), &mut logs);
     let labels = labels(config, names, (&listeners, &ports), rules);
     let gathered = materials.finish();
     (
         Generation {
-            number: 1,
+            number: before.0.map_or(1, |before| before.number + 1),
             config: Arc::new(config.clone()),
             listeners,
             ports,
             sites,
             pools,
             servers,
+            berths,
             caches,
             workers: config.workers,
-            gate: Gate::new(&config.connections, machine.connections_max, seed),
-            ceiling: ceiling(config.max_requests),
+            gate: before.gate(config, machine.connections_max, seed),
+            ceiling: ceiling(config.max_requests, before.ceiling()),
             overload: config.overload,
-            memory: Memory::default(),
+            memory: before.memory(),
             sessions: Arc::clone(&machine.sessions),
-            spool: config
-                .spool
-                .as_ref()
-                .map(|spool| Arc::new(Spool::new(spool))),
+            spool: before.spool(config),
             files,
             materials: gathered.files,
             key_sets: gathered.key_sets,
             stapled: gathered.stapled,
             system_roots: gathered.system_roots,
             challenges,
-            turns: Turns::new(machine.workers, seed),
+            turns: before.turns(machine.workers, seed),
+            limiters,
+            seed,
             secret_parameters,
             labels,
         },
@@ -186,24 +180,24 @@ fn labels(
 }
 
 fn site(
-    index: usize,
-    site: &model::Site,
-    names: &[Arc<str>],
+    (index, site): (usize, &model::Site),
+    (names, before): (&[Arc<str>], Before<'_>),
     logs: &mut Vec<AccessLog>,
     parts: &mut Parts<'_>,
 ) -> Site {
+    parts.steps.limits.enter(&(&site.name, &site.listen));
     Site {
         name: Arc::clone(&site.name),
         index,
         label: names.binary_search(&site.name).unwrap_or(usize::MAX),
         logs: log_numbers(&site.log, logs),
         log_targets: site.log.clone(),
+        steps: parts.steps.steps(&site.steps, &site.step_places),
         routes: Routes::new(site.routes.iter().map(|r| route(r, site, parts)).collect()),
         trust: site.trust.clone(),
         timeouts: site.timeouts,
         limits: site.limits,
-        ceiling: ceiling(site.max_requests),
-        steps: parts.steps.steps(&site.steps, &site.step_places),
+        ceiling: ceiling(site.max_requests, before.ceiling_of(site)),
         caches: site.routes.iter().any(|route| route.cache.is_some()),
         asks_for_certificates: site.client_certificate.is_some(),
         hide: site.hide,
@@ -253,8 +247,10 @@ fn glob(pattern: &str) -> PathMatch {
     )
 }
 
-pub(crate) fn ceiling(most: Option<NonZeroU32>) -> Option<Ceiling> {
-    most.map(|most| Ceiling::new(most.get()))
+/// A ceiling, below which there are those already that are below the one `before`.
+pub(crate) fn ceiling(most: Option<NonZeroU32>, before: Option<&Ceiling>) -> Option<Ceiling> {
+    let most = most?.get();
+    Some(before.map_or_else(|| Ceiling::new(most), |before| before.succeed(most)))
 }
 
 /// What sites and routes are compiled with.
@@ -354,43 +350,16 @@ fn split(split: &model::Split) -> Split {
     }
 }
 
-fn limiter(limit: &model::Limit, seed: u64) -> Limiter {
-    let entries = limit.entries as usize;
-    let table = match limit.of {
-        Limited::Rate { count, per, burst } => {
-            LimitTable::Rate(RateTable::new(Rate { count, per }, burst, entries))
-        }
-        Limited::Concurrent(most) => {
-            LimitTable::Concurrent(ConcurrencyTable::new(most, entries, WhenFull::Admit))
-        }
-        Limited::Bytes {
-            rate: count,
-            burst,
-            way,
-        } => {
-            let per = Duration::from_secs(1);
-            let table = RateTable::new(Rate { count, per }, burst, entries);
-            LimitTable::Bytes(table, way)
-        }
-    };
-    let policy = match limit.of {
-        Limited::Rate { count, per, .. } => {
-            format!("\"limit\";q={count};w={}", per.as_secs())
-        }
-        Limited::Concurrent(most) => format!("\"limit\";q={most};qu=\"concurrent-requests\""),
-        Limited::Bytes { .. } => String::new(), // nobody is refused
-    };
-    Limiter {
-        table,
-        policy: policy.into(),
-        by: limit.by.clone(),
-        action: limit.action,
-        seed,
-    }
-}
-
 fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Route {
     let caching = Caching::new(route, site, parts.caches);
+    let who = (
+        &site.name,
+        &site.listen,
+        &route.path,
+        &route.methods,
+        &route.conditions,
+    );
+    parts.steps.limits.enter(&who);
     let steps = [&*site.steps, &*route.steps];
     let mut response = edits(&steps, Of::Response, site.hide);
     if caching.is_some() {

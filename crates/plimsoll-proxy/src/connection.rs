@@ -3,11 +3,12 @@
 //! A connection is one task. While it waits it holds a socket and a timer; when bytes arrive a
 //! runner serves them, with [`server_h1::serve`], until it waits again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -24,16 +25,22 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream;
 use plimsoll_net::tls::Choose;
 use plimsoll_net::turns::Turn;
-use plimsoll_net::worker::{ConnectionCount, Mail};
-use tokio::sync::mpsc;
+use plimsoll_net::worker::{ConnectionCount, Mail, Worker};
+use plimsoll_observe::metrics::{ListenerMetrics, Totals};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::acme;
+use crate::changeover::{LogPlace, Next, Order, Planes, Quay};
 use crate::datagrams;
+use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
+use crate::generation::Listener;
+use crate::http::server_h1::Served;
 use crate::http::{h2, line, server_h1};
-use crate::plane::Plane;
+use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
+use crate::station::Station;
 use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
@@ -44,6 +51,9 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// The address of the peer, as every request of its tells it.
     pub(crate) peer_text: AddressText,
+    /// What it came in by.
+    pub(crate) door: Rc<Door>,
+    /// The number of that in the generation of its exchange.
     pub(crate) listener: usize,
     /// When the next request must have begun; for the first one, when its head must be there.
     pub(crate) deadline: Instant,
@@ -83,6 +93,7 @@ impl Connection {
             fingerprint: self.fingerprint.clone(),
             heard: self.heard.clone(),
             seats: None,
+            door: Rc::clone(&self.door),
             ..*self
         }
     }
@@ -91,41 +102,72 @@ impl Connection {
 /// A connection with the first bytes of its next request.
 type Busy = (Connection, Buffer);
 
-/// Serves on `listeners` until told to drain, and then until the last connection has ended.
-pub async fn run(
-    plane: Rc<Plane>,
-    (listeners, ports): (Vec<TcpListener>, Vec<UdpSocket>),
-    mailbox: mpsc::Receiver<Mail>,
-) {
-    let own = Rc::clone(&plane);
+/// What a worker is given when it starts.
+#[derive(Debug)]
+pub struct Start {
+    /// What it serves first.
+    pub first: Next,
+    /// What it is to serve after that.
+    pub orders: mpsc::Receiver<Order>,
+    /// The same for all workers: balancing compares times over them.
+    pub began: Instant,
+    /// Who gives memory back to the system.
+    pub give_back: GiveBack,
+}
+
+/// Serves until told to drain, and then until the last connection has ended.
+pub async fn run(worker: Rc<Worker>, start: Start, mailbox: mpsc::Receiver<Mail>) {
+    let Next {
+        generation,
+        metrics,
+        listeners,
+        ports,
+        logs,
+    } = start.first;
+    let totals = Arc::clone(&metrics.totals);
+    let station = Station::new(worker, totals, start.began, start.give_back);
+    let station = Rc::new(station);
+    let logs = logs.into_iter().filter_map(|place| match place {
+        LogPlace::New(log) => Some(Rc::new(RefCell::new(log))),
+        LogPlace::Kept(_) => None,
+    });
+    let plane = Plane::new(Rc::clone(&station), generation, metrics, logs.collect());
     let server = Rc::new(Server {
-        plane,
-        runners: Runners::new(move |desk| runner(Rc::clone(&own), desk)),
+        station,
+        planes: Planes::new(Rc::clone(&plane)),
+        doors: Doors::default(),
+        posts: RefCell::default(),
+        piers: RefCell::default(),
+        early: Cell::default(),
+        runners: Runners::new(runner),
         listening: Cell::new(0),
     });
-    tokio::task::spawn_local(Rc::clone(&server.plane).tend());
-    for (number, listener) in listeners.into_iter().enumerate() {
-        match accept::Listener::new(listener) {
-            Ok(listener) => {
-                server.listening.set(server.listening.get() + 1);
-                tokio::task::spawn_local(Rc::clone(&server).listen(listener, number));
-            }
-            Err(error) => tracing::error!(%error, "cannot watch a listener"),
-        }
-    }
-    for (number, socket) in ports.into_iter().enumerate() {
-        server.listening.set(server.listening.get() + 1);
-        tokio::task::spawn_local(Rc::clone(&server).relay_datagrams(socket, number));
-    }
+    server.doors.lead_to(&plane);
+    server.open(&plane, listeners);
+    server.open_ports(&plane, ports);
+    drop(plane);
+    tokio::task::spawn_local(Rc::clone(&server).tend());
+    tokio::task::spawn_local(Rc::clone(&server).follow(start.orders));
     server.read_mail(mailbox).await;
-    server.plane.flush();
+    server.planes.flush();
 }
 
 /// Serves one busy connection after the other.
-async fn runner(plane: Rc<Plane>, desk: Rc<Desk<Busy, Option<Connection>>>) {
+async fn runner(desk: Rc<Desk<Busy, Option<Connection>>>) {
     loop {
-        let (connection, inbound) = desk.next().await;
-        desk.done(server_h1::serve(&plane, connection, inbound).await);
+        let (mut connection, mut inbound) = desk.next().await;
+        let rested = loop {
+            let (plane, number) = connection.door.view();
+            connection.listener = number;
+            let mut serving = pin!(server_h1::serve(&plane, connection, inbound));
+            let served = poll_fn(|context| plane.poll_unless_over(serving.as_mut(), context));
+            match served.await {
+                Some(Served::Rested(connection)) => break Some(connection),
+                Some(Served::More(busy)) => (connection, inbound) = busy,
+                Some(Served::Ended) | None => break None,
+            }
+        };
+        desk.done(rested);
     }
 }
 
@@ -136,20 +178,28 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
 /// One worker's connections. `F` is the future of a runner, which only the compiler can name.
-struct Server<F> {
-    plane: Rc<Plane>,
+pub(crate) struct Server<F> {
+    pub(crate) station: Rc<Station>,
+    pub(crate) planes: Planes,
+    pub(crate) doors: Doors,
+    /// The addresses that are open.
+    pub(crate) posts: RefCell<Vec<Rc<Post>>>,
+    pub(crate) piers: RefCell<Vec<Rc<Pier>>>,
+    /// Connections whose door is not here yet.
+    pub(crate) early: Cell<Vec<Accepted>>,
     runners: Runners<Busy, Option<Connection>, F>,
-    /// Listeners that are open.
-    listening: Cell<usize>,
+    /// Addresses that somebody may still come in by.
+    pub(crate) listening: Cell<usize>,
 }
 
 impl<F: Future<Output = ()> + 'static> Server<F> {
-    async fn listen(self: Rc<Self>, listener: accept::Listener, number: usize) {
-        // Not set before the drain, which wakes all timers: so a waiting listener hears of it.
-        let timer = self.plane.worker.deadlines.timer();
+    pub(crate) async fn listen(self: Rc<Self>, listener: accept::Listener, post: Rc<Post>) {
+        // Not set before the end, when all timers are woken: so a waiting listener hears of it.
+        let timer = self.station.worker.deadlines.timer();
         let mut is_closing = false;
+        let is_to_close = || self.station.draining.get() || post.is_closing();
         loop {
-            if self.plane.is_full() && !self.plane.draining.get() {
+            if !is_to_close() && self.planes.current().is_full() {
                 tokio::time::sleep(FULL_PAUSE).await; // clients wait in the backlog
                 continue;
             }
@@ -157,7 +207,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 if let Poll::Ready(accepted) = listener.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }
-                if self.plane.draining.get() && !std::mem::replace(&mut is_closing, true) {
+                if is_to_close() && !std::mem::replace(&mut is_closing, true) {
                     // Who is connected already is still served.
                     listener.stop_deferring();
                     timer.set(clock::now() + accept::LATE_ARRIVALS);
@@ -167,8 +217,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             match accepted.await {
                 None => break,
                 Some(Ok((socket, peer))) => {
-                    if let Some(socket) = self.plane.worker.hand_over(socket, peer, number) {
-                        self.start(socket, peer, number);
+                    let door = post.door();
+                    let worker = &self.station.worker;
+                    if let Some(socket) = worker.hand_over(socket, peer, door.id()) {
+                        self.start(socket, peer, door);
                     }
                 }
                 Some(Err(error)) => accept::recover(&error).await,
@@ -178,44 +230,51 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     /// Relays what comes to a port. A panic ends the flows that it has, and not the port.
-    async fn relay_datagrams(self: Rc<Self>, socket: UdpSocket, number: usize) {
-        loop {
-            let (server, again) = (Rc::clone(&self), socket.try_clone());
-            let relay = tokio::task::spawn_local(async move {
-                let _watch = PanicWatch(&server.plane);
-                let served = datagrams::serve(&server.plane, again?, number);
-                served.await
-            });
-            match relay.await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "cannot relay datagrams");
-                    break;
-                }
-                Err(_) => {} // it has been counted and said
-            }
+    pub(crate) async fn relay_datagrams(self: Rc<Self>, quay: Quay, pier: Rc<Pier>) {
+        if let Err(error) = self.relay_at(&quay, &pier).await {
+            tracing::error!(%error, "cannot relay datagrams");
         }
         self.listening.set(self.listening.get() - 1);
     }
 
+    async fn relay_at(&self, quay: &Quay, pier: &Rc<Pier>) -> io::Result<()> {
+        let shared = datagrams::Shared::new(&quay.socket, pier)?;
+        loop {
+            let (stepped_back, successor) = oneshot::channel();
+            let (shared, totals) = (Rc::clone(&shared), Arc::clone(&self.station.totals));
+            let relay = tokio::task::spawn_local(async move {
+                let _watch = PanicWatch(totals);
+                datagrams::serve(&shared, stepped_back).await
+            });
+            // Either the next plane takes the port, or this was the last one.
+            if successor.await.is_ok() {
+                continue;
+            }
+            // A panic has been counted and said.
+            if let Ok(served) = relay.await {
+                return served;
+            }
+        }
+    }
+
     /// Tells whether a drain has come to its end.
     fn is_done(&self) -> bool {
-        self.listening.get() == 0 && self.plane.worker.own_connections() == 0
+        self.listening.get() == 0 && self.station.worker.own_connections() == 0
     }
 
     async fn read_mail(self: &Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
         while let Some(mail) = mailbox.recv().await {
             match mail {
                 Mail::Connection(accepted) => self.take_over(accepted),
-                Mail::Lend { server, reply } => self.plane.worker.lend_idle(server, reply),
-                Mail::Room { pool } => line::call_here(&self.plane, pool),
+                Mail::Lend { server, reply } => self.station.worker.lend_idle(&server, reply),
+                Mail::Room { pool } => line::call(&self.planes.current(), pool),
                 Mail::Forget { server } => {
-                    self.plane.worker.idle.forget(server);
-                    self.plane.links.forget(server);
+                    self.station.worker.idle.forget(&server);
+                    self.station.links.forget(&server);
                 }
                 Mail::Drain => {
-                    self.plane.draining.set(true);
-                    self.plane.worker.deadlines.wake_all();
+                    self.station.draining.set(true);
+                    self.station.worker.deadlines.wake_all();
                     break;
                 }
             }
@@ -225,7 +284,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let patience = tokio::time::timeout(DRAIN_CHECK, mailbox.recv());
             match patience.await {
                 Ok(Some(Mail::Connection(accepted))) => self.take_over(accepted),
-                Ok(Some(Mail::Room { pool })) => line::call_here(&self.plane, pool),
+                Ok(Some(Mail::Room { pool })) => line::call(&self.planes.current(), pool),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(_) if self.is_done() => return,
@@ -234,67 +293,62 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    fn take_over(self: &Rc<Self>, accepted: Accepted) {
-        self.start(
-            Socket::attach(accepted.socket),
-            accepted.peer,
-            accepted.listener,
-        );
+    pub(crate) fn take_over(self: &Rc<Self>, accepted: Accepted) {
+        match self.doors.find(accepted.door) {
+            Some(door) => self.start(Socket::attach(accepted.socket), accepted.peer, door),
+            None => self.keep_early(accepted),
+        }
     }
 
-    fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, listener: usize) {
-        let worker = &self.plane.worker;
-        let at = self.plane.generation.listeners.get(listener);
-        let announced_by = at.map_or(&[][..], |at| &at.announced_by);
+    fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: Rc<Door>) {
+        let (plane, number) = door.view();
+        let Some(at) = plane.generation.listeners.get(number) else {
+            return;
+        };
         // Who the client is may not be known yet.
-        let seat = match announced_by {
-            [] => match self.admit(peer, listener) {
+        let seat = match &*at.announced_by {
+            [] => match admit(&plane, &door, peer) {
                 Some(seat) => seat,
                 None => return stream::reset_on_close(&socket),
             },
             networks if proxy_protocol::is_among(networks, peer.ip()) => None,
             _ => {
-                self.count_unannounced(listener, peer, &"it is from elsewhere");
+                count_unannounced(&door, peer, &"it is from elsewhere");
                 return stream::reset_on_close(&socket);
             }
         };
-        let timeout = at.map_or(Duration::ZERO, |at| at.header_timeout);
-        let socket = match at.and_then(|at| at.tls.as_ref()) {
+        let socket = match &at.tls {
             Some(secure) => socket.with_tls(Arc::clone(secure) as Arc<dyn Choose>),
             None => socket,
         };
+        let worker = &self.station.worker;
         let connection = Connection {
             socket,
             timer: worker.deadlines.timer(),
             peer,
             peer_text: AddressText::new(peer.ip()),
-            listener,
-            deadline: clock::now() + timeout,
+            door,
+            listener: number,
+            deadline: clock::now() + at.header_timeout,
             is_new: true,
             certificate: None,
             fingerprint: None,
             heard: None,
             seats: Some((worker.count_connection(), seat)),
         };
-        tokio::task::spawn_local(Rc::clone(self).live(connection));
-    }
-
-    /// Lets a client in, unless it has too many connections.
-    fn admit(&self, peer: SocketAddr, listener: usize) -> Option<Option<Box<Hold>>> {
-        let seat = gate::admit(&self.plane, peer.ip());
-        if let (None, Some(metrics)) = (&seat, self.plane.metrics.listeners.get(listener)) {
-            metrics.refused.add(1);
-        }
-        seat
+        let is_announced = !at.announced_by.is_empty();
+        tokio::task::spawn_local(Rc::clone(self).live(connection, is_announced));
     }
 
     /// Has the peer of a new connection say whom it is from; false when it goes no further.
     async fn introduce(&self, connection: &mut Connection) -> bool {
-        if let Err(unknown) = proxy_protocol::hear(&self.plane, connection).await {
-            self.count_unannounced(connection.listener, connection.peer, &unknown);
+        let (plane, number) = connection.door.view();
+        connection.listener = number;
+        if let Err(unknown) = proxy_protocol::hear(&plane, connection).await {
+            count_unannounced(&connection.door, connection.peer, &unknown);
             return false;
         }
-        let Some(seat) = self.admit(connection.peer, connection.listener) else {
+        let Some(seat) = admit(&plane, &connection.door, connection.peer) else {
             stream::reset_on_close(&connection.socket);
             return false;
         };
@@ -304,40 +358,29 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         true
     }
 
-    fn count_unannounced(&self, listener: usize, peer: SocketAddr, why: &dyn fmt::Display) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
-            metrics.unannounced.add(1);
-        }
-        tracing::debug!(%peer, %why, "a connection does not say whom it is from");
-    }
-
-    /// Tells whether connections begin with whom they are from.
-    fn is_announced(&self, listener: usize) -> bool {
-        let at = self.plane.generation.listeners.get(listener);
-        at.is_some_and(|at| !at.announced_by.is_empty())
-    }
-
     /// The life of a connection. Every waiting connection holds this future, so it is kept small.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn stores its arguments twice"
     )]
-    fn live(self: Rc<Self>, mut connection: Connection) -> impl Future<Output = ()> {
+    fn live(
+        self: Rc<Self>,
+        mut connection: Connection,
+        is_announced: bool,
+    ) -> impl Future<Output = ()> {
         async move {
-            let _end = End::of(&self.plane, connection.listener);
-            if self.is_announced(connection.listener)
-                && !Box::pin(self.introduce(&mut connection)).await
-            {
+            let _end = End::of(&connection.door, &self.station.totals);
+            if is_announced && !Box::pin(self.introduce(&mut connection)).await {
                 return;
             }
-            let at = self.plane.generation.listeners.get(connection.listener);
-            if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
+            let is_relayed = |_: &Plane, at: &Listener| at.relay.is_some();
+            if connection.door.with(is_relayed).unwrap_or_default() {
                 if connection.socket.is_secure()
                     && !Box::pin(self.shake_hands(&mut connection)).await
                 {
                     return;
                 }
-                return Box::pin(relay::serve(&self.plane, &connection, relay)).await;
+                return Box::pin(relayed(connection)).await;
             }
             while let Some(mut inbound) = self.first_bytes(&connection).await {
                 // Whoever asked only who we are has been told, and was not checked as clients are.
@@ -383,7 +426,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             }
             None => {
                 if turn.is_waiting() {
-                    self.count_late_handshake(connection.listener);
+                    self.count_late_handshake(&connection.door);
                 }
                 return false;
             }
@@ -399,17 +442,21 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         turn: &mut Turn,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(turn.poll(&self.plane.worker.handshakes, context));
+        ready!(turn.poll(&self.station.worker.handshakes, context));
         stream::poll_handshake(socket, context)
     }
 
     /// Finds out which certificate the client has shown, before its first request.
     fn identify(&self, connection: &mut Connection) {
-        let at = self.plane.generation.listeners.get(connection.listener);
-        if let Some(secure) = at.and_then(|at| at.tls.as_ref())
-            && connection.is_new
-        {
-            connection.certificate = secure.certificate(&connection.socket).map(Rc::new);
+        if !connection.is_new {
+            return;
+        }
+        let shown = |_: &Plane, at: &Listener| {
+            let secure = at.tls.as_ref()?;
+            Some(secure.certificate(&connection.socket).map(Rc::new))
+        };
+        if let Some(Some(certificate)) = connection.door.with(shown) {
+            connection.certificate = certificate;
             connection.fingerprint = connection.socket.take_tls_note().map(Rc::from);
         }
     }
@@ -419,24 +466,24 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let start = |stream: Connection, head, count| {
             let server = Rc::clone(self);
             tokio::task::spawn_local(async move {
-                let _end = (PanicWatch(&server.plane), count);
+                let _end = (PanicWatch(Arc::clone(&server.station.totals)), count);
                 server.runners.run((stream, head)).await;
             });
         };
-        h2::serve(&self.plane, connection, inbound, start).await;
+        h2::serve(connection, inbound, start).await;
     }
 
     /// Nobody is to blame for most of these: scanners, and clients that do not trust a certificate.
     fn count_tls_failure(&self, connection: &Connection, error: &io::Error) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(connection.listener) {
+        if let Some(metrics) = connection.door.metrics() {
             metrics.tls_failed.add(1);
         }
         tracing::debug!(client = %connection.peer, %error, "TLS failed");
     }
 
     /// Takes note of a client whose time was over before its turn came.
-    fn count_late_handshake(&self, listener: usize) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(listener) {
+    fn count_late_handshake(&self, door: &Door) {
+        if let Some(metrics) = door.metrics() {
             metrics.tls_late.add(1);
         }
     }
@@ -451,7 +498,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         inbound: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
         if socket.is_handshaking() {
-            ready!(turn.poll(&self.plane.worker.handshakes, context));
+            ready!(turn.poll(&self.station.worker.handshakes, context));
         }
         stream::poll_read(socket, context, inbound)
     }
@@ -462,7 +509,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let mut is_timed = false;
         let mut turn = Turn::default();
         poll_fn(move |context| {
-            let mut inbound = self.plane.worker.buffers.lend();
+            let mut inbound = self.station.worker.buffers.lend();
             match self.poll_read(&connection.socket, &mut turn, context, &mut inbound) {
                 Poll::Ready(Ok(1..)) => return Poll::Ready(Some(inbound)),
                 Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidData => {
@@ -473,7 +520,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Poll::Pending => {}
             }
             // A new connection may bring its first request while we drain; it gets its answer.
-            if self.plane.keeps_nobody() && !connection.is_new {
+            if connection.door.keeps_nobody() && !connection.is_new {
                 return Poll::Ready(None);
             }
             if !std::mem::replace(&mut is_timed, true) {
@@ -481,47 +528,77 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             }
             ready!(connection.timer.poll(context));
             if turn.is_waiting() {
-                self.count_late_handshake(connection.listener);
+                self.count_late_handshake(&connection.door);
             }
             Poll::Ready(None)
         })
     }
 }
 
+/// Passes the bytes of a connection on, to its end.
+async fn relayed(mut connection: Connection) {
+    let (plane, number) = connection.door.view();
+    connection.listener = number;
+    let at = plane.generation.listeners.get(number);
+    if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
+        let mut relaying = pin!(relay::serve(&plane, &connection, relay));
+        let served = poll_fn(|context| plane.poll_unless_over(relaying.as_mut(), context));
+        if served.await.is_none() {
+            stream::reset_on_close(&connection.socket);
+        }
+    }
+}
+
+/// Lets a client in, unless it has too many connections.
+fn admit(plane: &Plane, door: &Door, peer: SocketAddr) -> Option<Option<Box<Hold>>> {
+    let seat = gate::admit(plane, peer.ip());
+    if let (None, Some(metrics)) = (&seat, door.metrics()) {
+        metrics.refused.add(1);
+    }
+    seat
+}
+
+fn count_unannounced(door: &Door, peer: SocketAddr, why: &dyn fmt::Display) {
+    if let Some(metrics) = door.metrics() {
+        metrics.unannounced.add(1);
+    }
+    tracing::debug!(%peer, %why, "a connection does not say whom it is from");
+}
+
 /// Counts a connection from here on, and notes when it ended in a panic.
 struct End {
-    plane: Rc<Plane>,
-    listener: usize,
+    counted: Option<Arc<ListenerMetrics>>,
+    _watch: PanicWatch,
 }
 
 impl End {
-    fn of(plane: &Rc<Plane>, listener: usize) -> Self {
-        if let Some(metrics) = plane.metrics.listeners.get(listener) {
+    fn of(door: &Door, totals: &Arc<Totals>) -> Self {
+        let counted = door.metrics();
+        if let Some(metrics) = &counted {
             metrics.accepted.add(1);
         }
         Self {
-            plane: Rc::clone(plane),
-            listener,
+            counted,
+            _watch: PanicWatch(Arc::clone(totals)),
         }
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Some(metrics) = self.plane.metrics.listeners.get(self.listener) {
+        if let Some(metrics) = &self.counted {
             metrics.closed.add(1);
         }
-        drop(PanicWatch(&self.plane));
     }
 }
 
 /// Notes a panic that ends what it is held by.
-struct PanicWatch<'a>(&'a Plane);
+struct PanicWatch(Arc<Totals>);
 
-impl Drop for PanicWatch<'_> {
+impl Drop for PanicWatch {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.metrics.panics.add(1);
+            self.0.panics.add(1);
             tracing::error!("a connection ended in a panic");
         }
     }

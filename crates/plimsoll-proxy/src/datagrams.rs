@@ -4,14 +4,17 @@
 //! what has come from clients, in one batch, and then what servers have answered, and sends that in batches, too.
 
 mod flow;
+mod former;
 mod held;
 mod quic;
 mod search;
 mod table;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::UdpSocket;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -22,8 +25,12 @@ use plimsoll_net::clock;
 use plimsoll_net::datagrams::{self, Batch, Watch};
 use plimsoll_net::deadline::Timer;
 use plimsoll_net::listener::TooLong;
+use tokio::sync::oneshot;
 
+use crate::door::Pier;
 use crate::plane::Plane;
+use flow::Key;
+use former::Former;
 pub(crate) use quic::Connections;
 use table::{Rest, Table};
 
@@ -64,29 +71,70 @@ const TURNS: usize = 4;
 /// How long nothing is looked at while there are no flows.
 const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
-/// Relays what comes to `socket` until told to drain, and then until its last flow has ended.
+/// A port of one worker, over generations. Flows of several planes may be under way: the current one reads, and
+/// hands those before it what is theirs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    port: datagrams::Port,
+    pier: Rc<Pier>,
+    former: RefCell<Vec<Rc<Former>>>,
+}
+
+impl Shared {
+    /// # Errors
+    /// The reactor cannot watch the socket.
+    pub(crate) fn new(socket: &UdpSocket, pier: &Rc<Pier>) -> io::Result<Rc<Self>> {
+        Ok(Rc::new(Self {
+            port: datagrams::Port::new(socket.try_clone()?)?,
+            pier: Rc::clone(pier),
+            former: RefCell::default(),
+        }))
+    }
+
+    /// Whose flow it is of those before; nobody's if it is to begin now.
+    fn former(&self, key: &Key) -> Option<Rc<Former>> {
+        let former = self.former.borrow();
+        let mut former = former.iter().rev();
+        former.find(|former| former.has(key)).map(Rc::clone)
+    }
+}
+
+/// Relays what comes to a port until told to drain, and then until its last flow has ended. When there is a
+/// newer plane, it says that with `stepped_back`, lets that one read, and goes on with the flows that it has.
 ///
 /// # Errors
 /// It cannot begin, for want of descriptors.
-pub(crate) async fn serve(plane: &Plane, socket: UdpSocket, number: usize) -> io::Result<()> {
-    let Some(table) = Table::new(plane, number) else {
+pub(crate) async fn serve(
+    shared: &Rc<Shared>,
+    stepped_back: oneshot::Sender<()>,
+) -> io::Result<()> {
+    let (plane, number) = shared.pier.view();
+    let Some(table) = Table::new(&plane, shared, number) else {
         return Ok(());
     };
     let mut relay = Relay {
-        port: datagrams::Port::new(socket)?,
+        shared: Rc::clone(shared),
+        plane: &plane,
+        stepped_back: Some(stepped_back),
+        former: None,
         watch: Watch::new()?,
         names: Vec::new(),
         timer: plane.worker.deadlines.timer(),
         is_timed: false,
         table,
     };
-    poll_fn(|context| relay.poll(context, &mut plane.batch.borrow_mut())).await;
+    poll_fn(|context| relay.poll(context, &mut plane.station.batch.borrow_mut())).await;
     Ok(())
 }
 
 /// A port with its flows.
 struct Relay<'a> {
-    port: datagrams::Port,
+    shared: Rc<Shared>,
+    plane: &'a Plane,
+    /// Whom to tell when another one reads.
+    stepped_back: Option<oneshot::Sender<()>>,
+    /// What others read for it, when it reads no more.
+    former: Option<Rc<Former>>,
     watch: Watch,
     /// Flows that have answers.
     names: Vec<u64>,
@@ -96,9 +144,23 @@ struct Relay<'a> {
     table: Table<'a>,
 }
 
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        if let Some(own) = &self.former {
+            let is_other = |other: &Rc<Former>| !Rc::ptr_eq(other, own);
+            self.shared.former.borrow_mut().retain(is_other);
+        }
+    }
+}
+
 impl Relay<'_> {
     /// Ready when it is done.
     fn poll(&mut self, context: &mut Context<'_>, batch: &mut Batch) -> Poll<()> {
+        self.step_back();
+        if self.plane.is_over.get() {
+            self.table.end_all();
+            return Poll::Ready(());
+        }
         for _ in 0..TURNS {
             let came = self.poll_clients(context, batch);
             let answered = self.poll_servers(context, batch);
@@ -110,9 +172,30 @@ impl Relay<'_> {
         Poll::Pending
     }
 
-    /// Takes a batch of what clients have sent.
+    /// Lets the next plane read, if there is one that has the port.
+    fn step_back(&mut self) {
+        if !self.plane.is_past.get() || self.shared.pier.is_closing() {
+            return;
+        }
+        if let Some(stepped_back) = self.stepped_back.take() {
+            let former = Rc::new(Former::new(self.table.keys()));
+            self.table.note_ends(&former);
+            self.shared.former.borrow_mut().push(Rc::clone(&former));
+            self.former = Some(former);
+            let _ = stepped_back.send(()); // else the worker ends
+        }
+    }
+
+    /// Takes what clients have sent: a batch, or what another one has read.
     fn poll_clients(&mut self, context: &mut Context<'_>, batch: &mut Batch) -> Poll<()> {
-        match ready!(self.port.poll_receive(context, batch)) {
+        if let Some(former) = &self.former {
+            let (datagram, bytes) = ready!(former.poll_next(context));
+            self.table.begin_turn();
+            self.table.take(&self.watch, &datagram, &bytes);
+            former.done(bytes);
+            return Poll::Ready(());
+        }
+        match ready!(self.shared.port.poll_receive(context, batch)) {
             Ok(()) => {
                 self.table.begin_turn();
                 for (datagram, bytes) in batch.iter() {
@@ -137,17 +220,23 @@ impl Relay<'_> {
             let id = FlowId::from_u64(*name);
             self.table.collect(&self.watch, id, batch);
             if batch.is_full() {
-                self.table.answer(&self.port, batch);
+                self.table.answer(&self.shared.port, batch);
             }
         }
-        self.table.answer(&self.port, batch);
+        self.table.answer(&self.shared.port, batch);
         Poll::Ready(())
+    }
+
+    /// Tells whether there is nothing more to wait for.
+    fn is_done(&self) -> bool {
+        let is_last = self.former.is_some() || self.shared.pier.is_closing();
+        (is_last || self.plane.station.draining.get()) && self.table.is_empty()
     }
 
     /// Ends flows that are idle; ready when there is nothing left to do.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.table.is_done() {
+            if self.is_done() {
                 return Poll::Ready(());
             }
             if !self.is_timed

@@ -19,19 +19,30 @@ const ENTRIES: usize = 128 * 1024;
 pub struct Gate {
     max: usize,
     per_client: Option<Arc<ConcurrencyTable>>,
-    new_per_client: Option<RateTable>,
+    new_per_client: Option<Arc<RateTable>>,
     seed: u64,
 }
 
 impl Gate {
-    /// `max` is what holds when none is configured.
-    pub(crate) fn new(limits: &ConnectionLimits, max: usize, seed: u64) -> Self {
-        let rate = |(count, per)| RateTable::new(Rate { count, per }, count, ENTRIES);
+    /// `max` is what holds when none is configured. What clients have had counts on from the gate `before`, where
+    /// the limit is the same.
+    pub(crate) fn new(
+        limits: &ConnectionLimits,
+        max: usize,
+        seed: u64,
+        before: Option<(&ConnectionLimits, &Self)>,
+    ) -> Self {
+        let known = before.filter(|(old, _)| old.new_per_client == limits.new_per_client);
+        let known = known.and_then(|(_, gate)| gate.new_per_client.clone());
+        let rate = |(count, per)| Arc::new(RateTable::new(Rate { count, per }, count, ENTRIES));
+        let new_per_client = known.or_else(|| limits.new_per_client.map(rate));
+        let known = before.filter(|(old, _)| old.per_client == limits.per_client);
+        let known = known.and_then(|(_, gate)| gate.per_client.clone());
         let number = |most: u32| ConcurrencyTable::new(most, ENTRIES, WhenFull::Admit);
         Self {
             max: limits.max.map_or(max, |max| max.get() as usize),
-            per_client: limits.per_client.map(|most| number(most.get())),
-            new_per_client: limits.new_per_client.map(rate),
+            per_client: known.or_else(|| limits.per_client.map(|most| number(most.get()))),
+            new_per_client,
             seed,
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that one configuration compiled to. Immutable: workers read it without locks.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use plimsoll_config::model::{
 };
 use plimsoll_http::h1::parse::HeadLimits;
 use plimsoll_net::connect::Connector;
+use plimsoll_net::idle_pool::{Berth, Berths};
 use plimsoll_net::listener::{First, Terms, TooLong};
 use plimsoll_net::options::Options;
 use plimsoll_observe::metrics::Labels;
@@ -67,8 +69,10 @@ pub struct Generation {
     pub pools: Vec<Pool>,
     /// Caches, by number.
     pub caches: Vec<Arc<Keeping>>,
-    /// How many servers all pools have together.
+    /// The highest number of a server, and one.
     pub servers: usize,
+    /// Who gives servers their numbers.
+    pub(crate) berths: Arc<Berths>,
     /// Worker threads; `None` means one a core.
     pub workers: Option<NonZeroU16>,
     /// Who may connect.
@@ -78,7 +82,7 @@ pub struct Generation {
     /// When requests are refused for want of memory or time.
     pub overload: Option<Overload>,
     /// How short memory is.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// What sessions of TLS share with those of generations before.
     pub sessions: Arc<Sessions>,
     /// Where bodies wait on disk.
@@ -88,15 +92,19 @@ pub struct Generation {
     /// Files that rules read.
     pub materials: Vec<Material>,
     /// Key sets that are fetched.
-    pub key_sets: Vec<KeySet>,
+    pub key_sets: Vec<Arc<KeySet>>,
     /// Certificates of sites, and what their issuers say of them.
-    pub stapled: Vec<Stapled>,
+    pub stapled: Vec<Arc<Stapled>>,
     /// Those whom the system trusts, if their word on servers counts.
     pub system_roots: Option<SystemRoots>,
     /// What issuers of certificates are shown.
     pub challenges: Arc<Challenges>,
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: Vec<Box<[u8]>>,
+    /// What limits have counted, by what tells them from each other.
+    pub(crate) limiters: BTreeMap<u64, Arc<Limiter>>,
+    /// Secret and random: what is kept over generations was made with it.
+    pub(crate) seed: u64,
     /// How many passwords may be hashed at once.
     pub(crate) turns: Turns,
     /// The names of all that is counted.
@@ -108,6 +116,9 @@ pub struct Generation {
 pub struct Listener {
     /// The address.
     pub address: SocketAddr,
+    /// Tells apart what clients come to: in another generation, who came by this door goes on where it is the same
+    /// one.
+    pub(crate) door: u64,
     /// What heads may measure: the widest limits of its sites, as the site is not known before.
     pub limits: HeadLimits,
     /// How long a head may take: the longest of its sites.
@@ -454,6 +465,8 @@ pub struct Pool {
     pub name: Arc<str>,
     /// Its number.
     pub index: usize,
+    /// A number that it has in every generation.
+    pub(crate) id: u64,
     /// Who serves a request.
     pub balancer: Arc<Balancer>,
     /// What of a request is hashed, when the balancer hashes.
@@ -491,17 +504,22 @@ pub struct Pool {
 pub struct Server {
     /// Its name in logs and metrics: host and port as written.
     pub name: Arc<str>,
-    /// Its number over all pools.
-    pub id: usize,
+    /// Where connections to it are kept.
+    pub berth: Arc<Berth>,
     /// Where it is; more than one address for a name that has more.
     pub addresses: Addresses,
     /// How it is spoken with over TLS; nothing means without.
     pub tls: Option<ServerTls>,
     /// Tells those who have a connection to it that it is down; nothing where they are left alone.
-    pub(crate) cut: Option<Notify>,
+    pub(crate) cut: Option<Arc<Notify>>,
 }
 
 impl Server {
+    /// A number that no other server has, as long as anyone knows this one.
+    pub fn id(&self) -> usize {
+        self.berth.number()
+    }
+
     /// Has the connections closed that exchanges have to it; false where they are left alone.
     pub fn cut(&self) -> bool {
         if let Some(cut) = &self.cut {

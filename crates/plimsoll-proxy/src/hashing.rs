@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 const WAITING_MAX: usize = 64;
 
 /// What all workers share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Turns {
     /// Who hashes has one of these, until he is done, whether anyone still waits for it or not.
     turns: Arc<Semaphore>,

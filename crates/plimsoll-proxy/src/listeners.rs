@@ -12,6 +12,7 @@ use plimsoll_config::model::{
     Tickets, UdpService,
 };
 use plimsoll_http::h1::parse::HeadLimits;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::acme::Challenges;
 use crate::compile::{self, Machine};
@@ -21,6 +22,7 @@ use crate::material::Materials;
 use crate::opening::Rules;
 use crate::pools::options;
 use crate::relay::Relay;
+use crate::succession::Before;
 use crate::tls::clients::Policy;
 use crate::tls::sessions::{Sessions, Source};
 use crate::tls::staple::Proof;
@@ -63,7 +65,25 @@ pub(crate) fn compile(
         let tls = served.map(|served| secure(&any, 0, &served));
         listeners.extend(relays(service, tls.as_ref(), logs));
     }
+    for listener in &mut listeners {
+        listener.door = door(config, listener);
+    }
     listeners
+}
+
+/// Tells doors apart. Behind one door, what a connection has agreed on when it began holds as long as it lasts:
+/// what clients speak there, and which certificates they have to show.
+fn door(config: &Config, listener: &Listener) -> u64 {
+    let asks = |site: &&model::Site| site.listen.contains(&listener.address);
+    let asks = config.sites.iter().filter(asks);
+    let mut asks = asks.map(|site| (&site.hosts, &site.client_certificate));
+    let is_asked = asks.clone().any(|(_, asked)| asked.is_some());
+    let asked: Vec<_> = asks
+        .by_ref()
+        .filter(|_| is_asked && listener.tls.is_some())
+        .collect();
+    let kind = (listener.tls.is_some(), listener.relay.is_some());
+    xxh3_64(format!("{} {kind:?} {asked:?}", listener.address).as_bytes())
 }
 
 /// The addresses of a service that relays connections.
@@ -89,12 +109,16 @@ fn relays(
 }
 
 /// The addresses that datagrams come to.
-pub(crate) fn ports(config: &Config, machine: &Machine, logs: &mut Vec<AccessLog>) -> Vec<Port> {
+pub(crate) fn ports(
+    config: &Config,
+    (machine, before): (&Machine, Before<'_>),
+    logs: &mut Vec<AccessLog>,
+) -> Vec<Port> {
     let mut ports = Vec::new();
     for service in &config.udp {
         let addresses = service.listen.iter();
         let pool = config.pools.get(service.pool);
-        let service = Arc::new(self::service(service, pool, machine, logs));
+        let service = Arc::new(self::service(service, pool, (machine, before), logs));
         ports.extend(addresses.map(|&address| Port {
             address,
             service: Arc::clone(&service),
@@ -106,18 +130,34 @@ pub(crate) fn ports(config: &Config, machine: &Machine, logs: &mut Vec<AccessLog
 fn service(
     service: &UdpService,
     pool: Option<&model::Pool>,
-    machine: &Machine,
+    (machine, before): (&Machine, Before<'_>),
     logs: &mut Vec<AccessLog>,
 ) -> Service {
     // Half of what connections may have: others need descriptors, too.
     let most = (service.flows.get() as usize).min(machine.connections_max / 2);
+    let known = before.datagrams(&service.name).and_then(|(_, known)| {
+        let same = |old: &model::Pool| {
+            let names = |pool: &model::Pool| -> Vec<_> {
+                pool.servers
+                    .iter()
+                    .map(|server| Arc::clone(&server.name))
+                    .collect()
+            };
+            pool.is_some_and(|pool| old.name == pool.name && names(old) == names(pool))
+        };
+        let old = before.0?.config.pools.get(known.pool)?;
+        // Servers are known by where they stand.
+        known.quic.as_ref().filter(|_| same(old))
+    });
     Service {
         name: Arc::clone(&service.name),
         pool: service.pool,
         idle: service.idle,
         responses: service.responses,
         flows: most / (machine.workers * service.listen.len()).max(1),
-        quic: service.quic.then(|| Connections::new(pool, machine.seed)),
+        quic: service
+            .quic
+            .then(|| Connections::new(pool, machine.seed, known)),
         announced_by: service.proxy_protocol.clone(),
         logs: compile::log_numbers(&service.log, logs),
     }
@@ -127,6 +167,7 @@ impl Listener {
     fn new(address: SocketAddr, announced_by: &[IpNet], socket: SocketOptions) -> Self {
         Self {
             address,
+            door: 0,
             limits: HeadLimits {
                 head: 0,
                 fields: 0,

@@ -13,6 +13,7 @@ use plimsoll_access::token::Keys;
 use plimsoll_config::model;
 use rustls::RootCertStore;
 
+use crate::generation::Generation;
 use crate::key_set::{KeySet, Wish};
 use crate::page::Page;
 use crate::server_tls::{self, Roots};
@@ -33,11 +34,11 @@ pub struct Material {
     /// Whether somebody has been asked for it, so that it may not be there yet.
     pub is_awaited: bool,
     /// How often it was put in force.
-    pub taken: AtomicU64,
+    pub taken: Arc<AtomicU64>,
     /// How often it could not be used.
-    pub refused: AtomicU64,
+    pub refused: Arc<AtomicU64>,
     /// Whether what is in force is what stands in it.
-    pub is_current: AtomicBool,
+    pub is_current: Arc<AtomicBool>,
     /// What it certifies, if it is no file: a certificate that we issue ourselves.
     pub issued: Option<model::Internal>,
     /// Whether nothing is to start without it, whatever it is.
@@ -68,13 +69,33 @@ impl Material {
             path: path.into(),
             beside: None,
             is_awaited: false,
-            taken: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            is_current: AtomicBool::new(false),
+            taken: Arc::default(),
+            refused: Arc::default(),
+            is_current: Arc::default(),
             issued: None,
             is_essential: false,
             content,
         }
+    }
+
+    /// The same for the next generation: what is in force there is in force here.
+    fn again(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            beside: self.beside.clone(),
+            is_awaited: self.is_awaited,
+            taken: Arc::clone(&self.taken),
+            refused: Arc::clone(&self.refused),
+            is_current: Arc::clone(&self.is_current),
+            issued: self.issued.clone(),
+            is_essential: false,
+            content: self.content.clone(),
+        }
+    }
+
+    /// Tells whether it goes on from `other`, of a generation before.
+    pub fn goes_on_from(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.taken, &other.taken)
     }
 
     /// What it is for.
@@ -216,17 +237,19 @@ impl SystemRoots {
 /// All that the rules of a generation look into; what several of them name is read once.
 #[derive(Debug, Default)]
 pub(crate) struct Materials {
+    /// Where they go on from.
+    before: Option<Arc<Generation>>,
     files: Vec<Material>,
-    key_sets: Vec<KeySet>,
-    stapled: Vec<Stapled>,
+    key_sets: Vec<Arc<KeySet>>,
+    stapled: Vec<Arc<Stapled>>,
     system_roots: Option<Roots>,
 }
 
 /// All of them, for a generation.
 pub(crate) struct Gathered {
     pub(crate) files: Vec<Material>,
-    pub(crate) key_sets: Vec<KeySet>,
-    pub(crate) stapled: Vec<Stapled>,
+    pub(crate) key_sets: Vec<Arc<KeySet>>,
+    pub(crate) stapled: Vec<Arc<Stapled>>,
     pub(crate) system_roots: Option<SystemRoots>,
 }
 
@@ -234,11 +257,11 @@ macro_rules! getter {
     ($(#[doc = $doc:literal])* $name:ident -> $kind:ident($content:ty)) => {
         $(#[doc = $doc])*
         pub(crate) fn $name(&mut self, path: &str) -> $content {
-            let known = self.files.iter().find_map(|material| match &material.content {
+            let is = |material: &Material| match &material.content {
                 Content::$kind(content) if &*material.path == path => Some(content.clone()),
                 _ => None,
-            });
-            known.unwrap_or_else(|| {
+            };
+            self.known(is).unwrap_or_else(|| {
                 let content = <$content>::default();
                 self.files.push(Material::new(path, Content::$kind(content.clone())));
                 content
@@ -248,6 +271,25 @@ macro_rules! getter {
 }
 
 impl Materials {
+    /// None yet, but what the generation before has.
+    pub(crate) fn succeeding(before: Option<&Arc<Generation>>) -> Self {
+        Self {
+            before: before.map(Arc::clone),
+            ..Self::default()
+        }
+    }
+
+    /// What is asked for, if somebody else has asked for it, or did so in the generation before.
+    fn known<T>(&mut self, is: impl Fn(&Material) -> Option<T>) -> Option<T> {
+        let known = self.files.iter().find_map(&is);
+        known.or_else(|| {
+            let mut before = self.before.iter().flat_map(|before| &before.materials);
+            let (material, known) = before.find_map(|material| Some((material, is(material)?)))?;
+            self.files.push(material.again());
+            Some(known)
+        })
+    }
+
     getter!(
         /// A list of networks.
         networks -> Networks(Arc<ArcSwap<Prefixes>>)
@@ -297,9 +339,17 @@ impl Materials {
     /// A certificate with its key, and what its issuer says of it.
     pub(crate) fn proof(&mut self, files: &model::KeyPair) -> Proof {
         let pair = self.find_pair(files, false);
-        let mut known = self.stapled.iter();
-        if let Some(known) = known.find(|known| known.is_of(&pair, &files.staple)) {
+        let is_it = |known: &&Arc<Stapled>| known.is_of(&pair, &files.staple);
+        if let Some(known) = self.stapled.iter().find(is_it) {
             return known.proof();
+        }
+        // A file beside it is one of its own, and asked for anew.
+        let is_file = matches!(files.staple, model::Staple::File(_));
+        let before = self.before.iter().flat_map(|before| &before.stapled);
+        if let Some(known) = before.filter(|_| !is_file).find(is_it) {
+            let proof = known.proof();
+            self.stapled.push(Arc::clone(known));
+            return proof;
         }
         let staple = match &files.staple {
             model::Staple::Responder => Some(Staple::default()),
@@ -310,7 +360,7 @@ impl Materials {
         let material = Material::new(&files.certificate, told);
         let stapled = Stapled::new(material, pair, staple, files.staple.clone());
         let proof = stapled.proof();
-        self.stapled.push(stapled);
+        self.stapled.push(Arc::new(stapled));
         proof
     }
 
@@ -322,14 +372,20 @@ impl Materials {
     fn find_pair(&mut self, files: &model::KeyPair, is_essential: bool) -> Pair {
         // Both may stand in one file.
         let beside = (files.key != files.certificate).then(|| files.key.clone());
-        for material in &mut self.files {
-            if let Content::Pair(pair) = &material.content
-                && *material.path == *files.certificate
-                && material.beside == beside
+        let is = |material: &Material| match &material.content {
+            Content::Pair(pair)
+                if *material.path == *files.certificate && material.beside == beside =>
             {
-                material.is_essential |= is_essential;
-                return Arc::clone(pair);
+                Some(Arc::clone(pair))
             }
+            _ => None,
+        };
+        if let Some(known) = self.known(is) {
+            let mut all = self.files.iter_mut();
+            if let Some(material) = all.find(|material| is(material).is_some()) {
+                material.is_essential |= is_essential;
+            }
+            return known;
         }
         let pair = Pair::default();
         self.files.push(Material {
@@ -343,16 +399,13 @@ impl Materials {
 
     /// A certificate that we issue ourselves, with its key.
     pub(crate) fn issued(&mut self, wanted: &model::Internal) -> Pair {
-        let known = self
-            .files
-            .iter()
-            .find_map(|material| match &material.content {
-                Content::Pair(pair) if material.issued.as_ref() == Some(wanted) => {
-                    Some(Arc::clone(pair))
-                }
-                _ => None,
-            });
-        known.unwrap_or_else(|| {
+        let is = |material: &Material| match &material.content {
+            Content::Pair(pair) if material.issued.as_ref() == Some(wanted) => {
+                Some(Arc::clone(pair))
+            }
+            _ => None,
+        };
+        self.known(is).unwrap_or_else(|| {
             let pair = Pair::default();
             let path = format!("internal:{}", wanted.names.join(","));
             self.files.push(Material {
@@ -365,16 +418,13 @@ impl Materials {
 
     /// Who may issue certificates of clients, and what they revoked.
     pub(crate) fn issuers(&mut self, files: &model::ClientCertificate) -> Issuers {
-        let known = self
-            .files
-            .iter()
-            .find_map(|material| match &material.content {
-                Content::Issuers(known) if *material.path == *files.ca => {
-                    (material.beside == files.crl).then(|| Arc::clone(known))
-                }
-                _ => None,
-            });
-        known.unwrap_or_else(|| {
+        let is = |material: &Material| match &material.content {
+            Content::Issuers(known) if *material.path == *files.ca => {
+                (material.beside == files.crl).then(|| Arc::clone(known))
+            }
+            _ => None,
+        };
+        self.known(is).unwrap_or_else(|| {
             let issuers = Issuers::default();
             self.files.push(Material {
                 beside: files.crl.clone(),
@@ -389,24 +439,27 @@ impl Materials {
         &mut self,
         source: &model::KeySet,
     ) -> (Arc<ArcSwapOption<Keys>>, Arc<Wish>) {
-        let known = self
-            .key_sets
-            .iter()
-            .find_map(|set| match &set.material.content {
-                Content::Keys(keys) if set.source == *source => {
-                    Some((Arc::clone(keys), Arc::clone(&set.wish)))
-                }
-                _ => None,
-            });
-        known.unwrap_or_else(|| {
-            let (keys, wish) = <(Arc<ArcSwapOption<Keys>>, Arc<Wish>)>::default();
-            self.key_sets.push(KeySet {
-                source: source.clone(),
-                material: Material::new(&source.url.text, Content::Keys(Arc::clone(&keys))),
-                wish: Arc::clone(&wish),
-            });
-            (keys, wish)
-        })
+        let is = |set: &Arc<KeySet>| match &set.material.content {
+            Content::Keys(keys) if set.source == *source => {
+                Some((Arc::clone(keys), Arc::clone(&set.wish)))
+            }
+            _ => None,
+        };
+        if let Some(known) = self.key_sets.iter().find_map(is) {
+            return known;
+        }
+        let mut before = self.before.iter().flat_map(|before| &before.key_sets);
+        if let Some((set, known)) = before.find_map(|set| Some((set, is(set)?))) {
+            self.key_sets.push(Arc::clone(set));
+            return known;
+        }
+        let (keys, wish) = <(Arc<ArcSwapOption<Keys>>, Arc<Wish>)>::default();
+        self.key_sets.push(Arc::new(KeySet {
+            source: source.clone(),
+            material: Material::new(&source.url.text, Content::Keys(Arc::clone(&keys))),
+            wish: Arc::clone(&wish),
+        }));
+        (keys, wish)
     }
 
     /// All that was asked for.

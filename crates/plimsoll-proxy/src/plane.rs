@@ -1,43 +1,34 @@
-//! What the tasks of one worker share: the generation, the counters, the logs, the pickers.
+//! One worker's view of one generation. A worker has a current one; an exchange takes it when it begins and
+//! keeps it to its end. When the last exchange of an older one has ended, that one is gone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::Picker;
 use plimsoll_balance::budget::Budget;
 use plimsoll_balance::strain;
 use plimsoll_config::model::Priority;
-use plimsoll_http::date::{HTTP_DATE_BYTES, http_date};
+use plimsoll_http::date::HTTP_DATE_BYTES;
 use plimsoll_net::clock;
-use plimsoll_net::datagrams::Batch;
 use plimsoll_net::worker::Worker;
-use plimsoll_observe::access_log::{Dates, Record};
+use plimsoll_observe::access_log::Record;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink::Tap;
-use tokio::time::MissedTickBehavior;
 
 use crate::generation::{Generation, Pool};
 use crate::hashing::Hashing;
-use crate::http::exchange::Scratch;
-use crate::http::h2::Links;
 use crate::http::hedge::Hedger;
-use crate::http::line::{self, Line};
+use crate::http::line::Line;
 use crate::http::throttle::Throttle;
 use crate::shelf::Shelf;
+use crate::station::Station;
 use crate::strain::Lag;
-
-/// How often log lines leave a worker that has little to say, and lines of requests are looked at.
-const TEND: Duration = Duration::from_millis(100);
-
-/// How often memory that is not used is given back to the system.
-const GIVE_BACK: Duration = Duration::from_secs(1);
-
-/// How long the wall clock is reckoned from the monotonic one: a step of the wall clock is seen
-/// this late.
-const WALL_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// An access log as a worker sees it.
 #[derive(Debug)]
@@ -48,15 +39,20 @@ pub struct Log {
     pub tap: Tap,
 }
 
+/// A log that planes share whose generations write to the same.
+pub(crate) type SharedLog = Rc<RefCell<Log>>;
+
 /// Gives memory that a thread does not use back to the system: all of it at once, or what has not
 /// been used for a while.
 pub type GiveBack = fn(at_once: bool);
 
-/// The data plane of one worker.
+/// The data plane of one worker, for one generation.
 #[derive(Debug)]
 pub struct Plane {
     /// Its sockets, timers and buffers.
     pub worker: Rc<Worker>,
+    /// What it has whatever it serves.
+    pub(crate) station: Rc<Station>,
     /// What it serves.
     pub generation: Arc<Generation>,
     /// What it counts.
@@ -67,109 +63,156 @@ pub struct Plane {
     /// What each pool may try again.
     pub(crate) budgets: RefCell<Vec<Budget>>,
     /// How many requests each pool may have, where that is found out.
-    pub(crate) throttles: Vec<Option<Throttle>>,
+    pub(crate) throttles: Vec<Option<Rc<Throttle>>>,
     /// When second servers of each pool are asked, where they are.
-    pub(crate) hedgers: Vec<Option<Hedger>>,
+    pub(crate) hedgers: Vec<Option<Rc<Hedger>>>,
     /// Who waits before each pool.
-    pub(crate) lines: Vec<Line>,
-    /// Connections to servers that carry many requests at once.
-    pub(crate) links: Links,
+    pub(crate) lines: Vec<Rc<Line>>,
     /// Who waits for a password to be hashed.
-    pub(crate) hashing: Hashing,
-    /// Room for datagrams on their way.
-    pub(crate) batch: RefCell<Batch>,
+    pub(crate) hashing: Rc<Hashing>,
     /// Itself, for what goes on beside a request.
     pub(crate) me: Weak<Self>,
-    /// How many copies of requests are under way.
-    pub(crate) copies: Cell<usize>,
-    pub(crate) draining: Cell<bool>,
     /// How late this worker comes to what it has to do.
     lag: Lag,
-    /// Whether there are nearly as many client connections as there may be, or little memory.
-    pub(crate) crowded: Cell<bool>,
-    #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
-    pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
-    start: Instant,
-    give_back: GiveBack,
-    gave_back: Cell<Instant>,
-    logs: RefCell<Vec<Log>>,
-    dates: RefCell<Dates>,
-    date: Cell<(u64, [u8; HTTP_DATE_BYTES])>,
-    wall: Cell<(Instant, Duration)>,
+    pub(crate) logs: Vec<SharedLog>,
+    /// Whether there is a newer one, so that nothing begins here any more.
+    pub(crate) is_past: Cell<bool>,
+    /// Whether what is still under way here ends now.
+    pub(crate) is_over: Cell<bool>,
+}
+
+/// What a worker has for one pool.
+#[derive(Clone)]
+struct OfPool {
+    picker: Picker,
+    budget: Budget,
+    throttle: Option<Rc<Throttle>>,
+    hedger: Option<Rc<Hedger>>,
+    line: Rc<Line>,
+}
+
+impl OfPool {
+    fn new(pool: &Pool, worker: &Worker) -> Self {
+        let count = worker.peers.count();
+        let workers = u32::try_from(count).unwrap_or(u32::MAX);
+        let share = u32::from(pool.retry.budget) * 10;
+        let throttle = |range| Rc::new(Throttle::new(range, count));
+        Self {
+            picker: Picker::new(&pool.balancer, worker.index),
+            budget: Budget::new(share, pool.retry.reserve.div_ceil(workers)),
+            throttle: pool.adaptive.map(throttle),
+            hedger: pool.hedge.map(Hedger::new).map(Rc::new),
+            line: Rc::new(Line::new(pool.line.as_ref())),
+        }
+    }
+
+    /// The same for the next generation: what was learnt, and who waits, stays where its settings do.
+    fn succeed(self, before: &Pool, pool: &Pool, worker: &Worker) -> Self {
+        let new = Self::new(pool, worker);
+        let same = |is_same: bool| is_same.then_some(&self);
+        let is_balanced_alike = Arc::ptr_eq(&before.balancer, &pool.balancer);
+        let picker = same(is_balanced_alike).map(|old| old.picker.clone());
+        let budget = same(before.retry == pool.retry).map(|old| old.budget.clone());
+        let throttle = same(before.adaptive == pool.adaptive).map(|old| old.throttle.clone());
+        let hedger = same(before.hedge == pool.hedge).map(|old| old.hedger.clone());
+        let waits_alike =
+            Line::settings(before.line.as_ref()) == Line::settings(pool.line.as_ref());
+        let line = same(waits_alike).map(|old| Rc::clone(&old.line));
+        Self {
+            picker: picker.unwrap_or(new.picker),
+            budget: budget.unwrap_or(new.budget),
+            throttle: throttle.unwrap_or(new.throttle),
+            hedger: hedger.unwrap_or(new.hedger),
+            line: line.unwrap_or(new.line),
+        }
+    }
 }
 
 impl Plane {
-    /// The data plane of `worker`, with one log a distinct access log of the generation.
-    ///
-    /// `start` is the same for all workers: balancing compares times over them.
-    pub fn new(
-        worker: Rc<Worker>,
+    /// The first data plane of a worker, with one log a distinct access log of the generation.
+    pub(crate) fn new(
+        station: Rc<Station>,
         generation: Arc<Generation>,
         metrics: Arc<WorkerMetrics>,
-        logs: Vec<Log>,
-        start: Instant,
-        give_back: GiveBack,
+        logs: Vec<SharedLog>,
     ) -> Rc<Self> {
-        let pickers = generation
-            .pools
-            .iter()
-            .map(|pool| Picker::new(&pool.balancer, worker.index))
-            .collect();
-        let workers = u32::try_from(worker.peers.count()).unwrap_or(u32::MAX);
-        let throttle = |pool: &Pool| {
-            let count = worker.peers.count();
-            pool.adaptive.map(|range| Throttle::new(range, count))
-        };
-        let throttles = generation.pools.iter().map(throttle).collect();
-        let budget = |pool: &Pool| {
-            let share = u32::from(pool.retry.budget) * 10;
-            Budget::new(share, pool.retry.reserve.div_ceil(workers))
-        };
-        let budgets = generation.pools.iter().map(budget).collect();
-        let hedger = |pool: &Pool| pool.hedge.map(Hedger::new);
-        let hedgers = generation.pools.iter().map(hedger).collect();
-        let lines = generation
-            .pools
-            .iter()
-            .map(|pool| Line::new(pool.line.as_ref()))
-            .collect();
+        let pools = generation.pools.iter();
+        let pools = pools.map(|pool| OfPool::new(pool, &station.worker));
+        let pools = pools.collect();
+        let hashing = Rc::new(Hashing::new(&generation.turns));
+        Self::assemble(station, (generation, metrics), (pools, hashing, logs))
+    }
+
+    /// The next one.
+    pub(crate) fn succeed(
+        &self,
+        generation: Arc<Generation>,
+        metrics: Arc<WorkerMetrics>,
+        logs: Vec<SharedLog>,
+    ) -> Rc<Self> {
+        let before = self.generation.pools.iter();
+        let known: BTreeMap<&str, &Pool> = before.map(|pool| (&*pool.name, pool)).collect();
+        let pools = generation.pools.iter().map(|pool| {
+            let before = known.get(&*pool.name);
+            let old = before.and_then(|before| Some((before, self.of_pool(before.index)?)));
+            match old {
+                Some((before, old)) => old.succeed(before, pool, &self.worker),
+                None => OfPool::new(pool, &self.worker),
+            }
+        });
+        let parts = (pools.collect(), Rc::clone(&self.hashing), logs);
+        Self::assemble(Rc::clone(&self.station), (generation, metrics), parts)
+    }
+
+    fn of_pool(&self, pool: usize) -> Option<OfPool> {
+        Some(OfPool {
+            picker: self.pickers.borrow().get(pool)?.clone(),
+            budget: self.budgets.borrow().get(pool)?.clone(),
+            throttle: self.throttles.get(pool)?.clone(),
+            hedger: self.hedgers.get(pool)?.clone(),
+            line: self.lines.get(pool).map(Rc::clone)?,
+        })
+    }
+
+    fn assemble(
+        station: Rc<Station>,
+        (generation, metrics): (Arc<Generation>, Arc<WorkerMetrics>),
+        (pools, hashing, logs): (Vec<OfPool>, Rc<Hashing>, Vec<SharedLog>),
+    ) -> Rc<Self> {
+        let pools = pools.into_iter();
+        let pools = pools.map(|of| ((of.picker, of.budget), (of.throttle, (of.hedger, of.line))));
+        let (balance, rest): (Vec<_>, Vec<_>) = pools.unzip();
+        let (pickers, budgets): (Vec<_>, Vec<_>) = balance.into_iter().unzip();
+        let (throttles, rest): (Vec<_>, Vec<_>) = rest.into_iter().unzip();
+        let (hedgers, lines) = rest.into_iter().unzip();
         Rc::new_cyclic(|me| Self {
-            me: Weak::clone(me),
-            batch: RefCell::default(),
-            copies: Cell::new(0),
-            shelf: Shelf::default(),
-            lag: Lag::new(generation.overload),
-            links: Links::default(),
-            hashing: Hashing::new(&generation.turns),
-            generation,
-            metrics,
+            worker: Rc::clone(&station.worker),
+            station,
             pickers: RefCell::new(pickers),
+            shelf: Shelf::default(),
             budgets: RefCell::new(budgets),
             throttles,
             hedgers,
             lines,
-            draining: Cell::new(false),
-            crowded: Cell::new(false),
-            scratch: RefCell::default(),
-            start,
-            give_back,
-            gave_back: Cell::new(start),
-            logs: RefCell::new(logs),
-            dates: RefCell::default(),
-            date: Cell::new((0, http_date(0))),
-            wall: Cell::new((start, clock::unix_time())),
-            worker,
+            hashing,
+            me: Weak::clone(me),
+            lag: Lag::new(generation.overload),
+            generation,
+            metrics,
+            logs,
+            is_past: Cell::new(false),
+            is_over: Cell::new(false),
         })
     }
 
     /// The time as balancing counts it.
     pub(crate) fn since_start(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.start)
+        self.station.since_start(at)
     }
 
     /// Who asks second servers of a pool, if anyone does.
     pub(crate) fn hedger(&self, pool: &Pool) -> Option<&Hedger> {
-        self.hedgers.get(pool.index)?.as_ref()
+        self.hedgers.get(pool.index)?.as_deref()
     }
 
     /// Counts a request for a pool, which earns it a part of a retry.
@@ -192,63 +235,35 @@ impl Plane {
         may
     }
 
-    /// The wall clock at `at`, without asking for it: it is read once a tick.
+    /// The wall clock at `at`, without asking for it.
     pub(crate) fn unix_time(&self, at: Instant) -> Duration {
-        let (then, unix) = self.wall.get();
-        let ahead = at.saturating_duration_since(then);
-        if ahead < WALL_AGE_MAX {
-            return unix + ahead;
-        }
-        let unix = clock::unix_time();
-        self.wall.set((at, unix));
-        unix
+        self.station.unix_time(at)
     }
 
-    /// The date as HTTP writes it, made once a second.
+    /// The date as HTTP writes it.
     pub(crate) fn http_date(&self, unix: Duration) -> [u8; HTTP_DATE_BYTES] {
-        let second = unix.as_secs();
-        let (made, date) = self.date.get();
-        if made == second {
-            return date;
-        }
-        let date = http_date(second);
-        self.date.set((second, date));
-        date
+        self.station.http_date(unix)
     }
 
     /// Writes a line to each of `logs`.
     pub(crate) fn log(&self, logs: &[usize], record: &Record<'_>) {
-        let mut all = self.logs.borrow_mut();
-        let mut dates = self.dates.borrow_mut();
+        let mut dates = self.station.dates.borrow_mut();
         for log in logs {
-            let Some(log) = all.get_mut(*log) else {
+            let Some(log) = self.logs.get(*log) else {
                 continue;
             };
-            let dropped = log
-                .tap
-                .line(|out| log.format.write(record, &mut dates, out));
-            self.metrics.log_dropped.add(dropped);
+            let Log { format, tap } = &mut *log.borrow_mut();
+            let dropped = tap.line(|out| format.write(record, &mut dates, out));
+            self.metrics.totals.log_dropped.add(dropped);
         }
     }
 
-    /// Hands log lines over and looks after those who wait, again and again.
-    pub(crate) async fn tend(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TEND);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let due = ticks.tick().await;
-            let late = clock::now().saturating_duration_since(due.into_std());
-            self.lag.note(late);
-            let micros = u64::try_from(late.as_micros());
-            self.metrics.lag.set(micros.unwrap_or(u64::MAX));
-            let waiting = self.worker.handshakes.waiting();
-            self.metrics.handshakes_waiting.set(waiting as u64);
-            self.make_room();
-            self.give_back();
-            self.note_limits();
-            line::tend(&self);
-            self.flush();
-        }
+    /// Takes note of how late this worker comes, and makes room where there is too little.
+    pub(crate) fn tend(&self, late: Duration) {
+        self.lag.note(late);
+        self.make_room();
+        self.station.give_back(self.generation.memory.strain() > 0);
+        self.note_limits();
     }
 
     /// When connections or memory run out, clients that only wait make room: first after their next
@@ -256,23 +271,10 @@ impl Plane {
     fn make_room(&self) {
         let connections = self.worker.peers.connections();
         let is_crowded = self.generation.gate.is_crowded(connections);
-        self.crowded
-            .set(is_crowded || self.generation.memory.strain() > 0);
+        let is_short = self.generation.memory.strain() > 0;
+        self.station.crowded.set(is_crowded || is_short);
         if self.is_full() {
             self.worker.deadlines.wake_all();
-        }
-    }
-
-    /// Gives memory back to the system: now and then, and all there is when there is too little.
-    fn give_back(&self) {
-        let now = clock::now();
-        let is_short = self.generation.memory.strain() > 0;
-        if is_short {
-            self.worker.buffers.forget_free();
-        }
-        if is_short || now.duration_since(self.gave_back.get()) >= GIVE_BACK {
-            (self.give_back)(is_short);
-            self.gave_back.set(now);
         }
     }
 
@@ -294,7 +296,7 @@ impl Plane {
         let strain = self.lag.strain().max(self.generation.memory.strain());
         let refuses = strain > 0 && strain::refuses(strain, priority as u8, self.worker.random());
         if refuses {
-            self.metrics.overload_refused.add(1);
+            self.metrics.totals.overload_refused.add(1);
         }
         refuses
     }
@@ -315,14 +317,30 @@ impl Plane {
         }
     }
 
-    /// Tells whether connections end with their answers.
-    pub(crate) fn keeps_nobody(&self) -> bool {
-        self.draining.get() || self.crowded.get()
+    /// Goes on with what is under way here; nothing when all of that is to end. Whoever ends it wakes timers,
+    /// and what is under way has one.
+    pub(crate) fn poll_unless_over<F: Future>(
+        &self,
+        work: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        match self.is_over.get() {
+            true => Poll::Ready(None),
+            false => work.poll(context).map(Some),
+        }
     }
 
+    /// Hands log lines over.
     pub(crate) fn flush(&self) {
-        for log in self.logs.borrow_mut().iter_mut() {
-            self.metrics.log_dropped.add(log.tap.flush());
+        for log in &self.logs {
+            let dropped = log.borrow_mut().tap.flush();
+            self.metrics.totals.log_dropped.add(dropped);
         }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.flush();
     }
 }

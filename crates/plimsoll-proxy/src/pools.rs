@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use plimsoll_balance::subset;
 use plimsoll_balance::{Algorithm, OutlierRule, Pool as Balancer, Rules, ServerSpec};
 use plimsoll_config::model::{self, Balance, Config, OnDown, ServerAddress, SocketOptions};
 use plimsoll_net::connect::{Connector, Source, Turns};
+use plimsoll_net::idle_pool::Berths;
 use plimsoll_net::options::Options;
-use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::addresses::{Addresses, Known};
 use crate::compile::{Machine, ceiling};
@@ -16,6 +19,7 @@ use crate::http::line::Board;
 use crate::material::Materials;
 use crate::server_tls::{Terms, spoken};
 use crate::sticky::Sticky;
+use crate::succession::Before;
 
 /// Which node this is, of all that have the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -24,45 +28,86 @@ struct Node<'a> {
     zone: Option<&'a str>,
 }
 
-/// The pools of `config`, and how many servers they have together.
+/// The pools of `config`.
 pub(crate) fn compile(
     config: &Config,
     resolve: impl Fn(&ServerAddress) -> Known,
-    machine: &Machine,
+    (machine, berths): (&Machine, &Arc<Berths>),
     materials: &mut Materials,
-) -> (Vec<Pool>, usize) {
-    let mut servers = 0;
+) -> Vec<Pool> {
+    let before = Before(machine.before.as_deref());
     let node = Node {
         name: &machine.name,
         zone: config.zone.as_deref(),
     };
     let pools = config.pools.iter().enumerate().map(|(index, settings)| {
         let terms = settings.tls.as_ref().map(|tls| Terms::new(tls, materials));
-        let server = |server: &model::Server, id| Server {
-            name: Arc::clone(&server.name),
-            id,
-            addresses: Addresses::new(resolve(&server.address)),
-            tls: terms
-                .as_ref()
-                .map(|terms| terms.server(&server.address, spoken(settings.protocol))),
-            cut: (settings.on_down == OnDown::CloseConnections).then(Notify::new),
+        let before = before.pool(&settings.name);
+        let known = Servers::new(before);
+        let server = |server: &model::Server| {
+            let known = known.find(server);
+            let same = known.filter(|_| is_reached_alike(settings, before));
+            let cuts = settings.on_down == OnDown::CloseConnections;
+            Server {
+                name: Arc::clone(&server.name),
+                berth: match same {
+                    Some(known) => Arc::clone(&known.berth),
+                    None => Arc::new(berths.berth(machine.workers)),
+                },
+                addresses: match known {
+                    Some(known) => known.addresses.clone(),
+                    None => Addresses::new(resolve(&server.address)),
+                },
+                tls: terms
+                    .as_ref()
+                    .map(|terms| terms.server(&server.address, spoken(settings.protocol))),
+                cut: cuts.then(|| {
+                    known
+                        .and_then(|known| known.cut.clone())
+                        .unwrap_or_default()
+                }),
+            }
         };
-        let first = servers;
-        servers += settings.servers.len();
-        let compiled = settings.servers.iter().zip(first..);
-        let compiled = compiled.map(|(of, id)| server(of, id)).collect();
-        pool(index, settings, compiled, machine.workers, node)
+        let servers = settings.servers.iter().map(server).collect();
+        pool((index, settings), servers, before, (machine.workers, node))
     });
-    (pools.collect(), servers)
+    pools.collect()
+}
+
+/// The servers of the pool before, by name.
+struct Servers<'a>(HashMap<&'a str, (&'a ServerAddress, &'a Server)>);
+
+impl<'a> Servers<'a> {
+    fn new(before: Option<(&'a model::Pool, &'a Pool)>) -> Self {
+        let all = before.iter().flat_map(|(settings, pool)| {
+            let servers = settings.servers.iter().zip(&pool.servers);
+            servers.map(|(settings, server)| (&*settings.name, (&settings.address, server)))
+        });
+        Self(all.collect())
+    }
+
+    fn find(&self, server: &model::Server) -> Option<&'a Server> {
+        let (address, known) = self.0.get(&*server.name)?;
+        (**address == server.address).then_some(*known)
+    }
+}
+
+/// Tells whether what was kept of connections to the servers of the pool before is as good as new.
+fn is_reached_alike(settings: &model::Pool, before: Option<(&model::Pool, &Pool)>) -> bool {
+    let way = |pool: &model::Pool| {
+        let tls = pool.tls.clone();
+        (tls, pool.protocol, pool.source.clone(), pool.proxy_protocol)
+    };
+    before.is_some_and(|(old, _)| way(old) == way(settings))
 }
 
 fn pool(
-    index: usize,
-    pool: &model::Pool,
+    (index, pool): (usize, &model::Pool),
     servers: Vec<Server>,
-    workers: usize,
-    node: Node<'_>,
+    before: Option<(&model::Pool, &Pool)>,
+    (workers, node): (usize, Node<'_>),
 ) -> Pool {
+    let known = before.map(|(_, known)| known);
     let (algorithm, key) = match &pool.balance {
         Balance::RoundRobin => (Algorithm::RoundRobin, None),
         Balance::Random => (Algorithm::Random, None),
@@ -86,14 +131,21 @@ fn pool(
         slow_start: pool.slow_start,
         fail_open: pool.fail_open,
     };
-    let balancer = Balancer::new(specs.collect(), algorithm).with_rules(rules);
+    let specs: Vec<_> = specs.collect();
+    let balancer = match known.map(|known| &known.balancer) {
+        Some(known) if known.is_made_of(&specs, algorithm, &rules) => Arc::clone(known),
+        Some(known) => Arc::new(known.succeed(specs, algorithm).with_rules(rules)),
+        None => Arc::new(Balancer::new(specs, algorithm).with_rules(rules)),
+    };
     let sticky = pool.sticky.as_ref();
+    let remembered = before.and_then(|(old, known)| old.sticky.as_ref().zip(known.sticky.as_ref()));
     Pool {
         name: Arc::clone(&pool.name),
         index,
-        balancer: Arc::new(balancer),
+        id: xxh3_64(pool.name.as_bytes()),
+        balancer,
         key,
-        sticky: sticky.map(|sticky| Sticky::new(sticky, &pool.name, &servers)),
+        sticky: sticky.map(|sticky| Sticky::new(sticky, &pool.name, &servers, remembered)),
         servers,
         timeouts: pool.timeouts,
         protocol: pool.protocol,
@@ -112,8 +164,16 @@ fn pool(
         adaptive: pool.adaptive,
         // A client that belongs to a server is served by no other.
         hedge: pool.hedge.filter(|_| pool.sticky.is_none()),
-        ceiling: ceiling(pool.max_requests),
-        line: pool.queue.map(|queue| Board::new(queue, workers)),
+        ceiling: ceiling(
+            pool.max_requests,
+            known.and_then(|known| known.ceiling.as_ref()),
+        ),
+        line: pool
+            .queue
+            .map(|queue| match known.and_then(|known| known.line.as_ref()) {
+                Some(board) => board.succeed(queue),
+                None => Board::new(queue, workers),
+            }),
     }
 }
 

@@ -172,7 +172,7 @@ impl<'a> Call<'a> {
             timer: &self.connection.timer,
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
-            cut: server.cut.as_ref(),
+            cut: server.cut.as_deref(),
             buffers,
             pipes: &self.plane.worker.pipes,
         };

@@ -20,13 +20,14 @@ use crate::edits;
 use crate::generation::Limiter;
 use crate::key_set::Wish;
 use crate::material::Materials;
+use crate::succession::Limits;
 use crate::template::Template;
 
 /// A statement that is carried out in its turn.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Counts the request, which goes no further when it is above the limit.
-    Limit(Limiter),
+    Limit(Arc<Limiter>),
     /// Changes where the request goes.
     Target(TargetStep),
     /// Lets clients in or refuses them.
@@ -184,7 +185,7 @@ pub(crate) struct Builder<'a> {
     /// Parameters of queries that hold tokens or keys.
     pub(crate) secret_parameters: &'a mut Vec<Box<[u8]>>,
     pub(crate) geo: Option<&'a str>,
-    pub(crate) limiter: &'a dyn Fn(&model::Limit) -> Limiter,
+    pub(crate) limits: Limits,
 }
 
 impl Builder<'_> {
@@ -198,7 +199,7 @@ impl Builder<'_> {
 
     fn step(&mut self, step: &model::Step, place: &Place) -> Option<Step> {
         Some(match step {
-            model::Step::Limit(limit) => Step::Limit((self.limiter)(limit)),
+            model::Step::Limit(limit) => Step::Limit(self.limits.limiter(limit)),
             model::Step::StripPrefix(prefix) => {
                 Step::Target(TargetStep::StripPrefix(bytes(prefix)))
             }

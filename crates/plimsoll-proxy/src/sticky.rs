@@ -1,11 +1,12 @@
 //! Which server a client belongs to, and how it comes to know.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use hmac::{Hmac, Mac};
-use plimsoll_balance::bonds::Bonds;
+use plimsoll_balance::bonds::{Bonds, Numbering};
 use plimsoll_balance::{ServerIndex, hash};
 use plimsoll_config::model::{self, HashKey, SameSite, StickyBy, StickyCookie};
 use plimsoll_http::cookie::{self, Hide, Mark, OwnCookie, Stamp};
@@ -29,6 +30,8 @@ pub(crate) struct Sticky {
     /// By server.
     tokens: Vec<Box<[u8]>>,
     servers: HashMap<Box<[u8]>, ServerIndex>,
+    /// By which numbers servers are remembered.
+    numbering: Numbering,
     /// Whether a client stays on a server that is down by its checks.
     pub(crate) force: bool,
 }
@@ -45,12 +48,29 @@ enum By {
     },
     Rewrite(Box<[u8]>),
     Prefix(Box<[u8]>),
-    Key(HashKey, Bonds),
-    Learn(HashKey, Bonds),
+    Key(HashKey, Arc<Bonds>),
+    Learn(HashKey, Arc<Bonds>),
 }
 
 impl Sticky {
-    pub(crate) fn new(sticky: &model::Sticky, pool: &str, servers: &[Server]) -> Self {
+    /// Who belongs to which server is known from the configuration `before`, where it is remembered by the same.
+    pub(crate) fn new(
+        sticky: &model::Sticky,
+        pool: &str,
+        servers: &[Server],
+        before: Option<(&model::Sticky, &Self)>,
+    ) -> Self {
+        let before = before.filter(|(old, _)| old.by == sticky.by);
+        let known = before.and_then(|(_, old)| old.bonds());
+        let bonds = |idle: Duration, entries: u32| match known {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Bonds::new(idle, entries as usize)),
+        };
+        let names: Vec<_> = servers
+            .iter()
+            .map(|server| Arc::clone(&server.name))
+            .collect();
+        let numbering = before.map(|(_, old)| old.numbering.succeed(&names));
         let token = |server: &Server| token(&sticky.key, pool, &server.name);
         let tokens: Vec<Box<[u8]>> = servers.iter().map(token).collect();
         let by = match &sticky.by {
@@ -69,11 +89,9 @@ impl Sticky {
             },
             StickyBy::Rewrite(name) => By::Rewrite(name.as_bytes().into()),
             StickyBy::Prefix(name) => By::Prefix(name.as_bytes().into()),
-            StickyBy::Key { key, idle, entries } => {
-                By::Key(key.clone(), Bonds::new(*idle, *entries as usize))
-            }
+            StickyBy::Key { key, idle, entries } => By::Key(key.clone(), bonds(*idle, *entries)),
             StickyBy::Learn { key, idle, entries } => {
-                By::Learn(key.clone(), Bonds::new(*idle, *entries as usize))
+                By::Learn(key.clone(), bonds(*idle, *entries))
             }
         };
         let numbered = (0..).map(ServerIndex::new);
@@ -81,7 +99,26 @@ impl Sticky {
             by,
             servers: tokens.iter().cloned().zip(numbered).collect(),
             tokens,
+            numbering: numbering.unwrap_or_else(|| Numbering::default().succeed(&names)),
             force: sticky.force,
+        }
+    }
+
+    fn bonds(&self) -> Option<&Arc<Bonds>> {
+        match &self.by {
+            By::Key(_, bonds) | By::Learn(_, bonds) => Some(bonds),
+            By::Cookie { .. } | By::Rewrite(_) | By::Prefix(_) => None,
+        }
+    }
+
+    /// The server that `bonds` remember.
+    fn find(&self, bonds: &Bonds, key: u64, now: Duration) -> Option<ServerIndex> {
+        self.numbering.place(bonds.find(key, now)?)
+    }
+
+    fn tie(&self, bonds: &Bonds, key: u64, server: ServerIndex, now: Duration) {
+        if let Some(number) = self.numbering.number(server) {
+            bonds.tie(key, number, now);
         }
     }
 
@@ -97,7 +134,7 @@ impl Sticky {
             }
             By::Key(key, bonds) | By::Learn(key, bonds) => {
                 let now = exchange.plane.since_start(exchange.facts.started);
-                bonds.find(key::hash_of(exchange, key, hash::SEED), now)
+                self.find(bonds, key::hash_of(exchange, key, hash::SEED), now)
             }
         }
     }
@@ -105,13 +142,13 @@ impl Sticky {
     /// The server that a client belongs to of whom the address is known alone.
     pub(crate) fn server_of(&self, client: IpAddr, now: Duration) -> Option<ServerIndex> {
         let bonds = self.bonds_of_addresses()?;
-        bonds.find(key::of_address(client, hash::SEED), now)
+        self.find(bonds, key::of_address(client, hash::SEED), now)
     }
 
     /// Remembers that a client is at `server`, of whom the address is known alone.
     pub(crate) fn remember_address(&self, client: IpAddr, server: ServerIndex, now: Duration) {
         if let Some(bonds) = self.bonds_of_addresses() {
-            bonds.tie(key::of_address(client, hash::SEED), server, now);
+            self.tie(bonds, key::of_address(client, hash::SEED), server, now);
         }
     }
 
@@ -184,7 +221,7 @@ impl Sticky {
     pub(crate) fn remember(&self, exchange: &Exchange<'_>, server: ServerIndex) {
         let now = exchange.plane.since_start(exchange.facts.started);
         if let By::Key(key, bonds) = &self.by {
-            bonds.tie(key::hash_of(exchange, key, hash::SEED), server, now);
+            self.tie(bonds, key::hash_of(exchange, key, hash::SEED), server, now);
         }
     }
 
@@ -216,7 +253,7 @@ impl Sticky {
             _ => None,
         };
         if let Some(value) = found.filter(|value| !value.is_empty()) {
-            bonds.tie(hash::of(value), server, now);
+            self.tie(bonds, hash::of(value), server, now);
         }
     }
 }

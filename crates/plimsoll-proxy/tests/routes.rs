@@ -33,6 +33,7 @@ fn generation(text: &str) -> Generation {
         workers: 1,
         connections_max: 1000,
         sessions: std::sync::Arc::default(),
+        before: None,
     };
     compile(&config, |_| Ok(Box::default()), machine).0
 }

@@ -6,13 +6,14 @@ mod configuration;
 mod exit;
 mod output;
 mod running;
+mod service_manager;
 mod serving;
 mod table;
 mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::verbs::proxy::Service;
 
@@ -46,6 +47,8 @@ enum Verb {
     Top(verbs::top::Arguments),
     /// Show the servers of a running Plimsoll, take them out, bring them back
     Pool(verbs::pool::Arguments),
+    /// Have a running Plimsoll serve what its file says now
+    Reload(verbs::reload::Arguments),
     /// Purge the caches of a running Plimsoll
     Cache(verbs::cache::Arguments),
     /// Lay configuration files out
@@ -54,6 +57,11 @@ enum Verb {
     Explain(verbs::explain::Arguments),
     /// Print the JSON Schema of the configuration's JSON form
     Schema,
+    /// Print what a shell completes words by
+    Completions(verbs::pages::Completions),
+    /// Write the pages of the manual
+    #[command(hide = true)]
+    Man(verbs::pages::Manual),
 }
 
 fn main() -> ExitCode {
@@ -70,9 +78,12 @@ fn main() -> ExitCode {
         Verb::Status(arguments) => verbs::status::run(arguments),
         Verb::Top(arguments) => verbs::top::run(arguments),
         Verb::Pool(arguments) => verbs::pool::run(arguments),
+        Verb::Reload(arguments) => verbs::reload::run(arguments),
         Verb::Cache(arguments) => verbs::cache::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),
         Verb::Explain(arguments) => verbs::explain::explain(arguments),
         Verb::Schema => verbs::explain::schema(),
+        Verb::Completions(arguments) => verbs::pages::completions(arguments, Arguments::command()),
+        Verb::Man(arguments) => verbs::pages::manual(arguments, Arguments::command()),
     })
 }

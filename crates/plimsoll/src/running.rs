@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use plimsoll_admin::listen;
 use plimsoll_config::model::AdminAddress;
+use plimsoll_control::reload::Refused;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to answer. A reload may have to wait for others: for names, keys and what issuers say.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which Plimsoll is asked.
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,9 @@ impl Place {
         let end = || anyhow!("no answer from the admin listener on {place}");
         let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(end)?;
         let status = head.split(' ').nth(1).unwrap_or_default();
+        if status == "422" {
+            return Err(Refused(body.to_owned()).into());
+        }
         if status != "200" {
             bail!(
                 "the admin listener on {place} says {status}: {}",

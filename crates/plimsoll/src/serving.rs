@@ -4,16 +4,15 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use plimsoll_admin::server::Desk;
 use plimsoll_config::model::{AdminAddress, Config};
-use plimsoll_control::discovery::Names;
-use plimsoll_control::launch::{LaunchError, Running, launch};
-use plimsoll_control::{acme, care, checks, materials, memory};
+use plimsoll_control::engine::Engine;
+use plimsoll_control::launch::{LaunchError, Running};
+use plimsoll_control::reload::Reloader;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::BadConfiguration;
-use crate::{admin, allocator};
+use crate::{admin, allocator, service_manager};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -35,11 +34,12 @@ pub(crate) fn log_events() {
         .init();
 }
 
-/// Serves `config` until told to stop. A one-liner has no say in where the dashboard is, and goes
-/// without it when another process has the address; `beside` runs along on the control thread.
+/// Serves `config`, which stands in the file at `path`, until told to stop. A one-liner has no file; it has no
+/// say in where the dashboard is, and goes without it when another process has the address. `beside` runs along on
+/// the control thread.
 pub(crate) fn serve(
     config: &Config,
-    is_one_liner: bool,
+    path: Option<&str>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -52,18 +52,14 @@ pub(crate) fn serve(
         let mut signals = Signals::listen()?;
         let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
         let guard = admin::guard(&config.admin).map_err(unusable)?;
-        let admin = admin::open(&config.admin, is_one_liner).await?;
-        let (names, found) = Names::look_up(config)
-            .await
-            .context("cannot look names of servers up")?;
-        for (name, why) in found.missing() {
-            tracing::warn!(name, why, "no address for a server's name yet");
-        }
-        let known = (names.all(), &found);
-        let running = launch(config, known, allocator::give_back).await;
-        let running = Arc::new(running.map_err(explain)?);
-        announce(&running);
-        let desk = Desk::new(Arc::clone(&running), allocator::metrics, guard);
+        let admin = admin::open(&config.admin, path.is_none()).await?;
+        let engine = Engine::launch(config, allocator::give_back).await;
+        let engine = engine.map_err(explain)?;
+        announce(&engine.now());
+        let reloader = Reloader::new(Arc::clone(&engine), path.map(str::to_owned));
+        let reloader = Arc::new(reloader);
+        tokio::spawn(Arc::clone(&reloader).run());
+        let desk = Desk::new(Arc::clone(&reloader), allocator::metrics, guard);
         for (place, listener) in admin {
             match &place {
                 AdminAddress::Ip(address) => tracing::info!("dashboard on http://{address}/"),
@@ -72,22 +68,18 @@ pub(crate) fn serve(
             tokio::spawn(Arc::clone(&desk).serve(listener));
         }
         tokio::spawn(desk.watch());
-        tokio::spawn(care::watch(Arc::clone(&running)));
-        tokio::spawn(memory::watch(Arc::clone(&running)));
-        tokio::spawn(materials::watch(Arc::clone(&running)));
-        acme::start(config, &running);
-        names.watch(config, &running);
-        checks::start(config, &running);
-        signals.wait(&running).await;
+        service_manager::ready();
+        signals.wait(&reloader).await;
+        service_manager::stopping();
         tracing::info!(
-            connections = running.peers.connections(),
+            connections = engine.now().peers.connections(),
             "draining; another signal stops now"
         );
-        running.peers.drain().await;
-        let drained = signals.drained(&running).await;
+        engine.drain().await;
+        let drained = signals.drained(&engine).await;
         tracing::info!(drained, "stopped");
         if drained {
-            running.finish(); // else workers are in the middle of something
+            engine.finish(); // else workers are in the middle of something
         }
         Ok(())
     })
@@ -117,10 +109,11 @@ fn announce(running: &Running) {
     }
 }
 
-/// The signals of CONVENTIONS: TERM and INT stop, USR1 opens logs again.
+/// The signals of CONVENTIONS: TERM and INT stop, HUP reloads, USR1 opens logs again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    reload: Signal,
     reopen: Signal,
 }
 
@@ -129,25 +122,27 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
     /// Waits for the signal to stop.
-    async fn wait(&mut self, running: &Running) {
+    async fn wait(&mut self, reloader: &Reloader) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.reopen.recv() => running.reopen_logs(),
+                _ = self.reload.recv() => reloader.ask(),
+                _ = self.reopen.recv() => reloader.engine().reopen_logs(),
             }
         }
     }
 
     /// Waits until the last exchange has ended; false when time ran out or another signal came.
-    async fn drained(&mut self, running: &Running) -> bool {
+    async fn drained(&mut self, engine: &Engine) -> bool {
         let done = async {
-            while !running.is_finished() {
+            while !engine.is_finished() {
                 tokio::time::sleep(DRAIN_CHECK).await;
             }
         };

@@ -1,5 +1,6 @@
 //! QUIC: which server has the connection of a datagram that comes from a new address.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -22,11 +23,12 @@ pub(crate) struct Connections {
     /// How long that is.
     len: usize,
     /// Ids that servers gave when connections began.
-    given: IdTable,
+    given: Arc<IdTable>,
 }
 
 impl Connections {
-    pub(crate) fn new(pool: Option<&model::Pool>, seed: u64) -> Self {
+    /// The ids that were `given` before are known.
+    pub(crate) fn new(pool: Option<&model::Pool>, seed: u64, given: Option<&Self>) -> Self {
         let servers = pool.map(|pool| pool.servers.iter()).unwrap_or_default();
         let servers = servers.zip((0..).map(ServerIndex::new));
         let servers: HashMap<_, _> = servers
@@ -36,7 +38,10 @@ impl Connections {
             // All have as many bytes.
             len: servers.keys().next().map_or(0, |id| id.len()),
             servers,
-            given: IdTable::new(ENTRIES, seed),
+            given: match given {
+                Some(before) => Arc::clone(&before.given),
+                None => Arc::new(IdTable::new(ENTRIES, seed)),
+            },
         }
     }
 

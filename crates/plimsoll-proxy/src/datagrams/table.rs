@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Instant;
 
+use hashbrown::HashSet;
 use plimsoll_balance::Tried;
 use plimsoll_balance::flows::{FlowId, Flows};
 use plimsoll_http::proxy_protocol::parse_datagram;
@@ -12,10 +14,11 @@ use plimsoll_net::clock;
 use plimsoll_net::datagrams::{self, Batch, Datagram, Watch};
 use plimsoll_observe::metrics::{Dropped, ListenerMetrics, PortMetrics};
 
-use super::Service;
 use super::flow::{Flow, Key, Progress, Route, tell};
+use super::former::Former;
 use super::held::Held;
 use super::search::{Fate, Search, fate};
+use super::{Service, Shared};
 use crate::events;
 use crate::gate;
 use crate::generation::{Pool, Port};
@@ -38,6 +41,9 @@ const ENDS: usize = 256;
 /// The flows of a port.
 pub(super) struct Table<'a> {
     plane: &'a Plane,
+    shared: Rc<Shared>,
+    /// Whom to tell of flows that end, once another plane reads.
+    former: Option<Rc<Former>>,
     port: &'a Port,
     service: &'a Service,
     pool: &'a Pool,
@@ -52,17 +58,19 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// No flows yet; nothing where the generation has no such port.
-    pub(super) fn new(plane: &'a Plane, number: usize) -> Option<Self> {
+    pub(super) fn new(plane: &'a Plane, shared: &Rc<Shared>, number: usize) -> Option<Self> {
         let generation = &plane.generation;
         let port = generation.ports.get(number)?;
         let listeners = generation.listeners.len();
         Some(Self {
             plane,
+            shared: Rc::clone(shared),
+            former: None,
             port,
             service: &port.service,
             pool: generation.pools.get(port.service.pool)?,
             metrics: plane.metrics.ports.get(number)?,
-            connections: plane.metrics.listeners.get(listeners + number)?,
+            connections: plane.metrics.listener(listeners + number)?,
             flows: Flows::new(port.service.flows),
             held: Held::default(),
             now: clock::now(),
@@ -76,21 +84,54 @@ impl<'a> Table<'a> {
 
     /// Takes a datagram from a client.
     pub(super) fn take(&mut self, watch: &Watch, datagram: &Datagram, bytes: &[u8]) {
-        self.metrics.received.add(1, bytes.len() as u64);
+        if self.former.is_none() {
+            self.metrics.received.add(1, bytes.len() as u64);
+        }
+        let whole = bytes;
         let Some((key, bytes)) = self.introduce(datagram, bytes) else {
-            return self.metrics.drop(1, Dropped::Unsound);
+            return self.metrics.count_dropped(1, Dropped::Unsound);
         };
         let id = match self.flows.find(&key) {
             Some(id) => {
                 self.leave_the_down(watch, id);
                 id
             }
+            None if self.hand_back(&key, datagram, whole) => return,
             None => match self.begin(watch, key, bytes) {
                 Some(id) => id,
                 None => return,
             },
         };
         self.pass(watch, id, bytes);
+    }
+
+    /// Hands a datagram to the plane that has its flow, if one before has it.
+    fn hand_back(&self, key: &Key, datagram: &Datagram, bytes: &[u8]) -> bool {
+        let Some(former) = self.shared.former(key) else {
+            return false;
+        };
+        if !former.hand(datagram, bytes) {
+            self.metrics.count_dropped(1, Dropped::Refused);
+        }
+        true
+    }
+
+    /// What tells its flows from each other.
+    pub(super) fn keys(&self) -> HashSet<Key> {
+        self.flows.keys().copied().collect()
+    }
+
+    /// Has `former` know of the flows that end from now on.
+    pub(super) fn note_ends(&mut self, former: &Rc<Former>) {
+        self.former = Some(Rc::clone(former));
+    }
+
+    /// Ends all flows.
+    pub(super) fn end_all(&mut self) {
+        while let Some((id, _)) = self.flows.oldest() {
+            let why = (Reason::ConnectionTerminated, "its configuration is too old");
+            self.end(id, Some(why));
+        }
     }
 
     /// Whose a datagram is, and what of it goes on; nothing where it goes no further.
@@ -126,13 +167,15 @@ impl<'a> Table<'a> {
     /// Begins a flow with this datagram, if it may.
     fn begin(&mut self, watch: &Watch, key: Key, bytes: &[u8]) -> Option<FlowId> {
         let plane = self.plane;
-        if plane.draining.get() || plane.is_out_of_memory() {
-            self.metrics.drop(1, Dropped::Refused);
+        let takes_none =
+            plane.station.draining.get() || self.former.is_some() || self.shared.pier.is_closing();
+        if takes_none || plane.is_out_of_memory() {
+            self.metrics.count_dropped(1, Dropped::Refused);
             return None;
         }
         let Some(seat) = gate::admit(plane, key.client.ip()) else {
             self.connections.refused.add(1);
-            self.metrics.drop(1, Dropped::Refused);
+            self.metrics.count_dropped(1, Dropped::Refused);
             return None;
         };
         if self.flows.is_full() {
@@ -177,7 +220,7 @@ impl<'a> Table<'a> {
             .insert(key, flow, plane.since_start(self.now))
             .ok()?;
         self.connections.accepted.add(1);
-        if let Some(metrics) = plane.metrics.pools.get(self.pool.index) {
+        if let Some(metrics) = plane.metrics.pool(self.pool.index) {
             metrics.connections_new.add(1);
         }
         self.watch(watch, id).then_some(id)
@@ -221,7 +264,7 @@ impl<'a> Table<'a> {
 
     /// Tells of a client that no server was found for.
     fn turn_away(&self, key: &Key, search: &Search<'a>, turned: &Turned) {
-        self.metrics.drop(1, Dropped::NoServer);
+        self.metrics.count_dropped(1, Dropped::NoServer);
         let mut facts = Facts::new(self.plane, self.now);
         facts.pool = Some(&self.pool.name);
         facts.server = search.failed.map(|(server, _)| server);
@@ -269,10 +312,10 @@ impl<'a> Table<'a> {
             let sent = flow.route.link.send(&flow.header, bytes);
             match sent.map_err(|error| fate(&error)) {
                 Ok(()) => break,
-                Err(Fate::Lost) => return self.metrics.drop(1, Dropped::Unsent),
+                Err(Fate::Lost) => return self.metrics.count_dropped(1, Dropped::Unsent),
                 Err(Fate::Gone(failed)) => {
                     if !self.replace(watch, id, failed) {
-                        return self.metrics.drop(1, Dropped::NoServer);
+                        return self.metrics.count_dropped(1, Dropped::NoServer);
                     }
                 }
             }
@@ -335,7 +378,7 @@ impl<'a> Table<'a> {
         if flow.first_answer.is_none() {
             let took = self.now.saturating_duration_since(flow.asked);
             flow.first_answer = Some(took);
-            if let Some(metrics) = self.plane.metrics.pools.get(self.pool.index) {
+            if let Some(metrics) = self.plane.metrics.pool(self.pool.index) {
                 metrics.first_byte.record(took);
             }
         }
@@ -356,7 +399,8 @@ impl<'a> Table<'a> {
         }
         let (sent, bytes) = port.send(batch);
         self.metrics.sent.add(sent as u64, bytes);
-        self.metrics.drop((count - sent) as u64, Dropped::Unsent);
+        self.metrics
+            .count_dropped((count - sent) as u64, Dropped::Unsent);
     }
 
     /// Has a flow go to another server after its own has failed, with the datagram that got no answer.
@@ -426,13 +470,16 @@ impl<'a> Table<'a> {
     fn end(&mut self, id: FlowId, why: Option<(Reason, &'static str)>) {
         if let Some((key, flow)) = self.flows.remove(id) {
             self.connections.closed.add(1);
+            if let Some(former) = &self.former {
+                former.forget(&key);
+            }
             flow.finish((self.plane, self.pool, self.service), &key, why);
         }
     }
 
-    /// Tells whether there is nothing more to wait for.
-    pub(super) fn is_done(&self) -> bool {
-        self.plane.draining.get() && self.flows.is_empty()
+    /// Tells whether there are no flows.
+    pub(super) fn is_empty(&self) -> bool {
+        self.flows.is_empty()
     }
 
     /// When the next flow ends if nothing comes.

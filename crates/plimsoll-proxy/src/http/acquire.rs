@@ -54,7 +54,12 @@ impl Upstream {
         if pool.keep_max > 0 && !self.socket.is_stream() {
             let until = clock::now() + pool.keep_for;
             let idle = &plane.worker.idle;
-            idle.put(server.id, (self.socket, self.epoch), until, pool.keep_max);
+            idle.put(
+                &server.berth,
+                (self.socket, self.epoch),
+                until,
+                pool.keep_max,
+            );
         } else {
             self.end();
         }
@@ -76,10 +81,10 @@ pub(crate) async fn acquire(
     kept: Kept,
 ) -> Result<Upstream, Failure> {
     let plane = exchange.plane;
-    let metrics = plane.metrics.pools.get(pool.index);
-    let epoch = plane.worker.idle.epoch(server.id);
+    let metrics = plane.metrics.pool(pool.index);
+    let epoch = server.berth.epoch();
     if pool.protocol == Protocol::Http2 {
-        if let Some(socket) = plane.links.stream(server.id) {
+        if let Some(socket) = plane.station.links.stream(&server.berth) {
             return Ok(Upstream::on_stream(socket, metrics));
         }
         return Box::pin(acquire_stream(exchange, pool, server)).await;
@@ -165,11 +170,11 @@ async fn acquire_stream(
     let (plane, client) = (exchange.plane, exchange.client);
     let deadline = exchange.soonest(clock::now() + pool.timeouts.connect);
     exchange.timer.set(deadline);
-    let place = while_there(client, plane.links.place(server.id));
+    let place = while_there(client, plane.station.links.place(&server.berth));
     let place = exchange.timer.limit(place).await;
     let opening = match place.unwrap_or_else(|_| Err(too_late(exchange)))? {
         Place::Stream(socket) => {
-            let metrics = plane.metrics.pools.get(pool.index);
+            let metrics = plane.metrics.pool(pool.index);
             return Ok(Upstream::on_stream(socket, metrics));
         }
         Place::Opening(opening) => opening,
@@ -276,10 +281,10 @@ async fn secure(socket: Socket, tls: &ServerTls) -> Result<Socket, Failure> {
 
 async fn take_kept(exchange: &Exchange<'_>, server: &Server) -> Option<Socket> {
     let worker = &exchange.plane.worker;
-    if let Some(socket) = worker.idle.take(server.id, exchange.facts.started) {
+    if let Some(socket) = worker.idle.take(&server.berth, exchange.facts.started) {
         return Some(socket);
     }
-    let socket = worker.borrow_idle(server.id).await?;
+    let socket = worker.borrow_idle(&server.berth).await?;
     stream::is_quiet(&socket).then_some(socket)
 }
 

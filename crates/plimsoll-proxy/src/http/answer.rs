@@ -23,6 +23,7 @@ use plimsoll_net::stream::{self, Then};
 use plimsoll_net::{clock, tls};
 
 use crate::coder::Coder;
+use crate::door::Door;
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
 use crate::http::backlog::Delivery;
@@ -68,6 +69,7 @@ pub(crate) enum Keep {
 /// The answer, on its way down.
 pub(crate) struct Answer<'a, 'x> {
     pub(crate) plane: &'a Plane,
+    pub(crate) door: &'a Door,
     pub(crate) client: &'a Socket,
     pub(crate) server: &'a Socket,
     pub(crate) timer: &'a Timer,
@@ -167,7 +169,7 @@ impl<'a, 'x> Answer<'a, 'x> {
         // No coding makes an answer one that ends with its connection.
         let (length, _) = self.client_length(framing.length());
         let persists = self.persists
-            && !self.plane.keeps_nobody()
+            && !self.door.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         let shared = self.store(buffer.filled(), framing.length(), persists);

@@ -171,7 +171,7 @@ pub(crate) async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> En
 }
 
 fn count_retry(exchange: &Exchange<'_>, pool: &Pool) {
-    if let Some(metrics) = exchange.plane.metrics.pools.get(pool.index) {
+    if let Some(metrics) = exchange.plane.metrics.pool(pool.index) {
         metrics.retries.add(1);
     }
 }

@@ -26,6 +26,7 @@ use plimsoll_observe::access_log::Record;
 use plimsoll_observe::metrics::CacheResult;
 
 use crate::connection::Connection;
+use crate::door::Door;
 use crate::edits::Edits;
 use crate::generation::{Listener, Route, Site};
 use crate::http::access::Auth;
@@ -238,6 +239,7 @@ pub(crate) fn scheme(client: &Socket) -> &'static str {
 pub(crate) struct Exchange<'a> {
     pub(crate) plane: &'a Plane,
     pub(crate) listener: &'a Listener,
+    pub(crate) door: &'a Door,
     pub(crate) client: &'a Socket,
     pub(crate) timer: &'a Timer,
     /// Where the connection is from.
@@ -312,6 +314,7 @@ impl<'a> Exchange<'a> {
         Self {
             plane,
             listener,
+            door: &connection.door,
             client,
             timer,
             peer,
@@ -380,7 +383,7 @@ impl<'a> Exchange<'a> {
     /// Tells whether the client's connection can go on after an answer that is given now.
     pub(crate) fn reuse(&self) -> Reuse {
         match &self.framing {
-            Some(framing) if !self.plane.keeps_nobody() => framing.reuse(),
+            Some(framing) if !self.door.keeps_nobody() => framing.reuse(),
             _ => Reuse::Close,
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     }
     if facts.aliases_dropped > 0 {
         let dropped = u64::from(facts.aliases_dropped);
-        plane.metrics.aliases_dropped.add(dropped);
+        plane.metrics.totals.aliases_dropped.add(dropped);
     }
     let ended = *facts.ended.get_or_insert_with(clock::now);
     let total = ended.duration_since(facts.started);

@@ -107,7 +107,7 @@ impl Hedger {
         if second.is_none() {
             line::call_next(plane, pool); // its place is free again
         }
-        if let Some(metrics) = plane.metrics.pools.get(pool.index) {
+        if let Some(metrics) = plane.metrics.pool(pool.index) {
             match second {
                 Some(_) => metrics.hedges_won.add(1),
                 None => metrics.hedges_lost.add(1),

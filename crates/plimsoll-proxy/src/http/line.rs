@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -34,12 +35,18 @@ use crate::proxy_protocol::For;
 #[derive(Debug)]
 pub struct Board {
     settings: model::Queue,
-    waiting: Box<[AtomicU32]>,
+    waiting: Arc<[AtomicU32]>,
 }
 
 impl Board {
     pub(crate) fn new(settings: model::Queue, workers: usize) -> Self {
         let waiting = (0..workers).map(|_| AtomicU32::new(0)).collect();
+        Self { settings, waiting }
+    }
+
+    /// The same under other settings: those who wait go on waiting.
+    pub(crate) fn succeed(&self, settings: model::Queue) -> Self {
+        let waiting = Arc::clone(&self.waiting);
         Self { settings, waiting }
     }
 
@@ -98,6 +105,11 @@ impl Line {
         }
     }
 
+    /// What lines are made with.
+    pub(crate) fn settings(board: Option<&Board>) -> Option<model::Queue> {
+        board.map(|board| board.settings)
+    }
+
     /// Tells whether someone was here first.
     fn is_busy(&self) -> bool {
         self.called.get() > 0 || !self.queue.borrow().is_empty()
@@ -149,7 +161,10 @@ impl Waiter {
 
 /// Tells whether someone waits for `pool` on this worker.
 pub(crate) fn is_busy(plane: &Plane, pool: &Pool) -> bool {
-    plane.lines.get(pool.index).is_some_and(Line::is_busy)
+    plane
+        .lines
+        .get(pool.index)
+        .is_some_and(|line| line.is_busy())
 }
 
 /// Calls someone who waits for `pool`, after a place was given back.
@@ -163,15 +178,23 @@ pub(crate) fn call_next(plane: &Plane, pool: &Pool) {
     } else if plane
         .worker
         .peers
-        .send(worker, Mail::Room { pool: pool.index })
+        .send(worker, Mail::Room { pool: pool.id })
         .is_err()
     {
         call_here(plane, pool.index); // its mailbox is full, so it has other things to do
     }
 }
 
+/// Calls someone who waits on this worker for the pool with this number in all generations.
+pub(crate) fn call(plane: &Plane, id: u64) {
+    let mut pools = plane.generation.pools.iter();
+    if let Some(pool) = pools.find(|pool| pool.id == id) {
+        call_here(plane, pool.index);
+    }
+}
+
 /// Calls someone who waits on this worker.
-pub(crate) fn call_here(plane: &Plane, pool: usize) {
+fn call_here(plane: &Plane, pool: usize) {
     if let Some(line) = plane.lines.get(pool) {
         line.call(plane.since_start(clock::now()));
     }
@@ -190,7 +213,7 @@ pub(crate) fn tend(plane: &Plane) {
 
 /// Tells whether another request could go on from here.
 fn has_room(plane: &Plane, pool: &Pool) -> bool {
-    let throttle = plane.throttles.get(pool.index).and_then(Option::as_ref);
+    let throttle = plane.throttles.get(pool.index).and_then(Option::as_deref);
     throttle.is_none_or(Throttle::has_room)
         && pool.ceiling.as_ref().is_none_or(Ceiling::has_room)
         && pool.balancer.has_room()

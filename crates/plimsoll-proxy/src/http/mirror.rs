@@ -81,7 +81,7 @@ impl Pair {
             return;
         };
         let ours = self.ours.borrow();
-        let Some(metrics) = plane.metrics.pools.get(self.pool) else {
+        let Some(metrics) = plane.metrics.pool(self.pool) else {
             return;
         };
         // A client that left had no whole answer to compare with.
@@ -133,9 +133,9 @@ pub(crate) fn send(exchange: &mut Exchange<'_>) {
     for mirror in std::mem::take(&mut exchange.mirrors) {
         let plane = exchange.plane;
         let is_here = exchange.came_whole && !exchange.is_spilled();
-        let may = is_here && plane.copies.get() < COPIES_MAX;
+        let may = is_here && plane.station.copies.get() < COPIES_MAX;
         let Some(plane) = plane.me.upgrade().filter(|_| may) else {
-            if let Some(metrics) = plane.metrics.pools.get(mirror.pool) {
+            if let Some(metrics) = plane.metrics.pool(mirror.pool) {
                 metrics.mirrored_skipped.add(1);
             }
             continue;
@@ -158,7 +158,7 @@ pub(crate) fn send(exchange: &mut Exchange<'_>) {
             message: message(exchange),
             pair,
         };
-        plane.copies.set(plane.copies.get() + 1);
+        plane.station.copies.set(plane.station.copies.get() + 1);
         tokio::task::spawn_local(copy.send(plane));
     }
 }
@@ -197,8 +197,11 @@ impl Copy {
             Some(pool) => subrequest::ask(&plane, pool, call).await,
             None => None,
         };
-        plane.copies.set(plane.copies.get().saturating_sub(1));
-        let Some(metrics) = plane.metrics.pools.get(self.pool) else {
+        plane
+            .station
+            .copies
+            .set(plane.station.copies.get().saturating_sub(1));
+        let Some(metrics) = plane.metrics.pool(self.pool) else {
             return;
         };
         match (reply, self.pair) {

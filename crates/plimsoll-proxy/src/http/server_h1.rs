@@ -23,16 +23,23 @@ use crate::plane::Plane;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Serves what arrives on `connection`, of which `inbound` holds the first bytes; gives it back
-/// when it waits for its next request.
-pub(crate) async fn serve(
-    plane: &Plane,
-    connection: Connection,
-    mut inbound: Buffer,
-) -> Option<Connection> {
+/// How a connection goes on after it was served.
+pub(crate) enum Served {
+    /// It waits for its next request.
+    Rested(Connection),
+    /// Its next request has begun, and is served by a newer plane.
+    More((Connection, Buffer)),
+    /// It has ended.
+    Ended,
+}
+
+/// Serves what arrives on `connection`, of which `inbound` holds the first bytes.
+pub(crate) async fn serve(plane: &Plane, connection: Connection, mut inbound: Buffer) -> Served {
     let generation = &*plane.generation;
-    let listener = generation.listeners.get(connection.listener)?;
-    let metrics = plane.metrics.listeners.get(connection.listener);
+    let Some(listener) = generation.listeners.get(connection.listener) else {
+        return Served::Ended;
+    };
+    let metrics = plane.metrics.listener(connection.listener);
     // A stream is a part of a connection that is active.
     let _active = Active::new(metrics.filter(|_| !connection.socket.is_stream()));
     let mut scratch = ScratchLease::new(plane);
@@ -58,7 +65,7 @@ pub(crate) async fn serve(
                 (started, None)
             }
             Arrival::Refused { started, rejection } => (started, Some(rejection)),
-            Arrival::Gone => return None,
+            Arrival::Gone => return Served::Ended,
         };
         let scratch = scratch.get();
         let mut exchange =
@@ -73,23 +80,27 @@ pub(crate) async fn serve(
         match ending {
             Ending::Keep => {}
             // The end of a stream is told apart from that of what it carries.
-            Ending::Linger if client.is_stream() => return None,
+            Ending::Linger if client.is_stream() => return Served::Ended,
             Ending::Close => {
                 stream::close(client);
-                return None;
+                return Served::Ended;
             }
             Ending::Linger => {
                 linger(client, timer, &mut inbound).await;
-                return None;
+                return Served::Ended;
             }
             Ending::Reset => {
                 stream::reset_on_close(client);
-                return None;
+                return Served::Ended;
             }
         }
         if inbound.is_empty() {
             let idle_from = ended.unwrap_or_else(clock::now);
-            return Some(connection.rested(idle_from + listener.idle_timeout));
+            return Served::Rested(connection.rested(idle_from + listener.idle_timeout));
+        }
+        if plane.is_past.get() {
+            let begins_by = clock::now() + listener.header_timeout;
+            return Served::More((connection.rested(begins_by), inbound));
         }
     }
 }
@@ -210,7 +221,7 @@ struct ScratchLease<'a> {
 
 impl<'a> ScratchLease<'a> {
     fn new(plane: &'a Plane) -> Self {
-        let scratch = plane.scratch.borrow_mut().pop();
+        let scratch = plane.station.scratch.borrow_mut().pop();
         Self { plane, scratch }
     }
 
@@ -222,6 +233,6 @@ impl<'a> ScratchLease<'a> {
 impl Drop for ScratchLease<'_> {
     fn drop(&mut self) {
         let scratch = self.scratch.take();
-        self.plane.scratch.borrow_mut().extend(scratch);
+        self.plane.station.scratch.borrow_mut().extend(scratch);
     }
 }

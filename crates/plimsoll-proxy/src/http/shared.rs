@@ -55,7 +55,7 @@ impl<'x> Answer<'_, 'x> {
 
     /// Has what is stored brought to the client, later.
     pub(super) fn give(&mut self, object: &Arc<Object>, progress: Progress) -> Ending {
-        let persists = self.persists && !self.plane.keeps_nobody() && progress == Progress::Sent;
+        let persists = self.persists && !self.door.keeps_nobody() && progress == Progress::Sent;
         *self.delivery = self.bring(object, persists);
         match persists {
             true => Ending::Keep,

@@ -99,14 +99,14 @@ async fn ask_server(
     (timer, deadline): (&Timer, Instant),
     call: &mut Call<'_>,
 ) -> Option<Reply> {
-    let epoch = plane.worker.idle.epoch(server.id);
+    let epoch = server.berth.epoch();
     let upstream = |socket, is_reused| Upstream {
         socket,
         is_reused,
         epoch,
     };
     // A kept connection may have died; then a new one is used.
-    let kept = plane.worker.idle.take(server.id, clock::now());
+    let kept = plane.worker.idle.take(&server.berth, clock::now());
     if let Some(socket) = kept {
         let kept = upstream(socket, true);
         let reply = converse(plane, pool, server, (kept, timer, deadline), call).await;

@@ -43,9 +43,8 @@ pub(crate) async fn receive(
 ) -> Result<(Ending, Keep), Failure> {
     let (plane, client, timer) = (exchange.plane, exchange.client, exchange.timer);
     let scratch = &mut *exchange.scratch;
-    let Some(request) = exchange.framing.as_mut() else {
-        return Err(Failure::downstream(Reason::ProxyInternalError, ""));
-    };
+    let unread = || Failure::downstream(Reason::ProxyInternalError, "");
+    let request = exchange.framing.as_mut().ok_or_else(unread)?;
     let head = (&scratch.head, &scratch.target, exchange.authority);
     let (site, paces) = (exchange.facts.site, &*exchange.paces);
     let toll = |way| Toll { plane, paces, way };
@@ -76,6 +75,7 @@ pub(crate) async fn receive(
         let as_dyn = |flow| flow as Pin<&mut dyn Future<Output = _>>;
         let flow = flow.as_mut().as_pin_mut().map(as_dyn);
         let answer = Answer {
+            door: exchange.door,
             plane,
             client,
             server: &upstream.socket,

@@ -200,7 +200,7 @@ fn monitored(exchange: &mut Exchange<'_>, monitor: &Monitor) -> Result<(), Answe
     let plane = exchange.plane;
     let pools = monitor.pools.iter();
     let mut pools = pools.filter_map(|pool| plane.generation.pools.get(*pool));
-    let is_well = !plane.draining.get() && pools.all(|pool| pool.balancer.has_eligible());
+    let is_well = !plane.station.draining.get() && pools.all(|pool| pool.balancer.has_eligible());
     Err(Answer {
         status: if is_well { 200 } else { 503 },
         said: Said::Text(if is_well { b"ok\n" } else { b"not ok\n" }),

@@ -153,7 +153,7 @@ fn unresolved(loaded: &Loaded) -> anyhow::Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (_, found) = runtime.block_on(Names::look_up(config))?;
+    let (_, found) = runtime.block_on(Names::look_up(config, None))?;
     let missing = found.missing();
     let text = |(name, why)| format!("no address for `{name}`: {why}");
     Ok(missing.map(text).collect())

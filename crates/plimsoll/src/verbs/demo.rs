@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     println!("metrics:   http://127.0.0.1:9900/metrics");
     println!("stop with Ctrl-C");
-    serving::serve(&config, true, async {
+    serving::serve(&config, None, async {
         for (name, socket) in sockets {
             tokio::spawn(demo_server(name, socket));
         }

@@ -59,7 +59,7 @@ pub(crate) fn print_or_serve(text: &str, prints: bool) -> anyhow::Result<()> {
     let config = load(text)?;
     match prints {
         true => print(text),
-        false => serving::serve(&config, true, async {}),
+        false => serving::serve(&config, None, async {}),
     }
 }
 

@@ -12,5 +12,5 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = configuration::load(&arguments.path.config)?;
-    serving::serve(&config, false, async {})
+    serving::serve(&config, Some(&arguments.path.config), async {})
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use super::LAST_WORDS;
 use super::server_stream::ServerStream;
 use super::wire::{Happened, Wire};
 use crate::connection::Connection;
-use crate::generation::Listener;
+use crate::door::Door;
 use crate::plane::Plane;
 
 /// How a client that speaks HTTP/2 begins (RFC 9113 §3.4); no method of HTTP/1 is called so.
@@ -65,21 +66,21 @@ pub(crate) async fn hear(connection: &Connection, inbound: &mut Buffer) {
 /// Serves what arrives on `connection`, of which `inbound` holds the first bytes, until it ends. Each
 /// request is given to `start`, as the first one of a connection of its own.
 pub(crate) async fn serve(
-    plane: &Rc<Plane>,
     connection: Connection,
     inbound: Buffer,
     start: impl Fn(Connection, Buffer, StreamCount),
 ) {
-    let Some(listener) = plane.generation.listeners.get(connection.listener) else {
+    let door = Rc::clone(&connection.door);
+    let Some(limits) = door.with(|_, listener| limits(&listener.limits)) else {
         return;
     };
-    let wire = Wire::new(connection, inbound, Role::Server, limits(&listener.limits));
+    let wire = Wire::new(connection, inbound, Role::Server, limits);
     let timer = &wire.owner.timer;
     timer.set(wire.owner.deadline);
-    let streams = Rc::new(Streams::new(plane, wire.owner.listener));
+    let streams = Rc::new(Streams::new(&door));
     let mut is_leaving = false;
     loop {
-        let is_asked_to_leave = || !is_leaving && (plane.keeps_nobody() || streams.is_worn());
+        let is_asked_to_leave = || !is_leaving && (door.keeps_nobody() || streams.is_worn());
         let event = poll_fn(|context| {
             let event = poll_event(context, &wire);
             match event {
@@ -89,15 +90,15 @@ pub(crate) async fn serve(
         });
         match event.await {
             Event::Opened(id, asked) => {
-                let (stream, head) = begin(plane, &wire, id, asked);
+                let (stream, head) = begin(&door.plane(), &wire, id, asked);
                 start(stream, head, streams.count());
             }
             Event::Ended => break,
             Event::Late if !wire.with(|state| state.is_settled()) => break,
             // A client that was told to leave has had time for it.
             Event::Late if is_leaving && streams.idle_since().is_some() => break,
-            Event::Late if !is_leaving && streams.idle_until(listener) > clock::now() => {
-                timer.set(streams.idle_until(listener));
+            Event::Late if !is_leaving && streams.idle_until(&door) > clock::now() => {
+                timer.set(streams.idle_until(&door));
             }
             Event::Late | Event::Leave => {
                 if !std::mem::replace(&mut is_leaving, true) {
@@ -180,8 +181,7 @@ fn begin(
 
 /// The streams of one connection.
 struct Streams {
-    plane: Rc<Plane>,
-    listener: usize,
+    counted: Option<Arc<ListenerMetrics>>,
     /// Requests under way, also those whose client does not wait any more.
     under_way: Cell<u32>,
     total: Cell<u64>,
@@ -190,10 +190,9 @@ struct Streams {
 }
 
 impl Streams {
-    fn new(plane: &Rc<Plane>, listener: usize) -> Self {
+    fn new(door: &Door) -> Self {
         Self {
-            plane: Rc::clone(plane),
-            listener,
+            counted: door.metrics(),
             under_way: Cell::new(0),
             total: Cell::new(0),
             ended: Cell::new(clock::now()),
@@ -205,7 +204,7 @@ impl Streams {
         let before = self.under_way.get();
         self.under_way.set(before + 1);
         self.total.set(self.total.get() + 1);
-        if let (0, Some(metrics)) = (before, self.metrics()) {
+        if let (0, Some(metrics)) = (before, &self.counted) {
             metrics.active.add(1);
         }
         StreamCount(Rc::clone(self))
@@ -222,12 +221,9 @@ impl Streams {
     }
 
     /// How long the connection may go on without another one.
-    fn idle_until(&self, listener: &Listener) -> Instant {
-        self.idle_since().unwrap_or_else(clock::now) + listener.idle_timeout
-    }
-
-    fn metrics(&self) -> Option<&ListenerMetrics> {
-        self.plane.metrics.listeners.get(self.listener)
+    fn idle_until(&self, door: &Door) -> Instant {
+        let patience = door.with(|_, listener| listener.idle_timeout);
+        self.idle_since().unwrap_or_else(clock::now) + patience.unwrap_or_default()
     }
 }
 
@@ -240,7 +236,7 @@ impl Drop for StreamCount {
         self.0.under_way.set(left);
         if left == 0 {
             self.0.ended.set(clock::now());
-            if let Some(metrics) = self.0.metrics() {
+            if let Some(metrics) = &self.0.counted {
                 metrics.active.subtract(1);
             }
         }

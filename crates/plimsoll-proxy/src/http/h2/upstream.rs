@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use plimsoll_http::h2::Limits;
 use plimsoll_http::h2::connection::Role;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
+use plimsoll_net::idle_pool::Berth;
 use plimsoll_net::socket::Socket;
 use plimsoll_net::worker::Worker;
 use tokio::sync::Notify;
@@ -35,12 +37,14 @@ const LIMITS: Limits = Limits {
 /// The connections of one worker, by the number of the server.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    servers: RefCell<Vec<Rc<Server>>>,
+    servers: RefCell<Vec<Option<Rc<Server>>>>,
 }
 
 /// Those to one server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Server {
+    /// Held, so that no other server gets its number.
+    berth: Arc<Berth>,
     links: RefCell<Vec<Rc<Link>>>,
     is_opening: Cell<bool>,
     /// Tells those who wait for one that they may look again.
@@ -48,6 +52,15 @@ struct Server {
 }
 
 impl Server {
+    fn new(berth: &Arc<Berth>) -> Self {
+        Self {
+            berth: Arc::clone(berth),
+            links: RefCell::default(),
+            is_opening: Cell::new(false),
+            changed: Notify::new(),
+        }
+    }
+
     /// A stream of a connection that has room.
     fn stream(this: &Rc<Self>) -> Option<Socket> {
         let links = this.links.borrow();
@@ -123,32 +136,53 @@ pub(crate) enum Place {
 }
 
 /// The right to open a connection, of which there is one at a time.
-pub(crate) struct Opening(Rc<Server>);
+pub(crate) struct Opening {
+    server: Rc<Server>,
+    /// With others than these, it is for one request alone.
+    epoch: u32,
+}
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.0.is_opening.set(false);
-        self.0.changed.notify_waiters();
-        self.0.changed.notify_one();
+        self.server.is_opening.set(false);
+        self.server.changed.notify_waiters();
+        self.server.changed.notify_one();
     }
 }
 
 impl Links {
-    fn server(&self, number: usize) -> Rc<Server> {
+    fn server(&self, berth: &Arc<Berth>) -> Rc<Server> {
         let mut servers = self.servers.borrow_mut();
-        if servers.len() <= number {
-            servers.resize_with(number + 1, Rc::default);
+        if servers.len() <= berth.number() {
+            servers.resize_with(berth.number() + 1, || None);
         }
-        servers.get(number).map(Rc::clone).unwrap_or_default()
+        let new = || Rc::new(Server::new(berth));
+        match servers.get_mut(berth.number()) {
+            Some(place) => Rc::clone(place.get_or_insert_with(new)),
+            None => new(),
+        }
     }
 
     /// A stream of a connection that has room.
-    pub(crate) fn stream(&self, server: usize) -> Option<Socket> {
-        Server::stream(&self.server(server))
+    pub(crate) fn stream(&self, server: &Berth) -> Option<Socket> {
+        let servers = self.servers.borrow();
+        Server::stream(servers.get(server.number())?.as_ref()?)
+    }
+
+    /// Forgets servers that nobody knows any more.
+    pub(crate) fn sweep(&self) {
+        for place in self.servers.borrow_mut().iter_mut() {
+            let is_left = |server: &Rc<Server>| {
+                Rc::strong_count(server) == 1 && Arc::strong_count(&server.berth) == 1
+            };
+            if place.as_ref().is_some_and(is_left) {
+                *place = None;
+            }
+        }
     }
 
     /// Finds a place for one request. While a connection is being opened, it is waited for.
-    pub(crate) async fn place(&self, server: usize) -> Place {
+    pub(crate) async fn place(&self, server: &Arc<Berth>) -> Place {
         let server = self.server(server);
         loop {
             let changed = server.changed.notified();
@@ -156,15 +190,23 @@ impl Links {
                 return Place::Stream(stream);
             }
             if !server.is_opening.replace(true) {
-                return Place::Opening(Opening(Rc::clone(&server)));
+                return Place::Opening(Opening {
+                    epoch: server.berth.epoch(),
+                    server: Rc::clone(&server),
+                });
             }
             changed.await;
         }
     }
 
     /// Uses no connection to a server for another request.
-    pub(crate) fn forget(&self, server: usize) {
-        for link in self.server(server).links.borrow().iter() {
+    pub(crate) fn forget(&self, server: &Berth) {
+        let servers = self.servers.borrow();
+        let known = servers.get(server.number()).and_then(Option::as_ref);
+        for link in known
+            .iter()
+            .flat_map(|server| server.links.borrow().clone())
+        {
             link.is_leaving.set(true);
         }
     }
@@ -202,9 +244,9 @@ impl Opening {
             scheme,
             streams: Cell::new(0),
             idle_since: Cell::new(clock::now()),
-            is_leaving: Cell::new(false),
+            is_leaving: Cell::new(self.epoch != self.server.berth.epoch()),
         });
-        let server = Rc::clone(&self.0);
+        let server = Rc::clone(&self.server);
         server.links.borrow_mut().push(Rc::clone(&link));
         let stream = Lease::of(&link, &server).stream();
         let timer = worker.deadlines.timer();

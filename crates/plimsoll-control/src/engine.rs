@@ -1,0 +1,316 @@
+//! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
+//! transaction. All that can fail is done before anything changes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use plimsoll_config::model::Config;
+use plimsoll_net::clock;
+use plimsoll_net::worker;
+use plimsoll_proxy::changeover::{Next, Order};
+use plimsoll_proxy::connection::{self, Start};
+use plimsoll_proxy::generation::Generation;
+use plimsoll_proxy::plane::GiveBack;
+use plimsoll_proxy::tls::sessions::Sessions;
+use tokio::sync::{Mutex as Turn, mpsc, oneshot};
+
+use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
+use crate::log_file::LogFile;
+use crate::watches::Watches;
+use crate::{acme, care, checks, discovery, key_sets, materials, memory, secrets, stapling};
+
+/// Generations before the current one in which something may be under way: a download that lasts for hours,
+/// and a configuration that changes all the time, must not fill the memory.
+const FORMER_MAX: usize = 8;
+
+/// Orders that may wait for a worker.
+const ORDERS: usize = 16;
+
+/// A data plane.
+#[derive(Debug)]
+pub struct Engine {
+    now: ArcSwap<Running>,
+    /// How going from one generation to the next went.
+    pub reloads: Reloads,
+    /// Whoever changes something has it.
+    turn: Turn<Tasks>,
+    orders: Vec<mpsc::Sender<Order>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The access logs, those among them that only generations before write to.
+    logs: Mutex<Vec<Arc<LogFile>>>,
+    is_draining: AtomicBool,
+    start: Instant,
+}
+
+/// How often another configuration was to be served, and what came of it.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// It is, or was until the next one.
+    pub done: AtomicU64,
+    /// It could not be.
+    pub refused: AtomicU64,
+    /// Whether the last one could not be.
+    pub is_last_refused: AtomicBool,
+    /// Generations whose exchanges were ended because there were too many.
+    pub ended: AtomicU64,
+}
+
+/// What goes on beside the traffic, and what is kept for it.
+#[derive(Debug)]
+struct Tasks {
+    house: House,
+    checks: Watches<checks::Checking>,
+    names: Watches<discovery::Asked>,
+    certificates: Watches<acme::Asked>,
+    /// Generations before, oldest first, in which something may be under way.
+    former: Vec<Weak<Generation>>,
+}
+
+/// Why another configuration is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Something that it needs could not be had.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// It says something else of what cannot be changed.
+    #[error("`{0}` changes with a restart")]
+    Fixed(&'static str),
+    /// The process is about to end.
+    #[error("the process is about to end")]
+    Draining,
+    /// The workers do not answer.
+    #[error("the workers do not answer")]
+    Gone,
+}
+
+impl Engine {
+    /// Starts serving `config`; workers call `give_back` for the allocator.
+    ///
+    /// # Errors
+    /// What could not be had; then nothing was started.
+    pub async fn launch(config: &Config, give_back: GiveBack) -> Result<Arc<Self>, LaunchError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let workers = config.workers.map(|workers| usize::from(workers.get()));
+        let start = clock::now();
+        let house = House {
+            epoch: clock::unix_time(),
+            workers: workers.unwrap_or(cores),
+            sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
+            key_sets: Watches::default(),
+            stapling: Watches::default(),
+        };
+        let mut prepared = prepare(config, &house, None).await?;
+        let (orders, starts) = starts(std::mem::take(&mut prepared.next), start, give_back);
+        let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
+            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = starts.get_mut(worker.index).and_then(Option::take);
+            async move {
+                if let Some(start) = own {
+                    connection::run(worker, start, mailbox).await;
+                }
+            }
+        };
+        let started = worker::start(house.workers, random()?, main);
+        let (peers, threads) = started.map_err(LaunchError::Workers)?;
+        let running = prepared.running(&peers, start, None);
+        let tasks = Tasks {
+            house,
+            checks: Watches::default(),
+            names: Watches::default(),
+            certificates: Watches::default(),
+            former: Vec::new(),
+        };
+        let engine = Arc::new(Self {
+            now: ArcSwap::from_pointee(running),
+            reloads: Reloads::default(),
+            turn: Turn::new(tasks),
+            orders,
+            threads: Mutex::new(threads),
+            logs: Mutex::default(),
+            is_draining: AtomicBool::new(false),
+            start,
+        });
+        engine.note_logs();
+        engine.turn.lock().await.look_after(&engine, prepared, None);
+        tokio::spawn(care::watch(Arc::clone(&engine)));
+        tokio::spawn(memory::watch(Arc::clone(&engine)));
+        tokio::spawn(materials::watch(Arc::clone(&engine)));
+        Ok(engine)
+    }
+
+    /// What is served now.
+    pub fn now(&self) -> Arc<Running> {
+        self.now.load_full()
+    }
+
+    /// Serves `config` from now on. When this returns, nothing begins any more under the one before.
+    ///
+    /// # Errors
+    /// Why it is not; then nothing has changed.
+    pub async fn change(self: &Arc<Self>, config: &Config) -> Result<(), Refusal> {
+        let mut tasks = self.turn.lock().await;
+        let before = self.now();
+        let old = &before.generation.config;
+        if old.workers != config.workers {
+            return Err(Refusal::Fixed("workers"));
+        }
+        if old.admin != config.admin {
+            return Err(Refusal::Fixed("admin"));
+        }
+        let mut prepared = prepare(config, &tasks.house, Some(&before)).await?;
+        if self.is_draining.load(Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        let running = prepared.running(&before.peers, self.start, Some(&before));
+        // From here on nothing fails but what would not go on anyway.
+        let next = std::mem::take(&mut prepared.next);
+        self.tell(next).await?;
+        self.now.store(Arc::new(running));
+        self.note_logs();
+        tasks.look_after(self, prepared, Some(&before));
+        tasks.forget_servers(&before, &self.now()).await;
+        self.end_oldest(&mut tasks, &before).await;
+        Ok(())
+    }
+
+    /// Has every worker go over to its next plane.
+    async fn tell(&self, next: Vec<Next>) -> Result<(), Refusal> {
+        let mut answers = Vec::new();
+        for (worker, next) in self.orders.iter().zip(next) {
+            let (done, answer) = oneshot::channel();
+            let order = Order::Change(Box::new(next), done);
+            worker.send(order).await.map_err(|_| Refusal::Gone)?;
+            answers.push(answer);
+        }
+        for answer in answers {
+            answer.await.map_err(|_| Refusal::Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is under way in generations that are too old.
+    async fn end_oldest(&self, tasks: &mut Tasks, before: &Running) {
+        tasks.former.push(Arc::downgrade(&before.generation));
+        tasks.former.retain(|former| former.strong_count() > 0);
+        let most = FORMER_MAX + 1; // the last one has hardly been left
+        if tasks.former.len() <= most {
+            return;
+        }
+        let over = tasks.former.len() - most;
+        let newest = tasks.former.drain(..over).next_back();
+        let Some(number) = newest.and_then(|newest| Some(newest.upgrade()?.number)) else {
+            return;
+        };
+        tracing::warn!(
+            generation = number,
+            "too many configurations are still in use; what is under way in the oldest one is ended"
+        );
+        self.reloads.ended.fetch_add(1, Relaxed);
+        for worker in &self.orders {
+            let _ = worker.send(Order::End(number)).await; // or it is gone
+        }
+    }
+
+    /// Tells every worker to accept nothing more, and to end.
+    pub async fn drain(&self) {
+        self.is_draining.store(true, Relaxed);
+        self.now().peers.drain().await;
+    }
+
+    /// Tells whether every worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers().iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the last worker and the last log line.
+    pub fn finish(&self) {
+        for thread in self.workers().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+        self.logs().iter().for_each(|log| log.finish());
+    }
+
+    /// Opens every access log again, for log rotation.
+    pub fn reopen_logs(&self) {
+        self.logs().iter().for_each(|log| log.reopen());
+    }
+
+    /// Takes note of the logs of what is served now, and of those that are done.
+    fn note_logs(&self) {
+        let mut logs = self.logs();
+        logs.retain(|log| !log.is_finished());
+        for log in self.now().logs() {
+            if !logs.iter().any(|known| Arc::ptr_eq(known, log)) {
+                logs.push(Arc::clone(log));
+            }
+        }
+    }
+
+    fn logs(&self) -> MutexGuard<'_, Vec<Arc<LogFile>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tasks {
+    /// Looks after what is new in what is served now, and no more after what is gone.
+    fn look_after(&mut self, engine: &Arc<Engine>, prepared: Prepared, before: Option<&Running>) {
+        let running = engine.now();
+        let generation = &running.generation;
+        self.house
+            .key_sets
+            .change(&key_sets::wanted(generation), prepared.key_sets);
+        self.house
+            .stapling
+            .change(&stapling::wanted(generation), prepared.stapling);
+        prepared.names.change(&mut self.names, engine);
+        checks::change(&mut self.checks, engine, before);
+        acme::change(&mut self.certificates, &running);
+    }
+
+    /// Has connections closed that are kept to servers that are gone, or reached in another way.
+    async fn forget_servers(&self, before: &Running, now: &Running) {
+        let servers = |running: &'_ Running| -> Vec<_> {
+            let pools = running.generation.pools.iter();
+            let servers = pools.flat_map(|pool| &pool.servers);
+            servers.map(|server| Arc::clone(&server.berth)).collect()
+        };
+        let mut known: Vec<usize> = servers(now).iter().map(|berth| berth.number()).collect();
+        known.sort_unstable();
+        for berth in servers(before) {
+            if known.binary_search(&berth.number()).is_err() {
+                now.peers.forget(&berth).await;
+            }
+        }
+    }
+}
+
+type Starts = Arc<Mutex<Vec<Option<Start>>>>;
+
+/// What each worker is given when it starts, which it takes on its own thread; and where it takes orders from.
+fn starts(
+    first: Vec<Next>,
+    began: Instant,
+    give_back: GiveBack,
+) -> (Vec<mpsc::Sender<Order>>, Starts) {
+    let start = |first| {
+        let (send, orders) = mpsc::channel(ORDERS);
+        let start = Start {
+            first,
+            orders,
+            began,
+            give_back,
+        };
+        (send, Some(start))
+    };
+    let (orders, starts): (Vec<_>, Vec<_>) = first.into_iter().map(start).unzip();
+    (orders, Arc::new(Mutex::new(starts)))
+}

@@ -1,0 +1,239 @@
+//! How a worker goes over to the next generation, in one step of its own: nothing is served in between.
+
+use std::cell::RefCell;
+use std::net::{TcpListener, UdpSocket};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_net::accept::{self, Accepted};
+use plimsoll_net::clock;
+use plimsoll_observe::metrics::WorkerMetrics;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::connection::Server;
+use crate::door::{Pier, Post};
+use crate::generation::Generation;
+use crate::http::line;
+use crate::plane::{Log, Plane, SharedLog};
+
+/// What a worker needs for a generation, and has not got.
+#[derive(Debug)]
+pub struct Next {
+    /// The generation.
+    pub generation: Arc<Generation>,
+    /// Where it is counted.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Sockets for listeners that have none yet, by number.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// Sockets for ports that have none yet, by number.
+    pub ports: Vec<(usize, Quay)>,
+    /// Its access logs, by number.
+    pub logs: Vec<LogPlace>,
+}
+
+/// A socket for datagrams of one worker, and those of all workers: the kernel spreads clients over those that
+/// are open, so that none is closed before the last flow of any has ended.
+#[derive(Debug)]
+pub struct Quay {
+    /// The worker's own.
+    pub socket: UdpSocket,
+    /// All.
+    pub all: Arc<[UdpSocket]>,
+}
+
+/// Where an access log comes from.
+#[derive(Debug)]
+pub enum LogPlace {
+    /// It is opened now.
+    New(Log),
+    /// The generation before has it, under this number.
+    Kept(usize),
+}
+
+/// What workers are told to do about generations.
+#[derive(Debug)]
+pub enum Order {
+    /// To serve the next one from now on.
+    Change(Box<Next>, oneshot::Sender<()>),
+    /// To end what is still under way in this one, and in those before.
+    End(u64),
+}
+
+/// The planes of one worker.
+#[derive(Debug)]
+pub(crate) struct Planes {
+    current: RefCell<Rc<Plane>>,
+    past: RefCell<Vec<Weak<Plane>>>,
+}
+
+impl Planes {
+    pub(crate) fn new(first: Rc<Plane>) -> Self {
+        Self {
+            current: RefCell::new(first),
+            past: RefCell::default(),
+        }
+    }
+
+    /// The one for what begins now.
+    pub(crate) fn current(&self) -> Rc<Plane> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Those where something is still under way.
+    fn past(&self) -> Vec<Rc<Plane>> {
+        let mut past = self.past.borrow_mut();
+        past.retain(|plane| plane.strong_count() > 0);
+        past.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn change(&self, next: Rc<Plane>) {
+        let before = self.current.replace(next);
+        before.is_past.set(true);
+        self.past.borrow_mut().push(Rc::downgrade(&before));
+    }
+
+    /// Looks after those who wait, and hands log lines over.
+    pub(crate) fn tend(&self, late: Duration) {
+        let current = self.current();
+        current.tend(late);
+        for plane in std::iter::once(current).chain(self.past()) {
+            line::tend(&plane);
+            plane.flush();
+        }
+    }
+
+    pub(crate) fn flush(&self) {
+        self.current().flush();
+        self.past().iter().for_each(|plane| plane.flush());
+    }
+
+    /// Ends what is under way in generation `number`, and in those before.
+    fn end(&self, number: u64) {
+        let past = self.past();
+        let over = past
+            .iter()
+            .filter(|plane| plane.generation.number <= number);
+        over.for_each(|plane| plane.is_over.set(true));
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> Server<F> {
+    /// Does what the control thread says, until that is gone.
+    pub(crate) async fn follow(self: Rc<Self>, mut orders: mpsc::Receiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Change(next, done) => {
+                    self.change(*next);
+                    let _ = done.send(()); // whoever asked may have gone
+                }
+                Order::End(number) => self.planes.end(number),
+            }
+            self.station.worker.deadlines.wake_all();
+        }
+    }
+
+    fn change(self: &Rc<Self>, next: Next) {
+        let before = self.planes.current();
+        let logs = logs(next.logs, &before);
+        let plane = before.succeed(next.generation, next.metrics, logs);
+        self.doors.lead_to(&plane);
+        self.open(&plane, next.listeners);
+        self.open_ports(&plane, next.ports);
+        self.planes.change(plane);
+        for accepted in self.early.take() {
+            self.take_over(accepted);
+        }
+    }
+
+    /// Listens on new sockets, and has those that are there lead to the doors of `plane`; one that leads to
+    /// none, or has another one in its place, accepts who is connected already, and no more.
+    pub(crate) fn open(self: &Rc<Self>, plane: &Rc<Plane>, sockets: Vec<(usize, TcpListener)>) {
+        let listeners = &plane.generation.listeners;
+        let door = |number: usize| self.doors.find(listeners.get(number)?.door);
+        self.posts.borrow_mut().retain(|post| {
+            let number = listeners.iter().position(|at| at.address == post.address);
+            let kept = number.filter(|number| !sockets.iter().any(|(new, _)| new == number));
+            match kept.and_then(door) {
+                Some(door) => post.lead_to(door),
+                None => post.close(),
+            }
+            !post.is_closing()
+        });
+        for (number, socket) in sockets {
+            let Some((at, door)) = listeners.get(number).zip(door(number)) else {
+                continue;
+            };
+            match accept::Listener::new(socket) {
+                Ok(listener) => {
+                    let post = Rc::new(Post::new(at.address, door));
+                    self.posts.borrow_mut().push(Rc::clone(&post));
+                    self.listening.set(self.listening.get() + 1);
+                    tokio::task::spawn_local(Rc::clone(self).listen(listener, post));
+                }
+                Err(error) => tracing::error!(%error, "cannot watch a listener"),
+            }
+        }
+    }
+
+    /// The same for ports.
+    pub(crate) fn open_ports(self: &Rc<Self>, plane: &Rc<Plane>, sockets: Vec<(usize, Quay)>) {
+        let ports = &plane.generation.ports;
+        self.piers.borrow_mut().retain(|pier| {
+            let number = ports.iter().position(|at| at.address == pier.address);
+            let kept = number.filter(|number| !sockets.iter().any(|(new, _)| new == number));
+            pier.lead_to(plane, kept);
+            !pier.is_closing()
+        });
+        for (number, quay) in sockets {
+            let Some(at) = ports.get(number) else {
+                continue;
+            };
+            let pier = Rc::new(Pier::new(at.address, plane, number));
+            self.piers.borrow_mut().push(Rc::clone(&pier));
+            self.listening.set(self.listening.get() + 1);
+            tokio::task::spawn_local(Rc::clone(self).relay_datagrams(quay, pier));
+        }
+    }
+
+    /// Looks after all that waits for a time, again and again.
+    pub(crate) async fn tend(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TEND);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (worker, totals) = (&self.station.worker, &self.station.totals);
+        loop {
+            let due = ticks.tick().await;
+            let late = clock::now().saturating_duration_since(due.into_std());
+            let micros = u64::try_from(late.as_micros());
+            totals.lag.set(micros.unwrap_or(u64::MAX));
+            totals
+                .handshakes_waiting
+                .set(worker.handshakes.waiting() as u64);
+            self.planes.tend(late);
+        }
+    }
+
+    /// A connection that another worker has accepted by a door that is not here yet: it is served when it is.
+    pub(crate) fn keep_early(&self, accepted: Accepted) {
+        let mut early = self.early.take();
+        if early.len() < EARLY_MAX {
+            early.push(accepted);
+        }
+        self.early.set(early);
+    }
+}
+
+/// How often log lines leave a worker that has little to say, and lines of requests are looked at.
+const TEND: Duration = Duration::from_millis(100);
+
+/// Connections that may be here before their door is.
+const EARLY_MAX: usize = 1024;
+
+/// The logs of the next plane.
+pub(crate) fn logs(places: Vec<LogPlace>, before: &Plane) -> Vec<SharedLog> {
+    let logs = places.into_iter().filter_map(|place| match place {
+        LogPlace::New(log) => Some(Rc::new(RefCell::new(log))),
+        LogPlace::Kept(number) => before.logs.get(number).map(Rc::clone),
+    });
+    logs.collect()
+}

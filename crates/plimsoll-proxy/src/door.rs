@@ -1,0 +1,187 @@
+//! What clients come to, over generations: doors, and the addresses that lead to them.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use plimsoll_observe::metrics::ListenerMetrics;
+
+use crate::generation::Listener;
+use crate::plane::Plane;
+use crate::station::Station;
+
+/// A listener of one worker, over generations. Who has come in by it takes the current plane when an exchange
+/// begins; when no newer plane has it, whoever is inside is served by the last one that had.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// What tells it from others.
+    id: u64,
+    /// The last plane that has it, and its number there.
+    view: RefCell<(Rc<Plane>, usize)>,
+    is_closing: Cell<bool>,
+    station: Rc<Station>,
+}
+
+impl Door {
+    fn new(plane: &Rc<Plane>, listener: &Listener, number: usize) -> Rc<Self> {
+        Rc::new(Self {
+            id: listener.door,
+            view: RefCell::new((Rc::clone(plane), number)),
+            is_closing: Cell::new(false),
+            station: Rc::clone(&plane.station),
+        })
+    }
+
+    /// What tells it from others.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The plane for what begins now, and the number of the listener there.
+    pub(crate) fn view(&self) -> (Rc<Plane>, usize) {
+        self.view.borrow().clone()
+    }
+
+    /// The plane for what begins now.
+    pub(crate) fn plane(&self) -> Rc<Plane> {
+        Rc::clone(&self.view.borrow().0)
+    }
+
+    /// Tells whether connections end with their exchanges.
+    pub(crate) fn keeps_nobody(&self) -> bool {
+        self.is_closing.get() || self.station.keeps_nobody()
+    }
+
+    /// Looks at the listener as it is now.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Plane, &Listener) -> T) -> Option<T> {
+        let view = self.view.borrow();
+        let (plane, number) = &*view;
+        Some(look(plane, plane.generation.listeners.get(*number)?))
+    }
+
+    /// What is counted for it.
+    pub(crate) fn metrics(&self) -> Option<Arc<ListenerMetrics>> {
+        let view = self.view.borrow();
+        let (plane, number) = &*view;
+        plane.metrics.listeners.get(*number).map(Arc::clone)
+    }
+}
+
+/// The doors of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    open: RefCell<Vec<Rc<Door>>>,
+    /// Those that somebody is still inside of.
+    closing: RefCell<Vec<Weak<Door>>>,
+}
+
+impl Doors {
+    /// Has all doors lead to `plane` that it has, and closes the others; tells whether there are such.
+    pub(crate) fn lead_to(&self, plane: &Rc<Plane>) -> bool {
+        let listeners = plane.generation.listeners.iter().enumerate();
+        let next = listeners.map(|(number, listener)| match self.find(listener.door) {
+            Some(door) => {
+                door.view.replace((Rc::clone(plane), number));
+                door.is_closing.set(false);
+                door
+            }
+            None => Door::new(plane, listener, number),
+        });
+        let before = self.open.replace(next.collect());
+        let mut closing = self.closing.borrow_mut();
+        closing.retain(|door| door.strong_count() > 0);
+        let open = self.open.borrow();
+        let is_gone = |door: &&Rc<Door>| !open.iter().any(|other| Rc::ptr_eq(other, door));
+        let count = closing.len();
+        for door in before.iter().filter(is_gone) {
+            door.is_closing.set(true);
+            closing.push(Rc::downgrade(door));
+        }
+        closing.len() > count
+    }
+
+    /// The door with this id.
+    pub(crate) fn find(&self, id: u64) -> Option<Rc<Door>> {
+        let open = self.open.borrow();
+        let known = open.iter().find(|door| door.id == id).map(Rc::clone);
+        known.or_else(|| {
+            let closing = self.closing.borrow();
+            let mut closing = closing.iter().filter_map(Weak::upgrade);
+            closing.find(|door| door.id == id)
+        })
+    }
+}
+
+/// An address that is listened on, over generations.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) address: SocketAddr,
+    door: RefCell<Rc<Door>>,
+    is_closing: Cell<bool>,
+}
+
+impl Post {
+    pub(crate) fn new(address: SocketAddr, door: Rc<Door>) -> Self {
+        Self {
+            address,
+            door: RefCell::new(door),
+            is_closing: Cell::new(false),
+        }
+    }
+
+    /// Where whoever comes now goes in.
+    pub(crate) fn door(&self) -> Rc<Door> {
+        Rc::clone(&self.door.borrow())
+    }
+
+    /// Leads somewhere else from now on.
+    pub(crate) fn lead_to(&self, door: Rc<Door>) {
+        self.door.replace(door);
+    }
+
+    /// Accepts nothing more, but who is connected already.
+    pub(crate) fn close(&self) {
+        self.is_closing.set(true);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+}
+
+/// An address that datagrams come to, over generations.
+#[derive(Debug)]
+pub(crate) struct Pier {
+    pub(crate) address: SocketAddr,
+    /// The last plane that has it, and its number there.
+    view: RefCell<(Rc<Plane>, usize)>,
+    is_closing: Cell<bool>,
+}
+
+impl Pier {
+    pub(crate) fn new(address: SocketAddr, plane: &Rc<Plane>, number: usize) -> Self {
+        Self {
+            address,
+            view: RefCell::new((Rc::clone(plane), number)),
+            is_closing: Cell::new(false),
+        }
+    }
+
+    /// The plane for flows that begin now, and the number of the port there.
+    pub(crate) fn view(&self) -> (Rc<Plane>, usize) {
+        self.view.borrow().clone()
+    }
+
+    /// Has flows begin on another plane, where it has another number; without one, none begin any more.
+    pub(crate) fn lead_to(&self, plane: &Rc<Plane>, number: Option<usize>) {
+        match number {
+            Some(number) => drop(self.view.replace((Rc::clone(plane), number))),
+            None => self.is_closing.set(true),
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+}
