@@ -1,11 +1,9 @@
 //! What is purged, and who may not.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::cached::{ask, ask_as, count, echo, is_hit, purge_at, request, stand, status};
 use plimsoll_e2e::script::{Gate, Step};
 use plimsoll_e2e::stand::Stand;
 use plimsoll_e2e::wait;
-use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);

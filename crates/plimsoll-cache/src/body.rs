@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
+use crate::codings::Codings;
+
 /// The largest piece that is kept in one.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -20,6 +22,8 @@ pub struct Body {
     declared: Option<u64>,
     /// What it takes of the room for bodies, for as long as anybody reads it.
     room: Reserved,
+    /// The same in content codings.
+    pub codings: Codings,
     growth: Mutex<Growth>,
     whole: OnceLock<Whole>,
     /// Told when something has come, or nothing will any more.
@@ -50,7 +54,7 @@ pub struct Room(Arc<AtomicU64>);
 /// Room for one body. It is free again when the body is gone.
 #[derive(Debug, Default)]
 pub struct Reserved {
-    bytes: u64,
+    bytes: AtomicU64,
     of: Room,
 }
 
@@ -59,7 +63,7 @@ impl Room {
     pub fn reserve(&self, bytes: u64, most: u64) -> Option<Reserved> {
         let taken = self.0.fetch_add(bytes, Relaxed);
         let reserved = Reserved {
-            bytes,
+            bytes: AtomicU64::new(bytes),
             of: self.clone(),
         };
         (taken.saturating_add(bytes) <= most).then_some(reserved)
@@ -71,9 +75,21 @@ impl Room {
     }
 }
 
+impl Reserved {
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Gives back what is more than `bytes`.
+    fn shrink(&self, bytes: u64) {
+        let before = self.bytes.fetch_min(bytes, Relaxed);
+        self.of.0.fetch_sub(before.saturating_sub(bytes), Relaxed);
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.of.0.fetch_sub(self.bytes, Relaxed);
+        self.of.0.fetch_sub(self.bytes(), Relaxed);
     }
 }
 
@@ -96,6 +112,7 @@ impl Body {
         Self {
             declared,
             room,
+            codings: Codings::default(),
             growth: Mutex::default(),
             whole: OnceLock::new(),
             came: Notify::new(),
@@ -120,6 +137,11 @@ impl Body {
         self.whole.get().is_some()
     }
 
+    /// Tells whether nothing will come any more, although it is not whole.
+    pub fn is_cut(&self) -> bool {
+        !self.is_whole() && self.growth().is_cut
+    }
+
     /// How many bytes have come.
     pub fn so_far(&self) -> u64 {
         let grown = || self.growth().so_far();
@@ -132,7 +154,7 @@ impl Body {
         if growth.is_cut {
             return;
         }
-        if growth.so_far() + data.len() as u64 > self.room.bytes {
+        if growth.so_far() + data.len() as u64 > self.room.bytes() {
             growth.give_up();
             data = &[];
         }
@@ -161,6 +183,7 @@ impl Body {
             return false;
         }
         growth.seal();
+        self.room.shrink(growth.full);
         let whole = Whole {
             length: growth.full,
             pieces: std::mem::take(&mut growth.pieces).into_boxed_slice(),

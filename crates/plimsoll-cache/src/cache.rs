@@ -11,7 +11,7 @@ use quick_cache::sync::Cache as Map;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::oneshot;
 
-use crate::body::{Reserved, Room};
+use crate::body::{Body, Reserved, Room};
 use crate::disk::{self, Disk, Load, OnDisk};
 use crate::flight::{Flights, Ticket};
 use crate::object::Object;
@@ -201,6 +201,29 @@ impl Cache {
         }
         self.place(key, object);
         self.stats.stored.fetch_add(1, Relaxed);
+    }
+
+    /// Counts the codings that were made of a body, where it is stored.
+    pub fn recount(&self, key: &[u8], body: &Arc<Body>) {
+        let _changing = self.changing();
+        let Some(Entry::Objects(objects)) = self.map.peek(key) else {
+            return;
+        };
+        let is_its = |object: &Arc<Object>| Arc::ptr_eq(&object.body, body);
+        if objects.iter().any(is_its) {
+            let recount = |object: &Arc<Object>| match is_its(object) {
+                true => object.recounted().map(Arc::new),
+                false => Some(Arc::clone(object)),
+            };
+            let objects = objects.iter().filter_map(recount).collect();
+            self.map.insert(key.into(), Entry::Objects(objects));
+        }
+    }
+
+    /// Takes room for what becomes of a body in a content coding: hardly more than the body has.
+    pub fn reserve_coded(&self, length: u64) -> Option<Reserved> {
+        let most = self.room.saturating_add(self.room / 4);
+        self.bodies.reserve(length + length / 8 + 1024, most)
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

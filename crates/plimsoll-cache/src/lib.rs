@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod cache;
+pub mod codings;
 pub mod disk;
 pub mod flight;
 pub mod object;

@@ -28,6 +28,8 @@ pub struct Object {
     pub tags: Box<[Box<[u8]>]>,
     /// Its body; an answer that was confirmed shares it with the one before.
     pub body: Arc<Body>,
+    /// What the codings of its body take, as far as that is counted.
+    coded: u64,
     /// Whether it was purged so that it still answers where a stale one may.
     is_purged: AtomicBool,
 }
@@ -53,8 +55,33 @@ impl Object {
             came,
             tags: Box::default(),
             body: Arc::new(Body::new(None, Reserved::default())),
+            coded: 0,
             is_purged: AtomicBool::new(false),
         })
+    }
+
+    /// The same, with this body.
+    #[must_use]
+    pub fn with_body(self, body: Arc<Body>) -> Self {
+        Self {
+            coded: body.codings.size(),
+            body,
+            ..self
+        }
+    }
+
+    /// The same, with the codings of its body counted that were made by now.
+    pub(crate) fn recounted(&self) -> Option<Self> {
+        let head = self.head_bytes.to_vec();
+        let again = Self::new(head, self.selection.clone(), self.terms, self.came)?;
+        let again = Self {
+            tags: self.tags.clone(),
+            ..again
+        };
+        if self.is_purged() {
+            again.expire();
+        }
+        Some(again.with_body(Arc::clone(&self.body)))
     }
 
     /// Its head, and the bytes that it is in.
@@ -109,7 +136,8 @@ impl Object {
             .iter()
             .map(|tag| tag.len() + size_of::<Box<[u8]>>())
             .sum();
-        let body = usize::try_from(self.body.so_far()).unwrap_or(usize::MAX);
+        let body = self.body.so_far().saturating_add(self.coded);
+        let body = usize::try_from(body).unwrap_or(usize::MAX);
         // The fields are kept as they stand and as places.
         (self.head_bytes.len() * 2 + self.selection.size() + tags + OVERHEAD_BYTES)
             .saturating_add(body)

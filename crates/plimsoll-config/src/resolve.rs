@@ -424,7 +424,7 @@ fn resolve_route(
             .response_buffer
             .map_or_else(Buffer::default, |(buffer, _)| buffer),
         is_internal: route.internal.is_some(),
-        compress: compress(reader, route, (site, defaults)),
+        compress: compress(route, (site, defaults)),
         cache: None, // where caches are known
         steps: steps(reader, &route.steps, &route.step_pools, pools),
         step_places: places(reader, &route.step_spans),
@@ -438,21 +438,11 @@ fn resolve_route(
     }
 }
 
-/// How the answers of a route are compressed. What a cache gives is given as it was stored.
-fn compress(
-    reader: &mut Reader<'_>,
-    route: &RouteDraft,
-    (site, defaults): (&SiteDraft, &Settings),
-) -> Option<Compress> {
-    if let (Some((Some(_), span)), Some((_, cache))) = (&route.compress, &route.cache) {
-        let message = "answers from a cache are not compressed";
-        let problem = Diagnostic::new(&codes::VALUE, *span, message);
-        let help = "have the servers compress, or take one of the two out";
-        reader.problem(problem.related(*cache, "kept here").help(help));
-    }
+/// How the answers of a route are compressed.
+fn compress(route: &RouteDraft, (site, defaults): (&SiteDraft, &Settings)) -> Option<Compress> {
     let said = [&route.compress, &site.settings.compress, &defaults.compress];
     let (compress, _) = said.into_iter().find_map(Option::as_ref)?;
-    compress.clone().filter(|_| route.cache.is_none())
+    compress.clone()
 }
 
 /// The pools that were written, and those that were made from an address.

@@ -19,8 +19,11 @@ use tokio::sync::{Mutex as Turn, mpsc, oneshot};
 use crate::former::Former;
 use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
 use crate::log_file::LogFile;
+use crate::stalls::Stalls;
 use crate::watches::Watches;
-use crate::{acme, care, checks, discovery, key_sets, materials, memory, secrets, stapling};
+use crate::{
+    acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
+};
 
 /// Orders that may wait for a worker.
 const ORDERS: usize = 16;
@@ -31,6 +34,8 @@ pub struct Engine {
     now: ArcSwap<Running>,
     /// How going from one generation to the next went.
     pub reloads: Reloads,
+    /// Workers that did not go on.
+    pub stalls: Stalls,
     /// Whoever changes something has it.
     turn: Turn<Tasks>,
     orders: Vec<mpsc::Sender<Order>>,
@@ -122,6 +127,7 @@ impl Engine {
         let engine = Arc::new(Self {
             now: ArcSwap::from_pointee(running),
             reloads: Reloads::default(),
+            stalls: Stalls::default(),
             turn: Turn::new(tasks),
             orders,
             threads: Mutex::new(threads),
@@ -134,6 +140,7 @@ impl Engine {
         tokio::spawn(care::watch(Arc::clone(&engine)));
         tokio::spawn(memory::watch(Arc::clone(&engine)));
         tokio::spawn(materials::watch(Arc::clone(&engine)));
+        tokio::spawn(stalls::watch(Arc::clone(&engine)));
         Ok(engine)
     }
 
@@ -200,6 +207,11 @@ impl Engine {
         for worker in &self.orders {
             let _ = worker.send(Order::End(number)).await; // or it is gone
         }
+    }
+
+    /// Tells whether everything ends.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
     }
 
     /// Tells every worker to accept nothing more, and to end.

@@ -21,5 +21,6 @@ pub mod memory;
 mod private;
 pub mod reload;
 pub mod secrets;
+pub mod stalls;
 mod stapling;
 mod watches;

@@ -115,6 +115,18 @@ pub const UNTRUE: &[u8] =
     b"Content-Length: \r\nAccept-Ranges: \r\nContent-MD5: \r\nContent-Digest: \r\n";
 
 impl Choice {
+    /// Appends the lines for an answer that says that its client has it already: those of [`Self::write_lines`] that
+    /// tell one form from another (RFC 9110 §15.4.5).
+    pub fn write_lines_of_304(self, response: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+        if self == Self::Never {
+            return;
+        }
+        vary(response, bytes, out);
+        if matches!(self, Self::Coded(_)) {
+            weak_tag(response, bytes, out);
+        }
+    }
+
     /// Appends the lines that take the place of those of the server with the same names.
     pub fn write_lines(self, response: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
         if self == Self::Never {
@@ -123,12 +135,16 @@ impl Choice {
         vary(response, bytes, out);
         let Self::Coded(coding) = self else { return };
         field::write_line(b"Content-Encoding", coding.token().as_bytes(), out);
-        // Other bytes, the same to whoever reads them: that is what weak tags are for.
-        if let Some(line) = response.fields.by_text(bytes, b"etag") {
-            let tag = line.value.of(bytes);
-            let weak: &[u8] = if tag.starts_with(b"W/") { b"" } else { b"W/" };
-            field::write_line(b"ETag", &[weak, tag].concat(), out);
-        }
+        weak_tag(response, bytes, out);
+    }
+}
+
+/// Other bytes, the same to whoever reads them: that is what weak tags are for.
+fn weak_tag(response: &ResponseHead, bytes: &[u8], out: &mut Vec<u8>) {
+    if let Some(line) = response.fields.by_text(bytes, b"etag") {
+        let tag = line.value.of(bytes);
+        let weak: &[u8] = if tag.starts_with(b"W/") { b"" } else { b"W/" };
+        field::write_line(b"ETag", &[weak, tag].concat(), out);
     }
 }
 

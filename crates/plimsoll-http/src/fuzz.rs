@@ -71,6 +71,7 @@ fn store(head: &ResponseHead, bytes: &[u8]) {
         bytes: text,
         now: 784_111_777,
         delay: 0,
+        is_coded_here: false,
     };
     let Ok((terms, selection)) = caching::judge(asked, (head, bytes), &Policy::default()) else {
         return;

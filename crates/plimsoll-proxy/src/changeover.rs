@@ -208,6 +208,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let late = clock::now().saturating_duration_since(due.into_std());
             let micros = u64::try_from(late.as_micros());
             totals.lag.set(micros.unwrap_or(u64::MAX));
+            totals.turns.add(1);
             totals
                 .handshakes_waiting
                 .set(worker.handshakes.waiting() as u64);

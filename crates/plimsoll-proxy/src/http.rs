@@ -5,6 +5,7 @@ pub(crate) mod acquire;
 pub(crate) mod answer;
 pub(crate) mod attempt;
 pub(crate) mod backlog;
+pub(crate) mod coded;
 pub(crate) mod compress;
 pub(crate) mod dress;
 pub(crate) mod errors;

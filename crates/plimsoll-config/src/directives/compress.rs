@@ -18,7 +18,7 @@ pub(crate) static ROWS: &[Directive] = &[Directive {
           shorter than `min`, what is not of a TYPE (`text/html`, `text/*`) and what `Cache-Control: no-transform` forbids passes as it is. Nothing is held back: what a server has sent reaches the client \
           before the next wait. `ETag` becomes weak and `Vary: Accept-Encoding` is said. The length of what is compressed tells whoever can have something written beside a secret \
           what the secret is (BREACH), so answers with `Set-Cookie` and those to requests with `Authorization` are not compressed unless `secrets` is said. LEVEL is from 1 to 9, of zstd up to 12. \
-          Files that `files` sends are compressed once, when they are asked for first, up to 1MiB of them; those that are `precompressed` come before. What a `cache` gives is not compressed here.",
+          Files that `files` sends are compressed once, when they are asked for first, up to 1MiB of them; those that are `precompressed` come before. In a route with a `cache`, servers are asked for plain answers; each coding is made once, kept with the answer in memory, and given to all who like it.",
     words: (0, 6),
     variables: false,
     block: None,

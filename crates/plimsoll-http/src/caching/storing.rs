@@ -31,6 +31,8 @@ pub struct Asked<'a> {
     pub now: u64,
     /// How many seconds it took.
     pub delay: u32,
+    /// Whether the server was asked for an answer without a content coding, which gets one here.
+    pub is_coded_here: bool,
 }
 
 /// Why an answer is not stored.
@@ -89,7 +91,11 @@ pub fn judge(
         return Err(Refusal::Cookie);
     }
     let selection = Selection::read((head, bytes), (asked.head, asked.bytes));
-    let selection = selection.ok_or(Refusal::Varies)?;
+    let mut selection = selection.ok_or(Refusal::Varies)?;
+    let is_plain = head.fields.by_text(bytes, b"content-encoding").is_none();
+    if asked.is_coded_here && is_plain {
+        selection = selection.without(b"accept-encoding");
+    }
     let terms = terms(asked, (head, bytes), (&said, own.is_some()), policy)?;
     Ok((terms, selection))
 }
@@ -184,6 +190,7 @@ mod tests {
             bytes: &bytes,
             now: AT,
             delay: 0,
+            is_coded_here: false,
         };
         judge(asked, (&response, &response_bytes), policy)
     }
@@ -319,6 +326,36 @@ mod tests {
     fn answers_are_stored_that_say_so_and_no_others() {
         for (status, lines, expected) in ANSWERS {
             assert_eq!(lifetime(*status, lines), *expected, "{status} {lines}");
+        }
+    }
+
+    #[test]
+    fn what_is_coded_here_is_for_every_coding() {
+        let (head, bytes) =
+            request("GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\nA: 1\r\n\r\n");
+        for (lines, is_coded_here, names) in [
+            ("", true, &["a"][..]),
+            ("", false, &["a", "accept-encoding"]),
+            ("Content-Encoding: x\r\n", true, &["a", "accept-encoding"]),
+        ] {
+            let text = format!(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=9\r\nVary: Accept-Encoding, A\r\n{lines}\r\n"
+            );
+            let (response, response_bytes) = answer(&text);
+            let asked = Asked {
+                head: &head,
+                bytes: &bytes,
+                now: AT,
+                delay: 0,
+                is_coded_here,
+            };
+            let judged = judge(asked, (&response, &response_bytes), &Policy::default());
+            let (_, selection) = judged.unwrap();
+            let own = selection
+                .names()
+                .iter()
+                .map(|name| String::from_utf8_lossy(name));
+            assert_eq!(own.collect::<Vec<_>>(), names, "{lines} {is_coded_here}");
         }
     }
 

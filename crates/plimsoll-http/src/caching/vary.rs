@@ -48,6 +48,13 @@ impl Selection {
         Self::by(&self.names, request, bytes)
     }
 
+    /// The same without this field.
+    #[must_use]
+    pub fn without(self, name: &[u8]) -> Self {
+        let parts = self.names.into_iter().zip(self.values);
+        Self::of_parts(parts.filter(|(own, _)| **own != *name))
+    }
+
     /// What these fields say in a request; the names are in lower case, in order, each once.
     pub fn by(names: &[Box<[u8]>], request: &RequestHead, bytes: &[u8]) -> Self {
         let values = names.iter().map(|name| normal(name, request, bytes));

@@ -41,6 +41,8 @@ pub struct Forward<'a> {
     pub added: &'a [u8],
     /// Whether the whole answer is asked for, although the client asked for a part of it or has it already.
     pub is_whole: bool,
+    /// Whether it is asked for without a content coding, whatever the client likes.
+    pub is_plain: bool,
 }
 
 /// Appends the head of a forwarded request to `out`; returns how many fields it left out because
@@ -61,6 +63,7 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
             Name::Other => {
                 let name = line.name_span.of(bytes);
                 (forward.is_whole && request::narrows(name))
+                    || (forward.is_plain && name.eq_ignore_ascii_case(b"accept-encoding"))
                     || (forward.told.trusted.is_none() && field::is_vouched(name))
                     || (forward.certificate.is_some() && field::is_certificate(name))
             }
@@ -78,6 +81,9 @@ pub fn request(head: &RequestHead, bytes: &[u8], forward: &Forward<'_>, out: &mu
     }
     own_lines(head, bytes, forward, out);
     out.extend_from_slice(forward.added);
+    if forward.is_plain {
+        field::write_line(b"Accept-Encoding", b"identity", out);
+    }
     length(forward.length, out);
     if let Some(protocol) = forward.upgrade {
         upgrade(protocol, out);
@@ -314,6 +320,7 @@ mod tests {
             edits: None,
             added: b"",
             is_whole: false,
+            is_plain: false,
         };
         request(&head, bytes, &forward, &mut out);
         String::from_utf8(out).unwrap()

@@ -166,15 +166,20 @@ impl<'a, 'x> Answer<'a, 'x> {
         }
         self.note_success();
         let (mut framing, first) = self.framing(&mut buffer)?;
-        let change = self.change(buffer.filled(), framing.length());
-        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
-        let length = coder.map_or_else(|| framing.length(), |_| Length::Chunked);
-        let (length, coding) = self.client_length(length);
+        // No coding makes an answer one that ends with its connection.
+        let (length, _) = self.client_length(framing.length());
         let persists = self.persists
             && !self.door.keeps_nobody()
             && progress.get() == Progress::Sent
             && length != Length::UntilClose;
         let shared = self.store(buffer.filled(), framing.length(), persists);
+        let change = match shared {
+            Some(_) => None,
+            None => self.change(buffer.filled(), framing.length()),
+        };
+        let coder = change.as_ref().and_then(|change| change.coder.as_ref());
+        let length = coder.map_or_else(|| framing.length(), |_| Length::Chunked);
+        let (length, coding) = self.client_length(length);
         if shared.is_none() {
             self.encode(buffer.filled(), length, persists, change.as_ref());
             self.facts.status = self.response.status;

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use crate::http::exchange::{Ending, Exchange, Facts};
 use crate::http::flow::{Fault, Writer};
 use crate::http::pace::{Pace, Toll};
 use crate::http::store::Filling;
-use crate::http::stored;
+use crate::http::stored::{self, Sent};
 use crate::plane::Plane;
 use crate::spool::SpoolFile;
 
@@ -200,18 +199,18 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// One that brings a part of what is stored, as far as it comes, to the client of `filling`.
+    /// One that brings what is sent of what is stored, as far as it comes, to the client of `filling`.
     pub(crate) fn of_stored(
         filling: &Filling<'a>,
         mut head: Vec<u8>,
-        (body, part): (Arc<Body>, Range<u64>),
+        (body, sent): (Arc<Body>, Sent),
         patience: Duration,
     ) -> Self {
         let backlog = Rc::new(Backlog::new(0, None));
         let counter = Rc::clone(&backlog);
         let client = (filling.plane, filling.client, filling.paces.clone());
         let way = serve(client, patience, async move |writer, toll| {
-            stored::bring(&mut head, (&body, part), (writer, toll), &counter.written).await
+            stored::bring(&mut head, (&body, sent), (writer, toll), &counter.written).await
         });
         Self::of(backlog, Box::pin(way), true)
     }
@@ -306,6 +305,9 @@ pub(crate) async fn deliver(exchange: &mut Exchange<'_>, ending: Ending) -> Endi
     let outcome = delivery.finish().await;
     exchange.facts.ended = Some(clock::now());
     let Err(fault) = outcome else {
+        if delivery.is_shared {
+            delivery.count(&exchange.facts);
+        }
         return ending;
     };
     delivery.count(&exchange.facts);

@@ -47,6 +47,11 @@ impl Compress {
         may.then(|| liked.best(|coding| self.policy.codings.contains(&coding)))
     }
 
+    /// How an answer is sent.
+    pub(crate) fn choose(&self, pair: &Pair<'_>) -> Choice {
+        self.policy.choose(pair)
+    }
+
     /// What compresses.
     pub(crate) fn coder(&self, coding: Coding) -> Option<Coder> {
         let (_, level) = self.levels.iter().find(|(known, _)| *known == coding)?;
@@ -74,7 +79,7 @@ pub(crate) fn change(
 ) -> Option<Change> {
     let compress = facts.route?.compress.as_ref()?;
     let is_head = seen.head.method == Method::Head;
-    let mut choice = compress.policy.choose(&Pair {
+    let mut choice = compress.choose(&Pair {
         request: (seen.head, seen.bytes),
         response: (response, bytes),
         length,
@@ -91,15 +96,35 @@ pub(crate) fn change(
     }
     let mut lines = Vec::new();
     choice.write_lines(response, bytes, &mut lines);
-    let mut over = lines.clone();
-    match choice {
-        Choice::Never => return None,
-        Choice::Plain => {}
-        Choice::Coded(_) => over.extend_from_slice(UNTRUE),
+    Change::with(choice, lines, coder)
+}
+
+impl Change {
+    /// That of a stored answer, which is in its coding already; or of the word that its client has it.
+    pub(crate) fn of_stored(
+        choice: Choice,
+        (response, bytes): (&ResponseHead, &[u8]),
+        is_304: bool,
+    ) -> Option<Self> {
+        let mut lines = Vec::new();
+        match is_304 {
+            true => choice.write_lines_of_304(response, bytes, &mut lines),
+            false => choice.write_lines(response, bytes, &mut lines),
+        }
+        Self::with(choice, lines, None)
     }
-    Some(Change {
-        lines,
-        over,
-        coder: coder.map(RefCell::new),
-    })
+
+    fn with(choice: Choice, lines: Vec<u8>, coder: Option<Coder>) -> Option<Self> {
+        let mut over = lines.clone();
+        match choice {
+            Choice::Never => return None,
+            Choice::Plain => {}
+            Choice::Coded(_) => over.extend_from_slice(UNTRUE),
+        }
+        Some(Self {
+            lines,
+            over,
+            coder: coder.map(RefCell::new),
+        })
+    }
 }

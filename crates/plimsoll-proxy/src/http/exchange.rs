@@ -126,6 +126,11 @@ impl<'a> Facts<'a> {
         page::find(pages, status)
     }
 
+    /// Tells whether answers get content codings here.
+    pub(crate) fn codes(&self) -> bool {
+        self.route.is_some_and(|route| route.compress.is_some())
+    }
+
     /// What rules do to the fields of the request.
     pub(crate) fn request_edits(&self) -> Option<&'a FieldEdits> {
         self.route.and_then(|route| route.request.fields())

@@ -72,6 +72,7 @@ fn message(exchange: &Exchange<'_>, auth: &ForwardAuth) -> Vec<u8> {
     added.extend_from_slice(b"\r\n");
     let forward = Forward {
         is_whole: false,
+        is_plain: false,
         method: b"GET",
         path: path.as_bytes(),
         query: query.map(str::as_bytes),

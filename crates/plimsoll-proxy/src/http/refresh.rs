@@ -48,6 +48,7 @@ pub(crate) fn begin<'a>(
         key: key.into(),
         keeping: Arc::clone(&caching.keeping),
         stale: Arc::clone(stale),
+        is_coded_here: exchange.facts.codes(),
         ticket,
     };
     tokio::task::spawn_local(refresh.run(plane));
@@ -62,6 +63,7 @@ struct Refresh {
     key: Box<[u8]>,
     keeping: Arc<Keeping>,
     stale: Arc<Object>,
+    is_coded_here: bool,
     ticket: Ticket,
 }
 
@@ -97,6 +99,7 @@ impl Refresh {
             bytes: &self.asked,
             now: plane.unix_time(clock::now()).as_secs(),
             delay: u32::try_from(reply.took.as_secs()).unwrap_or(caching::SECONDS_MAX),
+            is_coded_here: self.is_coded_here,
         };
         if parsed != Ok(Parsed::Complete) || !reply.is_whole {
             return None;

@@ -11,6 +11,7 @@ use plimsoll_observe::metrics::CacheResult;
 
 use crate::http::answer::{Answer, Body};
 use crate::http::backlog::Delivery;
+use crate::http::coded;
 use crate::http::dress::Dress;
 use crate::http::exchange::Ending;
 use crate::http::flow::{Coding, Fault, Flow, Sink};
@@ -86,7 +87,9 @@ impl<'x> Answer<'_, 'x> {
         let filling = self.cached.filling.as_ref()?;
         let mut lines = self.fields.to_vec();
         let now = self.plane.since_start(clock::now());
-        let selected = Selected::of(object, &self.seen, now, &mut lines);
+        let mut selected = Selected::of(object, &self.seen, now, &mut lines);
+        let place = filling.place(object);
+        let change = coded::choose(self.facts.route, &self.seen, &place, &mut selected);
         let dress = Dress {
             plane: self.plane,
             seen: self.seen,
@@ -97,13 +100,13 @@ impl<'x> Answer<'_, 'x> {
             upgrade: None,
             status: selected.status_line(),
             persists,
-            change: None,
+            change: change.as_ref(),
         };
         dress.write(object.head(), selected.length, (self.added, self.out));
         self.facts.status = selected.status.unwrap_or_else(|| object.head().0.status);
-        let part = selected.part;
-        self.facts.response_bytes.set(part.end - part.start);
-        let body = (Arc::clone(&object.body), part);
+        let bytes = selected.sent.bytes();
+        self.facts.response_bytes.set(bytes);
+        let body = (selected.body, selected.sent);
         let head = self.out.clone();
         Some(Delivery::of_stored(filling, head, body, self.patience))
     }

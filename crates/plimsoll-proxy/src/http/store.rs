@@ -14,6 +14,7 @@ use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
 use crate::caching::{Caching, Keeping, TAGS};
+use crate::http::coded::Place;
 use crate::http::exchange::Exchange;
 use crate::http::pace::Pace;
 use crate::plane::Plane;
@@ -35,6 +36,8 @@ pub(crate) struct Filling<'a> {
     /// What is stored and no longer fresh, of which the server is asked whether it still holds.
     stale: Option<Arc<Object>>,
     began: Instant,
+    /// Whether answers get content codings here, and not from servers.
+    is_coded_here: bool,
     /// What it becomes.
     object: Option<Arc<Object>>,
 }
@@ -65,6 +68,7 @@ impl<'a> Filling<'a> {
             ticket,
             stale,
             began: clock::now(),
+            is_coded_here: exchange.facts.codes(),
             object: None,
         }
     }
@@ -72,6 +76,21 @@ impl<'a> Filling<'a> {
     /// Tells whether the whole answer is asked for, whatever the client asked for.
     pub(crate) fn wants_whole(&self) -> bool {
         self.ticket.is_some() || self.stale.is_some()
+    }
+
+    /// Tells whether the answer is asked for without a content coding.
+    pub(crate) fn wants_plain(&self) -> bool {
+        self.is_coded_here
+    }
+
+    /// Where an object of it is stored.
+    pub(crate) fn place<'p>(&'p self, object: &'p Arc<Object>) -> Place<'p> {
+        Place {
+            plane: self.plane,
+            cache: &self.caching.keeping.cache,
+            key: &self.key,
+            object,
+        }
     }
 
     /// Appends what asks the server whether what is stored still holds.
@@ -229,6 +248,7 @@ impl<'a> Filling<'a> {
             bytes,
             now: self.plane.unix_time(clock::now()).as_secs(),
             delay: u32::try_from(delay).unwrap_or(caching::SECONDS_MAX),
+            is_coded_here: self.is_coded_here,
         }
     }
 }
@@ -298,7 +318,7 @@ pub(crate) fn confirmed(
     let judged = caching::judge(asked, (&head, &text), &keeping.policy);
     let (terms, selection) = judged.or_else(|refusal| kept(refusal, stale)).ok()?;
     let mut object = Object::new(text, selection, terms, plane.since_start(now))?;
-    object.body = Arc::clone(&stale.body);
+    object = object.with_body(Arc::clone(&stale.body));
     let tags = tags((answer, bytes));
     object.tags = if tags.is_empty() {
         stale.tags.clone()

@@ -187,6 +187,7 @@ pub(crate) fn encode_head(
         filling.write_conditions(&mut added);
     }
     let is_whole = filling.is_some_and(Filling::wants_whole);
+    let is_plain = filling.is_some_and(Filling::wants_plain);
     let bytes = exchange.inbound.filled();
     let scratch = &*exchange.scratch;
     let asked_host = exchange.authority.of(bytes);
@@ -203,6 +204,7 @@ pub(crate) fn encode_head(
     };
     let forward = Forward {
         is_whole,
+        is_plain,
         method: scratch.head.method_span.of(bytes),
         path,
         query,
