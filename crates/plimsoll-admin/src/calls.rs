@@ -31,6 +31,7 @@ pub(crate) enum Call {
     Trace,
     Purge,
     Reload,
+    Upgrade,
     Calls,
 }
 
@@ -112,6 +113,11 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/reload",
         Call::Reload,
         "Serves what the configuration file says now: `{}`. Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
+    ),
+    change(
+        "/v1/upgrade",
+        Call::Upgrade,
+        "Has another process, of the program as it is on disk now, serve what begins from now on.",
     ),
 ];
 
