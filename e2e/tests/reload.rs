@@ -3,7 +3,7 @@
 
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::h2raw::Peer;
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::{PATIENCE, Raw, get};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::{Answer, Gate, Step};
@@ -11,6 +11,7 @@ use plimsoll_e2e::wire::Close;
 use plimsoll_e2e::{ports, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::thread;
 
 /// What stands before every configuration here.
@@ -124,7 +125,9 @@ fn what_has_no_file_says_so_and_goes_on() {
     let mut plimsoll = Start::proxy(&[server.address()]).start();
     plimsoll.signal(Signal::HUP);
     wait::expect("it to be said", PATIENCE, || {
-        plimsoll.stderr().contains("there is no file to reload")
+        plimsoll
+            .stderr()
+            .contains("started without a file to reload")
     });
     assert_eq!(get(plimsoll.address(), "/").text(), "a");
 }
@@ -205,6 +208,49 @@ fn a_configuration_that_cannot_be_served_changes_nothing() {
     reload(&mut plimsoll, &answering("two"));
     assert_eq!(plimsoll.metric(successful), Some(1.0));
     assert_eq!(get(plimsoll.address(), "/").text(), "two");
+}
+
+/// Runs `plimsoll reload` with these arguments; returns its exit code and all that it says.
+fn say(plimsoll: &Plimsoll, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(["reload", "--running", &plimsoll.admin_socket()]);
+    let output = command.args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_is_not_confirmed_in_time_is_taken_back() {
+    let mut plimsoll = start(&answering("one"));
+    let address = plimsoll.address();
+    let told = |text: &str| (Some(0), text.to_owned());
+    plimsoll.rewrite(&with(&answering("two")));
+    assert_eq!(say(&plimsoll, &["--confirm", "1s"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "two");
+    let (code, why) = say(&plimsoll, &[]);
+    assert!(
+        code == Some(78) && why.contains("waits to be confirmed"),
+        "{why}"
+    );
+    wait::expect("the old answer", PATIENCE, || {
+        get(address, "/").text() == "one"
+    });
+    let successful = "plimsoll_config_last_reload_successful";
+    wait::expect("it to be told", PATIENCE, || {
+        plimsoll.metric(successful) == Some(0.0)
+    });
+    // Confirmed, it stays; taken back, it is gone at once.
+    assert_eq!(say(&plimsoll, &["--confirm", "1h"]), told("~ site *\n"));
+    assert_eq!(say(&plimsoll, &["confirm"]), told("confirmed\n"));
+    plimsoll.rewrite(&with(&answering("tre")));
+    assert_eq!(say(&plimsoll, &["--confirm", "1h"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "tre");
+    assert_eq!(say(&plimsoll, &["back"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "two");
+    for verb in ["back", "confirm"] {
+        let (code, why) = say(&plimsoll, &[verb]);
+        assert!(code == Some(78) && why.contains("no reload waits"), "{why}");
+    }
 }
 
 #[test]
@@ -554,7 +600,7 @@ fn a_server_keeps_its_standing_and_its_checks_do_not_begin_anew() {
 fn what_an_operator_has_said_of_a_server_holds() {
     let (a, b) = (named("a"), named("b"));
     let mut plimsoll = start(&proxying(&[a.address(), b.address()], "balance first"));
-    let mut command = std::process::Command::new(plimsoll_e2e::plimsoll::binary());
+    let mut command = Command::new(binary());
     let socket = plimsoll.admin_socket();
     let server = a.address().to_string();
     command.args(["pool", "--running", &socket, "app", "maintenance", &server]);
