@@ -210,6 +210,39 @@ fn a_configuration_that_cannot_be_served_changes_nothing() {
     assert_eq!(get(plimsoll.address(), "/").text(), "two");
 }
 
+#[test]
+fn files_that_are_watched_are_reloaded_when_they_have_changed() {
+    let arguments = ["run", "--watch", "-c", "{dir}/plimsoll.conf"].map(str::to_owned);
+    let text = |answer: &str| with(&format!("{}\ninclude more/*.conf", answering(answer)));
+    let start = Start::with(arguments.into()).configuration(&text("one"));
+    let mut plimsoll = start.start();
+    let address = plimsoll.address();
+    let mut becomes = |plimsoll: &mut Plimsoll, path: &str, text: &str| {
+        wait::expect(text, PATIENCE, || get(address, path).text() == text);
+        plimsoll.metric("plimsoll_config_generation")
+    };
+    assert_eq!(becomes(&mut plimsoll, "/", "one"), Some(1.0));
+    plimsoll.rewrite(&text("two"));
+    assert_eq!(becomes(&mut plimsoll, "/", "two"), Some(2.0));
+    // A file that comes, and one that cannot be used.
+    let more = plimsoll.directory().join("more");
+    std::fs::create_dir(&more).unwrap();
+    plimsoll.rewrite(&text("{"));
+    wait::expect("it to be said", PATIENCE, || {
+        plimsoll.stderr().contains("not reloaded")
+    });
+    plimsoll.rewrite(&text("tre"));
+    assert_eq!(becomes(&mut plimsoll, "/", "tre"), Some(3.0));
+    let port = plimsoll.address().port();
+    let site = format!("site b {{ listen 127.0.0.1:{port}; route {{ respond 200 four }} }}");
+    std::fs::write(more.join("b.conf"), site).unwrap();
+    wait::expect("the other file", PATIENCE, || {
+        let mut client = Raw::connect(address);
+        client.send("GET / HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        client.response("GET").text() == "four"
+    });
+}
+
 /// Runs `plimsoll reload` with these arguments; returns its exit code and all that it says.
 fn say(plimsoll: &Plimsoll, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());

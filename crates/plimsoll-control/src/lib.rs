@@ -24,3 +24,4 @@ pub mod secrets;
 pub mod stalls;
 mod stapling;
 mod watches;
+pub mod watching;

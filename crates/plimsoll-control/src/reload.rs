@@ -76,6 +76,11 @@ impl Reloader {
         &self.engine
     }
 
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
     /// Has the file read again, without waiting. Asked again before that is done, it is done once more, and not
     /// more often.
     pub fn ask(&self) {
