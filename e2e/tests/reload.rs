@@ -217,7 +217,7 @@ fn files_that_are_watched_are_reloaded_when_they_have_changed() {
     let start = Start::with(arguments.into()).configuration(&text("one"));
     let mut plimsoll = start.start();
     let address = plimsoll.address();
-    let mut becomes = |plimsoll: &mut Plimsoll, path: &str, text: &str| {
+    let becomes = |plimsoll: &mut Plimsoll, path: &str, text: &str| {
         wait::expect(text, PATIENCE, || get(address, path).text() == text);
         plimsoll.metric("plimsoll_config_generation")
     };
@@ -454,6 +454,11 @@ fn flows_of_datagrams_keep_their_server_and_new_ones_find_theirs() {
     );
     assert!(old.iter().all(|socket| ask(socket) == "one"));
     assert!(new.iter().all(|socket| ask(socket) == "two"));
+    // It comes back before they have ended: their sockets are still there, and are read for both.
+    reload(&mut plimsoll, &relaying(two));
+    let newer: Vec<_> = (0..8).map(|_| client()).collect();
+    assert!(old.iter().all(|socket| ask(socket) == "one"));
+    assert!(newer.iter().all(|socket| ask(socket) == "two"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use plimsoll_config::model::Config;
@@ -24,6 +24,9 @@ use crate::watches::Watches;
 use crate::{
     acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
 };
+
+/// How often generations are looked for that nobody uses any more.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Orders that may wait for a worker.
 const ORDERS: usize = 16;
@@ -100,6 +103,7 @@ impl Engine {
             epoch: clock::unix_time(),
             workers: workers.unwrap_or(cores),
             sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
+            quays: Vec::new(),
             key_sets: Watches::default(),
             stapling: Watches::default(),
         };
@@ -137,6 +141,7 @@ impl Engine {
         });
         engine.note_logs();
         engine.turn.lock().await.look_after(&engine, prepared, None);
+        tokio::spawn(Arc::clone(&engine).sweep());
         tokio::spawn(care::watch(Arc::clone(&engine)));
         tokio::spawn(memory::watch(Arc::clone(&engine)));
         tokio::spawn(materials::watch(Arc::clone(&engine)));
@@ -214,6 +219,14 @@ impl Engine {
         self.is_draining.load(Relaxed)
     }
 
+    /// Lets go of generations that nobody uses any more, again and again.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.turn.lock().await.former.sweep();
+        }
+    }
+
     /// Tells every worker to accept nothing more, and to end.
     pub async fn drain(&self) {
         self.is_draining.store(true, Relaxed);
@@ -265,6 +278,12 @@ impl Tasks {
     fn look_after(&mut self, engine: &Arc<Engine>, prepared: Prepared, before: Option<&Running>) {
         let running = engine.now();
         let generation = &running.generation;
+        let quays = &mut self.house.quays;
+        let now: Vec<_> = running.quays().collect();
+        quays.retain(|(address, left)| {
+            left.strong_count() > 0 && !now.iter().any(|(other, _)| other == address)
+        });
+        quays.extend(now);
         self.house
             .key_sets
             .change(&key_sets::wanted(generation), prepared.key_sets);

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
@@ -127,6 +127,8 @@ pub(crate) struct House {
     pub(crate) epoch: Duration,
     pub(crate) workers: usize,
     pub(crate) sessions: Arc<Sessions>,
+    /// The sockets of ports, those among them that were left and where flows may be under way.
+    pub(crate) quays: Vec<(SocketAddr, Weak<[UdpSocket]>)>,
     /// Who fetches key sets, and who asks what issuers say of certificates.
     pub(crate) key_sets: Watches<Key>,
     pub(crate) stapling: Watches<Key>,
@@ -146,11 +148,12 @@ pub(crate) async fn prepare(
     for (name, why) in found.missing() {
         tracing::warn!(name, why, "no address for a server's name yet");
     }
-    let (generation, log_specs) = build(config, &found, house, before)?;
+    let compile = || build(config, &found, house, before);
+    let (generation, log_specs) = tokio::task::block_in_place(compile)?;
     if generation.listeners.iter().any(Listener::is_secure) {
         secrets::keep_out_of_dumps();
     }
-    let known = load(&generation, before)?;
+    let known = tokio::task::block_in_place(|| load(&generation, before))?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
             directory: spool.directory.clone(),
@@ -161,7 +164,7 @@ pub(crate) async fn prepare(
     check_sources(&generation)?;
     let mut caches = generation.caches.iter();
     caches.try_for_each(|keeping| keeping.open(house.epoch))?;
-    let sockets = bind(&generation, house.workers, before)?;
+    let sockets = bind(&generation, house, before)?;
     let (logs, places) = open_logs(log_specs, house.workers, before)?;
     let metrics = metrics(&generation, house.workers, before);
     // Last, as they wait for others.
@@ -247,9 +250,10 @@ struct Sockets {
 /// Binds what `before` does not listen on, or not on these terms.
 fn bind(
     generation: &Generation,
-    workers: usize,
+    house: &House,
     before: Option<&Running>,
 ) -> Result<Sockets, LaunchError> {
+    let workers = house.workers;
     let mut sockets = Sockets {
         workers: (0..workers).map(|_| OfWorker::default()).collect(),
         quays: Vec::new(),
@@ -270,10 +274,19 @@ fn bind(
             sockets.quays.push(open.clone());
             continue;
         }
-        let bound = listener::bind_datagrams(at.address, at.too_long(), workers);
+        let left = house
+            .quays
+            .iter()
+            .find(|(address, _)| *address == at.address);
+        let all: Arc<[_]> = match left.and_then(|(_, left)| left.upgrade()) {
+            Some(left) => left, // flows are under way there
+            None => {
+                let bound = listener::bind_datagrams(at.address, at.too_long(), house.workers);
+                bound.map_err(failed(at.address))?.into()
+            }
+        };
+        let bound: io::Result<Vec<_>> = all.iter().map(UdpSocket::try_clone).collect();
         let bound = bound.map_err(failed(at.address))?;
-        let all: io::Result<Arc<[_]>> = bound.iter().map(UdpSocket::try_clone).collect();
-        let all = all.map_err(failed(at.address))?;
         for ((_, ports), socket) in sockets.workers.iter_mut().zip(bound) {
             let all = Arc::clone(&all);
             ports.push((number, Quay { socket, all }));
@@ -361,6 +374,12 @@ impl Running {
     /// The access logs.
     pub(crate) fn logs(&self) -> impl Iterator<Item = &Arc<LogFile>> {
         self.logs.iter().map(|(_, log)| log)
+    }
+
+    /// The sockets of its ports.
+    pub(crate) fn quays(&self) -> impl Iterator<Item = (SocketAddr, Weak<[UdpSocket]>)> {
+        let quays = self.quays.iter();
+        quays.map(|(address, sockets)| (*address, Arc::downgrade(sockets)))
     }
 
     /// What is known of the files that rules read, in the order of the generation.

@@ -83,8 +83,8 @@ impl Loader for Recorder {
 
     fn glob(&self, pattern: &str) -> Result<Vec<String>, LoadError> {
         // Another file may come there.
-        let directory = Path::new(pattern).parent().unwrap_or(Path::new("."));
-        let directory = directory.to_string_lossy();
+        let directory = Path::new(pattern).parent();
+        let directory = directory.map(Path::to_string_lossy).unwrap_or_default();
         let directory = if directory.is_empty() {
             "."
         } else {
