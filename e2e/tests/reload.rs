@@ -219,13 +219,15 @@ fn files_that_are_watched_are_reloaded_when_they_have_changed() {
     let start = Start::with(arguments.into()).configuration(&text("one"));
     let mut plimsoll = start.start();
     let address = plimsoll.address();
-    let becomes = |plimsoll: &mut Plimsoll, path: &str, text: &str| {
-        wait::expect(text, PATIENCE, || get(address, path).text() == text);
-        plimsoll.metric("plimsoll_config_generation")
+    let becomes = |plimsoll: &Plimsoll, number: f64, text: &str| {
+        wait::expect("the generation", PATIENCE, || {
+            plimsoll.metric("plimsoll_config_generation") == Some(number)
+        });
+        assert_eq!(get(address, "/").text(), text);
     };
-    assert_eq!(becomes(&mut plimsoll, "/", "one"), Some(1.0));
+    becomes(&plimsoll, 1.0, "one");
     plimsoll.rewrite(&text("two"));
-    assert_eq!(becomes(&mut plimsoll, "/", "two"), Some(2.0));
+    becomes(&plimsoll, 2.0, "two");
     // A file that comes, and one that cannot be used.
     let more = plimsoll.directory().join("more");
     std::fs::create_dir(&more).unwrap();
@@ -234,7 +236,7 @@ fn files_that_are_watched_are_reloaded_when_they_have_changed() {
         plimsoll.stderr().contains("not reloaded")
     });
     plimsoll.rewrite(&text("tre"));
-    assert_eq!(becomes(&mut plimsoll, "/", "tre"), Some(3.0));
+    becomes(&plimsoll, 3.0, "tre");
     let port = plimsoll.address().port();
     let site = format!("site b {{ listen 127.0.0.1:{port}; route {{ respond 200 four }} }}");
     std::fs::write(more.join("b.conf"), site).unwrap();
