@@ -180,6 +180,9 @@ impl Engine {
         if old.workers != config.workers {
             return Err(Refusal::Fixed("workers"));
         }
+        if old.user != config.user {
+            return Err(Refusal::Fixed("user"));
+        }
         if old.admin != config.admin {
             return Err(Refusal::Fixed("admin"));
         }
