@@ -24,8 +24,12 @@ pub struct Next {
     pub generation: Arc<Generation>,
     /// Where it is counted.
     pub metrics: Arc<WorkerMetrics>,
-    /// Sockets for listeners that have none yet, by number.
-    pub listeners: Vec<(usize, TcpListener)>,
+    /// How many workers accept connections: the first ones.
+    pub workers: usize,
+    /// Sockets of listeners that the worker has not got yet, by number and slot.
+    pub listeners: Vec<(usize, usize, TcpListener)>,
+    /// Which listeners have other sockets than before.
+    pub rebound: Vec<usize>,
     /// Sockets for ports that have none yet, by number.
     pub ports: Vec<(usize, Quay)>,
     /// Its access logs, by number.
@@ -138,6 +142,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let logs = logs(next.logs, &before);
         let plane = before.succeed(next.generation, next.metrics, logs);
         self.doors.lead_to(&plane);
+        let index = self.station.worker.index;
+        self.station.retired.set(index >= next.workers);
+        self.lead_posts(&plane, next.workers, &next.rebound);
         self.open(&plane, next.listeners);
         self.open_ports(&plane, next.ports);
         self.planes.change(plane);
@@ -146,29 +153,37 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    /// Listens on new sockets, and has those that are there lead to the doors of `plane`; one that leads to
-    /// none, or has another one in its place, accepts who is connected already, and no more.
-    pub(crate) fn open(self: &Rc<Self>, plane: &Rc<Plane>, sockets: Vec<(usize, TcpListener)>) {
+    /// Has sockets lead to the doors of `plane`. One that leads to none, or has another one in its place, accepts
+    /// who is connected already, and no more; one that another worker of so many has now is left to that.
+    fn lead_posts(&self, plane: &Plane, workers: usize, rebound: &[usize]) {
         let listeners = &plane.generation.listeners;
-        let door = |number: usize| self.doors.find(listeners.get(number)?.door);
+        let index = self.station.worker.index;
         self.posts.borrow_mut().retain(|post| {
             let number = listeners.iter().position(|at| at.address == post.address);
-            if let Some(door) = number.and_then(door) {
+            let at = number.and_then(|number| listeners.get(number));
+            if let Some(door) = at.and_then(|at| self.doors.find(at.door)) {
                 post.lead_to(door);
             }
-            let is_kept = |number| !sockets.iter().any(|(new, _)| *new == number);
-            if !number.is_some_and(is_kept) {
+            let is_kept = number.is_some_and(|number| !rebound.contains(&number));
+            if !is_kept {
                 post.close();
+            } else if !post.belongs_to(index, workers) {
+                post.release();
             }
-            !post.is_closing()
+            !post.is_closing() && !post.is_released()
         });
-        for (number, socket) in sockets {
-            let Some((at, door)) = listeners.get(number).zip(door(number)) else {
+    }
+
+    /// Listens on new sockets.
+    pub(crate) fn open(self: &Rc<Self>, plane: &Plane, sockets: Vec<(usize, usize, TcpListener)>) {
+        for (number, slot, socket) in sockets {
+            let at = plane.generation.listeners.get(number);
+            let Some((at, door)) = at.and_then(|at| Some((at, self.doors.find(at.door)?))) else {
                 continue;
             };
             match accept::Listener::new(socket) {
                 Ok(listener) => {
-                    let post = Rc::new(Post::new(at.address, listener, door));
+                    let post = Rc::new(Post::new((at.address, slot), listener, door));
                     self.posts.borrow_mut().push(Rc::clone(&post));
                     self.listening.set(self.listening.get() + 1);
                     tokio::task::spawn_local(Rc::clone(self).listen(post));

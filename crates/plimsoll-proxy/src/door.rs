@@ -119,18 +119,41 @@ impl Doors {
 pub(crate) struct Post {
     pub(crate) address: SocketAddr,
     pub(crate) listener: accept::Listener,
+    /// Which of the address's sockets it is. Each is served by one worker, which may be another one later.
+    slot: usize,
     door: RefCell<Rc<Door>>,
     is_closing: Cell<bool>,
+    is_released: Cell<bool>,
 }
 
 impl Post {
-    pub(crate) fn new(address: SocketAddr, listener: accept::Listener, door: Rc<Door>) -> Self {
+    pub(crate) fn new(
+        (address, slot): (SocketAddr, usize),
+        listener: accept::Listener,
+        door: Rc<Door>,
+    ) -> Self {
         Self {
             address,
             listener,
+            slot,
             door: RefCell::new(door),
             is_closing: Cell::new(false),
+            is_released: Cell::new(false),
         }
+    }
+
+    /// Tells whether worker `index` of so many serves this socket.
+    pub(crate) fn belongs_to(&self, index: usize, workers: usize) -> bool {
+        self.slot % workers.max(1) == index
+    }
+
+    /// Leaves the socket, with all who wait there, to another worker.
+    pub(crate) fn release(&self) {
+        self.is_released.set(true);
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.is_released.get()
     }
 
     /// Where whoever comes now goes in.

@@ -37,6 +37,8 @@ pub(crate) struct Station {
     /// How many copies of requests are under way.
     pub(crate) copies: Cell<usize>,
     pub(crate) draining: Cell<bool>,
+    /// Whether there are fewer workers now, so that this one only finishes what it has.
+    pub(crate) retired: Cell<bool>,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
@@ -64,6 +66,7 @@ impl Station {
             batch: RefCell::default(),
             copies: Cell::new(0),
             draining: Cell::new(false),
+            retired: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
@@ -106,7 +109,7 @@ impl Station {
 
     /// Tells whether connections end with their answers.
     pub(crate) fn keeps_nobody(&self) -> bool {
-        self.draining.get() || self.crowded.get()
+        self.draining.get() || self.retired.get() || self.crowded.get()
     }
 
     /// Gives memory back to the system: now and then, and all there is when there is too little.
