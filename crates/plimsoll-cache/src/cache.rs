@@ -196,8 +196,10 @@ impl Cache {
             return; // it is still being read
         }
         let _changing = self.changing();
-        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
-            tier.write(key, &object);
+        if let Some(disk) = &self.disk
+            && let Some(tier) = disk.tier()
+        {
+            tier.write(key, &object, disk.place.limits);
         }
         self.place(key, object);
         self.stats.stored.fetch_add(1, Relaxed);
@@ -366,7 +368,7 @@ mod tests {
         let mut object = Object::new(bytes, selection, terms, NOW).unwrap();
         object.body = {
             let room = Room::default().reserve(length as u64, u64::MAX).unwrap();
-            Arc::new(crate::body::Body::of(&vec![b'x'; length], room))
+            Arc::new(Body::of(&vec![b'x'; length], room))
         };
         Arc::new(object)
     }

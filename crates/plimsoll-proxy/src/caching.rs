@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_cache::cache::{Cache, Purge};
-use plimsoll_cache::disk::{self, Disk, OpenError, Place};
+use plimsoll_cache::disk::{self, Disk, Limits, OpenError, Place};
 use plimsoll_cache::purge::Selector;
 use plimsoll_config::model;
 use plimsoll_http::caching::{Policy, SECONDS_MAX, key};
@@ -27,7 +27,12 @@ pub struct Keeping {
 
 impl Keeping {
     /// What is kept goes on from the cache `before`, where that has as much room.
-    pub(crate) fn new(cache: &model::Cache, before: Option<(&model::Cache, &Self)>) -> Self {
+    /// Likewise its files, from whichever of `all` had them.
+    pub(crate) fn new(
+        cache: &model::Cache,
+        before: Option<(&model::Cache, &Self)>,
+        all: &[Arc<Self>],
+    ) -> Self {
         let place = |cache: &model::Cache| (cache.memory, cache.object_max, cache.disk.clone());
         let is_same = |old: &model::Cache| place(old) == place(cache);
         let known = before.filter(|(old, _)| is_same(old));
@@ -38,7 +43,7 @@ impl Keeping {
         Self {
             cache: match known {
                 Some((_, keeping)) => Arc::clone(&keeping.cache),
-                None => Arc::new(kept(cache)),
+                None => Arc::new(kept(cache, all)),
             },
             policy: Policy {
                 ttl: ttl.collect(),
@@ -51,15 +56,22 @@ impl Keeping {
     }
 }
 
-/// An empty cache.
-fn kept(cache: &model::Cache) -> Cache {
+/// A cache with nothing in its memory.
+fn kept(cache: &model::Cache, before: &[Arc<Keeping>]) -> Cache {
     let mut kept = Cache::new(Arc::clone(&cache.name), cache.memory, cache.object_max);
     kept.disk = cache.disk.as_ref().map(|disk| {
-        Disk::new(Place {
+        let place = Place {
             directory: PathBuf::from(&*disk.directory),
-            max: disk.max,
-            memory: cache.memory / 4,
-        })
+            limits: Limits {
+                max: disk.max,
+                memory: cache.memory / 4,
+            },
+        };
+        let mut disks = before.iter().filter_map(|of| of.cache.disk.as_ref());
+        match disks.find(|old| old.place.directory == place.directory) {
+            Some(old) => Disk::after(place, old),
+            None => Disk::new(place),
+        }
     });
     kept
 }
