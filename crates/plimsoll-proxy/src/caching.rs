@@ -169,11 +169,11 @@ pub struct Order {
     pub soft: bool,
 }
 
-/// Why nothing was purged.
+/// Why it is not clear which answers are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOrder {
-    /// Nothing says what, or more than one thing does.
-    #[error("say what to purge: one of `url`, `prefix` and `tag`, not empty")]
+    /// Nothing says which, or more than one thing does.
+    #[error("say which answers: one of `url`, `prefix` and `tag`, not empty")]
     Selector,
     /// It is no URL that is answered here.
     #[error("write a whole URL: `https://example.com/path`")]
@@ -189,37 +189,64 @@ impl Order {
     /// # Errors
     /// Why nothing was purged.
     pub fn carry_out(&self, all: &[Arc<Keeping>]) -> Result<usize, BadOrder> {
-        let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let selectors = [&self.url, &self.prefix, &self.tag];
-        let is_clear = selectors.iter().filter(|text| text.is_some()).count() == 1;
-        if !is_clear || !selectors.iter().any(|text| said(text)) {
-            return Err(BadOrder::Selector);
-        }
-        let url = self.url.as_ref().or(self.prefix.as_ref());
-        let key = match url {
-            Some(url) => key::of_url(url).ok_or(BadOrder::Url)?,
-            None => Vec::new(),
+        let what = What {
+            cache: self.cache.as_deref(),
+            url: self.url.as_deref(),
+            prefix: self.prefix.as_deref(),
+            tag: self.tag.as_deref(),
         };
-        let selector = match (&self.url, &self.tag) {
-            (Some(_), _) => Selector::Url(&key),
-            (None, Some(tag)) => Selector::Tag(tag.as_bytes()),
-            (None, None) => Selector::Prefix(&key),
-        };
+        let chosen = what.choose(all)?;
+        let selector = chosen.selector();
         let kind = if self.soft { Purge::Soft } else { Purge::Hard };
-        let mine = |of: &&Arc<Keeping>| {
-            self.cache
-                .as_ref()
-                .is_none_or(|name| **name == *of.cache.name)
-        };
-        if !all.iter().any(|of| mine(&of)) {
-            return Err(BadOrder::Cache);
-        }
         let purge = |of: &Arc<Keeping>| {
             let purged = of.cache.purge(kind, &selector);
             of.cache.disk.iter().for_each(Disk::settle);
             purged
         };
-        Ok(all.iter().filter(mine).map(purge).sum())
+        Ok(chosen.caches.iter().map(|of| purge(of)).sum())
+    }
+}
+
+/// Which answers are meant: one of URL, prefix and tag, which is not empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct What<'a> {
+    /// Of this cache; nothing means of all.
+    pub(crate) cache: Option<&'a str>,
+    pub(crate) url: Option<&'a str>,
+    pub(crate) prefix: Option<&'a str>,
+    pub(crate) tag: Option<&'a str>,
+}
+
+/// Answers of caches.
+pub(crate) struct Chosen<'a> {
+    pub(crate) caches: Vec<&'a Arc<Keeping>>,
+    kind: fn(&[u8]) -> Selector<'_>,
+    text: Vec<u8>,
+}
+
+impl Chosen<'_> {
+    pub(crate) fn selector(&self) -> Selector<'_> {
+        (self.kind)(&self.text)
+    }
+}
+
+impl What<'_> {
+    /// Finds what is meant in `all`.
+    pub(crate) fn choose<'a>(&self, all: &'a [Arc<Keeping>]) -> Result<Chosen<'a>, BadOrder> {
+        let of_url = |url: &str| key::of_url(url).ok_or(BadOrder::Url);
+        let (kind, text): (fn(&[u8]) -> Selector<'_>, _) = match (self.url, self.prefix, self.tag) {
+            (Some(""), ..) | (_, Some(""), _) | (.., Some("")) => return Err(BadOrder::Selector),
+            (Some(url), None, None) => (|key| Selector::Url(key), of_url(url)?),
+            (None, Some(prefix), None) => (|key| Selector::Prefix(key), of_url(prefix)?),
+            (None, None, Some(tag)) => (|tag| Selector::Tag(tag), tag.into()),
+            _ => return Err(BadOrder::Selector),
+        };
+        let is_mine = |of: &&Arc<Keeping>| self.cache.is_none_or(|name| *name == *of.cache.name);
+        let caches: Vec<_> = all.iter().filter(is_mine).collect();
+        match caches.is_empty() {
+            true => Err(BadOrder::Cache),
+            false => Ok(Chosen { caches, kind, text }),
+        }
     }
 }
 
