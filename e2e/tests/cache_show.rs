@@ -1,9 +1,5 @@
 //! What people are told of what a cache has.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use plimsoll_e2e::cached::{ask, message, verb_at};
 use plimsoll_e2e::script::Answer;
