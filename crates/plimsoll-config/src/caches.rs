@@ -24,6 +24,11 @@ impl CacheDraft {
             name: self.name.as_str().into(),
             memory,
             disk: self.disk.as_ref().map(|(disk, _)| disk.clone()),
+            key: self
+                .key
+                .as_ref()
+                .map(|(key, _)| key.clone())
+                .unwrap_or_default(),
             object_max: self
                 .object_max
                 .map_or_else(|| (1 << 20).min(memory / 8), |(size, _)| size),

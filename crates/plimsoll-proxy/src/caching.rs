@@ -8,7 +8,7 @@ use plimsoll_cache::cache::{Cache, Purge};
 use plimsoll_cache::disk::{self, Disk, Limits, OpenError, Place};
 use plimsoll_cache::purge::Selector;
 use plimsoll_config::model;
-use plimsoll_http::caching::{Policy, SECONDS_MAX, key};
+use plimsoll_http::caching::{Parameters, Parts, Policy, SECONDS_MAX, key};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,6 +21,8 @@ pub struct Keeping {
     /// Where they are kept.
     pub cache: Arc<Cache>,
     pub(crate) policy: Policy,
+    /// What of a request belongs to its key.
+    pub(crate) parts: Parts,
     /// How long a request waits for an answer that is fetched for another one.
     pub(crate) wait: Duration,
 }
@@ -51,8 +53,24 @@ impl Keeping {
                 while_revalidate: seconds(cache.while_revalidate),
                 if_error: seconds(cache.if_error),
             },
+            parts: parts(&cache.key),
             wait: cache.wait,
         }
+    }
+}
+
+fn parts(key: &model::CacheKey) -> Parts {
+    let bytes = |names: &[Box<str>]| names.iter().map(|name| name.as_bytes().into()).collect();
+    Parts {
+        parameters: match &key.query {
+            model::Parameters::All => Parameters::All,
+            model::Parameters::None => Parameters::None,
+            model::Parameters::Only(names) => Parameters::Only(bytes(names)),
+            model::Parameters::Without(names) => Parameters::Without(bytes(names)),
+        },
+        is_sorted: key.is_sorted,
+        headers: bytes(&key.headers),
+        cookies: bytes(&key.cookies),
     }
 }
 
@@ -144,7 +162,11 @@ impl Caching {
             &site.steps,
             &route.steps,
         );
-        let text = format!("{:?} {:?} {treated:?}", site.name, site.listen);
+        let mut text = format!("{:?} {:?} {treated:?}", site.name, site.listen);
+        if keeping.parts != Parts::default() {
+            // What was stored by other parts of requests is found by nobody.
+            text += &format!("{:?}", keeping.parts);
+        }
         Some(Self {
             number,
             keeping,
@@ -195,15 +217,14 @@ impl Order {
             prefix: self.prefix.as_deref(),
             tag: self.tag.as_deref(),
         };
-        let chosen = what.choose(all)?;
-        let selector = chosen.selector();
         let kind = if self.soft { Purge::Soft } else { Purge::Hard };
-        let purge = |of: &Arc<Keeping>| {
-            let purged = of.cache.purge(kind, &selector);
-            of.cache.disk.iter().for_each(Disk::settle);
+        let purge = |of: &Chosen<'_>| {
+            let cache = &of.keeping.cache;
+            let purged = cache.purge(kind, &of.selector());
+            cache.disk.iter().for_each(Disk::settle);
             purged
         };
-        Ok(chosen.caches.iter().map(|of| purge(of)).sum())
+        Ok(what.choose(all)?.iter().map(purge).sum())
     }
 }
 
@@ -219,7 +240,7 @@ pub(crate) struct What<'a> {
 
 /// Answers of caches.
 pub(crate) struct Chosen<'a> {
-    pub(crate) caches: Vec<&'a Arc<Keeping>>,
+    pub(crate) keeping: &'a Arc<Keeping>,
     kind: fn(&[u8]) -> Selector<'_>,
     text: Vec<u8>,
 }
@@ -231,21 +252,49 @@ impl Chosen<'_> {
 }
 
 impl What<'_> {
-    /// Finds what is meant in `all`.
-    pub(crate) fn choose<'a>(&self, all: &'a [Arc<Keeping>]) -> Result<Chosen<'a>, BadOrder> {
-        let of_url = |url: &str| key::of_url(url).ok_or(BadOrder::Url);
-        let (kind, text): (fn(&[u8]) -> Selector<'_>, _) = match (self.url, self.prefix, self.tag) {
-            (Some(""), ..) | (_, Some(""), _) | (.., Some("")) => return Err(BadOrder::Selector),
-            (Some(url), None, None) => (|key| Selector::Url(key), of_url(url)?),
-            (None, Some(prefix), None) => (|key| Selector::Prefix(key), of_url(prefix)?),
-            (None, None, Some(tag)) => (|tag| Selector::Tag(tag), tag.into()),
-            _ => return Err(BadOrder::Selector),
-        };
+    /// Finds what is meant in `all`: in each cache by its own keys.
+    pub(crate) fn choose<'a>(&self, all: &'a [Arc<Keeping>]) -> Result<Vec<Chosen<'a>>, BadOrder> {
+        let selectors = [self.url, self.prefix, self.tag];
+        let said = || selectors.iter().flatten();
+        if said().count() != 1 || said().any(|text| text.is_empty()) {
+            return Err(BadOrder::Selector);
+        }
+        // A cache that does not exist comes after what is no question.
+        self.text(&Parts::default())?;
         let is_mine = |of: &&Arc<Keeping>| self.cache.is_none_or(|name| *name == *of.cache.name);
-        let caches: Vec<_> = all.iter().filter(is_mine).collect();
-        match caches.is_empty() {
+        let choose = |keeping| self.choose_in(keeping);
+        let chosen: Vec<_> = all
+            .iter()
+            .filter(is_mine)
+            .map(choose)
+            .collect::<Result<_, _>>()?;
+        match chosen.is_empty() {
             true => Err(BadOrder::Cache),
-            false => Ok(Chosen { caches, kind, text }),
+            false => Ok(chosen),
+        }
+    }
+
+    fn choose_in<'a>(&self, keeping: &'a Arc<Keeping>) -> Result<Chosen<'a>, BadOrder> {
+        let kind: fn(&[u8]) -> Selector<'_> = match (self.url, self.prefix) {
+            (Some(_), _) => |key| Selector::Url(key),
+            (None, Some(_)) => |key| Selector::Prefix(key),
+            (None, None) => |tag| Selector::Tag(tag),
+        };
+        let text = self.text(&keeping.parts)?;
+        Ok(Chosen {
+            keeping,
+            kind,
+            text,
+        })
+    }
+
+    fn text(&self, parts: &Parts) -> Result<Vec<u8>, BadOrder> {
+        let of_url = |url, parts| key::of_url(url, parts).ok_or(BadOrder::Url);
+        match (self.url, self.prefix, self.tag) {
+            (Some(url), ..) => of_url(url, parts),
+            // What begins like it may have more parameters.
+            (_, Some(prefix), _) => of_url(prefix, &Parts::default()),
+            (.., tag) => Ok(tag.unwrap_or_default().into()),
         }
     }
 }

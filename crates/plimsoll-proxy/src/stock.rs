@@ -80,14 +80,14 @@ impl Query {
             prefix: self.prefix.as_deref(),
             tag: self.tag.as_deref(),
         };
-        let chosen = what.choose(all)?;
         let most = self.limit.unwrap_or(SHOWN).min(SHOWN_MAX);
         let mut stock = Stock::default();
-        for of in &chosen.caches {
+        for of in what.choose(all)? {
             let left = most - stock.answers.len();
-            let (listed, is_more) = of.cache.list(&chosen.selector(), left, now);
+            let cache = &of.keeping.cache;
+            let (listed, is_more) = cache.list(&of.selector(), left, now);
             stock.is_more |= is_more;
-            let name = &of.cache.name;
+            let name = &cache.name;
             let stored = listed.iter().map(|listed| Stored::of(name, listed, now));
             stock.answers.extend(stored);
         }
