@@ -5,7 +5,9 @@ use crate::{ports, raw, wait};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -201,6 +203,42 @@ impl Plimsoll {
         fs::write(self.directory().join("plimsoll.conf"), text).expect("it was written before");
     }
 
+    /// Replaces the configuration file and has `plimsoll reload` put it in force, over the admin socket.
+    pub fn reload(&mut self, configuration: &str) -> Reload {
+        self.rewrite(configuration);
+        let mut command = Command::new(binary());
+        command.args(["reload", "--running", &self.admin_socket()]);
+        let output = command.output().expect("it is there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Reload {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// Asks for a reload over the admin socket, without a program for that; returns the whole answer.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn ask_reload(&self) -> String {
+        let socket = self.directory().join("admin.sock");
+        let mut stream = UnixStream::connect(socket).expect("somebody listens");
+        let request = "POST /v1/reload HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                       Content-Length: 2\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// Returns how many threads the process has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.daemon.id())).map_or(0, Iterator::count)
+    }
+
     /// Returns where the admin socket of a configuration with `admin unix:{dir}/admin.sock` is, as `--running` takes it.
     #[must_use]
     pub fn admin_socket(&self) -> String {
@@ -295,6 +333,27 @@ impl Plimsoll {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
         kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
+    }
+}
+
+/// What `plimsoll reload` said.
+#[derive(Debug)]
+pub struct Reload {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What has changed.
+    pub out: String,
+    /// Warnings, or what was wrong.
+    pub err: String,
+}
+
+impl Reload {
+    /// Checks that it worked.
+    ///
+    /// # Panics
+    /// With what it said, if not.
+    pub fn expect_done(self) {
+        assert_eq!(self.code, Some(0), "{self:?}");
     }
 }
 

@@ -35,6 +35,12 @@ pub(crate) fn render(engine: &Engine, out: &mut String) {
             "Configurations whose last exchanges were ended because too many were in use.",
             reloads.ended.load(Relaxed),
         ),
+        (
+            "plimsoll_worker_stalls_total",
+            "counter",
+            "How often a worker did not go on for a second.",
+            engine.stalls.seen.load(Relaxed),
+        ),
     ] {
         let _ = writeln!(
             out,

@@ -2,7 +2,7 @@
 //! transaction. All that can fail is done before anything changes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -12,19 +12,18 @@ use plimsoll_net::clock;
 use plimsoll_net::worker;
 use plimsoll_proxy::changeover::{Next, Order};
 use plimsoll_proxy::connection::{self, Start};
-use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::{Mutex as Turn, mpsc, oneshot};
 
+use crate::former::Former;
 use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
 use crate::log_file::LogFile;
+use crate::stalls::Stalls;
 use crate::watches::Watches;
-use crate::{acme, care, checks, discovery, key_sets, materials, memory, secrets, stapling};
-
-/// Generations before the current one in which something may be under way: a download that lasts for hours,
-/// and a configuration that changes all the time, must not fill the memory.
-const FORMER_MAX: usize = 8;
+use crate::{
+    acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
+};
 
 /// Orders that may wait for a worker.
 const ORDERS: usize = 16;
@@ -35,6 +34,8 @@ pub struct Engine {
     now: ArcSwap<Running>,
     /// How going from one generation to the next went.
     pub reloads: Reloads,
+    /// Workers that did not go on.
+    pub stalls: Stalls,
     /// Whoever changes something has it.
     turn: Turn<Tasks>,
     orders: Vec<mpsc::Sender<Order>>,
@@ -65,8 +66,8 @@ struct Tasks {
     checks: Watches<checks::Checking>,
     names: Watches<discovery::Asked>,
     certificates: Watches<acme::Asked>,
-    /// Generations before, oldest first, in which something may be under way.
-    former: Vec<Weak<Generation>>,
+    /// Generations before in which something may be under way.
+    former: Former,
 }
 
 /// Why another configuration is not served.
@@ -121,11 +122,12 @@ impl Engine {
             checks: Watches::default(),
             names: Watches::default(),
             certificates: Watches::default(),
-            former: Vec::new(),
+            former: Former::default(),
         };
         let engine = Arc::new(Self {
             now: ArcSwap::from_pointee(running),
             reloads: Reloads::default(),
+            stalls: Stalls::default(),
             turn: Turn::new(tasks),
             orders,
             threads: Mutex::new(threads),
@@ -138,6 +140,7 @@ impl Engine {
         tokio::spawn(care::watch(Arc::clone(&engine)));
         tokio::spawn(memory::watch(Arc::clone(&engine)));
         tokio::spawn(materials::watch(Arc::clone(&engine)));
+        tokio::spawn(stalls::watch(Arc::clone(&engine)));
         Ok(engine)
     }
 
@@ -191,17 +194,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends what is under way in generations that are too old.
+    /// Ends what is under way in generations that are too many.
     async fn end_oldest(&self, tasks: &mut Tasks, before: &Running) {
-        tasks.former.push(Arc::downgrade(&before.generation));
-        tasks.former.retain(|former| former.strong_count() > 0);
-        let most = FORMER_MAX + 1; // the last one has hardly been left
-        if tasks.former.len() <= most {
-            return;
-        }
-        let over = tasks.former.len() - most;
-        let newest = tasks.former.drain(..over).next_back();
-        let Some(number) = newest.and_then(|newest| Some(newest.upgrade()?.number)) else {
+        let Some(number) = tasks.former.add(&before.generation) else {
             return;
         };
         tracing::warn!(
@@ -212,6 +207,11 @@ impl Engine {
         for worker in &self.orders {
             let _ = worker.send(Order::End(number)).await; // or it is gone
         }
+    }
+
+    /// Tells whether everything ends.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
     }
 
     /// Tells every worker to accept nothing more, and to end.

@@ -379,7 +379,7 @@ impl Running {
     fn listens(&self, wanted: &Listener) -> bool {
         let mut own = self.generation.listeners.iter();
         let own = own.find(|own| own.address == wanted.address);
-        own.is_some_and(|own| own.terms() == wanted.terms())
+        own.is_some_and(|own| wanted.terms().fit(&own.terms()))
     }
 }
 

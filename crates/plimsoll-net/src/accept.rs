@@ -11,7 +11,7 @@ use rustix::net::SocketFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::listener::defer_accept;
+use crate::listener::{FIRST_BYTES, First, Terms, defer_accept};
 use crate::socket::{Detached, Socket};
 
 /// How long to wait when the process is out of descriptors: long enough not to spin, short enough
@@ -44,6 +44,16 @@ impl Listener {
     /// The reactor cannot watch it.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
         Ok(Self(watch_reads(listener.into())?))
+    }
+
+    /// Listens on these terms from now on.
+    pub fn set_terms(&self, terms: &Terms) {
+        terms.options.set_again(self.0.get_ref());
+        let seconds = match terms.first {
+            First::Client => FIRST_BYTES,
+            First::Either => 0,
+        };
+        defer_accept(self.0.get_ref(), seconds);
     }
 
     /// Accepts from now on what has not sent anything yet, too. What the kernel kept back until

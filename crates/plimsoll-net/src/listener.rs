@@ -14,7 +14,7 @@ const BACKLOG: i32 = 4096;
 
 /// How many seconds the kernel waits for a client's first bytes before it gives us the connection
 /// without them. It rounds to its own schedule: one repeated handshake packet.
-const FIRST_BYTES: libc::c_int = 1;
+pub(crate) const FIRST_BYTES: libc::c_int = 1;
 
 /// Bytes of datagrams that may wait to be read; the kernel caps it at `net.core.rmem_max`.
 const DATAGRAM_BYTES_WAITING: usize = 4 * 1024 * 1024;
@@ -35,6 +35,15 @@ pub struct Terms {
     pub first: First,
     /// What the system does for its connections.
     pub options: Options,
+}
+
+impl Terms {
+    /// Tells whether a socket that was opened on `other` terms can listen on these: all else but several paths can
+    /// be said to it later.
+    #[must_use]
+    pub fn fit(&self, other: &Self) -> bool {
+        self.options.multipath == other.options.multipath
+    }
 }
 
 /// What becomes of datagrams that are too long for the path.

@@ -51,6 +51,23 @@ impl Options {
         }
         self.set(socket);
     }
+
+    /// Sets all of them on a socket that listens already, whatever was set before.
+    pub(crate) fn set_again(&self, socket: impl AsFd) {
+        if self.keepalive.is_none() {
+            let off = sockopt::set_socket_keepalive(&socket, false);
+            note("keepalive", off.map_err(io::Error::from));
+        }
+        if self.user_timeout.is_none() {
+            let off = sockopt::set_tcp_user_timeout(&socket, 0);
+            note("user-timeout", off.map_err(io::Error::from));
+        }
+        if !self.fast_open {
+            let off = set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 0);
+            note("fast-open", off);
+        }
+        self.set_listening(socket);
+    }
 }
 
 fn set_keepalive(socket: impl AsFd, silent: Duration) -> io::Result<()> {

@@ -73,6 +73,8 @@ pub struct Totals {
     pub overload_refused: Counter,
     /// How late this worker came to its last turn, in microseconds.
     pub lag: Counter,
+    /// How often it has looked after what waits for a time: it does so ten times a second.
+    pub turns: Counter,
     /// Connections whose handshake waits for its turn.
     pub handshakes_waiting: Counter,
 }
@@ -86,6 +88,7 @@ impl Default for Totals {
             panics: Counter::default(),
             overload_refused: Counter::default(),
             lag: Counter::default(),
+            turns: Counter::default(),
             handshakes_waiting: Counter::default(),
         }
     }

@@ -153,10 +153,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let door = |number: usize| self.doors.find(listeners.get(number)?.door);
         self.posts.borrow_mut().retain(|post| {
             let number = listeners.iter().position(|at| at.address == post.address);
-            let kept = number.filter(|number| !sockets.iter().any(|(new, _)| new == number));
-            match kept.and_then(door) {
-                Some(door) => post.lead_to(door),
-                None => post.close(),
+            if let Some(door) = number.and_then(door) {
+                post.lead_to(door);
+            }
+            let is_kept = |number| !sockets.iter().any(|(new, _)| *new == number);
+            if !number.is_some_and(is_kept) {
+                post.close();
             }
             !post.is_closing()
         });
@@ -166,10 +168,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             };
             match accept::Listener::new(socket) {
                 Ok(listener) => {
-                    let post = Rc::new(Post::new(at.address, door));
+                    let post = Rc::new(Post::new(at.address, listener, door));
                     self.posts.borrow_mut().push(Rc::clone(&post));
                     self.listening.set(self.listening.get() + 1);
-                    tokio::task::spawn_local(Rc::clone(self).listen(listener, post));
+                    tokio::task::spawn_local(Rc::clone(self).listen(post));
                 }
                 Err(error) => tracing::error!(%error, "cannot watch a listener"),
             }
@@ -206,6 +208,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let late = clock::now().saturating_duration_since(due.into_std());
             let micros = u64::try_from(late.as_micros());
             totals.lag.set(micros.unwrap_or(u64::MAX));
+            totals.turns.add(1);
             totals
                 .handshakes_waiting
                 .set(worker.handshakes.waiting() as u64);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::forwarded::AddressText;
-use plimsoll_net::accept::{self, Accepted};
+use plimsoll_net::accept::Accepted;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
@@ -27,11 +27,10 @@ use plimsoll_net::tls::Choose;
 use plimsoll_net::turns::Turn;
 use plimsoll_net::worker::{ConnectionCount, Mail, Worker};
 use plimsoll_observe::metrics::{ListenerMetrics, Totals};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::acme;
-use crate::changeover::{LogPlace, Next, Order, Planes, Quay};
-use crate::datagrams;
+use crate::changeover::{LogPlace, Next, Order, Planes};
 use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
@@ -171,9 +170,6 @@ async fn runner(desk: Rc<Desk<Busy, Option<Connection>>>) {
     }
 }
 
-/// How long to accept nothing when there are as many connections as there may be.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
-
 /// How often a draining worker looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
@@ -193,70 +189,6 @@ pub(crate) struct Server<F> {
 }
 
 impl<F: Future<Output = ()> + 'static> Server<F> {
-    pub(crate) async fn listen(self: Rc<Self>, listener: accept::Listener, post: Rc<Post>) {
-        // Not set before the end, when all timers are woken: so a waiting listener hears of it.
-        let timer = self.station.worker.deadlines.timer();
-        let mut is_closing = false;
-        let is_to_close = || self.station.draining.get() || post.is_closing();
-        loop {
-            if !is_to_close() && self.planes.current().is_full() {
-                tokio::time::sleep(FULL_PAUSE).await; // clients wait in the backlog
-                continue;
-            }
-            let accepted = poll_fn(|context| {
-                if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                    return Poll::Ready(Some(accepted));
-                }
-                if is_to_close() && !std::mem::replace(&mut is_closing, true) {
-                    // Who is connected already is still served.
-                    listener.stop_deferring();
-                    timer.set(clock::now() + accept::LATE_ARRIVALS);
-                }
-                timer.poll(context).map(|_| None)
-            });
-            match accepted.await {
-                None => break,
-                Some(Ok((socket, peer))) => {
-                    let door = post.door();
-                    let worker = &self.station.worker;
-                    if let Some(socket) = worker.hand_over(socket, peer, door.id()) {
-                        self.start(socket, peer, door);
-                    }
-                }
-                Some(Err(error)) => accept::recover(&error).await,
-            }
-        }
-        self.listening.set(self.listening.get() - 1);
-    }
-
-    /// Relays what comes to a port. A panic ends the flows that it has, and not the port.
-    pub(crate) async fn relay_datagrams(self: Rc<Self>, quay: Quay, pier: Rc<Pier>) {
-        if let Err(error) = self.relay_at(&quay, &pier).await {
-            tracing::error!(%error, "cannot relay datagrams");
-        }
-        self.listening.set(self.listening.get() - 1);
-    }
-
-    async fn relay_at(&self, quay: &Quay, pier: &Rc<Pier>) -> io::Result<()> {
-        let shared = datagrams::Shared::new(&quay.socket, pier)?;
-        loop {
-            let (stepped_back, successor) = oneshot::channel();
-            let (shared, totals) = (Rc::clone(&shared), Arc::clone(&self.station.totals));
-            let relay = tokio::task::spawn_local(async move {
-                let _watch = PanicWatch(totals);
-                datagrams::serve(&shared, stepped_back).await
-            });
-            // Either the next plane takes the port, or this was the last one.
-            if successor.await.is_ok() {
-                continue;
-            }
-            // A panic has been counted and said.
-            if let Ok(served) = relay.await {
-                return served;
-            }
-        }
-    }
-
     /// Tells whether a drain has come to its end.
     fn is_done(&self) -> bool {
         self.listening.get() == 0 && self.station.worker.own_connections() == 0
@@ -300,7 +232,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: Rc<Door>) {
+    pub(crate) fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: Rc<Door>) {
         let (plane, number) = door.view();
         let Some(at) = plane.generation.listeners.get(number) else {
             return;
@@ -593,7 +525,7 @@ impl Drop for End {
 }
 
 /// Notes a panic that ends what it is held by.
-struct PanicWatch(Arc<Totals>);
+pub(crate) struct PanicWatch(pub(crate) Arc<Totals>);
 
 impl Drop for PanicWatch {
     fn drop(&mut self) {

@@ -149,6 +149,8 @@ impl Drop for Relay<'_> {
         if let Some(own) = &self.former {
             let is_other = |other: &Rc<Former>| !Rc::ptr_eq(other, own);
             self.shared.former.borrow_mut().retain(is_other);
+            // Whoever reads may have nothing more to read for.
+            self.plane.worker.deadlines.wake_all();
         }
     }
 }
@@ -229,8 +231,10 @@ impl Relay<'_> {
 
     /// Tells whether there is nothing more to wait for.
     fn is_done(&self) -> bool {
-        let is_last = self.former.is_some() || self.shared.pier.is_closing();
-        (is_last || self.plane.station.draining.get()) && self.table.is_empty()
+        let reads = self.former.is_none();
+        let is_needed = reads && !self.shared.former.borrow().is_empty();
+        let is_last = self.shared.pier.is_closing() || self.plane.station.draining.get();
+        (!reads || is_last) && !is_needed && self.table.is_empty()
     }
 
     /// Ends flows that are idle; ready when there is nothing left to do.

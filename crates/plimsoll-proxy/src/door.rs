@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use plimsoll_net::accept;
 use plimsoll_observe::metrics::ListenerMetrics;
 
 use crate::generation::Listener;
@@ -117,14 +118,16 @@ impl Doors {
 #[derive(Debug)]
 pub(crate) struct Post {
     pub(crate) address: SocketAddr,
+    pub(crate) listener: accept::Listener,
     door: RefCell<Rc<Door>>,
     is_closing: Cell<bool>,
 }
 
 impl Post {
-    pub(crate) fn new(address: SocketAddr, door: Rc<Door>) -> Self {
+    pub(crate) fn new(address: SocketAddr, listener: accept::Listener, door: Rc<Door>) -> Self {
         Self {
             address,
+            listener,
             door: RefCell::new(door),
             is_closing: Cell::new(false),
         }
@@ -135,8 +138,11 @@ impl Post {
         Rc::clone(&self.door.borrow())
     }
 
-    /// Leads somewhere else from now on.
+    /// Leads there from now on.
     pub(crate) fn lead_to(&self, door: Rc<Door>) {
+        if let Some(terms) = door.with(|_, at| at.terms()) {
+            self.listener.set_terms(&terms);
+        }
         self.door.replace(door);
     }
 

@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod addresses;
+mod arrivals;
 pub mod caching;
 pub mod changeover;
 pub(crate) mod coder;

@@ -69,6 +69,8 @@ pub(crate) fn serve(
         }
         tokio::spawn(desk.watch());
         service_manager::ready();
+        let watched = Arc::clone(&engine);
+        tokio::spawn(service_manager::reassure(move || watched.stalls.now()));
         signals.wait(&reloader).await;
         service_manager::stopping();
         tracing::info!(
