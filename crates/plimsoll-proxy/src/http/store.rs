@@ -6,7 +6,7 @@ use std::time::Instant;
 use plimsoll_cache::body::Body;
 use plimsoll_cache::flight::{Landing, Ticket};
 use plimsoll_cache::object::Object;
-use plimsoll_http::caching::{self, Asked, Refusal, Selection, Terms};
+use plimsoll_http::caching::{self, Asked, Directives, Refusal, Selection, Terms};
 use plimsoll_http::framing::Length;
 use plimsoll_http::h1::parse::{self, Parsed};
 use plimsoll_http::head::{RequestHead, ResponseHead};
@@ -106,6 +106,16 @@ impl<'a> Filling<'a> {
         self.stale
             .as_ref()
             .filter(|stale| stale.answers_errors(now))
+    }
+
+    /// Tells whether something is stored that never answers without its server, however far that is.
+    pub(crate) fn must_ask(&self) -> bool {
+        self.stale.as_ref().is_some_and(|stale| {
+            let (head, bytes) = stale.head();
+            let said = Directives::targeted(&head.fields, bytes);
+            let said = said.unwrap_or_else(|| Directives::read(&head.fields, bytes).0);
+            !said.allows_stale()
+        })
     }
 
     /// Tells whether an answer is an error that something is stored in place of.
