@@ -258,6 +258,7 @@ pub(crate) struct CacheDraft {
     pub(crate) memory: Option<(u64, Span)>,
     pub(crate) disk: Option<(CacheDisk, Span)>,
     pub(crate) key: Option<(CacheKey, Span)>,
+    pub(crate) slice: Option<(u64, Span)>,
     pub(crate) object_max: Option<(u64, Span)>,
     pub(crate) ttl: Option<(Vec<(u16, Duration)>, Span)>,
     /// The inner `None` is `off`.
@@ -282,6 +283,7 @@ impl CacheDraft {
             memory: None,
             disk: None,
             key: None,
+            slice: None,
             object_max: None,
             ttl: None,
             heuristic: None,

@@ -21,6 +21,8 @@ pub struct Keeping {
     /// Where they are kept.
     pub cache: Arc<Cache>,
     pub(crate) policy: Policy,
+    /// Of what size slices are, where objects are kept in slices.
+    pub(crate) slice: Option<u64>,
     /// What of a request belongs to its key.
     pub(crate) parts: Parts,
     /// How long a request waits for an answer that is fetched for another one.
@@ -53,6 +55,7 @@ impl Keeping {
                 while_revalidate: seconds(cache.while_revalidate),
                 if_error: seconds(cache.if_error),
             },
+            slice: cache.slice,
             parts: parts(&cache.key),
             wait: cache.wait,
         }

@@ -8,6 +8,7 @@ use crate::draft::{CacheDraft, Scope, StaleDraft};
 use crate::model::{CacheDisk, CacheKey, Parameters};
 use crate::read::Reader;
 use crate::syntax::Stmt;
+use crate::units::size_text;
 
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
@@ -96,6 +97,20 @@ pub(crate) static ROWS: &[Directive] = &[
         set: object_size_max,
     },
     Directive {
+        name: "slice",
+        within: &[Context::Cache],
+        usage: "slice SIZE",
+        default: "none: objects are kept whole",
+        doc: "Keeps objects in slices of this size, for files that are large and asked for in parts, as video is. A server is asked for the slices that are wanted, \
+              with `Range`, each is kept by itself, and answers are put together from them, whole or in part. All slices of an answer are of one \
+              state of the object: servers say in `ETag` or `Last-Modified` which, and when it changes, the slices before are forgotten. What a server gives no parts of, \
+              and what names no state, is kept as usual. A slice may have as much as `object-size-max` says, which does not count for the object then.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: slice,
+    },
+    Directive {
         name: "ttl",
         within: &[Context::Cache],
         usage: "ttl STATUS=DURATION...",
@@ -148,6 +163,9 @@ pub(crate) static ROWS: &[Directive] = &[
 /// Between these a cache may be large.
 const MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 
+/// With smaller slices, asking for them costs more than they are worth.
+const SLICE_MIN: u64 = 64 << 10;
+
 /// The same on disk.
 const DISK: (u64, u64) = (1 << 20, 1 << 50);
 
@@ -166,6 +184,7 @@ fn cache(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let block = stmt.block.as_deref().unwrap_or_default();
     reader.apply(block, Context::Cache, &mut Scope::Cache(&mut cache));
     check_object_size(reader, &cache);
+    check_slice(reader, &cache);
     check_directory(reader, &cache, &draft.caches);
     draft.caches.push(cache);
 }
@@ -179,6 +198,19 @@ fn check_object_size(reader: &mut Reader<'_>, cache: &CacheDraft) {
         let message = "an object may have an eighth of the memory of its cache";
         let problem = Diagnostic::new(&codes::RANGE, span, message);
         reader.problem(problem.help("give the cache more `memory`, or its objects less"));
+    }
+}
+
+/// A slice is kept as an object is.
+fn check_slice(reader: &mut Reader<'_>, cache: &CacheDraft) {
+    let Some((slice, span)) = cache.slice else {
+        return;
+    };
+    let most = cache.object_max();
+    if slice > most {
+        let message = format!("a slice may have what an object may: {}", size_text(most));
+        let problem = Diagnostic::new(&codes::RANGE, span, message);
+        reader.problem(problem.help("write a larger `object-size-max`, or smaller slices"));
     }
 }
 
@@ -279,6 +311,15 @@ fn names(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Box<str>> {
         reader.problem(Diagnostic::new(&codes::RANGE, value.span, message));
     }
     all
+}
+
+fn slice(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(size) = reader.size_within(word.into(), SLICE_MIN, MEMORY.1) {
+        reader.once(stmt, &mut cache.slice, size);
+    }
 }
 
 fn object_size_max(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {

@@ -54,6 +54,8 @@ pub struct Cache {
     pub key: CacheKey,
     /// Bytes of the longest body that it keeps. Default 1 MiB, or an eighth of the memory.
     pub object_max: u64,
+    /// Bytes of a slice, where objects are kept in slices; `None` means that they are kept whole.
+    pub slice: Option<u64>,
     /// For how long answers with these statuses are fresh that do not say it.
     pub ttl: Vec<(u16, Duration)>,
     /// For what share of the time since their last change answers are fresh that say nothing, in percent; `None`

@@ -27,10 +27,16 @@ pub(crate) fn cache(cache: &Cache) -> Vec<Words> {
     ];
     let disk = cache.disk.as_ref();
     let disk = disk.map(|disk| words(["disk", &disk.directory, &size_text(disk.max)]));
+    let slice = cache.slice.map(|size| words(["slice", &size_text(size)]));
     let rest = [key(&cache.key), ttl, stale]
         .into_iter()
         .filter(|words| words.len() > 1);
-    first.into_iter().chain(disk).chain(rest).collect()
+    first
+        .into_iter()
+        .chain(slice)
+        .chain(disk)
+        .chain(rest)
+        .collect()
 }
 
 /// What tells answers apart.

@@ -25,13 +25,13 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::internal::Elsewhere;
 use crate::http::respond::{Answer, respond};
 use crate::http::store::Filling;
-use crate::http::{refresh, stored};
+use crate::http::{refresh, slices, stored};
 
 /// How often a request looks again that waited for an answer which was not for it.
 const LOOKS_MAX: u32 = 3;
 
 /// How long a request waits for a disk before it goes to a server.
-const DISK_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a request goes on.
 enum Way {
@@ -52,6 +52,17 @@ pub(crate) async fn answer<'a>(
     pool: &'a Pool,
     caching: &'a Caching,
 ) -> Result<Ending, Elsewhere> {
+    if let Some(size) = caching.keeping.slice
+        && is_sliced(exchange)
+    {
+        let mut key = Vec::new();
+        write_key_of(exchange, (pool, caching), &mut key);
+        // Boxed, as what few requests need.
+        let sliced = slices::answer(exchange, pool, (caching, &key, size));
+        if let Some(ending) = Box::pin(sliced).await {
+            return Ok(ending);
+        }
+    }
     let way = find(exchange, pool, caching).await;
     match way {
         Way::Serve(object, told, result) => {
@@ -73,6 +84,14 @@ pub(crate) async fn answer<'a>(
             outcome
         }
     }
+}
+
+/// Tells whether a request is one that is answered from slices.
+fn is_sliced(exchange: &Exchange<'_>) -> bool {
+    let head = &exchange.scratch.head;
+    let asked = Directives::read(&head.fields, exchange.bytes()).0;
+    let is_private = head.fields.first(Name::Authorization).is_some();
+    part_of(exchange, &asked) == Part::Both && !asked.only_if_cached && !is_private
 }
 
 /// Notes what the cache did, for the client, the log and the metrics.
@@ -416,8 +435,8 @@ pub(crate) struct Outdated {
 impl Outdated {
     /// Forgets it.
     pub(crate) fn forget(&self) {
-        match self.keeping.parts.has_fields() {
-            // It may be stored for other fields than those of this request.
+        match self.keeping.parts.has_fields() || self.keeping.slice.is_some() {
+            // It may be stored for other fields than those of this request, or in slices.
             true => drop(
                 self.keeping
                     .cache

@@ -38,6 +38,8 @@ pub(crate) struct Filling<'a> {
     began: Instant,
     /// Whether answers get content codings here, and not from servers.
     is_coded_here: bool,
+    /// Lines that say which part is asked for; nearly always the whole is.
+    part: Vec<u8>,
     /// What it becomes.
     object: Option<Arc<Object>>,
 }
@@ -69,13 +71,20 @@ impl<'a> Filling<'a> {
             stale,
             began: clock::now(),
             is_coded_here: exchange.facts.codes(),
+            part: Vec::new(),
             object: None,
         }
     }
 
-    /// Tells whether the whole answer is asked for, whatever the client asked for.
+    /// The same, with lines of its own that say which part is asked for.
+    pub(crate) fn asking(mut self, part: Vec<u8>) -> Self {
+        self.part = part;
+        self
+    }
+
+    /// Tells whether the whole answer is asked for, or a part of our own, whatever the client asked for.
     pub(crate) fn wants_whole(&self) -> bool {
-        self.ticket.is_some() || self.stale.is_some()
+        self.ticket.is_some() || self.stale.is_some() || !self.part.is_empty()
     }
 
     /// Tells whether the answer is asked for without a content coding.
@@ -95,6 +104,7 @@ impl<'a> Filling<'a> {
 
     /// Appends what asks the server whether what is stored still holds.
     pub(crate) fn write_conditions(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.part);
         if let Some(stale) = &self.stale {
             write_conditions(stale, out);
         }
