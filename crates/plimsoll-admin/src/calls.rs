@@ -32,6 +32,7 @@ pub(crate) enum Call {
     Stock,
     Purge,
     Reload,
+    Upgrade,
     Calls,
 }
 
@@ -120,6 +121,11 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/reload",
         Call::Reload,
         "Serves what the configuration file says now: `{}`. Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
+    ),
+    change(
+        "/v1/upgrade",
+        Call::Upgrade,
+        "Has another process, of the program as it is on disk now, serve what begins from now on.",
     ),
 ];
 

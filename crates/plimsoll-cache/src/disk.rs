@@ -13,6 +13,7 @@ mod tests;
 mod write;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -130,14 +131,15 @@ impl Disk {
 
     /// Opens the directory, unless it is open, and begins to look for what is there; times are counted from `epoch`, which is
     /// one since 1970.
+    /// `given` is the lock of the process before, where this one follows it.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn open(&self, epoch: Duration) -> Result<(), OpenError> {
+    pub fn open(&self, epoch: Duration, given: Option<OwnedFd>) -> Result<(), OpenError> {
         if self.tier.get().is_some() {
             return Ok(()); // the configuration before had it, too
         }
-        let directory = Directory::open(&self.place.directory)?;
+        let directory = Directory::open(&self.place.directory, given)?;
         let epoch = milliseconds(epoch).max(directory.latest());
         let tier = Arc::new(Tier {
             stats: Stats::default(),
@@ -195,15 +197,33 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Its lock, for the process that follows; nothing when it is not open.
+    pub fn lock(&self) -> Option<OwnedFd> {
+        self.tier()?.directory.lock().ok()
+    }
+
+    /// Reads and writes nothing more.
+    pub fn close(&self) {
+        if let Some(tier) = self.tier() {
+            tier.close();
+        }
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.is_closed.store(true, Relaxed);
-        self.0.loads.close();
-        self.0.works.close();
+        self.0.close();
     }
 }
 
 impl Tier {
+    fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+        self.loads.close();
+        self.works.close();
+    }
+
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let spawn = |name: &str, main: fn(&Self)| {
             let tier = Arc::clone(self);
@@ -224,6 +244,9 @@ impl Tier {
         (request, bytes): (&RequestHead, &[u8]),
         now: Duration,
     ) -> Option<OnDisk> {
+        if self.is_closed.load(Relaxed) {
+            return None;
+        }
         let found = self.index().find(key, request, bytes)?;
         let may = lock(&self.reading).allows(now);
         if !may {

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
 use plimsoll_net::connect::{self, Source};
-use plimsoll_net::listener;
 use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
@@ -31,6 +30,7 @@ use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
+use crate::upgrade::Inherited;
 use crate::watches::{Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
@@ -123,6 +123,8 @@ pub(crate) struct Prepared {
 /// What outlives generations, and each of them is prepared with.
 #[derive(Debug)]
 pub(crate) struct House {
+    /// What the process before has given.
+    pub(crate) inherited: Arc<Inherited>,
     /// What the time was when the clock of balancing began, since 1970.
     pub(crate) epoch: Duration,
     pub(crate) workers: usize,
@@ -160,8 +162,9 @@ pub(crate) async fn prepare(
     }
     check_sources(&generation)?;
     let mut caches = generation.caches.iter();
-    caches.try_for_each(|keeping| keeping.open(house.epoch))?;
-    let sockets = bind(&generation, house.workers, before)?;
+    let given = |directory: &Path| house.inherited.cache(directory);
+    caches.try_for_each(|keeping| keeping.open(house.epoch, given))?;
+    let sockets = bind(&generation, house, before)?;
     let (logs, places) = open_logs(log_specs, house.workers, before)?;
     let metrics = metrics(&generation, house.workers, before);
     // Last, as they wait for others.
@@ -247,9 +250,10 @@ struct Sockets {
 /// Binds what `before` does not listen on, or not on these terms.
 fn bind(
     generation: &Generation,
-    workers: usize,
+    house: &House,
     before: Option<&Running>,
 ) -> Result<Sockets, LaunchError> {
+    let (inherited, workers) = (&house.inherited, house.workers);
     let mut sockets = Sockets {
         workers: (0..workers).map(|_| OfWorker::default()).collect(),
         quays: Vec::new(),
@@ -259,10 +263,14 @@ fn bind(
         if before.is_some_and(|before| before.listens(at)) {
             continue;
         }
-        let bound = listener::bind(at.address, at.terms(), workers);
+        let bound = inherited.listen(at.address, at.terms(), workers);
         let bound = bound.map_err(failed(at.address))?;
-        let workers = sockets.workers.iter_mut().zip(bound);
-        workers.for_each(|((listeners, _), socket)| listeners.push((number, socket)));
+        // There may be more than workers: nobody is to wait at one of them for ever.
+        for (at, socket) in bound.into_iter().enumerate() {
+            if let Some((listeners, _)) = sockets.workers.get_mut(at % workers.max(1)) {
+                listeners.push((number, socket));
+            }
+        }
     }
     for (number, at) in generation.ports.iter().enumerate() {
         let mut open = before.iter().flat_map(|before| &before.quays);
@@ -270,13 +278,15 @@ fn bind(
             sockets.quays.push(open.clone());
             continue;
         }
-        let bound = listener::bind_datagrams(at.address, at.too_long(), workers);
+        let bound = inherited.receive(at.address, at.too_long(), workers);
         let bound = bound.map_err(failed(at.address))?;
         let all: io::Result<Arc<[_]>> = bound.iter().map(UdpSocket::try_clone).collect();
         let all = all.map_err(failed(at.address))?;
-        for ((_, ports), socket) in sockets.workers.iter_mut().zip(bound) {
+        for (at, socket) in bound.into_iter().enumerate() {
             let all = Arc::clone(&all);
-            ports.push((number, Quay { socket, all }));
+            if let Some((_, ports)) = sockets.workers.get_mut(at % workers.max(1)) {
+                ports.push((number, Quay { socket, all }));
+            }
         }
         sockets.quays.push((at.address, all));
     }
@@ -361,6 +371,12 @@ impl Running {
     /// The access logs.
     pub(crate) fn logs(&self) -> impl Iterator<Item = &Arc<LogFile>> {
         self.logs.iter().map(|(_, log)| log)
+    }
+
+    /// The sockets that datagrams come to.
+    pub(crate) fn quays(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
+        let quays = self.quays.iter();
+        quays.flat_map(|(address, all)| all.iter().map(|socket| (*address, socket)))
     }
 
     /// What is known of the files that rules read, in the order of the generation.

@@ -23,4 +23,5 @@ pub mod reload;
 pub mod secrets;
 pub mod stalls;
 mod stapling;
+pub mod upgrade;
 mod watches;

@@ -32,6 +32,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 continue;
             }
             let accepted = poll_fn(|context| {
+                if post.has_left() {
+                    return Poll::Ready(None);
+                }
                 if let Poll::Ready(accepted) = post.listener.poll_accept(context) {
                     return Poll::Ready(Some(accepted));
                 }

@@ -54,6 +54,11 @@ impl Door {
         self.is_closing.get() || self.station.keeps_nobody()
     }
 
+    /// Tells whether connections end that wait for their next exchange.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.is_closing.get() || self.station.closes_idle()
+    }
+
     /// Looks at the listener as it is now.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Plane, &Listener) -> T) -> Option<T> {
         let view = self.view.borrow();
@@ -121,6 +126,7 @@ pub(crate) struct Post {
     pub(crate) listener: accept::Listener,
     door: RefCell<Rc<Door>>,
     is_closing: Cell<bool>,
+    has_left: Cell<bool>,
 }
 
 impl Post {
@@ -130,6 +136,7 @@ impl Post {
             listener,
             door: RefCell::new(door),
             is_closing: Cell::new(false),
+            has_left: Cell::new(false),
         }
     }
 
@@ -153,6 +160,15 @@ impl Post {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.get()
+    }
+
+    /// Accepts nothing more, as another process does.
+    pub(crate) fn leave(&self) {
+        self.has_left.set(true);
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.get()
     }
 }
 

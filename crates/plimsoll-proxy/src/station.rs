@@ -37,6 +37,8 @@ pub(crate) struct Station {
     /// How many copies of requests are under way.
     pub(crate) copies: Cell<usize>,
     pub(crate) draining: Cell<bool>,
+    /// Whether another process serves what begins now.
+    pub(crate) leaving: Cell<bool>,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
@@ -64,6 +66,7 @@ impl Station {
             batch: RefCell::default(),
             copies: Cell::new(0),
             draining: Cell::new(false),
+            leaving: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
@@ -106,6 +109,11 @@ impl Station {
 
     /// Tells whether connections end with their answers.
     pub(crate) fn keeps_nobody(&self) -> bool {
+        self.leaving.get() || self.closes_idle()
+    }
+
+    /// Tells whether connections end that wait for a request. One could be on its way: who only leaves waits for it.
+    pub(crate) fn closes_idle(&self) -> bool {
         self.draining.get() || self.crowded.get()
     }
 
