@@ -60,6 +60,8 @@ fn it_shows_what_goes_on_and_follows_it() {
         )
     };
     expect(&mut browser, "the server to be ready", &state("ready"));
+    let why = "[...document.querySelectorAll('#pools tr')].some((row) => row.cells[1].textContent.startsWith('unreachable: Connection refused'))";
+    expect(&mut browser, "why the other one is not", why);
     let output = Command::new(binary())
         .args([
             "pool",

@@ -161,6 +161,8 @@ pub struct ChecksView {
     pub passed: u64,
     /// How many did not.
     pub failed: u64,
+    /// What the last one found wrong; nothing when it passed.
+    pub why: Option<String>,
 }
 
 /// Where answers are kept.
@@ -425,6 +427,7 @@ fn checks(running: &Running, server: &Server) -> ChecksView {
     ChecksView {
         passed: count.passed.load(Relaxed),
         failed: count.failed.load(Relaxed),
+        why: count.why().map(String::from),
     }
 }
 

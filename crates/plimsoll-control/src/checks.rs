@@ -31,6 +31,18 @@ pub struct Count {
     pub failed: AtomicU64,
     /// Those that did not ask the server.
     pub skipped: AtomicU64,
+    /// What the last one found wrong, if it did.
+    why: Mutex<Option<Box<str>>>,
+}
+
+impl Count {
+    /// What the last check found wrong; nothing when it passed.
+    pub fn why(&self) -> Option<Box<str>> {
+        self.why
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 /// The counts of all servers, by their number: those that were there before go on, wherever they stand.
@@ -346,6 +358,11 @@ impl Target {
         let Some(count) = number.and_then(|number| place.running.checks.get(number)) else {
             return;
         };
+        let why = match report.verdict {
+            Verdict::Passed => None,
+            _ => Some(report.detail.as_str().into()),
+        };
+        *count.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
         match report.verdict {
             Verdict::Passed => count.passed.fetch_add(1, Relaxed),
             Verdict::Unfit | Verdict::Unreachable => count.failed.fetch_add(1, Relaxed),

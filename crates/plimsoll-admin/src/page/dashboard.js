@@ -123,7 +123,7 @@ const tables = {
 
 const serverColumns = [
   ["server", (s) => s.name],
-  ["state", (s) => s.state, (s) => `word ${tone[s.state] || ""}`, "word"],
+  ["state", (s) => (s.state !== "ready" && s.checks.why ? `${s.state}: ${s.checks.why}` : s.state), (s) => `word ${tone[s.state] || ""}`, "word"],
   ["weight", (s) => (s.share_percent < 100 ? `${s.weight} at ${s.share_percent} %` : `${s.weight}`)],
   ["requests/s", (s) => rate(s.request_rate)],
   ["errors/s", (s) => rate(s.error_rate), (s) => alarm(s.error_rate)],

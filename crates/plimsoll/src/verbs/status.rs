@@ -154,6 +154,7 @@ pub(crate) fn servers<'a>(servers: impl Iterator<Item = (&'a PoolView, &'a Serve
         ("CHECKS FAILED", Right),
         ("EJECTED", Right),
         ("REQUESTS", Right),
+        ("WHY", Left),
     ]);
     for (pool, server) in servers {
         table.row([
@@ -176,6 +177,10 @@ pub(crate) fn servers<'a>(servers: impl Iterator<Item = (&'a PoolView, &'a Serve
             },
             server.ejections.to_string(),
             server.requests.to_string(),
+            match server.state.as_str() {
+                "ready" => String::new(),
+                _ => server.checks.why.clone().unwrap_or_default(),
+            },
         ]);
     }
     table.text()
