@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::calls::{self, CALLS, Call, Miss, Row};
 use crate::change::{BadChange, Change};
 use crate::guard::{From, Refusal};
+use crate::handover::Upgrade;
 use crate::metrics;
 use crate::page;
 use crate::server::Desk;
@@ -115,6 +117,7 @@ async fn carried_out(
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Purge => purge(desk, request).await,
         Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,
+        Call::Upgrade => upgrade(desk, request).await,
     };
     answered.unwrap_or_else(|Failure(status, why)| plain(status, &format!("{why}\n")))
 }
@@ -168,6 +171,16 @@ async fn reload(desk: &Desk, call: Call, request: Request<Incoming>) -> Result<A
     let reloaded = reloaded.map_err(refused)?;
     desk.sampler.show_now(&desk.running());
     json(&reloaded)
+}
+
+/// Has another process serve, whether or not whoever asked waits for it.
+async fn upgrade(desk: &Arc<Desk>, request: Request<Incoming>) -> Result<Answer, Failure> {
+    let Upgrade { within } = read(request).await?;
+    let (own, patience) = (Arc::clone(desk), Duration::from_secs(within.into()));
+    let upgraded = tokio::spawn(async move { own.hand_over(patience).await }).await;
+    let failed = |why: String| Failure(StatusCode::INTERNAL_SERVER_ERROR, why);
+    let upgraded = upgraded.map_err(|error| failed(error.to_string()))?;
+    json(&upgraded.map_err(|failure| failed(failure.to_string()))?)
 }
 
 /// What there is.

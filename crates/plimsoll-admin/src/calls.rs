@@ -31,6 +31,7 @@ pub(crate) enum Call {
     Trace,
     Purge,
     Reload,
+    Upgrade,
     Confirm,
     GoBack,
     Calls,
@@ -125,6 +126,11 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/reload/back",
         Call::GoBack,
         "Takes back what a reload has changed that is to be confirmed: `{}`.",
+    ),
+    change(
+        "/v1/upgrade",
+        Call::Upgrade,
+        "Has another process, of the program as it is on disk now, serve what begins from now on.",
     ),
 ];
 

@@ -8,6 +8,7 @@ pub(crate) mod calls;
 pub mod change;
 pub(crate) mod disks;
 pub mod guard;
+pub mod handover;
 pub mod listen;
 pub mod metrics;
 pub(crate) mod page;

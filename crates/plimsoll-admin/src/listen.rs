@@ -3,9 +3,13 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use plimsoll_config::model::AdminAddress;
+use plimsoll_control::upgrade::{Inherited, Use};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -31,13 +35,66 @@ pub enum Listener {
     Socket(Socket),
 }
 
-/// A Unix socket that is listened on. It goes with this.
+/// A Unix socket that is listened on. It goes with this, unless it is another process's by then.
 #[derive(Debug)]
 pub struct Socket {
     pub(crate) listener: UnixListener,
     path: PathBuf,
     /// Held as long as the socket is ours.
-    _lock: File,
+    lock: File,
+    is_given: AtomicBool,
+}
+
+impl Listener {
+    /// What another process needs to listen here, `place` being where that is.
+    pub(crate) fn show(&self, place: &str) -> io::Result<Vec<(Use, OwnedFd)>> {
+        let place = || place.to_owned();
+        Ok(match self {
+            Self::Ip(listener) => {
+                vec![(Use::Admin(place()), listener.as_fd().try_clone_to_owned()?)]
+            }
+            Self::Socket(socket) => vec![
+                (
+                    Use::Admin(place()),
+                    socket.listener.as_fd().try_clone_to_owned()?,
+                ),
+                (
+                    Use::Lock(place()),
+                    socket.lock.as_fd().try_clone_to_owned()?,
+                ),
+            ],
+        })
+    }
+
+    /// Leaves it to another process.
+    pub(crate) fn give(&self) {
+        if let Self::Socket(socket) = self {
+            socket.is_given.store(true, Relaxed);
+        }
+    }
+
+    /// What the process before had at `place`, if it had a listener there.
+    ///
+    /// # Errors
+    /// It cannot be listened on.
+    pub fn inherited(place: &AdminAddress, from: &Inherited) -> io::Result<Option<Self>> {
+        let text = place.to_string();
+        let listener = from.take_all(|of| *of == Use::Admin(text.clone())).pop();
+        let lock = from.take_all(|of| *of == Use::Lock(text.clone())).pop();
+        let listener = match (place, listener, lock) {
+            (AdminAddress::Ip(_), Some(listener), _) => {
+                Self::Ip(TcpListener::from_std(listener.into())?)
+            }
+            (AdminAddress::Socket(path), Some(listener), Some(lock)) => Self::Socket(Socket {
+                listener: UnixListener::from_std(listener.into())?,
+                path: path.clone(),
+                lock: lock.into(),
+                is_given: AtomicBool::new(false),
+            }),
+            _ => return Ok(None),
+        };
+        Ok(Some(listener))
+    }
 }
 
 /// Listens on `address`.
@@ -67,7 +124,8 @@ pub fn on_socket(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Socket(Socket {
         listener,
         path: path.to_owned(),
-        _lock: lock,
+        lock,
+        is_given: AtomicBool::new(false),
     }))
 }
 
@@ -89,7 +147,9 @@ fn lock(path: &Path) -> io::Result<File> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // Someone may have removed it already.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_given.load(Relaxed) {
+            // Someone may have removed it already.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -2,18 +2,20 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use plimsoll_config::model::AdminAddress;
 use plimsoll_control::launch::Running;
 use plimsoll_control::reload::Reloader;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::answer::answer;
 use crate::guard::{From, Guard};
+use crate::handover::Open;
 use crate::listen::Listener;
 use crate::metrics::MoreMetrics;
 use crate::sampler::Sampler;
@@ -33,6 +35,9 @@ pub struct Desk {
     pub(crate) sampler: Sampler,
     /// Seats for connections.
     seats: Arc<Semaphore>,
+    pub(crate) open: Mutex<Vec<Open>>,
+    /// The process that serves now, when it is another one.
+    pub(crate) successor: watch::Sender<Option<u32>>,
 }
 
 impl Desk {
@@ -45,6 +50,8 @@ impl Desk {
             guard,
             sampler,
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            open: Mutex::default(),
+            successor: watch::Sender::default(),
         })
     }
 
@@ -58,8 +65,22 @@ impl Desk {
         self.sampler.run(self.reloader.engine()).await;
     }
 
-    /// Serves on `listener` for ever.
-    pub async fn serve(self: Arc<Self>, listener: Listener) {
+    /// Serves on `listener`, which is at `place`.
+    pub fn open(self: &Arc<Self>, place: &AdminAddress, listener: Listener) {
+        let listener = Arc::new(listener);
+        let serving = tokio::spawn(Arc::clone(self).serve(Arc::clone(&listener)));
+        let open = Open {
+            place: place.to_string(),
+            listener,
+            serving: serving.abort_handle(),
+        };
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(open);
+    }
+
+    async fn serve(self: Arc<Self>, listener: Arc<Listener>) {
         loop {
             if let Err(error) = self.accept(&listener).await {
                 tracing::warn!(%error, "cannot accept an admin connection");

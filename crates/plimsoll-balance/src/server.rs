@@ -167,6 +167,22 @@ impl Server {
         self.state.seen.gate.set_wish(wish);
     }
 
+    /// Returns what the operator wants of it.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        match self.bars() {
+            bars if bars.meets(Bars::MAINTENANCE) => Wish::Maintain,
+            bars if bars.meets(Bars::DRAIN) => Wish::Drain,
+            _ => Wish::Serve,
+        }
+    }
+
+    /// Returns how much of its weight the operator lets it have, in percent.
+    #[must_use]
+    pub fn portion_percent(&self) -> u8 {
+        self.ramp().portion()
+    }
+
     #[inline]
     pub(crate) fn bars(&self) -> Bars {
         self.state.seen.gate.bars()

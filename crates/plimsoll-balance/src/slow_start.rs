@@ -74,6 +74,11 @@ impl Ramp {
         self.advance(length, now);
     }
 
+    /// Returns what the operator lets it have, in percent.
+    pub(crate) fn portion(&self) -> u8 {
+        self.portion.load(Relaxed)
+    }
+
     /// Sets what the operator lets it have.
     pub(crate) fn apportion(&self, percent: u8, length: Option<Duration>, now: Duration) {
         self.portion.store(percent.min(100), Relaxed);

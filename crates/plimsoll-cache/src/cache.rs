@@ -366,7 +366,7 @@ mod tests {
         let mut object = Object::new(bytes, selection, terms, NOW).unwrap();
         object.body = {
             let room = Room::default().reserve(length as u64, u64::MAX).unwrap();
-            Arc::new(crate::body::Body::of(&vec![b'x'; length], room))
+            Arc::new(Body::of(&vec![b'x'; length], room))
         };
         Arc::new(object)
     }

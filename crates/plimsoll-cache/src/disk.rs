@@ -13,6 +13,7 @@ mod tests;
 mod write;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -110,14 +111,15 @@ impl Disk {
     }
 
     /// Opens the directory and begins to look for what is there; times are counted from `epoch`, which is one since 1970.
+    /// `given` is the lock of the process before, where this one follows it.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn open(&self, epoch: Duration) -> Result<(), OpenError> {
+    pub fn open(&self, epoch: Duration, given: Option<OwnedFd>) -> Result<(), OpenError> {
         if self.tier.get().is_some() {
             return Ok(()); // the configuration before had it, too
         }
-        let directory = Directory::open(&self.place.directory)?;
+        let directory = Directory::open(&self.place.directory, given)?;
         let epoch = milliseconds(epoch).max(directory.latest());
         let tier = Arc::new(Tier {
             stats: Stats::default(),
@@ -175,13 +177,25 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
+impl Disk {
+    /// Its lock, for the process that follows; nothing when it is not open.
+    pub fn lock(&self) -> Option<OwnedFd> {
+        self.tier.get()?.directory.lock().ok()
+    }
+
+    /// Reads and writes nothing more.
+    pub fn close(&self) {
         if let Some(tier) = self.tier.get() {
             tier.is_closed.store(true, Relaxed);
             tier.loads.close();
             tier.works.close();
         }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -206,6 +220,9 @@ impl Tier {
         (request, bytes): (&RequestHead, &[u8]),
         now: Duration,
     ) -> Option<OnDisk> {
+        if self.is_closed.load(Relaxed) {
+            return None;
+        }
         let found = self.index().find(key, request, bytes)?;
         let may = lock(&self.reading).allows(now);
         if !may {

@@ -1,14 +1,17 @@
 //! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
 //! transaction. All that can fail is done before anything changes.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use plimsoll_balance::ServerIndex;
 use plimsoll_config::model::Config;
 use plimsoll_net::clock;
+use plimsoll_proxy::changeover::Shown;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::Mutex as Turn;
@@ -18,6 +21,7 @@ use crate::former::Former;
 use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
 use crate::log_file::LogFile;
 use crate::stalls::Stalls;
+use crate::upgrade::{self, Failure, Inherited, Successor, Use, Wanted};
 use crate::watches::Watches;
 use crate::{
     acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
@@ -43,6 +47,8 @@ pub struct Engine {
     /// The access logs, those among them that only generations before write to.
     logs: Mutex<Vec<Arc<LogFile>>>,
     is_draining: AtomicBool,
+    /// Whether another process serves what begins now.
+    is_leaving: AtomicBool,
     start: Instant,
 }
 
@@ -92,13 +98,18 @@ pub enum Refusal {
 }
 
 impl Engine {
-    /// Starts serving `config`; workers call `give_back` for the allocator.
+    /// Starts serving `config`, with what the process before has given; workers call `give_back` for the allocator.
     ///
     /// # Errors
     /// What could not be had; then nothing was started.
-    pub async fn launch(config: &Config, give_back: GiveBack) -> Result<Arc<Self>, LaunchError> {
+    pub async fn launch(
+        config: &Config,
+        inherited: &Arc<Inherited>,
+        give_back: GiveBack,
+    ) -> Result<Arc<Self>, LaunchError> {
         let (start, workers) = (clock::now(), workers(config));
         let house = House {
+            inherited: Arc::clone(inherited),
             epoch: clock::unix_time(),
             workers,
             hired: workers,
@@ -134,10 +145,15 @@ impl Engine {
             threads,
             logs: Mutex::default(),
             is_draining: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             start,
         });
         engine.note_logs();
         engine.turn.lock().await.look_after(&engine, prepared, None);
+        inherited
+            .wanted()
+            .iter()
+            .for_each(|wanted| engine.want(wanted));
         tokio::spawn(Arc::clone(&engine).sweep());
         tokio::spawn(care::watch(Arc::clone(&engine)));
         tokio::spawn(memory::watch(Arc::clone(&engine)));
@@ -183,7 +199,7 @@ impl Engine {
         let hired = tokio::task::block_in_place(|| tasks.crew.hire(workers));
         tasks.house.hired = before.peers.hired();
         hired.map_err(LaunchError::Workers)?;
-        if self.is_draining.load(Relaxed) {
+        if self.is_draining() || self.is_leaving.load(Relaxed) {
             return Err(Refusal::Draining);
         }
         let running = prepared.running(&before.peers, self.start, Some(before));
@@ -216,6 +232,83 @@ impl Engine {
     /// Tells whether everything ends.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Relaxed)
+    }
+
+    /// Has a server be what an operator wanted of it in the process before, if there is one of this name.
+    fn want(&self, wanted: &Wanted) {
+        let running = self.now();
+        let mut pools = running.generation.pools.iter();
+        let Some(pool) = pools.find(|pool| *pool.name == *wanted.pool) else {
+            return;
+        };
+        let mut servers = (0..).map(ServerIndex::new).zip(pool.balancer.servers());
+        let server = servers.find(|(_, server)| **server.name() == *wanted.server);
+        if let Some((index, server)) = server {
+            server.set_wish(wanted.wish());
+            let now = running.since_start(clock::now());
+            pool.balancer.set_portion(index, wanted.portion, now);
+        }
+    }
+
+    /// Has another process serve what begins from now on: it is started with the sockets of this one, and those of `more`. When this
+    /// returns, it serves; what is under way here goes on to its end.
+    ///
+    /// # Errors
+    /// Why it does not; then nothing has changed.
+    pub async fn hand_over(
+        &self,
+        more: Vec<(Use, OwnedFd)>,
+        patience: Duration,
+    ) -> Result<Successor, Failure> {
+        let tasks = self.turn.lock().await;
+        if self.is_leaving.load(Relaxed) || self.is_draining() {
+            return Err(Failure::Leaving);
+        }
+        let mut sockets = self.sockets(&tasks.crew).await;
+        sockets.extend(more);
+        let wanted = Wanted::all(&self.now().generation);
+        let start = move || upgrade::start(&sockets, wanted, patience);
+        let started = tokio::task::spawn_blocking(start).await;
+        let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
+        self.is_leaving.store(true, Relaxed);
+        tasks.crew.leave(&successor.taken).await;
+        let running = self.now();
+        running.leave_listening();
+        let disks = running.generation.caches.iter();
+        let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
+        disks.for_each(|disk| disk.close());
+        Ok(successor)
+    }
+
+    /// All that is listened on.
+    async fn sockets(&self, crew: &Crew) -> Vec<(Use, OwnedFd)> {
+        let shown = crew.show().await.into_iter();
+        let shown = shown.map(|shown| {
+            let Shown {
+                address,
+                multipath,
+                socket,
+            } = shown;
+            (Use::Connections { address, multipath }, socket)
+        });
+        let mut sockets: Vec<_> = shown.collect();
+        let running = self.now();
+        let ports = running.port_sockets().filter_map(|(address, socket)| {
+            let socket = socket.as_fd().try_clone_to_owned().ok()?;
+            Some((Use::Datagrams { address }, socket))
+        });
+        sockets.extend(ports);
+        let locks = running.generation.caches.iter().filter_map(|keeping| {
+            let disk = keeping.cache.disk.as_ref()?;
+            Some((Use::Cache(disk.place.directory.clone()), disk.lock()?))
+        });
+        sockets.extend(locks);
+        sockets
+    }
+
+    /// Tells whether nothing is under way that this process has to see to an end.
+    pub fn is_idle(&self) -> bool {
+        self.now().peers.connections() == 0
     }
 
     /// Lets go of generations that nobody uses any more, again and again.

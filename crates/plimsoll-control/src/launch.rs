@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
 use plimsoll_net::connect::{self, Source};
-use plimsoll_net::listener::{self, Terms};
+use plimsoll_net::listener::Terms;
 use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
@@ -31,6 +31,7 @@ use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
+use crate::upgrade::Inherited;
 use crate::watches::{Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
@@ -129,6 +130,8 @@ pub(crate) struct Prepared {
 /// What outlives generations, and each of them is prepared with.
 #[derive(Debug)]
 pub(crate) struct House {
+    /// What the process before has given.
+    pub(crate) inherited: Arc<Inherited>,
     /// What the time was when the clock of balancing began, since 1970.
     pub(crate) epoch: Duration,
     /// How many workers are to accept connections.
@@ -181,7 +184,8 @@ pub(crate) async fn prepare(
     }
     check_sources(&generation)?;
     let mut caches = generation.caches.iter();
-    caches.try_for_each(|keeping| keeping.open(house.epoch))?;
+    let given = |directory: &Path| house.inherited.cache(directory);
+    caches.try_for_each(|keeping| keeping.open(house.epoch, given))?;
     let sockets = bind(&generation, house, before)?;
     let (logs, places) = open_logs(log_specs, house.hands(), before)?;
     let metrics = metrics(&generation, house.hands(), before);
@@ -281,6 +285,7 @@ fn bind(
     house: &House,
     before: Option<&Running>,
 ) -> Result<Sockets, LaunchError> {
+    let (inherited, workers) = (&house.inherited, house.workers);
     let mut sockets = Sockets {
         workers: (0..house.hands()).map(|_| OfWorker::default()).collect(),
         listening: Vec::new(),
@@ -296,7 +301,7 @@ fn bind(
             sockets.rebound.push(number);
         }
         let open = kept.map(|(_, open)| open).unwrap_or_default();
-        let all = listen(at, &open, house.workers).map_err(failed(at.address))?;
+        let all = listen(at, &open, house).map_err(failed(at.address))?;
         for (slot, socket) in all.iter().enumerate() {
             // Who had it goes on with it.
             let had = before.map(|before| slot % before.workers);
@@ -324,15 +329,17 @@ fn bind(
         let all: Arc<[_]> = match left.and_then(|(_, left)| left.upgrade()) {
             Some(left) => left, // flows are under way there
             None => {
-                let bound = listener::bind_datagrams(at.address, at.too_long(), house.workers);
+                let bound = inherited.receive(at.address, at.too_long(), workers);
                 bound.map_err(failed(at.address))?.into()
             }
         };
         let bound: io::Result<Vec<_>> = all.iter().map(UdpSocket::try_clone).collect();
         let bound = bound.map_err(failed(at.address))?;
-        for ((_, ports), socket) in sockets.workers.iter_mut().zip(bound) {
+        for (at, socket) in bound.into_iter().enumerate() {
             let all = Arc::clone(&all);
-            ports.push((number, Quay { socket, all }));
+            if let Some((_, ports)) = sockets.workers.get_mut(at % workers.max(1)) {
+                ports.push((number, Quay { socket, all }));
+            }
         }
         sockets.quays.push((at.address, all));
     }
@@ -341,11 +348,13 @@ fn bind(
 
 /// The sockets of an address, of which some are `open`: one a worker at least. Where there are fewer workers
 /// than before, some have several, so that nobody is lost who waits in one.
-fn listen(at: &Listener, open: &[TcpListener], workers: usize) -> io::Result<Arc<[TcpListener]>> {
+fn listen(at: &Listener, open: &[TcpListener], house: &House) -> io::Result<Arc<[TcpListener]>> {
     let open: io::Result<Vec<_>> = open.iter().map(TcpListener::try_clone).collect();
     let mut all = open?;
-    let missing = workers.saturating_sub(all.len());
-    all.extend(listener::bind(at.address, at.terms(), missing)?);
+    match house.workers.saturating_sub(all.len()) {
+        0 => {}
+        missing => all.extend(house.inherited.listen(at.address, at.terms(), missing)?),
+    }
     Ok(all.into())
 }
 
@@ -434,6 +443,12 @@ impl Running {
     pub(crate) fn quays(&self) -> impl Iterator<Item = (SocketAddr, Weak<[UdpSocket]>)> {
         let quays = self.quays.iter();
         quays.map(|(address, sockets)| (*address, Arc::downgrade(sockets)))
+    }
+
+    /// Each of them.
+    pub(crate) fn port_sockets(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
+        let quays = self.quays.iter();
+        quays.flat_map(|(address, all)| all.iter().map(|socket| (*address, socket)))
     }
 
     /// What is known of the files that rules read, in the order of the generation.

@@ -24,5 +24,6 @@ pub mod reload;
 pub mod secrets;
 pub mod stalls;
 mod stapling;
+pub mod upgrade;
 mod watches;
 pub mod watching;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod connect;
 pub mod datagrams;
 pub mod deadline;
+pub mod handover;
 pub mod idle_pool;
 pub mod listener;
 pub mod options;

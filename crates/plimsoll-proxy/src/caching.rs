@@ -1,6 +1,7 @@
 //! What a route's cache is compiled to, and how it is purged.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,12 +75,17 @@ pub struct BadDisk {
 }
 
 impl Keeping {
-    /// Opens its directory, if it has one; times are counted from `epoch`, which is one since 1970.
+    /// Opens its directory, if it has one; times are counted from `epoch`, which is one since 1970. `given` has the lock of
+    /// a directory, where this process follows another one that has it.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn open(&self, epoch: Duration) -> Result<(), BadDisk> {
-        self.with_disk(|disk| disk.open(epoch))
+    pub fn open(
+        &self,
+        epoch: Duration,
+        given: impl Fn(&Path) -> Option<OwnedFd>,
+    ) -> Result<(), BadDisk> {
+        self.with_disk(|disk| disk.open(epoch, given(&disk.place.directory)))
     }
 
     /// Sees whether its directory could be used, if it has one, and leaves it as it is.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,17 @@ pub enum LogPlace {
     Kept(usize),
 }
 
+/// A listening socket.
+#[derive(Debug)]
+pub struct Shown {
+    /// Its address, as it is configured.
+    pub address: SocketAddr,
+    /// Whether its connections may have several paths.
+    pub multipath: bool,
+    /// The socket.
+    pub socket: OwnedFd,
+}
+
 /// What workers are told to do about generations.
 #[derive(Debug)]
 pub enum Order {
@@ -62,6 +74,10 @@ pub enum Order {
     Change(Box<Next>, oneshot::Sender<()>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
+    /// To show what it listens on, for another process.
+    Show(oneshot::Sender<Vec<Shown>>),
+    /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
+    Leave(Arc<[SocketAddr]>),
 }
 
 /// The planes of one worker.
@@ -132,6 +148,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     let _ = done.send(()); // whoever asked may have gone
                 }
                 Order::End(number) => self.planes.end(number),
+                Order::Show(shown) => {
+                    let _ = shown.send(self.show());
+                }
+                Order::Leave(addresses) => self.leave(&addresses),
             }
             self.station.worker.deadlines.wake_all();
         }
@@ -153,6 +173,29 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
+    fn show(&self) -> Vec<Shown> {
+        let posts = self.posts.borrow();
+        let show = |post: &Rc<Post>| {
+            Some(Shown {
+                address: post.address,
+                multipath: post.door().with(|_, at| at.terms().options.multipath)?,
+                socket: post.listener.duplicate().ok()?, // or new connections are waited for here
+            })
+        };
+        posts.iter().filter_map(show).collect()
+    }
+
+    fn leave(&self, addresses: &[SocketAddr]) {
+        self.station.leaving.set(true);
+        self.posts.borrow_mut().retain(|post| {
+            match addresses.contains(&post.address) {
+                true => post.leave(),
+                false => post.close(),
+            }
+            false
+        });
+    }
+
     /// Has sockets lead to the doors of `plane`. One that leads to none, or has another one in its place, accepts
     /// who is connected already, and no more; one that another worker of so many has now is left to that.
     fn lead_posts(&self, plane: &Plane, workers: usize, rebound: &[usize]) {
@@ -168,9 +211,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             if !is_kept {
                 post.close();
             } else if !post.belongs_to(index, workers) {
-                post.release();
+                post.leave();
             }
-            !post.is_closing() && !post.is_released()
+            !post.is_closing() && !post.has_left()
         });
     }
 
@@ -183,6 +226,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             };
             match accept::Listener::new(socket) {
                 Ok(listener) => {
+                    // One that another process had opened may have had other terms.
+                    listener.set_terms(&at.terms());
                     let post = Rc::new(Post::new((at.address, slot), listener, door));
                     self.posts.borrow_mut().push(Rc::clone(&post));
                     self.listening.set(self.listening.get() + 1);

@@ -456,7 +456,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Poll::Pending => {}
             }
             // A new connection may bring its first request while we drain; it gets its answer.
-            if connection.door.keeps_nobody() && !connection.is_new {
+            if connection.door.closes_idle() && !connection.is_new {
                 return Poll::Ready(None);
             }
             if !std::mem::replace(&mut is_timed, true) {

@@ -197,6 +197,9 @@ impl Relay<'_> {
             former.done(bytes);
             return Poll::Ready(());
         }
+        if self.plane.station.leaving.get() {
+            return Poll::Pending; // another process reads
+        }
         match ready!(self.shared.port.poll_receive(context, batch)) {
             Ok(()) => {
                 self.table.begin_turn();
@@ -233,7 +236,9 @@ impl Relay<'_> {
     fn is_done(&self) -> bool {
         let reads = self.former.is_none();
         let is_needed = reads && !self.shared.former.borrow().is_empty();
-        let is_last = self.shared.pier.is_closing() || self.plane.station.draining.get();
+        let station = &self.plane.station;
+        let is_leaving = station.draining.get() || station.leaving.get();
+        let is_last = self.shared.pier.is_closing() || is_leaving;
         (!reads || is_last) && !is_needed && self.table.is_empty()
     }
 

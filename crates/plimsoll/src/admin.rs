@@ -7,6 +7,7 @@ use plimsoll_admin::guard::Guard;
 use plimsoll_admin::listen::{self, Listener};
 use plimsoll_config::model::{Admin, AdminAddress};
 use plimsoll_control::secrets;
+use plimsoll_control::upgrade::Inherited;
 
 /// The fewest bytes of a token: fewer are guessed.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -15,26 +16,30 @@ const TOKEN_BYTES_MIN: usize = 16;
 pub(crate) async fn open(
     admin: &Admin,
     is_one_liner: bool,
+    inherited: &Inherited,
 ) -> anyhow::Result<Vec<(AdminAddress, Listener)>> {
     let mut opened = Vec::new();
     let Some(places) = &admin.listen else {
         let place = AdminAddress::Ip(listen::ADDRESS);
-        match listen(&place).await {
+        match listen(&place, inherited).await {
             Ok(listener) => opened.push((place, listener)),
             // Nobody asked for it here; the traffic matters more.
             Err(error) if is_one_liner => tracing::warn!("no dashboard and no metrics: {error:#}"),
             Err(error) => return Err(error),
         }
-        opened.extend(usual_socket());
+        opened.extend(usual_socket(inherited));
         return Ok(opened);
     };
     for place in places {
-        opened.push((place.clone(), listen(place).await?));
+        opened.push((place.clone(), listen(place, inherited).await?));
     }
     Ok(opened)
 }
 
-async fn listen(place: &AdminAddress) -> anyhow::Result<Listener> {
+async fn listen(place: &AdminAddress, inherited: &Inherited) -> anyhow::Result<Listener> {
+    if let Some(listener) = Listener::inherited(place, inherited)? {
+        return Ok(listener);
+    }
     let listener = match place {
         AdminAddress::Ip(address) => listen::on_address(*address).await,
         AdminAddress::Socket(path) => listen::on_socket(path),
@@ -43,8 +48,12 @@ async fn listen(place: &AdminAddress) -> anyhow::Result<Listener> {
 }
 
 /// The first of the usual sockets that can be made.
-fn usual_socket() -> Option<(AdminAddress, Listener)> {
+fn usual_socket(inherited: &Inherited) -> Option<(AdminAddress, Listener)> {
     for path in listen::sockets() {
+        let place = AdminAddress::Socket(path.clone());
+        if let Ok(Some(listener)) = Listener::inherited(&place, inherited) {
+            return Some((place, listener));
+        }
         match listen::on_socket(&path) {
             Ok(listener) => return Some((AdminAddress::Socket(path), listener)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

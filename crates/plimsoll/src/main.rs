@@ -41,6 +41,8 @@ enum Verb {
     Check(verbs::check::Arguments),
     /// Show what becomes of a request, and why
     Trace(verbs::trace::Arguments),
+    /// Have the program as it is on disk now take over from the one that runs
+    Upgrade(verbs::upgrade::Arguments),
     /// Show what a running Plimsoll serves, and how that goes
     Status(verbs::status::Arguments),
     /// The same, each second
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => verbs::demo::run(arguments),
         Verb::Check(arguments) => verbs::check::run(arguments),
         Verb::Trace(arguments) => verbs::trace::run(arguments),
+        Verb::Upgrade(arguments) => verbs::upgrade::run(arguments),
         Verb::Status(arguments) => verbs::status::run(arguments),
         Verb::Top(arguments) => verbs::top::run(arguments),
         Verb::Pool(arguments) => verbs::pool::run(arguments),

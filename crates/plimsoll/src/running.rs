@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How long it may take to answer. A reload may have to wait for others: for names, keys and what issuers say.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(70);
 
 /// Which Plimsoll is asked.
 #[derive(Debug, clap::Args)]

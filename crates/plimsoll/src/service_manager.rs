@@ -9,6 +9,11 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Tells it that another process is the one to look at.
+pub(crate) fn succeeded_by(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
 /// Tells it that this is the end.
 pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -4,11 +4,13 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use plimsoll_admin::server::Desk;
 use plimsoll_config::model::{AdminAddress, Config};
 use plimsoll_control::engine::Engine;
 use plimsoll_control::launch::{LaunchError, Running};
 use plimsoll_control::reload::Reloader;
+use plimsoll_control::upgrade::{Inherited, PATIENCE};
 use plimsoll_control::watching;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,6 +19,9 @@ use crate::{admin, allocator, service_manager};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How often a process that serves nothing new looks whether something is under way.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
 
 /// How often a draining process looks whether it is done.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -61,8 +66,10 @@ pub(crate) fn serve(
         let mut signals = Signals::listen()?;
         let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
         let guard = admin::guard(&config.admin).map_err(unusable)?;
-        let admin = admin::open(&config.admin, file.is_none()).await?;
-        let engine = Engine::launch(config, allocator::give_back).await;
+        let inherited = Inherited::take().context("cannot take over from the process before")?;
+        let inherited = Arc::new(inherited);
+        let admin = admin::open(&config.admin, file.is_none(), &inherited).await?;
+        let engine = Engine::launch(config, &inherited, allocator::give_back).await;
         let engine = engine.map_err(explain)?;
         announce(&engine.now());
         let reloader = Reloader::new(Arc::clone(&engine), file.map(|file| file.path.to_owned()));
@@ -77,14 +84,22 @@ pub(crate) fn serve(
                 AdminAddress::Ip(address) => tracing::info!("dashboard on http://{address}/"),
                 AdminAddress::Socket(_) => tracing::info!("changes over {place}"),
             }
-            tokio::spawn(Arc::clone(&desk).serve(listener));
+            desk.open(&place, listener);
         }
-        tokio::spawn(desk.watch());
+        tokio::spawn(Arc::clone(&desk).watch());
+        if let Err(error) = inherited.ready() {
+            tracing::warn!(%error, "the process before is gone");
+        }
         service_manager::ready();
         let watched = Arc::clone(&engine);
         tokio::spawn(service_manager::reassure(move || watched.stalls.now()));
-        signals.wait(&reloader).await;
-        service_manager::stopping();
+        match signals.wait(&desk, &reloader).await {
+            Wanted::Stop => service_manager::stopping(),
+            Wanted::Leave(successor) => {
+                service_manager::succeeded_by(successor);
+                signals.wait_for_idle(&engine).await;
+            }
+        }
         tracing::info!(
             connections = engine.now().peers.connections(),
             "draining; another signal stops now"
@@ -123,12 +138,21 @@ fn announce(running: &Running) {
     }
 }
 
-/// The signals of CONVENTIONS: TERM and INT stop, HUP reloads, USR1 opens logs again.
+/// The signals of CONVENTIONS: TERM and INT stop, HUP reloads, USR1 opens logs again, USR2 upgrades.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
     reopen: Signal,
+    upgrade: Signal,
+}
+
+/// Why this process serves nothing new.
+enum Wanted {
+    /// It was told to stop.
+    Stop,
+    /// The process with this number does.
+    Leave(u32),
 }
 
 impl Signals {
@@ -138,18 +162,38 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for the signal to stop.
-    async fn wait(&mut self, reloader: &Reloader) {
+    /// Waits for the signal to stop, or for another process that serves.
+    async fn wait(&mut self, desk: &Arc<Desk>, reloader: &Reloader) -> Wanted {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Wanted::Stop,
+                _ = self.interrupt.recv() => return Wanted::Stop,
                 _ = self.reload.recv() => reloader.ask(),
                 _ = self.reopen.recv() => reloader.engine().reopen_logs(),
+                _ = self.upgrade.recv() => {
+                    let desk = Arc::clone(desk);
+                    tokio::spawn(async move { desk.hand_over(PATIENCE).await.is_ok() }); // told by the log
+                }
+                process = desk.left() => return Wanted::Leave(process),
             }
+        }
+    }
+
+    /// Waits until nothing is under way, or for the signal to stop.
+    async fn wait_for_idle(&mut self, engine: &Engine) {
+        let idle = async {
+            while !engine.is_idle() {
+                tokio::time::sleep(IDLE_CHECK).await;
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 

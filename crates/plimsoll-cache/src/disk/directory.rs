@@ -89,18 +89,22 @@ fn check_mode(root: &OwnedFd) -> Result<(), OpenError> {
 }
 
 impl Directory {
-    /// Opens it, makes it if it is missing, and removes what was left half made.
+    /// Opens it, makes it if it is missing, and removes what was left half made. `given` is the lock of the process before, where
+    /// this one follows it.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, given: Option<OwnedFd>) -> Result<Self, OpenError> {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path)?;
         let root = open(path)?;
         check_mode(&root)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
+        let lock = match given {
+            Some(lock) => lock,
+            None => rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR)?,
+        };
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Err(OpenError::InUse),
             locked => locked?,
@@ -115,6 +119,11 @@ impl Directory {
             rustix::fs::unlinkat(&this.new, &*name, AtFlags::empty())?;
         }
         Ok(this)
+    }
+
+    /// Its lock, for the process that follows.
+    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
+        Ok(self.lock.try_clone()?.into())
     }
 
     /// The latest time that was noted.
@@ -267,7 +276,7 @@ mod tests {
     fn files_are_there_when_they_are_whole() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("a/b");
-        let directory = Directory::open(&path).unwrap();
+        let directory = Directory::open(&path, None).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         let mut file = directory.create(ID).unwrap();
@@ -291,13 +300,13 @@ mod tests {
     #[test]
     fn what_was_left_half_made_goes_and_what_is_not_ours_stays() {
         let temporary = tempfile::tempdir().unwrap();
-        let directory = Directory::open(temporary.path()).unwrap();
+        let directory = Directory::open(temporary.path(), None).unwrap();
         directory.create(ID).unwrap();
         directory.note_latest(77).unwrap();
         drop(directory);
         fs::create_dir(temporary.path().join("ab")).unwrap();
         fs::write(temporary.path().join("ab/foreign"), "").unwrap();
-        let directory = Directory::open(temporary.path()).unwrap();
+        let directory = Directory::open(temporary.path(), None).unwrap();
         assert_eq!(directory.latest(), 77);
         assert!(directory.create(ID).is_ok());
         assert!(directory.list(0xAB).unwrap().is_empty());
@@ -308,12 +317,12 @@ mod tests {
     fn one_at_a_time_uses_it_and_nobody_else_may_write_there() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path();
-        let directory = Directory::open(path).unwrap();
-        assert!(matches!(Directory::open(path), Err(OpenError::InUse)));
+        let directory = Directory::open(path, None).unwrap();
+        assert!(matches!(Directory::open(path, None), Err(OpenError::InUse)));
         assert!(check(path).is_ok());
         drop(directory);
         fs::set_permissions(path, fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(Directory::open(path), Err(OpenError::Open)));
+        assert!(matches!(Directory::open(path, None), Err(OpenError::Open)));
         assert!(matches!(check(path), Err(OpenError::Open)));
         assert!(check(&path.join("a/b")).is_ok());
         fs::write(path.join("file"), "").unwrap();
@@ -327,7 +336,7 @@ mod tests {
         let secret = outside.path().join("secret");
         fs::write(&secret, "secret").unwrap();
         let path = temporary.path();
-        let directory = Directory::open(path).unwrap();
+        let directory = Directory::open(path, None).unwrap();
         fs::create_dir(path.join("ab")).unwrap();
         symlink(&secret, place(path)).unwrap();
         assert!(directory.find(ID).unwrap().is_none());

@@ -33,7 +33,7 @@ fn start_at(path: &Path, wall: Duration) -> Arc<Cache> {
 }
 
 fn open(cache: Cache, wall: Duration) -> Result<Arc<Cache>, OpenError> {
-    disk(&cache).open(wall)?;
+    disk(&cache).open(wall, None)?;
     while !disk(&cache).is_known() {
         std::thread::yield_now();
     }
@@ -60,7 +60,7 @@ fn end(cache: Arc<Cache>) {
         std::thread::yield_now();
     }
     drop(cache);
-    while matches!(super::Directory::open(&path), Err(OpenError::InUse)) {
+    while matches!(super::Directory::open(&path, None), Err(OpenError::InUse)) {
         std::thread::yield_now();
     }
 }
