@@ -98,15 +98,16 @@ impl Crew {
             let start = self.starts.get_mut(self.orders.len());
             let start = start.and_then(Option::take);
             self.orders.push(send);
-            let begun = start.map(|start| {
-                start.send(Start {
+            let start = start.and_then(|start| {
+                let own = Start {
                     first,
                     orders,
                     began: self.began,
                     give_back: self.give_back,
-                })
+                };
+                start.send(own).ok()
             });
-            if !matches!(begun, Some(Ok(()))) {
+            if start.is_none() {
                 return false;
             }
         }
