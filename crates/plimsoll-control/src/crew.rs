@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use plimsoll_net::worker::{self, Peers, Worker};
-use plimsoll_proxy::changeover::{Next, Order, Shown};
+use plimsoll_proxy::changeover::{Next, Order};
 use plimsoll_proxy::connection::{self, Start};
 use plimsoll_proxy::plane::GiveBack;
 use tokio::sync::{mpsc, oneshot};
@@ -133,30 +133,17 @@ impl Crew {
         true
     }
 
+    /// Has all workers serve what is under way, and nothing that comes to `addresses`, nor datagrams.
+    pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>) {
+        for worker in &self.orders {
+            let _ = worker.send(Order::Leave(Arc::clone(addresses))).await; // or it is gone
+        }
+    }
+
     /// Ends what is under way in generation `number`, and in those before.
     pub(crate) async fn end(&self, number: u64) {
         for worker in &self.orders {
             let _ = worker.send(Order::End(number)).await; // or it is gone
-        }
-    }
-
-    /// The sockets that connections are accepted from.
-    pub(crate) async fn show(&self) -> Vec<Shown> {
-        let mut all = Vec::new();
-        for worker in &self.orders {
-            let (send, shown) = oneshot::channel();
-            if worker.send(Order::Show(send)).await.is_ok() {
-                all.extend(shown.await.unwrap_or_default());
-            }
-        }
-        all
-    }
-
-    /// Leaves what begins from now on to another process, which has the sockets of these addresses.
-    pub(crate) async fn leave(&self, taken: &[SocketAddr]) {
-        let taken: Arc<[_]> = taken.into();
-        for worker in &self.orders {
-            let _ = worker.send(Order::Leave(Arc::clone(&taken))).await; // or it is gone
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
 //! transaction. All that can fail is done before anything changes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use plimsoll_balance::ServerIndex;
 use plimsoll_config::model::Config;
 use plimsoll_net::clock;
-use plimsoll_proxy::changeover::Shown;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::Mutex as Turn;
@@ -174,7 +173,11 @@ impl Engine {
     pub async fn change(self: &Arc<Self>, config: &Config) -> Result<(), Refusal> {
         let mut tasks = self.turn.lock().await;
         let before = self.now();
-        if before.generation.config.admin != config.admin {
+        let old = &before.generation.config;
+        if old.user != config.user {
+            return Err(Refusal::Fixed("user"));
+        }
+        if old.admin != config.admin {
             return Err(Refusal::Fixed("admin"));
         }
         let workers = std::mem::replace(&mut tasks.house.workers, workers(config));
@@ -264,46 +267,21 @@ impl Engine {
         if self.is_leaving.load(Relaxed) || self.is_draining() {
             return Err(Failure::Leaving);
         }
-        let mut sockets = self.sockets(&tasks.crew).await;
+        let mut sockets = self.now().sockets();
         sockets.extend(more);
         let wanted = Wanted::all(&self.now().generation);
         let start = move || upgrade::start(&sockets, wanted, patience);
         let started = tokio::task::spawn_blocking(start).await;
         let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
         self.is_leaving.store(true, Relaxed);
-        tasks.crew.leave(&successor.taken).await;
+        let taken: Arc<[_]> = successor.taken.clone().into();
         let running = self.now();
         running.leave_listening();
+        tasks.crew.leave(&taken).await;
         let disks = running.generation.caches.iter();
         let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
         disks.for_each(|disk| disk.close());
         Ok(successor)
-    }
-
-    /// All that is listened on.
-    async fn sockets(&self, crew: &Crew) -> Vec<(Use, OwnedFd)> {
-        let shown = crew.show().await.into_iter();
-        let shown = shown.map(|shown| {
-            let Shown {
-                address,
-                multipath,
-                socket,
-            } = shown;
-            (Use::Connections { address, multipath }, socket)
-        });
-        let mut sockets: Vec<_> = shown.collect();
-        let running = self.now();
-        let ports = running.port_sockets().filter_map(|(address, socket)| {
-            let socket = socket.as_fd().try_clone_to_owned().ok()?;
-            Some((Use::Datagrams { address }, socket))
-        });
-        sockets.extend(ports);
-        let locks = running.generation.caches.iter().filter_map(|keeping| {
-            let disk = keeping.cache.disk.as_ref()?;
-            Some((Use::Cache(disk.place.directory.clone()), disk.lock()?))
-        });
-        sockets.extend(locks);
-        sockets
     }
 
     /// Tells whether nothing is under way that this process has to see to an end.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
-use crate::upgrade::Inherited;
+use crate::upgrade::{Inherited, Use};
 use crate::watches::{Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
@@ -285,7 +286,6 @@ fn bind(
     house: &House,
     before: Option<&Running>,
 ) -> Result<Sockets, LaunchError> {
-    let (inherited, workers) = (&house.inherited, house.workers);
     let mut sockets = Sockets {
         workers: (0..house.hands()).map(|_| OfWorker::default()).collect(),
         listening: Vec::new(),
@@ -329,7 +329,9 @@ fn bind(
         let all: Arc<[_]> = match left.and_then(|(_, left)| left.upgrade()) {
             Some(left) => left, // flows are under way there
             None => {
-                let bound = inherited.receive(at.address, at.too_long(), workers);
+                let bound = house
+                    .inherited
+                    .receive(at.address, at.too_long(), house.workers);
                 bound.map_err(failed(at.address))?.into()
             }
         };
@@ -337,7 +339,7 @@ fn bind(
         let bound = bound.map_err(failed(at.address))?;
         for (at, socket) in bound.into_iter().enumerate() {
             let all = Arc::clone(&all);
-            if let Some((_, ports)) = sockets.workers.get_mut(at % workers.max(1)) {
+            if let Some((_, ports)) = sockets.workers.get_mut(at % house.workers.max(1)) {
                 ports.push((number, Quay { socket, all }));
             }
         }
@@ -351,10 +353,8 @@ fn bind(
 fn listen(at: &Listener, open: &[TcpListener], house: &House) -> io::Result<Arc<[TcpListener]>> {
     let open: io::Result<Vec<_>> = open.iter().map(TcpListener::try_clone).collect();
     let mut all = open?;
-    match house.workers.saturating_sub(all.len()) {
-        0 => {}
-        missing => all.extend(house.inherited.listen(at.address, at.terms(), missing)?),
-    }
+    let missing = house.workers.saturating_sub(all.len());
+    all.extend(house.inherited.listen(at.address, at.terms(), missing)?);
     Ok(all.into())
 }
 
@@ -445,10 +445,28 @@ impl Running {
         quays.map(|(address, sockets)| (*address, Arc::downgrade(sockets)))
     }
 
-    /// Each of them.
-    pub(crate) fn port_sockets(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
-        let quays = self.quays.iter();
-        quays.flat_map(|(address, all)| all.iter().map(|socket| (*address, socket)))
+    /// All that it listens on, and the locks of what it has on disk.
+    pub(crate) fn sockets(&self) -> Vec<(Use, OwnedFd)> {
+        let listeners = self.generation.listeners.iter().flat_map(|at| {
+            let (address, multipath) = (at.address, at.terms().options.multipath);
+            let open = self.listening(address);
+            let open: Vec<_> = open.iter().flat_map(|(_, open)| open.iter()).collect();
+            let sockets = open
+                .into_iter()
+                .filter_map(|socket| socket.try_clone().ok());
+            let of = Use::Connections { address, multipath };
+            let sockets = sockets.map(|socket| (of.clone(), socket.into()));
+            sockets.collect::<Vec<_>>()
+        });
+        let ports = self.quays.iter().flat_map(|(address, all)| {
+            let sockets = all.iter().filter_map(|socket| socket.try_clone().ok());
+            sockets.map(|socket| (Use::Datagrams { address: *address }, socket.into()))
+        });
+        let disks = self.generation.caches.iter();
+        let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
+        let locks =
+            disks.filter_map(|disk| Some((Use::Cache(disk.place.directory.clone()), disk.lock()?)));
+        listeners.chain(ports).chain(locks).collect()
     }
 
     /// What is known of the files that rules read, in the order of the generation.

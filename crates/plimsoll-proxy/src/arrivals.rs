@@ -32,7 +32,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 continue;
             }
             let accepted = poll_fn(|context| {
-                if post.has_left() {
+                if post.is_released() {
                     return Poll::Ready(None);
                 }
                 if let Poll::Ready(accepted) = post.listener.poll_accept(context) {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,17 +55,6 @@ pub enum LogPlace {
     Kept(usize),
 }
 
-/// A listening socket.
-#[derive(Debug)]
-pub struct Shown {
-    /// Its address, as it is configured.
-    pub address: SocketAddr,
-    /// Whether its connections may have several paths.
-    pub multipath: bool,
-    /// The socket.
-    pub socket: OwnedFd,
-}
-
 /// What workers are told to do about generations.
 #[derive(Debug)]
 pub enum Order {
@@ -74,8 +62,6 @@ pub enum Order {
     Change(Box<Next>, oneshot::Sender<()>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
-    /// To show what it listens on, for another process.
-    Show(oneshot::Sender<Vec<Shown>>),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
     Leave(Arc<[SocketAddr]>),
 }
@@ -148,9 +134,6 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     let _ = done.send(()); // whoever asked may have gone
                 }
                 Order::End(number) => self.planes.end(number),
-                Order::Show(shown) => {
-                    let _ = shown.send(self.show());
-                }
                 Order::Leave(addresses) => self.leave(&addresses),
             }
             self.station.worker.deadlines.wake_all();
@@ -173,23 +156,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    fn show(&self) -> Vec<Shown> {
-        let posts = self.posts.borrow();
-        let show = |post: &Rc<Post>| {
-            Some(Shown {
-                address: post.address,
-                multipath: post.door().with(|_, at| at.terms().options.multipath)?,
-                socket: post.listener.duplicate().ok()?, // or new connections are waited for here
-            })
-        };
-        posts.iter().filter_map(show).collect()
-    }
-
     fn leave(&self, addresses: &[SocketAddr]) {
         self.station.leaving.set(true);
         self.posts.borrow_mut().retain(|post| {
             match addresses.contains(&post.address) {
-                true => post.leave(),
+                true => post.release(),
                 false => post.close(),
             }
             false
@@ -211,9 +182,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             if !is_kept {
                 post.close();
             } else if !post.belongs_to(index, workers) {
-                post.leave();
+                post.release();
             }
-            !post.is_closing() && !post.has_left()
+            !post.is_closing() && !post.is_released()
         });
     }
 

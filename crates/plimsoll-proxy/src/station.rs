@@ -37,10 +37,10 @@ pub(crate) struct Station {
     /// How many copies of requests are under way.
     pub(crate) copies: Cell<usize>,
     pub(crate) draining: Cell<bool>,
-    /// Whether there are fewer workers now, so that this one only finishes what it has.
-    pub(crate) retired: Cell<bool>,
     /// Whether another process serves what begins now.
     pub(crate) leaving: Cell<bool>,
+    /// Whether there are fewer workers now, so that this one only finishes what it has.
+    pub(crate) retired: Cell<bool>,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
@@ -68,8 +68,8 @@ impl Station {
             batch: RefCell::default(),
             copies: Cell::new(0),
             draining: Cell::new(false),
-            retired: Cell::new(false),
             leaving: Cell::new(false),
+            retired: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
