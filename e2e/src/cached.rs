@@ -85,9 +85,20 @@ pub fn count(stand: &Stand, target: &str) -> usize {
 /// # Panics
 /// If it cannot be started.
 pub fn purge_at(running: &str, arguments: &[&str]) -> Result<String, String> {
+    verb_at("purge", running, arguments)
+}
+
+/// Runs a verb of `plimsoll cache` with these arguments.
+///
+/// # Errors
+/// What it said.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn verb_at(verb: &str, running: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(binary());
     command
-        .args(["cache", "purge", "--running", running])
+        .args(["cache", verb, "--running", running])
         .args(arguments);
     let output = command.output().expect("the binary can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -70,4 +70,5 @@ pub mod stand;
 pub mod tls;
 pub mod unbound;
 pub mod wait;
+pub mod web;
 pub mod wire;

@@ -274,19 +274,19 @@ fn stale_answers_serve_in_place_of_errors_where_that_is_allowed() {
     let down = Arc::clone(&is_down);
     let stand = stand(move |request| {
         let lines = match request.head.target.as_str() {
-            "/strict" => {
+            target if target.starts_with("/strict") => {
                 "Cache-Control: max-age=10, stale-if-error=100, must-revalidate|Age: 20|ETag: \"e\""
             }
             _ => "Cache-Control: max-age=10, stale-if-error=100|Age: 20|ETag: \"e\"",
         };
         match (down.load(SeqCst), request.head.target.as_str()) {
             (false, _) => Answer::bytes(message(lines, b"old")),
-            (true, "/reset") => Answer(vec![Step::Reset]),
+            (true, "/reset" | "/strict/reset") => Answer(vec![Step::Reset]),
             (true, "/404") => Answer::status(404, "gone"),
             (true, _) => Answer::status(503, "down"),
         }
     });
-    for target in ["/503", "/reset", "/404", "/strict"] {
+    for target in ["/503", "/reset", "/404", "/strict", "/strict/reset"] {
         assert_eq!(ask(&stand, target, "").text(), "old");
     }
     is_down.store(true, SeqCst);
@@ -295,6 +295,8 @@ fn stale_answers_serve_in_place_of_errors_where_that_is_allowed() {
         ("/reset", 200),
         ("/404", 404),
         ("/strict", 503),
+        // RFC 9111 §5.2.2.2: nothing but an error in place of what must be asked about.
+        ("/strict/reset", 504),
     ] {
         let answer = ask(&stand, target, "");
         assert_eq!(answer.status(), expected, "{target}");

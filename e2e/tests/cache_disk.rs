@@ -458,6 +458,36 @@ fn a_disk_that_is_full_is_done_without() {
     );
 }
 
+/// Files stay in use over reloads, also where the cache changes in size or name.
+#[test]
+fn reloads_go_on_with_the_disk() {
+    let place = Place::new(bodies(100));
+    let mut plimsoll = place.start();
+    let _ = place.ask("/");
+    wait_written(&plimsoll, 1.0);
+    let text = place.text();
+    for (round, text) in [
+        text.replace("retry 0", "retry 1"),
+        text.replace("memory 16MiB", "memory 17MiB"),
+        text.replace("64MiB", "65MiB"),
+        text.replace("cache c", "cache d"),
+        text,
+    ]
+    .iter()
+    .enumerate()
+    {
+        plimsoll.rewrite(text);
+        plimsoll.signal(Signal::HUP);
+        wait::expect("the reload", SOON, || {
+            let name = "plimsoll_config_reloads_total{result=\"done\"}";
+            plimsoll.metric(name) == Some((round + 1) as f64)
+        });
+        let answer = place.ask("/");
+        assert!(status(&answer).starts_with("plimsoll; hit; "));
+    }
+    assert_eq!(place.count("/"), 1);
+}
+
 /// What a process may not share, or others may write to, is refused, and `check` says so.
 #[test]
 fn directories_that_cannot_be_used_are_refused() {

@@ -1,7 +1,8 @@
 //! What is shared, and what must never be.
 
-use plimsoll_e2e::cached::{ask, ask_as, echo, is_hit, message, stand, status};
+use plimsoll_e2e::cached::{ask, ask_as, echo, is_hit, message, purge_at, stand, status};
 use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::stand::Stand;
 
 #[test]
 fn nothing_is_shared_that_differs_in_what_was_asked() {
@@ -142,4 +143,108 @@ fn variants_are_kept_apart() {
         (answer.text().as_str(), status(&answer)),
         ("none", "plimsoll; fwd=vary-miss; stored")
     );
+}
+
+const KEYED: &str = "workers 2\nadmin unix:{dir}/admin.sock 127.0.0.1:{port:admin}\n\
+    site a.example { listen 127.0.0.1:{port} ; route { cache c ; proxy app } }\n\
+    cache c { key query=sorted without=utm_*,fbclid header=X-Device cookie=theme }\n\
+    pool app { server {server} }\n";
+
+/// A server that tells what it was asked.
+fn keyed() -> Stand {
+    Stand::run(KEYED, |request| match request.head.method.as_str() {
+        "GET" => {
+            let fields = &request.head.fields;
+            let said = |name| fields.first(name).unwrap_or_default().to_owned();
+            let text = format!(
+                "{} {} {}",
+                request.head.target,
+                said("x-device"),
+                said("cookie")
+            );
+            Answer::bytes(message("Cache-Control: max-age=1000", text.as_bytes()))
+        }
+        _ => Answer::status(204, ""),
+    })
+}
+
+#[test]
+fn keys_have_the_parts_that_are_said_and_no_others() {
+    let stand = keyed();
+    let first = ask(
+        &stand,
+        "/a?b=2&a=1&utm_source=x",
+        "X-Device: m|Cookie: theme=dark; id=1",
+    );
+    assert_eq!(first.text(), "/a?b=2&a=1&utm_source=x m theme=dark; id=1");
+    for (target, lines, is_same) in [
+        ("/a?a=1&b=2", "X-Device: m|Cookie: id=2; theme=dark", true),
+        (
+            "/a?a=1&fbclid=z&b=2",
+            "X-Device:  m|Cookie: theme=dark",
+            true,
+        ),
+        ("/a?a=1&b=3", "X-Device: m|Cookie: theme=dark", false),
+        ("/a?a=1", "X-Device: m|Cookie: theme=dark", false),
+        (
+            "/a?b=2&a=1&xutm_source=x",
+            "X-Device: m|Cookie: theme=dark",
+            false,
+        ),
+        (
+            "/a?a=1&b=2;utm_x=1",
+            "X-Device: m|Cookie: theme=dark",
+            false,
+        ),
+        ("/a?a=1&b=2", "X-Device: t|Cookie: theme=dark", false),
+        ("/a?a=1&b=2", "Cookie: theme=dark", false),
+        ("/a?a=1&b=2", "X-Device: m|Cookie: theme=light", false),
+        ("/a?a=1&b=2", "X-Device: m", false),
+    ] {
+        let answer = ask(&stand, target, lines);
+        assert_eq!(answer.text() == first.text(), is_same, "{target} {lines}");
+        assert_eq!(is_hit(&answer), is_same, "{target} {lines}");
+    }
+}
+
+/// Purges and changes mean the URL, with whatever else belongs to the key.
+#[test]
+fn purges_and_changes_reach_all_that_is_kept_for_a_url() {
+    let stand = keyed();
+    let ask_all = |expected: bool| {
+        for device in ["m", "t"] {
+            let answer = ask(&stand, "/a?a=1&b=2", &format!("X-Device: {device}"));
+            assert_eq!(is_hit(&answer), expected, "{device}");
+        }
+    };
+    ask_all(false);
+    ask_all(true);
+    let url = "http://a.example/a?b=2&utm_x=1&a=1";
+    let purged = purge_at(&stand.plimsoll.admin_socket(), &["--url", url]);
+    assert_eq!(purged.as_deref(), Ok("2 purged"));
+    ask_all(false);
+    ask_all(true);
+    let _ = ask_as(&stand, "DELETE", "/a?b=2&a=1", "Host: a.example");
+    ask_all(false);
+}
+
+#[test]
+fn traces_name_the_cache_and_the_key() {
+    let stand = keyed();
+    let url = "http://A.example:{port}/x/../a?b=2&utm_x=1&a=1";
+    let port = stand.address().port().to_string();
+    let url = url.replace("{port}", &port);
+    let key = format!("http://a.example:{port}/a?a=1&b=2");
+    for (request, verdict) in [
+        (url.clone(), "answers, or stores what the server allows"),
+        (
+            format!("HEAD {url}"),
+            "answers, and stores nothing of what comes",
+        ),
+        (format!("POST {url}"), "passed by"),
+    ] {
+        let said = stand.plimsoll.traced(&[&request, "-H", "X-Device: m"]);
+        let line = format!("cache    c  {key}, x-device: m, cookie theme:   {verdict}\n");
+        assert!(said.contains(&line), "{line}{said}");
+    }
 }

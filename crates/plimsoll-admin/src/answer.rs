@@ -15,8 +15,10 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use plimsoll_control::reload::{Refused, Wanted};
+use plimsoll_net::clock;
 use plimsoll_observe::prometheus;
 use plimsoll_proxy::caching::Order;
+use plimsoll_proxy::stock::Query;
 use plimsoll_proxy::trace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,6 +117,7 @@ async fn carried_out(
         Call::Trace => read(request)
             .await
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
+        Call::Stock => stock(desk, request).await,
         Call::Purge => purge(desk, request).await,
         Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,
         Call::Upgrade => upgrade(desk, request).await,
@@ -140,6 +143,16 @@ async fn change(desk: &Desk, name: &str, request: Request<Incoming>) -> Result<A
     change.carry_out(&desk.running(), name)?;
     desk.sampler.show_now(&desk.running());
     json(&pool(desk, name)?)
+}
+
+/// Shows what is stored of what the body says.
+async fn stock(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
+    let query: Query = read(request).await?;
+    let running = desk.running();
+    let now = running.since_start(clock::now());
+    let stock = tokio::task::block_in_place(|| query.ask(&running.generation.caches, now));
+    let stock = stock.map_err(|bad| Failure(StatusCode::BAD_REQUEST, bad.to_string()))?;
+    json(&stock)
 }
 
 /// Purges what the body says.

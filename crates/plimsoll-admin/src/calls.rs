@@ -29,6 +29,7 @@ pub(crate) enum Call {
     ChangePool,
     Configuration,
     Trace,
+    Stock,
     Purge,
     Reload,
     Upgrade,
@@ -105,6 +106,13 @@ pub(crate) static CALLS: &[Row] = &[
         kind: Kind::Look,
         call: Call::Trace,
         doc: "What becomes of a request, as `plimsoll trace` asks.",
+    },
+    Row {
+        method: Method::POST,
+        path: "/v1/cache/show",
+        kind: Kind::Look,
+        call: Call::Stock,
+        doc: "What is stored: `{\"url\": \"https://example.com/a\"}`, or `prefix`, or `tag`; with `cache` in that cache only, with `limit` so many of it.",
     },
     change(
         "/v1/cache/purge",

@@ -28,7 +28,7 @@ const GAUGES: [Row<Gauge>; 6] = [
     ),
     ("bytes", "Bytes of files.", |disk| disk.size().bytes),
     ("max_bytes", "Bytes that they may have.", |disk| {
-        disk.place.max
+        disk.place.limits.max
     }),
     (
         "index_bytes",

@@ -136,7 +136,10 @@ impl Cache {
                     .iter()
                     .filter(|object| object.selection.matches(request, bytes));
                 match (fitting.next(), objects.first()) {
-                    (Some(object), _) => Found::Object(Arc::clone(object)),
+                    (Some(object), _) => {
+                        object.count_hit();
+                        Found::Object(Arc::clone(object))
+                    }
                     (None, Some(other)) => Found::Other(Arc::clone(other)),
                     (None, None) => Found::Nothing,
                 }
@@ -196,8 +199,10 @@ impl Cache {
             return; // it is still being read
         }
         let _changing = self.changing();
-        if let Some(tier) = self.disk.as_ref().and_then(Disk::tier) {
-            tier.write(key, &object);
+        if let Some(disk) = &self.disk
+            && let Some(tier) = disk.tier()
+        {
+            tier.write(key, &object, disk.place.limits);
         }
         self.place(key, object);
         self.stats.stored.fetch_add(1, Relaxed);
@@ -306,6 +311,32 @@ impl Cache {
         count
     }
 
+    /// Objects that `selector` takes, `most` of them, and whether there are more. For those that are on disk alone this reads their
+    /// files, and blocks.
+    pub fn list(&self, selector: &Selector<'_>, most: usize, now: Duration) -> (Vec<Listed>, bool) {
+        let mut all = Vec::new();
+        for (key, entry) in self.map.iter() {
+            let Entry::Objects(objects) = entry else {
+                continue;
+            };
+            let fitting = objects.iter().filter(|object| selector.takes(&key, object));
+            all.extend(fitting.map(|object| Listed {
+                key: key.clone(),
+                object: Arc::clone(object),
+                length: object.body.so_far(),
+                is_in_memory: true,
+                is_on_disk: false,
+            }));
+            if all.len() > most {
+                all.truncate(most);
+                return (all, true);
+            }
+        }
+        let tier = self.disk.as_ref().and_then(Disk::tier);
+        let is_more = tier.is_some_and(|tier| tier.list(selector, most, now, &mut all));
+        (all, is_more)
+    }
+
     /// Bytes that are stored.
     pub fn size(&self) -> u64 {
         self.map.weight()
@@ -325,6 +356,21 @@ impl Cache {
     pub fn room(&self) -> u64 {
         self.room
     }
+}
+
+/// An object, and where it is.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What it is stored by.
+    pub key: Box<[u8]>,
+    /// Its body is not here where it is on disk alone.
+    pub object: Arc<Object>,
+    /// How long its body is.
+    pub length: u64,
+    /// Whether it is in memory.
+    pub is_in_memory: bool,
+    /// Whether it is on disk.
+    pub is_on_disk: bool,
 }
 
 /// What becomes of what is purged.

@@ -43,6 +43,13 @@ const READERS: usize = 4;
 pub struct Place {
     /// The directory.
     pub directory: PathBuf,
+    /// How much.
+    pub limits: Limits,
+}
+
+/// How much a cache may have on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
     /// The most bytes that all files may have, each counted in blocks of 4 KiB.
     pub max: u64,
     /// The most bytes of memory that keeping track of them may take.
@@ -71,8 +78,12 @@ pub struct Stats {
 pub struct Disk {
     /// Where it is.
     pub place: Place,
-    tier: OnceLock<Arc<Tier>>,
+    tier: OnceLock<Arc<Open>>,
 }
+
+/// A directory that is in use, by whichever caches have it: its threads end with the last of them.
+#[derive(Debug)]
+struct Open(Arc<Tier>);
 
 /// A file that answers a request.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +121,16 @@ impl Disk {
         }
     }
 
-    /// Opens the directory and begins to look for what is there; times are counted from `epoch`, which is one since 1970.
+    /// The disk at this place, of which another one has the directory already.
+    pub fn after(place: Place, before: &Self) -> Self {
+        Self {
+            place,
+            tier: before.tier.clone(),
+        }
+    }
+
+    /// Opens the directory, unless it is open, and begins to look for what is there; times are counted from `epoch`, which is
+    /// one since 1970.
     /// `given` is the lock of the process before, where this one follows it.
     ///
     /// # Errors
@@ -138,40 +158,40 @@ impl Disk {
         });
         tier.start()?;
         // A second one would not have got the lock.
-        let _ = self.tier.set(tier);
+        let _ = self.tier.set(Arc::new(Open(tier)));
         Ok(())
     }
 
     pub(crate) fn tier(&self) -> Option<&Arc<Tier>> {
-        self.tier.get()
+        self.tier.get().map(|open| &open.0)
     }
 
     /// What it has done, once it is open.
     pub fn stats(&self) -> Option<&Stats> {
-        self.tier.get().map(|tier| &tier.stats)
+        self.tier().map(|tier| &tier.stats)
     }
 
     /// How much is there.
     pub fn size(&self) -> Size {
         let size = |tier: &Arc<Tier>| tier.index().size();
-        self.tier.get().map(size).unwrap_or_default()
+        self.tier().map(size).unwrap_or_default()
     }
 
     /// Tells whether all that was there at the start is known.
     pub fn is_known(&self) -> bool {
-        let tier = self.tier.get();
+        let tier = self.tier();
         tier.is_some_and(|tier| lock(&tier.missed).is_none())
     }
 
     /// Tells whether it is in use, and has not failed too often.
     pub fn is_up(&self) -> bool {
         let up = |tier: &Arc<Tier>| lock(&tier.reading).is_on() && lock(&tier.writing).is_on();
-        self.tier.get().is_some_and(up)
+        self.tier().is_some_and(up)
     }
 
     /// Waits until all that is to be done by now has been done, or for a while. This blocks.
     pub fn settle(&self) {
-        if let Some(tier) = self.tier.get() {
+        if let Some(tier) = self.tier() {
             tier.settle();
         }
     }
@@ -180,26 +200,30 @@ impl Disk {
 impl Disk {
     /// Its lock, for the process that follows; nothing when it is not open.
     pub fn lock(&self) -> Option<OwnedFd> {
-        self.tier.get()?.directory.lock().ok()
+        self.tier()?.directory.lock().ok()
     }
 
     /// Reads and writes nothing more.
     pub fn close(&self) {
-        if let Some(tier) = self.tier.get() {
-            tier.is_closed.store(true, Relaxed);
-            tier.loads.close();
-            tier.works.close();
+        if let Some(tier) = self.tier() {
+            tier.close();
         }
     }
 }
 
-impl Drop for Disk {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.close();
+        self.0.close();
     }
 }
 
 impl Tier {
+    fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+        self.loads.close();
+        self.works.close();
+    }
+
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let spawn = |name: &str, main: fn(&Self)| {
             let tier = Arc::clone(self);

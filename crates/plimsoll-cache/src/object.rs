@@ -1,7 +1,7 @@
 //! A stored answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use plimsoll_http::caching::{Selection, State, Terms};
@@ -32,6 +32,8 @@ pub struct Object {
     coded: u64,
     /// Whether it was purged so that it still answers where a stale one may.
     is_purged: AtomicBool,
+    /// How often it was found.
+    hits: AtomicU64,
 }
 
 impl Object {
@@ -57,6 +59,7 @@ impl Object {
             body: Arc::new(Body::new(None, Reserved::default())),
             coded: 0,
             is_purged: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
         })
     }
 
@@ -76,6 +79,7 @@ impl Object {
         let again = Self::new(head, self.selection.clone(), self.terms, self.came)?;
         let again = Self {
             tags: self.tags.clone(),
+            hits: AtomicU64::new(self.hits()),
             ..again
         };
         if self.is_purged() {
@@ -127,6 +131,16 @@ impl Object {
     /// Tells whether it was.
     pub fn is_purged(&self) -> bool {
         self.is_purged.load(Relaxed)
+    }
+
+    /// Counts it as found.
+    pub(crate) fn count_hit(&self) {
+        self.hits.fetch_add(1, Relaxed);
+    }
+
+    /// How often it was found.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Relaxed)
     }
 
     /// Bytes that it takes, with its body as far as that is here.

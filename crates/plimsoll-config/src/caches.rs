@@ -16,6 +16,12 @@ impl CacheDraft {
         self.memory.map_or(64 << 20, |(size, _)| size)
     }
 
+    /// How long a body it may keep.
+    pub(crate) fn object_max(&self) -> u64 {
+        let usual = || (1 << 20).min(self.memory() / 8);
+        self.object_max.map_or_else(usual, |(size, _)| size)
+    }
+
     fn resolve(&self) -> Cache {
         let memory = self.memory();
         let stale = self.stale.map(|(stale, _)| stale).unwrap_or_default();
@@ -24,9 +30,13 @@ impl CacheDraft {
             name: self.name.as_str().into(),
             memory,
             disk: self.disk.as_ref().map(|(disk, _)| disk.clone()),
-            object_max: self
-                .object_max
-                .map_or_else(|| (1 << 20).min(memory / 8), |(size, _)| size),
+            key: self
+                .key
+                .as_ref()
+                .map(|(key, _)| key.clone())
+                .unwrap_or_default(),
+            object_max: self.object_max(),
+            slice: self.slice.map(|(size, _)| size),
             ttl: ttl.unwrap_or_default(),
             heuristic: self.heuristic.and_then(|(share, _)| share),
             while_revalidate: stale.while_revalidate.unwrap_or_default(),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::{
-    AccessLog, Adaptive, Admin, Balance, Buffer, CacheDisk, Challenge, Check, ClientCertificate,
-    Compress, Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey, Hedge, Hide, Host,
-    Issuer, KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority, Protocol,
-    ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions, Source, Spool,
-    Step, Sticky, Template, Tickets, User,
+    AccessLog, Adaptive, Admin, Balance, Buffer, CacheDisk, CacheKey, Challenge, Check,
+    ClientCertificate, Compress, Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey,
+    Hedge, Hide, Host, Issuer, KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority,
+    Protocol, ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions,
+    Source, Spool, Step, Sticky, Template, Tickets, User,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -258,6 +258,8 @@ pub(crate) struct CacheDraft {
     pub(crate) name: String,
     pub(crate) memory: Option<(u64, Span)>,
     pub(crate) disk: Option<(CacheDisk, Span)>,
+    pub(crate) key: Option<(CacheKey, Span)>,
+    pub(crate) slice: Option<(u64, Span)>,
     pub(crate) object_max: Option<(u64, Span)>,
     pub(crate) ttl: Option<(Vec<(u16, Duration)>, Span)>,
     /// The inner `None` is `off`.
@@ -281,6 +283,8 @@ impl CacheDraft {
             name,
             memory: None,
             disk: None,
+            key: None,
+            slice: None,
             object_max: None,
             ttl: None,
             heuristic: None,

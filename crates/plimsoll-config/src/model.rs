@@ -26,7 +26,7 @@ pub use access::{
 };
 pub use acme::{Acme, Challenge, DnsUpdate, ExternalAccount, Issuer};
 pub use admin::{Admin, AdminAddress, SOCKET};
-pub use cache::{Cache, CacheDisk};
+pub use cache::{Cache, CacheDisk, CacheKey, Parameters};
 pub use compress::Compress;
 pub(crate) use compress::TYPES as COMPRESSED_TYPES;
 pub use condition::{

@@ -98,16 +98,14 @@ impl Crew {
             let start = self.starts.get_mut(self.orders.len());
             let start = start.and_then(Option::take);
             self.orders.push(send);
-            let start = start.and_then(|start| {
-                let own = Start {
-                    first,
-                    orders,
-                    began: self.began,
-                    give_back: self.give_back,
-                };
-                start.send(own).ok()
-            });
-            if start.is_none() {
+            let own = Start {
+                first,
+                orders,
+                began: self.began,
+                give_back: self.give_back,
+            };
+            let has_begun = start.is_some_and(|start| start.send(own).is_ok());
+            if !has_begun {
                 return false;
             }
         }

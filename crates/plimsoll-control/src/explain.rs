@@ -4,6 +4,7 @@ use plimsoll_config::model::Config;
 use plimsoll_net::clock;
 use plimsoll_proxy::compile::{Machine, compile};
 use plimsoll_proxy::generation::Generation;
+pub use plimsoll_proxy::stock::{Query, Stock, Stored};
 use plimsoll_proxy::trace;
 pub use plimsoll_proxy::trace::{Candidate, Line, Outcome, Question, Trace};
 

@@ -128,6 +128,19 @@ fn number(digits: &[u8]) -> Option<u64> {
     }))
 }
 
+/// Reads `Content-Range`: which bytes there are, and how many in all; nothing where that is not known.
+pub fn read_content_range(value: &[u8]) -> Option<(Range<u64>, u64)> {
+    let text = str::from_utf8(value.strip_prefix(b"bytes ")?).ok()?;
+    let (part, length) = text.split_once('/')?;
+    let (first, last) = part.split_once('-')?;
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| is_number)
+    };
+    let (first, last, length): (u64, u64, u64) = (number(first)?, number(last)?, number(length)?);
+    (first <= last && last < length).then(|| (first..last + 1, length))
+}
+
 /// Appends the value of `Content-Range` for a part of a body of `length` bytes.
 pub fn content_range(part: &Range<u64>, length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"bytes ");
@@ -197,6 +210,27 @@ mod tests {
             Asked::Parts(parts) => parts.iter().map(|part| (part.start, part.end)).collect(),
             other => panic!("{value}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn content_ranges_are_read_that_say_all() {
+        for (text, expected) in [
+            ("bytes 0-9/10", Some((0..10, 10))),
+            ("bytes 5-5/10", Some((5..6, 10))),
+            ("bytes 0-9/9", None),
+            ("bytes 6-5/10", None),
+            ("bytes 0-9/*", None),
+            ("bytes */10", None),
+            ("bytes 0-9", None),
+            ("bytes +0-9/10", None),
+            ("bytes 0-18446744073709551616/18446744073709551617", None),
+            ("lines 0-9/10", None),
+        ] {
+            assert_eq!(read_content_range(text.as_bytes()), expected, "{text}");
+        }
+        let mut out = Vec::new();
+        content_range(&(3..7), 9, &mut out);
+        assert_eq!(read_content_range(&out), Some((3..7, 9)));
     }
 
     #[test]

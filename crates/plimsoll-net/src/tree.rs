@@ -223,6 +223,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let directory = tempfile::tempdir().unwrap();
@@ -285,6 +286,39 @@ mod tests {
         }
         let long = "x".repeat(5000);
         assert_eq!(kind(&tree, &long), "nothing");
+    }
+
+    /// A link that is turned round while names are looked up leads out at no time.
+    #[test]
+    fn links_that_are_turned_round_meanwhile_lead_nowhere_else() {
+        const TIMES: usize = 100_000;
+        let (directory, tree) = tree();
+        let path = directory.path().to_path_buf();
+        fs::create_dir(path.join("outside")).unwrap();
+        fs::write(path.join("outside/b"), "out").unwrap();
+        symlink("sub", path.join("root/turned")).unwrap();
+        let ends = AtomicBool::new(false);
+        let (mut inside, mut nowhere) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for target in ["../outside", "sub"].iter().cycle() {
+                    symlink(target, path.join("root/next")).unwrap();
+                    fs::rename(path.join("root/next"), path.join("root/turned")).unwrap();
+                    if ends.load(Relaxed) {
+                        return;
+                    }
+                }
+            });
+            for _ in 0..TIMES {
+                match &*kind(&tree, "turned/b") {
+                    "b" => inside += 1,
+                    "nothing" => nowhere += 1,
+                    other => panic!("{other}"),
+                }
+            }
+            ends.store(true, Relaxed);
+        });
+        assert!(inside > 0 && nowhere > 0, "{inside} {nowhere}");
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_cache::cache::{Cache, Purge};
-use plimsoll_cache::disk::{self, Disk, OpenError, Place};
+use plimsoll_cache::disk::{self, Disk, Limits, OpenError, Place};
 use plimsoll_cache::purge::Selector;
 use plimsoll_config::model;
-use plimsoll_http::caching::{Policy, SECONDS_MAX, key};
+use plimsoll_http::caching::{Parameters, Parts, Policy, SECONDS_MAX, key};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,13 +22,22 @@ pub struct Keeping {
     /// Where they are kept.
     pub cache: Arc<Cache>,
     pub(crate) policy: Policy,
+    /// Of what size slices are, where objects are kept in slices.
+    pub(crate) slice: Option<u64>,
+    /// What of a request belongs to its key.
+    pub(crate) parts: Parts,
     /// How long a request waits for an answer that is fetched for another one.
     pub(crate) wait: Duration,
 }
 
 impl Keeping {
     /// What is kept goes on from the cache `before`, where that has as much room.
-    pub(crate) fn new(cache: &model::Cache, before: Option<(&model::Cache, &Self)>) -> Self {
+    /// Likewise its files, from whichever of `all` had them.
+    pub(crate) fn new(
+        cache: &model::Cache,
+        before: Option<(&model::Cache, &Self)>,
+        all: &[Arc<Self>],
+    ) -> Self {
         let place = |cache: &model::Cache| (cache.memory, cache.object_max, cache.disk.clone());
         let is_same = |old: &model::Cache| place(old) == place(cache);
         let known = before.filter(|(old, _)| is_same(old));
@@ -39,7 +48,7 @@ impl Keeping {
         Self {
             cache: match known {
                 Some((_, keeping)) => Arc::clone(&keeping.cache),
-                None => Arc::new(kept(cache)),
+                None => Arc::new(kept(cache, all)),
             },
             policy: Policy {
                 ttl: ttl.collect(),
@@ -47,20 +56,44 @@ impl Keeping {
                 while_revalidate: seconds(cache.while_revalidate),
                 if_error: seconds(cache.if_error),
             },
+            slice: cache.slice,
+            parts: parts(&cache.key),
             wait: cache.wait,
         }
     }
 }
 
-/// An empty cache.
-fn kept(cache: &model::Cache) -> Cache {
+fn parts(key: &model::CacheKey) -> Parts {
+    let bytes = |names: &[Box<str>]| names.iter().map(|name| name.as_bytes().into()).collect();
+    Parts {
+        parameters: match &key.query {
+            model::Parameters::All => Parameters::All,
+            model::Parameters::None => Parameters::None,
+            model::Parameters::Only(names) => Parameters::Only(bytes(names)),
+            model::Parameters::Without(names) => Parameters::Without(bytes(names)),
+        },
+        is_sorted: key.is_sorted,
+        headers: bytes(&key.headers),
+        cookies: bytes(&key.cookies),
+    }
+}
+
+/// A cache with nothing in its memory.
+fn kept(cache: &model::Cache, before: &[Arc<Keeping>]) -> Cache {
     let mut kept = Cache::new(Arc::clone(&cache.name), cache.memory, cache.object_max);
     kept.disk = cache.disk.as_ref().map(|disk| {
-        Disk::new(Place {
+        let place = Place {
             directory: PathBuf::from(&*disk.directory),
-            max: disk.max,
-            memory: cache.memory / 4,
-        })
+            limits: Limits {
+                max: disk.max,
+                memory: cache.memory / 4,
+            },
+        };
+        let mut disks = before.iter().filter_map(|of| of.cache.disk.as_ref());
+        match disks.find(|old| old.place.directory == place.directory) {
+            Some(old) => Disk::after(place, old),
+            None => Disk::new(place),
+        }
     });
     kept
 }
@@ -138,7 +171,11 @@ impl Caching {
             &site.steps,
             &route.steps,
         );
-        let text = format!("{:?} {:?} {treated:?}", site.name, site.listen);
+        let mut text = format!("{:?} {:?} {treated:?}", site.name, site.listen);
+        if keeping.parts != Parts::default() {
+            // What was stored by other parts of requests is found by nobody.
+            text += &format!("{:?}", keeping.parts);
+        }
         Some(Self {
             number,
             keeping,
@@ -163,11 +200,11 @@ pub struct Order {
     pub soft: bool,
 }
 
-/// Why nothing was purged.
+/// Why it is not clear which answers are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOrder {
-    /// Nothing says what, or more than one thing does.
-    #[error("say what to purge: one of `url`, `prefix` and `tag`, not empty")]
+    /// Nothing says which, or more than one thing does.
+    #[error("say which answers: one of `url`, `prefix` and `tag`, not empty")]
     Selector,
     /// It is no URL that is answered here.
     #[error("write a whole URL: `https://example.com/path`")]
@@ -183,37 +220,91 @@ impl Order {
     /// # Errors
     /// Why nothing was purged.
     pub fn carry_out(&self, all: &[Arc<Keeping>]) -> Result<usize, BadOrder> {
-        let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let selectors = [&self.url, &self.prefix, &self.tag];
-        let is_clear = selectors.iter().filter(|text| text.is_some()).count() == 1;
-        if !is_clear || !selectors.iter().any(|text| said(text)) {
-            return Err(BadOrder::Selector);
-        }
-        let url = self.url.as_ref().or(self.prefix.as_ref());
-        let key = match url {
-            Some(url) => key::of_url(url).ok_or(BadOrder::Url)?,
-            None => Vec::new(),
-        };
-        let selector = match (&self.url, &self.tag) {
-            (Some(_), _) => Selector::Url(&key),
-            (None, Some(tag)) => Selector::Tag(tag.as_bytes()),
-            (None, None) => Selector::Prefix(&key),
+        let what = What {
+            cache: self.cache.as_deref(),
+            url: self.url.as_deref(),
+            prefix: self.prefix.as_deref(),
+            tag: self.tag.as_deref(),
         };
         let kind = if self.soft { Purge::Soft } else { Purge::Hard };
-        let mine = |of: &&Arc<Keeping>| {
-            self.cache
-                .as_ref()
-                .is_none_or(|name| **name == *of.cache.name)
-        };
-        if !all.iter().any(|of| mine(&of)) {
-            return Err(BadOrder::Cache);
-        }
-        let purge = |of: &Arc<Keeping>| {
-            let purged = of.cache.purge(kind, &selector);
-            of.cache.disk.iter().for_each(Disk::settle);
+        let purge = |of: &Chosen<'_>| {
+            let cache = &of.keeping.cache;
+            let purged = cache.purge(kind, &of.selector());
+            cache.disk.iter().for_each(Disk::settle);
             purged
         };
-        Ok(all.iter().filter(mine).map(purge).sum())
+        Ok(what.choose(all)?.iter().map(purge).sum())
+    }
+}
+
+/// Which answers are meant: one of URL, prefix and tag, which is not empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct What<'a> {
+    /// Of this cache; nothing means of all.
+    pub(crate) cache: Option<&'a str>,
+    pub(crate) url: Option<&'a str>,
+    pub(crate) prefix: Option<&'a str>,
+    pub(crate) tag: Option<&'a str>,
+}
+
+/// Answers of caches.
+pub(crate) struct Chosen<'a> {
+    pub(crate) keeping: &'a Arc<Keeping>,
+    kind: fn(&[u8]) -> Selector<'_>,
+    text: Vec<u8>,
+}
+
+impl Chosen<'_> {
+    pub(crate) fn selector(&self) -> Selector<'_> {
+        (self.kind)(&self.text)
+    }
+}
+
+impl What<'_> {
+    /// Finds what is meant in `all`: in each cache by its own keys.
+    pub(crate) fn choose<'a>(&self, all: &'a [Arc<Keeping>]) -> Result<Vec<Chosen<'a>>, BadOrder> {
+        let selectors = [self.url, self.prefix, self.tag];
+        let said = || selectors.iter().flatten();
+        if said().count() != 1 || said().any(|text| text.is_empty()) {
+            return Err(BadOrder::Selector);
+        }
+        // A cache that does not exist comes after what is no question.
+        self.text(&Parts::default())?;
+        let is_mine = |of: &&Arc<Keeping>| self.cache.is_none_or(|name| *name == *of.cache.name);
+        let choose = |keeping| self.choose_in(keeping);
+        let chosen: Vec<_> = all
+            .iter()
+            .filter(is_mine)
+            .map(choose)
+            .collect::<Result<_, _>>()?;
+        match chosen.is_empty() {
+            true => Err(BadOrder::Cache),
+            false => Ok(chosen),
+        }
+    }
+
+    fn choose_in<'a>(&self, keeping: &'a Arc<Keeping>) -> Result<Chosen<'a>, BadOrder> {
+        let kind: fn(&[u8]) -> Selector<'_> = match (self.url, self.prefix) {
+            (Some(_), _) => |key| Selector::Url(key),
+            (None, Some(_)) => |key| Selector::Prefix(key),
+            (None, None) => |tag| Selector::Tag(tag),
+        };
+        let text = self.text(&keeping.parts)?;
+        Ok(Chosen {
+            keeping,
+            kind,
+            text,
+        })
+    }
+
+    fn text(&self, parts: &Parts) -> Result<Vec<u8>, BadOrder> {
+        let of_url = |url, parts| key::of_url(url, parts).ok_or(BadOrder::Url);
+        match (self.url, self.prefix, self.tag) {
+            (Some(url), ..) => of_url(url, parts),
+            // What begins like it may have more parameters.
+            (_, Some(prefix), _) => of_url(prefix, &Parts::default()),
+            (.., tag) => Ok(tag.unwrap_or_default().into()),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) mod rewrite;
 pub(crate) mod select;
 pub(crate) mod server_h1;
 pub(crate) mod shared;
+pub(crate) mod slices;
 pub(crate) mod store;
 pub(crate) mod stored;
 pub(crate) mod subrequest;

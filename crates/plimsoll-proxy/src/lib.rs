@@ -40,6 +40,7 @@ pub mod spool;
 pub(crate) mod station;
 pub(crate) mod steps;
 pub(crate) mod sticky;
+pub mod stock;
 pub mod strain;
 mod succession;
 pub(crate) mod template;

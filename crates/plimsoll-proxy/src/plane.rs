@@ -21,6 +21,7 @@ use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::sink::Tap;
 
+use crate::coder::Coders;
 use crate::generation::{Generation, Pool};
 use crate::hashing::Hashing;
 use crate::http::hedge::Hedger;
@@ -58,6 +59,8 @@ pub struct Plane {
     /// What it counts.
     pub metrics: Arc<WorkerMetrics>,
     pub(crate) pickers: RefCell<Vec<Picker>>,
+    /// What compresses, where nobody uses it.
+    pub(crate) coders: Rc<Coders>,
     /// Files that it has at hand.
     pub(crate) shelf: Shelf,
     /// What each pool may try again.
@@ -189,6 +192,7 @@ impl Plane {
             worker: Rc::clone(&station.worker),
             station,
             pickers: RefCell::new(pickers),
+            coders: Rc::default(),
             shelf: Shelf::default(),
             budgets: RefCell::new(budgets),
             throttles,

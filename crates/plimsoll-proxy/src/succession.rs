@@ -77,7 +77,8 @@ impl<'a> Before<'a> {
     /// The caches, with what they hold.
     pub(crate) fn caches(self, config: &Config) -> Vec<Arc<Keeping>> {
         let caches = config.caches.iter();
-        let keeping = |cache: &model::Cache| Keeping::new(cache, self.cache(&cache.name));
+        let all = self.0.map_or(&[][..], |before| &before.caches);
+        let keeping = |cache: &model::Cache| Keeping::new(cache, self.cache(&cache.name), all);
         caches.map(keeping).map(Arc::new).collect()
     }
 

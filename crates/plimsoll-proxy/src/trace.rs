@@ -1,5 +1,6 @@
 //! What would become of a request, and why: the same rules that serve requests, asked one by one.
 
+mod cache;
 mod connection;
 
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use plimsoll_http::request::{self, Rejection};
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::Target;
 use serde::{Deserialize, Serialize};
+
+pub use crate::trace::cache::Kept;
 
 use crate::condition::{Body, Verdict};
 use crate::generation::{Action, Generation, Listener, Miss, Pool, Route, Site};
@@ -65,6 +68,9 @@ pub struct Trace {
     /// The path that a server receives, with the query.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<String>,
+    /// The cache that it comes to first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Kept>,
     /// How it ends: the action, or the refusal.
     pub outcome: Outcome,
     /// The pool that it goes to.
@@ -81,6 +87,7 @@ impl Trace {
             routes: Vec::new(),
             steps: Vec::new(),
             sent: None,
+            cache: None,
             outcome,
             pool: None,
         }
@@ -347,6 +354,10 @@ impl Explainer<'_> {
                 return;
             }
         }
+        trace.cache = route.caching.as_ref().map(|caching| {
+            let has_body = !matches!(self.body, Body::Whole(&[]));
+            cache::explain(caching, &self.seen, has_body)
+        });
         self.explain_action(route, &values, trace);
         let sent = uri(rewritten.path(), rewritten.query());
         let is_sent = matches!(trace.outcome, Outcome::Pool(_) | Outcome::Shares(_));

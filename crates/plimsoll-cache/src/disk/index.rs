@@ -82,6 +82,11 @@ impl Record {
         Self { is_purged, ..self }
     }
 
+    /// Tells whether it was purged since it was written.
+    pub(super) fn is_purged(&self) -> bool {
+        self.is_purged
+    }
+
     /// What it takes of memory.
     fn memory(&self) -> u64 {
         let names = self.names.iter().map(|name| name.len() + 32).sum::<usize>();

@@ -1,5 +1,6 @@
 //! Files become objects in memory again: each byte is seen to be what was written before anybody gets it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,11 +12,13 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::body::{Body, Reserved};
-use crate::cache::Cache;
+use crate::cache::{Cache, Listed};
 use crate::disk::file::{self, BLOCK_BYTES, Described, Id, PREAMBLE_BYTES, described_len};
+use crate::disk::index::Record;
 use crate::disk::{OnDisk, Tier, count};
 use crate::flight::{Landing, Ticket};
 use crate::object::Object;
+use crate::purge::Selector;
 
 /// How many reads may wait.
 const LOADS_MAX: usize = 1024;
@@ -158,6 +161,46 @@ impl Tier {
             false => return Err(Unread::Corrupt),
         }
         Ok(())
+    }
+
+    /// Adds objects of files that `selector` takes to those of memory, until there are `most`; tells whether there are more.
+    pub(crate) fn list(
+        &self,
+        selector: &Selector<'_>,
+        most: usize,
+        now: Duration,
+        all: &mut Vec<Listed>,
+    ) -> bool {
+        let records = self.index().select(selector, false);
+        let in_memory = |listed: &Listed| file::id(&listed.key, &listed.object.selection);
+        let places: BTreeMap<_, _> = all.iter().map(in_memory).zip(0..).collect();
+        for record in records {
+            let place: Option<&usize> = places.get(&record.id);
+            if let Some(listed) = place.and_then(|place| all.get_mut(*place)) {
+                listed.is_on_disk = true;
+                continue;
+            }
+            if all.len() >= most {
+                return true;
+            }
+            all.extend(self.listed(record, now));
+        }
+        false
+    }
+
+    fn listed(&self, record: Record, now: Duration) -> Option<Listed> {
+        let (described, ..) = self.describe(record.id).ok()?;
+        let object = self.object(&described, Reserved::default(), now)?;
+        if described.is_purged || record.is_purged() {
+            object.expire();
+        }
+        Some(Listed {
+            key: record.key,
+            object: Arc::new(object),
+            length: described.length,
+            is_in_memory: false,
+            is_on_disk: true,
+        })
     }
 
     /// What a file says of its answer, and where its body begins.

@@ -66,7 +66,7 @@ impl Tier {
             }
         }
         *lock(&self.missed) = None;
-        self.make_room(0, Duration::ZERO);
+        self.make_room(self.place.limits, 0, Duration::ZERO);
     }
 
     fn scan_one(&self, id: Id) {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::body::{Body, Piece};
 use crate::cache::{Cache, Found, Purge};
-use crate::disk::{Disk, OpenError, Place, Size, Stats};
+use crate::disk::{Disk, Limits, OpenError, Place, Size, Stats};
 use crate::flight::Turn;
 use crate::object::Object;
 use crate::purge::Selector;
@@ -26,8 +26,10 @@ fn start_at(path: &Path, wall: Duration) -> Arc<Cache> {
     let mut cache = Cache::new("c".into(), 64 << 20, 8 << 20);
     cache.disk = Some(Disk::new(Place {
         directory: path.into(),
-        max: 256 << 20,
-        memory: 16 << 20,
+        limits: Limits {
+            max: 256 << 20,
+            memory: 16 << 20,
+        },
     }));
     open(cache, wall).unwrap()
 }
@@ -343,8 +345,10 @@ fn the_directory_takes_no_more_than_it_may() {
     let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
     cache.disk = Some(Disk::new(Place {
         directory: path.path().into(),
-        max: 1 << 20,
-        memory: 1 << 20,
+        limits: Limits {
+            max: 1 << 20,
+            memory: 1 << 20,
+        },
     }));
     let cache = open(cache, WALL).unwrap();
     for number in 0..1000_u32 {
@@ -374,8 +378,10 @@ fn the_directory_takes_no_more_than_it_may() {
     let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
     cache.disk = Some(Disk::new(Place {
         directory: path.path().into(),
-        max: 1 << 18,
-        memory: 1 << 20,
+        limits: Limits {
+            max: 1 << 18,
+            memory: 1 << 20,
+        },
     }));
     let cache = open(cache, WALL).unwrap();
     while files(path.path()).len() > 32 {
@@ -429,8 +435,37 @@ fn two_do_not_share_a_directory() {
     let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
     cache.disk = Some(Disk::new(Place {
         directory: path.path().into(),
-        max: 1 << 20,
-        memory: 1 << 20,
+        limits: Limits {
+            max: 1 << 20,
+            memory: 1 << 20,
+        },
     }));
     assert!(matches!(open(cache, WALL), Err(OpenError::InUse)));
+}
+
+#[test]
+fn another_cache_goes_on_with_the_directory() {
+    let path = temporary();
+    let first = start(path.path());
+    put(&first, "/", b"body");
+    disk(&first).settle();
+    let place = disk(&first).place.clone();
+    let limits = Limits {
+        max: 1 << 20,
+        ..place.limits
+    };
+    let mut second = Cache::new("c".into(), 32 << 20, 4 << 20);
+    second.disk = Some(Disk::after(Place { limits, ..place }, disk(&first)));
+    let second = open(second, WALL).unwrap();
+    drop(first);
+    assert_eq!(
+        text(&load(&second, "/").unwrap()).as_deref(),
+        Some(&b"body"[..])
+    );
+    for number in 0..500 {
+        put(&second, &format!("/{number}"), &vec![b'x'; 5000]);
+    }
+    disk(&second).settle();
+    assert!(disk(&second).size().bytes <= 1 << 20);
+    end(second);
 }

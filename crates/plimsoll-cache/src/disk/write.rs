@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::cache::Purge;
 use crate::disk::file::{self, Described, Id, PURGED, PURGED_AT};
 use crate::disk::index::Record;
-use crate::disk::{Tier, count, lock};
+use crate::disk::{Limits, Tier, count, lock};
 use crate::object::Object;
 use crate::purge::Selector;
 
@@ -36,6 +36,7 @@ pub(super) enum Work {
         object: Arc<Object>,
         id: Id,
         turn: u64,
+        limits: Limits,
     },
     /// A file goes.
     Remove(Id),
@@ -47,7 +48,7 @@ pub(super) enum Work {
 
 impl Tier {
     /// Has an object written whose body is whole, if it is worth that.
-    pub(crate) fn write(&self, key: &[u8], object: &Arc<Object>) {
+    pub(crate) fn write(&self, key: &[u8], object: &Arc<Object>, limits: Limits) {
         let now = object.came;
         if object.left(now) < FRESH_SECONDS_MIN || !lock(&self.writing).allows(now) {
             // What is there is not for the same requests any more.
@@ -62,7 +63,7 @@ impl Tier {
             self.time(now),
         );
         let waits = self.waiting.load(Relaxed).saturating_add(length);
-        let fits = length <= self.place.max && waits <= WAITING_BYTES_MAX.max(length);
+        let fits = length <= limits.max && waits <= WAITING_BYTES_MAX.max(length);
         let Some(record) = record.filter(|_| fits) else {
             count(&self.stats.skipped);
             self.take(key, file::id(key, &object.selection));
@@ -77,6 +78,7 @@ impl Tier {
             object: Arc::clone(object),
             id,
             turn,
+            limits,
         };
         self.waiting.fetch_add(length, Relaxed);
         if !self.works.push(write, WRITES_MAX) {
@@ -142,7 +144,8 @@ impl Tier {
                     object,
                     id,
                     turn,
-                } => self.write_one((&key, id), &object, turn),
+                    limits,
+                } => self.write_one((&key, id), &object, (turn, limits)),
                 Work::Remove(id) => self.note(self.directory.remove(id)),
                 Work::Expire(id) => self.note(self.directory.change(id, &PURGED, PURGED_AT)),
                 Work::Tell(whom) => drop(whom.send(())),
@@ -157,10 +160,10 @@ impl Tier {
         }
     }
 
-    fn write_one(&self, (key, id): (&[u8], Id), object: &Object, turn: u64) {
+    fn write_one(&self, (key, id): (&[u8], Id), object: &Object, (turn, limits): (u64, Limits)) {
         let now = object.came;
         self.note_time(now);
-        self.make_room(0, now);
+        self.make_room(limits, 0, now);
         let (described, body) = Described::of(key, object, self.time(now));
         let written = self.put(id, &described, &body);
         self.waiting.fetch_sub(file::file_len(key, object), Relaxed);
@@ -171,7 +174,7 @@ impl Tier {
                 self.directory.discard(id);
                 if error.kind() == io::ErrorKind::StorageFull {
                     // The disk is smaller than it was said to be: what is oldest goes.
-                    self.make_room(file::file_len(key, object), now);
+                    self.make_room(limits, file::file_len(key, object), now);
                 }
                 self.index().take(key, id);
                 false
@@ -195,12 +198,12 @@ impl Tier {
     }
 
     /// Removes what goes first, until there is room for what is there and `more` bytes.
-    pub(super) fn make_room(&self, more: u64, now: Duration) {
+    pub(super) fn make_room(&self, limits: Limits, more: u64, now: Duration) {
         let least = self.index().size().bytes.saturating_sub(more);
         loop {
             let mut index = self.index();
             let size = index.size();
-            let is_over = size.bytes > self.place.max || size.memory > self.place.memory;
+            let is_over = size.bytes > limits.max || size.memory > limits.memory;
             if !is_over && (more == 0 || size.bytes <= least) {
                 return;
             }

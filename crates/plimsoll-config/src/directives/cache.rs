@@ -1,12 +1,14 @@
 //! `cache`: answers that are kept, and given to others who ask for the same.
 
+use crate::arguments::Value;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
 use crate::draft::{CacheDraft, Scope, StaleDraft};
-use crate::model::CacheDisk;
+use crate::model::{CacheDisk, CacheKey, Parameters};
 use crate::read::Reader;
 use crate::syntax::Stmt;
+use crate::units::size_text;
 
 pub(crate) static ROWS: &[Directive] = &[
     Directive {
@@ -70,6 +72,20 @@ pub(crate) static ROWS: &[Directive] = &[
         set: disk,
     },
     Directive {
+        name: "key",
+        within: &[Context::Cache],
+        usage: "key [query=sorted|off] [only=NAME,...] [without=NAME,...] [header=NAME,...] [cookie=NAME,...]",
+        default: "the whole query as it comes, no field, no cookie",
+        doc: "What tells one answer from another beside scheme, host, path and what its server says in `Vary`. `without` leaves parameters of the query out, as those that only \
+              count visitors (`utm_*`), `only` all but these, `query=off` all; a NAME that ends in `*` stands for all that begin like it. `query=sorted` has the order of parameters not count. \
+              `header` and `cookie` keep answers apart that servers tell apart without a word of `Vary`. Servers receive the whole request all the same: leave out nothing \
+              that changes an answer, or whoever asks first decides what others get.",
+        words: (1, 5),
+        variables: false,
+        block: None,
+        set: key,
+    },
+    Directive {
         name: "object-size-max",
         within: &[Context::Cache],
         usage: "object-size-max SIZE",
@@ -79,6 +95,20 @@ pub(crate) static ROWS: &[Directive] = &[
         variables: false,
         block: None,
         set: object_size_max,
+    },
+    Directive {
+        name: "slice",
+        within: &[Context::Cache],
+        usage: "slice SIZE",
+        default: "none: objects are kept whole",
+        doc: "Keeps objects in slices of this size, for files that are large and asked for in parts, as video is. A server is asked for the slices that are wanted, \
+              with `Range`, each is kept by itself, and answers are put together from them, whole or in part. All slices of an answer are of one \
+              state of the object: servers say in `ETag` or `Last-Modified` which, and when it changes, the slices before are forgotten. What a server gives no parts of, \
+              and what names no state, is kept as usual. A slice may have as much as `object-size-max` says, which does not count for the object then.",
+        words: (1, 1),
+        variables: false,
+        block: None,
+        set: slice,
     },
     Directive {
         name: "ttl",
@@ -133,6 +163,9 @@ pub(crate) static ROWS: &[Directive] = &[
 /// Between these a cache may be large.
 const MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 
+/// With smaller slices, asking for them costs more than they are worth.
+const SLICE_MIN: u64 = 64 << 10;
+
 /// The same on disk.
 const DISK: (u64, u64) = (1 << 20, 1 << 50);
 
@@ -151,6 +184,7 @@ fn cache(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     let block = stmt.block.as_deref().unwrap_or_default();
     reader.apply(block, Context::Cache, &mut Scope::Cache(&mut cache));
     check_object_size(reader, &cache);
+    check_slice(reader, &cache);
     check_directory(reader, &cache, &draft.caches);
     draft.caches.push(cache);
 }
@@ -164,6 +198,19 @@ fn check_object_size(reader: &mut Reader<'_>, cache: &CacheDraft) {
         let message = "an object may have an eighth of the memory of its cache";
         let problem = Diagnostic::new(&codes::RANGE, span, message);
         reader.problem(problem.help("give the cache more `memory`, or its objects less"));
+    }
+}
+
+/// A slice is kept as an object is.
+fn check_slice(reader: &mut Reader<'_>, cache: &CacheDraft) {
+    let Some((slice, span)) = cache.slice else {
+        return;
+    };
+    let most = cache.object_max();
+    if slice > most {
+        let message = format!("a slice may have what an object may: {}", size_text(most));
+        let problem = Diagnostic::new(&codes::RANGE, span, message);
+        reader.problem(problem.help("write a larger `object-size-max`, or smaller slices"));
     }
 }
 
@@ -203,6 +250,75 @@ fn disk(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
     if let Some(max) = reader.size_within(size.into(), DISK.0, DISK.1) {
         let directory = directory.text.as_str().into();
         reader.once(stmt, &mut cache.disk, CacheDisk { directory, max });
+    }
+}
+
+fn key(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let Scope::Cache(cache) = scope else { return };
+    let known = ["query", "only", "without", "header", "cookie"];
+    let (mut key, mut chosen) = (CacheKey::default(), 0);
+    reader.options(&stmt.words, &known, |reader, name, value| {
+        let listed = |reader: &mut Reader<'_>| names(reader, value);
+        match name {
+            "query" if value.text == "sorted" => key.is_sorted = true,
+            "query" if value.text == "off" => {
+                (key.query, chosen) = (Parameters::None, chosen + 1);
+            }
+            "query" => {
+                let message = format!("`{}` is not a way to take a query", value.text);
+                let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+                reader.problem(problem.help("write `query=sorted` or `query=off`"));
+            }
+            "only" => (key.query, chosen) = (Parameters::Only(listed(reader)), chosen + 1),
+            "without" => (key.query, chosen) = (Parameters::Without(listed(reader)), chosen + 1),
+            "header" => {
+                key.headers = listed(reader)
+                    .iter()
+                    .map(|name| name.to_ascii_lowercase().into())
+                    .collect();
+                key.headers.sort_unstable();
+                key.headers.dedup();
+            }
+            _ => key.cookies = listed(reader),
+        }
+    });
+    if chosen > 1 {
+        let message = "`query=off`, `only` and `without` say different things of one query";
+        let problem = Diagnostic::new(&codes::VALUE, stmt.span, message);
+        reader.problem(problem.help("keep one of them"));
+    }
+    reader.once(stmt, &mut cache.key, key);
+}
+
+/// The most names of one kind that belong to a key.
+const NAMES_MAX: usize = 64;
+
+/// Names in a list.
+fn names(reader: &mut Reader<'_>, value: Value<'_>) -> Vec<Box<str>> {
+    let is_name = |name: &str| {
+        let is_one = |c: char| c.is_ascii_graphic() && !"&=;,\"".contains(c);
+        !matches!(name, "" | "*") && name.chars().all(is_one)
+    };
+    let all: Vec<Box<str>> = value.text.split(',').map(Box::from).collect();
+    if let Some(name) = all.iter().find(|name| !is_name(name)) {
+        let message = format!("`{name}` is not a name");
+        let problem = Diagnostic::new(&codes::VALUE, value.span, message);
+        reader
+            .problem(problem.help("write names with commas between them: `without=utm_*,fbclid`"));
+    }
+    if all.len() > NAMES_MAX {
+        let message = format!("there are more than {NAMES_MAX} names");
+        reader.problem(Diagnostic::new(&codes::RANGE, value.span, message));
+    }
+    all
+}
+
+fn slice(reader: &mut Reader<'_>, stmt: &Stmt, scope: Scope<'_>) {
+    let (Scope::Cache(cache), Some(word)) = (scope, stmt.words.first()) else {
+        return;
+    };
+    if let Some(size) = reader.size_within(word.into(), SLICE_MIN, MEMORY.1) {
+        reader.once(stmt, &mut cache.slice, size);
     }
 }
 

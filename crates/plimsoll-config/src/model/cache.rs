@@ -14,6 +14,33 @@ pub struct CacheDisk {
     pub max: u64,
 }
 
+/// What of a request tells answers apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheKey {
+    /// Which parameters of the query. Default all.
+    pub query: Parameters,
+    /// Whether the order of those with different names does not matter.
+    pub is_sorted: bool,
+    /// Fields, in lower case and in order.
+    pub headers: Vec<Box<str>>,
+    /// Cookies.
+    pub cookies: Vec<Box<str>>,
+}
+
+/// Parameters of a query. A name that ends in `*` stands for all that begin like it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parameters {
+    /// All of it, as it came.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// These.
+    Only(Vec<Box<str>>),
+    /// All but these.
+    Without(Vec<Box<str>>),
+}
+
 /// One `cache`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
@@ -23,8 +50,12 @@ pub struct Cache {
     pub memory: u64,
     /// Where it keeps files; `None` means that it keeps none.
     pub disk: Option<CacheDisk>,
+    /// What of a request tells its answers apart, beside scheme, host and path.
+    pub key: CacheKey,
     /// Bytes of the longest body that it keeps. Default 1 MiB, or an eighth of the memory.
     pub object_max: u64,
+    /// Bytes of a slice, where objects are kept in slices; `None` means that they are kept whole.
+    pub slice: Option<u64>,
     /// For how long answers with these statuses are fresh that do not say it.
     pub ttl: Vec<(u16, Duration)>,
     /// For what share of the time since their last change answers are fresh that say nothing, in percent; `None`

@@ -1,5 +1,6 @@
 //! What a stored answer is found by: scheme, authority, path and query, in one form each.
 
+use crate::caching::Parts;
 use crate::h1::parse::{self, HeadLimits, Parsed};
 use crate::head::RequestHead;
 use crate::host::Authority;
@@ -7,11 +8,12 @@ use crate::request;
 use crate::target::Target;
 
 /// Appends the key of a request as a URL: the authority in lower case and without the port that its scheme has
-/// by itself, the path as routes see it, the query as it came.
+/// by itself, the path as routes see it, what counts of the query.
 pub fn write(
     scheme: &str,
     authority: &[u8],
     (path, query): (&[u8], Option<&[u8]>),
+    parts: &Parts,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(scheme.as_bytes());
@@ -28,14 +30,11 @@ pub fn write(
         }
     }
     out.extend_from_slice(path);
-    if let Some(query) = query {
-        out.push(b'?');
-        out.extend_from_slice(query);
-    }
+    parts.write_query(query, out);
 }
 
 /// The key that requests for a URL have; nothing if it is none of http or https.
-pub fn of_url(url: &str) -> Option<Vec<u8>> {
+pub fn of_url(url: &str, parts: &Parts) -> Option<Vec<u8>> {
     let (scheme, _) = url.split_once("://")?;
     let scheme = ["http", "https"]
         .into_iter()
@@ -55,6 +54,7 @@ pub fn of_url(url: &str) -> Option<Vec<u8>> {
         scheme,
         sound.authority.of(bytes),
         (target.path(bytes), query),
+        parts,
         &mut key,
     );
     Some(key)
@@ -124,7 +124,13 @@ mod tests {
         ] {
             let mut key = Vec::new();
             let target = (path.as_bytes(), query.map(str::as_bytes));
-            write(scheme, authority.as_bytes(), target, &mut key);
+            write(
+                scheme,
+                authority.as_bytes(),
+                target,
+                &Parts::default(),
+                &mut key,
+            );
             assert_eq!(String::from_utf8(key).unwrap(), expected);
         }
     }
@@ -150,7 +156,7 @@ mod tests {
             ("http://example.com/a b", None),
             ("http://example.com/ HTTP/1.1\r\nHost: y\r\n\r\n", None),
         ] {
-            let key = of_url(url).map(|key| String::from_utf8(key).unwrap());
+            let key = of_url(url, &Parts::default()).map(|key| String::from_utf8(key).unwrap());
             assert_eq!(key.as_deref(), expected, "{url}");
         }
     }

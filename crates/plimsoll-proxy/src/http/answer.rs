@@ -22,7 +22,7 @@ use plimsoll_net::socket::Socket;
 use plimsoll_net::stream::{self, Then};
 use plimsoll_net::{clock, tls};
 
-use crate::coder::Coder;
+use crate::coder::Lent;
 use crate::door::Door;
 use crate::edits::Edits;
 use crate::http::attempt::Terms;
@@ -114,7 +114,7 @@ pub(super) struct Body<'b> {
     /// How the client finds its end.
     coding: Coding<'b>,
     /// What compresses it.
-    coder: Option<&'b RefCell<Coder>>,
+    coder: Option<&'b RefCell<Lent>>,
 }
 
 impl Body<'_> {
@@ -208,7 +208,12 @@ impl<'a, 'x> Answer<'a, 'x> {
 
     /// Decides whether the answer is compressed.
     fn change(&self, bytes: &[u8], length: Length) -> Option<Change> {
-        compress::change(self.facts, &self.seen, (self.response, bytes), length)
+        compress::change(
+            (self.facts, &self.plane.coders),
+            &self.seen,
+            (self.response, bytes),
+            length,
+        )
     }
 
     /// Tells those who get a copy that they have all of it, if they do.

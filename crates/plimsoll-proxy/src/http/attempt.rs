@@ -163,11 +163,20 @@ pub(crate) async fn give_up(exchange: &mut Exchange<'_>, failure: Failure) -> En
         exchange.facts.blame(failure.reason, failure.detail);
         return Box::pin(stored::answer_instead(exchange, &object)).await;
     }
+    let must_ask = filling.as_ref().is_some_and(Filling::must_ask);
     let answer = Answer {
-        status: failure.status,
+        status: match must_ask && is_out_of_reach(&failure) {
+            true => 504, // RFC 9111 §5.2.2.2
+            false => failure.status,
+        },
         ..Answer::to(failure.reason, failure.detail)
     };
     respond(exchange, answer).await
+}
+
+/// Tells whether a failure means that no server was reached that says anything.
+fn is_out_of_reach(failure: &Failure) -> bool {
+    failure.status == 502 || failure.reason == Reason::DestinationUnavailable
 }
 
 fn count_retry(exchange: &Exchange<'_>, pool: &Pool) {

@@ -13,7 +13,7 @@ use plimsoll_http::compress::{Choice, Pair};
 use plimsoll_http::framing::Length;
 use plimsoll_http::method::Method;
 
-use crate::coder::Coder;
+use crate::coder::Lent;
 use crate::generation::Route;
 use crate::http::compress::{Change, Compress};
 use crate::http::flow::{self, Fault, Writer};
@@ -108,7 +108,7 @@ fn body(place: &Place<'_>, compress: &Compress, coding: Coding) -> Option<Arc<Bo
                 object: Arc::clone(object),
                 body: Arc::clone(&body),
             };
-            let coder = compress.coder(coding)?;
+            let coder = compress.lend(coding, &plane.coders)?;
             tokio::task::spawn_local(maker.run(plane, coder));
             Some(body)
         }
@@ -133,7 +133,7 @@ impl Drop for Maker {
 
 impl Maker {
     /// Reads the body as it comes; what it is stored with counts what came of it then.
-    async fn run(self, _plane: Rc<Plane>, mut coder: Coder) {
+    async fn run(self, _plane: Rc<Plane>, mut coder: Lent) {
         let from = &self.object.body;
         let mut at = 0;
         loop {

@@ -1,6 +1,7 @@
 //! Answers of servers that are compressed on their way.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use plimsoll_config::model;
 use plimsoll_http::coding::{Coding, Liked};
@@ -9,7 +10,7 @@ use plimsoll_http::framing::Length;
 use plimsoll_http::head::ResponseHead;
 use plimsoll_http::method::Method;
 
-use crate::coder::Coder;
+use crate::coder::{Coder, Coders, Lent};
 use crate::http::exchange::Facts;
 use crate::seen::Seen;
 
@@ -52,10 +53,19 @@ impl Compress {
         self.policy.choose(pair)
     }
 
-    /// What compresses.
+    /// What compresses, on whichever thread.
     pub(crate) fn coder(&self, coding: Coding) -> Option<Coder> {
-        let (_, level) = self.levels.iter().find(|(known, _)| *known == coding)?;
-        Coder::new(coding, *level).ok()
+        Coder::new(coding, self.level(coding)?).ok()
+    }
+
+    /// What compresses, one of those that a worker has at hand.
+    pub(crate) fn lend(&self, coding: Coding, coders: &Rc<Coders>) -> Option<Lent> {
+        coders.lend(coding, self.level(coding)?).ok()
+    }
+
+    fn level(&self, coding: Coding) -> Option<u8> {
+        let found = self.levels.iter().find(|(known, _)| *known == coding);
+        found.map(|(_, level)| *level)
     }
 }
 
@@ -67,12 +77,12 @@ pub(crate) struct Change {
     /// Lines whose names its own fields give way to.
     pub(crate) over: Vec<u8>,
     /// What compresses its body.
-    pub(crate) coder: Option<RefCell<Coder>>,
+    pub(crate) coder: Option<RefCell<Lent>>,
 }
 
 /// Decides whether an answer with a body of this length is compressed; nothing where nobody gets it so.
 pub(crate) fn change(
-    facts: &Facts<'_>,
+    (facts, coders): (&Facts<'_>, &Rc<Coders>),
     seen: &Seen<'_>,
     (response, bytes): (&ResponseHead, &[u8]),
     length: Length,
@@ -89,7 +99,7 @@ pub(crate) fn change(
     if let Choice::Coded(coding) = choice
         && !is_head
     {
-        coder = compress.coder(coding);
+        coder = compress.lend(coding, coders);
         if coder.is_none() {
             choice = Choice::Plain; // there is no memory for it
         }
@@ -114,7 +124,7 @@ impl Change {
         Self::with(choice, lines, None)
     }
 
-    fn with(choice: Choice, lines: Vec<u8>, coder: Option<Coder>) -> Option<Self> {
+    fn with(choice: Choice, lines: Vec<u8>, coder: Option<Lent>) -> Option<Self> {
         let mut over = lines.clone();
         match choice {
             Choice::Never => return None,

@@ -19,7 +19,7 @@ use plimsoll_net::splice::PipePool;
 use plimsoll_net::stream::Then;
 use plimsoll_net::{clock, stream};
 
-use crate::coder::Coder;
+use crate::coder::Lent;
 use crate::http::backlog::Backlog;
 use crate::http::mirror::Digest;
 use crate::http::pace::Toll;
@@ -59,7 +59,7 @@ pub(crate) struct Flow<'a> {
     /// Who gets a copy.
     pub(crate) copies: Copies<'a>,
     /// What compresses it, where it is sent in a content coding.
-    pub(crate) coder: Option<&'a RefCell<Coder>>,
+    pub(crate) coder: Option<&'a RefCell<Lent>>,
 }
 
 /// Who gets a copy of a body on its way.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_balance::hash;
-use plimsoll_cache::cache::Found;
+use plimsoll_cache::cache::{Found, Purge};
 use plimsoll_cache::disk::OnDisk;
 use plimsoll_cache::flight::{Flight, Landing, Ticket, Turn};
 use plimsoll_cache::object::Object;
+use plimsoll_cache::purge::Selector;
 use plimsoll_http::caching::{Directives, Forwarded, State, Told, key};
 use plimsoll_http::field::Name;
 use plimsoll_http::framing::Length;
+use plimsoll_http::head::RequestHead;
 use plimsoll_http::method::Method;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::clock;
@@ -23,13 +25,13 @@ use crate::http::exchange::{Ending, Exchange};
 use crate::http::internal::Elsewhere;
 use crate::http::respond::{Answer, respond};
 use crate::http::store::Filling;
-use crate::http::{refresh, stored};
+use crate::http::{refresh, slices, stored};
 
 /// How often a request looks again that waited for an answer which was not for it.
 const LOOKS_MAX: u32 = 3;
 
 /// How long a request waits for a disk before it goes to a server.
-const DISK_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a request goes on.
 enum Way {
@@ -50,6 +52,17 @@ pub(crate) async fn answer<'a>(
     pool: &'a Pool,
     caching: &'a Caching,
 ) -> Result<Ending, Elsewhere> {
+    if let Some(size) = caching.keeping.slice
+        && is_sliced(exchange)
+    {
+        let mut key = Vec::new();
+        write_key_of(exchange, (pool, caching), &mut key);
+        // Boxed, as what few requests need.
+        let sliced = slices::answer(exchange, pool, (caching, &key, size));
+        if let Some(ending) = Box::pin(sliced).await {
+            return Ok(ending);
+        }
+    }
     let way = find(exchange, pool, caching).await;
     match way {
         Way::Serve(object, told, result) => {
@@ -73,6 +86,14 @@ pub(crate) async fn answer<'a>(
     }
 }
 
+/// Tells whether a request is one that is answered from slices.
+fn is_sliced(exchange: &Exchange<'_>) -> bool {
+    let head = &exchange.scratch.head;
+    let asked = Directives::read(&head.fields, exchange.bytes()).0;
+    let is_private = head.fields.first(Name::Authorization).is_some();
+    part_of(exchange, &asked) == Part::Both && !asked.only_if_cached && !is_private
+}
+
 /// Notes what the cache did, for the client, the log and the metrics.
 fn note(exchange: &mut Exchange<'_>, caching: &Caching, told: Told, result: CacheResult) {
     exchange.facts.told = Some(told);
@@ -81,7 +102,7 @@ fn note(exchange: &mut Exchange<'_>, caching: &Caching, told: Told, result: Cach
 
 /// What a request may have from a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     /// What is there, and what comes may be stored.
     Both,
     /// What is there.
@@ -90,22 +111,27 @@ enum Part {
     Nothing(Forwarded),
 }
 
-fn part(exchange: &Exchange<'_>, asked: &Directives) -> Part {
-    let (head, bytes) = (&exchange.scratch.head, exchange.bytes());
-    if !matches!(head.method, Method::Get | Method::Head) {
-        return Part::Nothing(Forwarded::Method);
-    }
+fn part_of(exchange: &Exchange<'_>, asked: &Directives) -> Part {
     let has_body = exchange
         .framing
         .as_ref()
         .is_none_or(|framing| framing.length() != Length::Empty);
+    let has_more = has_body || exchange.upgrade.is_some();
+    part(&exchange.scratch.head, exchange.bytes(), has_more, asked)
+}
+
+/// Decides it; `has_more` tells whether there is more to the request than its head.
+pub(crate) fn part(head: &RequestHead, bytes: &[u8], has_more: bool, asked: &Directives) -> Part {
+    if !matches!(head.method, Method::Get | Method::Head) {
+        return Part::Nothing(Forwarded::Method);
+    }
     let is_unkeyed = head.fields.iter().any(|line| {
         let name = line.name_span.of(bytes);
         key::is_unkeyed(name)
             || name.eq_ignore_ascii_case(b"if-match")
             || name.eq_ignore_ascii_case(b"if-unmodified-since")
     });
-    if has_body || is_unkeyed || exchange.upgrade.is_some() {
+    if has_more || is_unkeyed {
         return Part::Nothing(Forwarded::Bypass);
     }
     match head.method == Method::Get && !asked.no_store {
@@ -116,7 +142,7 @@ fn part(exchange: &Exchange<'_>, asked: &Directives) -> Part {
 
 async fn find<'a>(exchange: &mut Exchange<'a>, pool: &Pool, caching: &'a Caching) -> Way {
     let asked = Directives::read(&exchange.scratch.head.fields, exchange.bytes()).0;
-    let part = part(exchange, &asked);
+    let part = part_of(exchange, &asked);
     if let Part::Nothing(why) = part {
         return ask(why, CacheResult::Bypass);
     }
@@ -376,12 +402,13 @@ fn ask(why: Forwarded, result: CacheResult) -> Way {
 fn write_key_of(exchange: &Exchange<'_>, (pool, caching): (&Pool, &Caching), out: &mut Vec<u8>) {
     out.clear();
     write_key(exchange, (&pool.name, caching), out);
+    let parts = &caching.keeping.parts;
+    parts.write_fields(&exchange.scratch.head, exchange.bytes(), out);
     if exchange.is_rewritten {
         let rewritten = &exchange.scratch.rewritten;
         out.push(0);
         out.extend_from_slice(rewritten.path());
-        out.push(b'?');
-        out.extend_from_slice(rewritten.query().unwrap_or_default());
+        parts.write_query(rewritten.query().or(Some(b"")), out);
     }
 }
 
@@ -390,7 +417,9 @@ fn write_key(exchange: &Exchange<'_>, (pool, caching): (&str, &Caching), out: &m
     let (target, origin) = (&exchange.scratch.target, &exchange.origin);
     let query = target.query.map(|query| query.of(bytes));
     let authority = exchange.authority.of(bytes);
-    key::write(origin.scheme, authority, (target.path(bytes), query), out);
+    let parts = &caching.keeping.parts;
+    let path_and_query = (target.path(bytes), query);
+    key::write(origin.scheme, authority, path_and_query, parts, out);
     out.push(0);
     out.extend_from_slice(&hash::with_seed(pool.as_bytes(), caching.identity).to_le_bytes());
     out.extend_from_slice(&exchange.listener.address.port().to_le_bytes());
@@ -406,7 +435,15 @@ pub(crate) struct Outdated {
 impl Outdated {
     /// Forgets it.
     pub(crate) fn forget(&self) {
-        self.keeping.cache.remove(&self.key);
+        match self.keeping.parts.has_fields() || self.keeping.slice.is_some() {
+            // It may be stored for other fields than those of this request, or in slices.
+            true => drop(
+                self.keeping
+                    .cache
+                    .purge(Purge::Hard, &Selector::Prefix(&self.key)),
+            ),
+            false => drop(self.keeping.cache.remove(&self.key)),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use plimsoll_cache::body::Body;
 use plimsoll_cache::flight::{Landing, Ticket};
 use plimsoll_cache::object::Object;
-use plimsoll_http::caching::{self, Asked, Refusal, Selection, Terms};
+use plimsoll_http::caching::{self, Asked, Directives, Refusal, Selection, Terms};
 use plimsoll_http::framing::Length;
 use plimsoll_http::h1::parse::{self, Parsed};
 use plimsoll_http::head::{RequestHead, ResponseHead};
@@ -38,6 +38,8 @@ pub(crate) struct Filling<'a> {
     began: Instant,
     /// Whether answers get content codings here, and not from servers.
     is_coded_here: bool,
+    /// Lines that say which part is asked for; nearly always the whole is.
+    part: Vec<u8>,
     /// What it becomes.
     object: Option<Arc<Object>>,
 }
@@ -69,13 +71,20 @@ impl<'a> Filling<'a> {
             stale,
             began: clock::now(),
             is_coded_here: exchange.facts.codes(),
+            part: Vec::new(),
             object: None,
         }
     }
 
-    /// Tells whether the whole answer is asked for, whatever the client asked for.
+    /// The same, with lines of its own that say which part is asked for.
+    pub(crate) fn asking(mut self, part: Vec<u8>) -> Self {
+        self.part = part;
+        self
+    }
+
+    /// Tells whether the whole answer is asked for, or a part of our own, whatever the client asked for.
     pub(crate) fn wants_whole(&self) -> bool {
-        self.ticket.is_some() || self.stale.is_some()
+        self.ticket.is_some() || self.stale.is_some() || !self.part.is_empty()
     }
 
     /// Tells whether the answer is asked for without a content coding.
@@ -95,6 +104,7 @@ impl<'a> Filling<'a> {
 
     /// Appends what asks the server whether what is stored still holds.
     pub(crate) fn write_conditions(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.part);
         if let Some(stale) = &self.stale {
             write_conditions(stale, out);
         }
@@ -106,6 +116,16 @@ impl<'a> Filling<'a> {
         self.stale
             .as_ref()
             .filter(|stale| stale.answers_errors(now))
+    }
+
+    /// Tells whether something is stored that never answers without its server, however far that is.
+    pub(crate) fn must_ask(&self) -> bool {
+        self.stale.as_ref().is_some_and(|stale| {
+            let (head, bytes) = stale.head();
+            let said = Directives::targeted(&head.fields, bytes);
+            let said = said.unwrap_or_else(|| Directives::read(&head.fields, bytes).0);
+            !said.allows_stale()
+        })
     }
 
     /// Tells whether an answer is an error that something is stored in place of.

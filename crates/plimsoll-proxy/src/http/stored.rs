@@ -63,11 +63,22 @@ impl Sent {
 impl Selected {
     /// Decides it; appends lines that belong to it. The length of the body must be known.
     pub(crate) fn of(object: &Object, seen: &Seen<'_>, now: Duration, lines: &mut Vec<u8>) -> Self {
+        let length = object.body.length().unwrap_or_default();
+        Self::of_length(object, length, (seen, now), lines)
+    }
+
+    /// The same, of an object whose body has this length, however much of it is here.
+    pub(crate) fn of_length(
+        object: &Object,
+        length: u64,
+        (seen, now): (&Seen<'_>, Duration),
+        lines: &mut Vec<u8>,
+    ) -> Self {
         lines.extend_from_slice(b"Age: ");
         encode::decimal(u64::from(object.age(now)), lines);
         lines.extend_from_slice(b"\r\n");
         let (head, bytes) = object.head();
-        let whole = Self::whole(object);
+        let whole = Self::whole(object, length);
         match head.status {
             200 => {}
             204 => {
@@ -101,8 +112,7 @@ impl Selected {
         }
     }
 
-    fn whole(object: &Object) -> Self {
-        let length = object.body.length().unwrap_or_default();
+    fn whole(object: &Object, length: u64) -> Self {
         Self {
             status: None,
             length: Length::Exactly(length),
@@ -217,7 +227,8 @@ pub(crate) async fn answer_instead(exchange: &mut Exchange<'_>, object: &Arc<Obj
     answer(exchange, object).await
 }
 
-fn write_head(
+/// Writes the head of an answer with an object.
+pub(crate) fn write_head(
     exchange: &mut Exchange<'_>,
     object: &Object,
     (selected, change): (&Selected, Option<&Change>),

@@ -169,6 +169,12 @@ fn text(trace: &Trace) -> String {
     if let Some(sent) = &trace.sent {
         put("sent", sent.clone());
     }
+    if let Some(cache) = &trace.cache {
+        let parts = cache.parts.iter().map(|part| format!(", {part}"));
+        let parts: String = parts.collect();
+        let text = format!("{}  {}{parts}  {}", cache.name, cache.key, cache.verdict);
+        put("cache", text);
+    }
     put("outcome", outcome(&trace.outcome));
     if let Some(pool) = &trace.pool {
         put("pool", format!("{} ({})", pool.name, pool.balance));
