@@ -3,7 +3,7 @@
 
 use plimsoll_e2e::daemon::Signal;
 use plimsoll_e2e::h2raw::Peer;
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::{PATIENCE, Raw, get};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::{Answer, Gate, Step};
@@ -11,6 +11,7 @@ use plimsoll_e2e::wire::Close;
 use plimsoll_e2e::{ports, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::thread;
 
 /// What stands before every configuration here.
@@ -98,9 +99,11 @@ fn a_signal_reloads_and_a_storm_of_them_does_no_harm() {
     plimsoll.rewrite(&with(&answering("two")));
     plimsoll.signal(Signal::HUP);
     let address = plimsoll.address();
-    wait::expect("the new answer", PATIENCE, || {
-        get(address, "/").text() == "two"
+    // Nobody waits for it, so that one worker may have gone over before the other.
+    wait::expect("the new generation", PATIENCE, || {
+        plimsoll.metric("plimsoll_config_generation") == Some(2.0)
     });
+    assert_eq!(get(address, "/").text(), "two");
     for count in 0..2000 {
         let signal = if count % 3 == 0 {
             Signal::USR1
@@ -124,7 +127,9 @@ fn what_has_no_file_says_so_and_goes_on() {
     let mut plimsoll = Start::proxy(&[server.address()]).start();
     plimsoll.signal(Signal::HUP);
     wait::expect("it to be said", PATIENCE, || {
-        plimsoll.stderr().contains("there is no file to reload")
+        plimsoll
+            .stderr()
+            .contains("started without a file to reload")
     });
     assert_eq!(get(plimsoll.address(), "/").text(), "a");
 }
@@ -205,6 +210,84 @@ fn a_configuration_that_cannot_be_served_changes_nothing() {
     reload(&mut plimsoll, &answering("two"));
     assert_eq!(plimsoll.metric(successful), Some(1.0));
     assert_eq!(get(plimsoll.address(), "/").text(), "two");
+}
+
+#[test]
+fn files_that_are_watched_are_reloaded_when_they_have_changed() {
+    let arguments = ["run", "--watch", "-c", "{dir}/plimsoll.conf"].map(str::to_owned);
+    let text = |answer: &str| with(&format!("{}\ninclude more/*.conf", answering(answer)));
+    let start = Start::with(arguments.into()).configuration(&text("one"));
+    let mut plimsoll = start.start();
+    let address = plimsoll.address();
+    let becomes = |plimsoll: &Plimsoll, number: f64, text: &str| {
+        wait::expect("the generation", PATIENCE, || {
+            plimsoll.metric("plimsoll_config_generation") == Some(number)
+        });
+        assert_eq!(get(address, "/").text(), text);
+    };
+    becomes(&plimsoll, 1.0, "one");
+    plimsoll.rewrite(&text("two"));
+    becomes(&plimsoll, 2.0, "two");
+    // A file that comes, and one that cannot be used.
+    let more = plimsoll.directory().join("more");
+    std::fs::create_dir(&more).unwrap();
+    plimsoll.rewrite(&text("{"));
+    wait::expect("it to be said", PATIENCE, || {
+        plimsoll.stderr().contains("not reloaded")
+    });
+    plimsoll.rewrite(&text("tre"));
+    becomes(&plimsoll, 3.0, "tre");
+    let port = plimsoll.address().port();
+    let site = format!("site b {{ listen 127.0.0.1:{port}; route {{ respond 200 four }} }}");
+    std::fs::write(more.join("b.conf"), site).unwrap();
+    wait::expect("the other file", PATIENCE, || {
+        let mut client = Raw::connect(address);
+        client.send("GET / HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        client.response("GET").text() == "four"
+    });
+}
+
+/// Runs `plimsoll reload` with these arguments; returns its exit code and all that it says.
+fn say(plimsoll: &Plimsoll, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(["reload", "--running", &plimsoll.admin_socket()]);
+    let output = command.args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn what_is_not_confirmed_in_time_is_taken_back() {
+    let mut plimsoll = start(&answering("one"));
+    let address = plimsoll.address();
+    let told = |text: &str| (Some(0), text.to_owned());
+    plimsoll.rewrite(&with(&answering("two")));
+    assert_eq!(say(&plimsoll, &["--confirm", "1s"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "two");
+    let (code, why) = say(&plimsoll, &[]);
+    assert!(
+        code == Some(78) && why.contains("waits to be confirmed"),
+        "{why}"
+    );
+    wait::expect("the old answer", PATIENCE, || {
+        get(address, "/").text() == "one"
+    });
+    let successful = "plimsoll_config_last_reload_successful";
+    wait::expect("it to be told", PATIENCE, || {
+        plimsoll.metric(successful) == Some(0.0)
+    });
+    // Confirmed, it stays; taken back, it is gone at once.
+    assert_eq!(say(&plimsoll, &["--confirm", "1h"]), told("~ site *\n"));
+    assert_eq!(say(&plimsoll, &["confirm"]), told("confirmed\n"));
+    plimsoll.rewrite(&with(&answering("tre")));
+    assert_eq!(say(&plimsoll, &["--confirm", "1h"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "tre");
+    assert_eq!(say(&plimsoll, &["back"]), told("~ site *\n"));
+    assert_eq!(get(address, "/").text(), "two");
+    for verb in ["back", "confirm"] {
+        let (code, why) = say(&plimsoll, &[verb]);
+        assert!(code == Some(78) && why.contains("no reload waits"), "{why}");
+    }
 }
 
 #[test]
@@ -375,6 +458,11 @@ fn flows_of_datagrams_keep_their_server_and_new_ones_find_theirs() {
     );
     assert!(old.iter().all(|socket| ask(socket) == "one"));
     assert!(new.iter().all(|socket| ask(socket) == "two"));
+    // It comes back before they have ended: their sockets are still there, and are read for both.
+    reload(&mut plimsoll, &relaying(two));
+    let newer: Vec<_> = (0..8).map(|_| client()).collect();
+    assert!(old.iter().all(|socket| ask(socket) == "one"));
+    assert!(newer.iter().all(|socket| ask(socket) == "two"));
 }
 
 #[test]
@@ -554,7 +642,7 @@ fn a_server_keeps_its_standing_and_its_checks_do_not_begin_anew() {
 fn what_an_operator_has_said_of_a_server_holds() {
     let (a, b) = (named("a"), named("b"));
     let mut plimsoll = start(&proxying(&[a.address(), b.address()], "balance first"));
-    let mut command = std::process::Command::new(plimsoll_e2e::plimsoll::binary());
+    let mut command = Command::new(binary());
     let socket = plimsoll.admin_socket();
     let server = a.address().to_string();
     command.args(["pool", "--running", &socket, "app", "maintenance", &server]);

@@ -1,5 +1,9 @@
 //! Reloads under load: every request is accounted for, and nothing is lost, cut short or answered wrongly.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use plimsoll_e2e::h2raw::Peer;
 use plimsoll_e2e::issuer::Authority;
@@ -152,7 +156,7 @@ impl Doing {
     fn stop(self) {
         self.stopped.store(true, SeqCst);
         for (what, thread) in self.threads {
-            let times = thread.join().unwrap_or_else(|_| panic!("{what} failed"));
+            let times = thread.join().expect(what);
             assert!(times > 0, "{what} was done");
         }
     }

@@ -14,14 +14,14 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use plimsoll_control::reload::Refused;
+use plimsoll_control::reload::{Refused, Wanted};
 use plimsoll_net::clock;
 use plimsoll_observe::prometheus;
 use plimsoll_proxy::caching::Order;
 use plimsoll_proxy::stock::Query;
 use plimsoll_proxy::trace;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::calls::{self, CALLS, Call, Miss, Row};
 use crate::change::{BadChange, Change};
@@ -119,7 +119,7 @@ async fn carried_out(
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Stock => stock(desk, request).await,
         Call::Purge => purge(desk, request).await,
-        Call::Reload => reload(desk, request).await,
+        Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,
         Call::Upgrade => upgrade(desk, request).await,
     };
     answered.unwrap_or_else(|Failure(status, why)| plain(status, &format!("{why}\n")))
@@ -166,11 +166,17 @@ async fn purge(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failur
     json(&serde_json::json!({ "purged": purged }))
 }
 
-/// Serves what the file says now. Who asks in vain, or leaves, does not stop it half way.
-async fn reload(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
-    let Nothing {} = read(request).await?;
+/// Serves what the file says now, or goes on with it, or back. Who leaves does not stop it half way.
+async fn reload(desk: &Desk, call: Call, request: Request<Incoming>) -> Result<Answer, Failure> {
+    let wanted: Wanted = read(request).await?;
     let reloader = Arc::clone(&desk.reloader);
-    let reloading = tokio::spawn(async move { reloader.reload().await });
+    let reloading = tokio::spawn(async move {
+        match call {
+            Call::Confirm => reloader.confirm().await,
+            Call::GoBack => reloader.go_back().await,
+            _ => reloader.reload(wanted).await,
+        }
+    });
     let reloaded = reloading.await;
     let reloaded =
         reloaded.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -179,11 +185,6 @@ async fn reload(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failu
     desk.sampler.show_now(&desk.running());
     json(&reloaded)
 }
-
-/// A body that says nothing.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Has another process serve, whether or not whoever asked waits for it.
 async fn upgrade(desk: &Arc<Desk>, request: Request<Incoming>) -> Result<Answer, Failure> {

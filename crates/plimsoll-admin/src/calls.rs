@@ -33,6 +33,8 @@ pub(crate) enum Call {
     Purge,
     Reload,
     Upgrade,
+    Confirm,
+    GoBack,
     Calls,
 }
 
@@ -120,7 +122,18 @@ pub(crate) static CALLS: &[Row] = &[
     change(
         "/v1/reload",
         Call::Reload,
-        "Serves what the configuration file says now: `{}`. Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
+        "Serves what the configuration file says now: `{}`, or `{\"confirm_within\": 60}` to go back after so many seconds unless it is confirmed. \
+         Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
+    ),
+    change(
+        "/v1/reload/confirm",
+        Call::Confirm,
+        "Keeps what a reload has changed that is to be confirmed: `{}`.",
+    ),
+    change(
+        "/v1/reload/back",
+        Call::GoBack,
+        "Takes back what a reload has changed that is to be confirmed: `{}`.",
     ),
     change(
         "/v1/upgrade",

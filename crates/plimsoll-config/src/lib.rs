@@ -44,6 +44,11 @@ pub use schema::schema;
 pub use source::{FILE_BYTES_MAX, LoadError, Loader, NoFiles, Source, Sources, Span};
 pub use text::to_text;
 
+/// Reads a duration as the language writes it, such as `90s`; nothing for anything else.
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    units::duration(text).ok()
+}
+
 use draft::Draft;
 use model::Config;
 use read::Reader;

@@ -28,6 +28,9 @@ use crate::{
     acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
 };
 
+/// How often generations are looked for that nobody uses any more.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Orders that may wait for a worker.
 const ORDERS: usize = 16;
 
@@ -110,6 +113,7 @@ impl Engine {
             epoch: clock::unix_time(),
             workers: workers.unwrap_or(cores),
             sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
+            quays: Vec::new(),
             key_sets: Watches::default(),
             stapling: Watches::default(),
         };
@@ -152,6 +156,7 @@ impl Engine {
             .wanted()
             .iter()
             .for_each(|wanted| engine.want(wanted));
+        tokio::spawn(Arc::clone(&engine).sweep());
         tokio::spawn(care::watch(Arc::clone(&engine)));
         tokio::spawn(memory::watch(Arc::clone(&engine)));
         tokio::spawn(materials::watch(Arc::clone(&engine)));
@@ -295,7 +300,7 @@ impl Engine {
             }
         }
         let running = self.now();
-        let ports = running.quays().filter_map(|(address, socket)| {
+        let ports = running.port_sockets().filter_map(|(address, socket)| {
             let socket = socket.as_fd().try_clone_to_owned().ok()?;
             Some((Use::Datagrams { address }, socket))
         });
@@ -311,6 +316,14 @@ impl Engine {
     /// Tells whether nothing is under way that this process has to see to an end.
     pub fn is_idle(&self) -> bool {
         self.now().peers.connections() == 0
+    }
+
+    /// Lets go of generations that nobody uses any more, again and again.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.turn.lock().await.former.sweep();
+        }
     }
 
     /// Tells every worker to accept nothing more, and to end.
@@ -364,6 +377,12 @@ impl Tasks {
     fn look_after(&mut self, engine: &Arc<Engine>, prepared: Prepared, before: Option<&Running>) {
         let running = engine.now();
         let generation = &running.generation;
+        let quays = &mut self.house.quays;
+        let now: Vec<_> = running.quays().collect();
+        quays.retain(|(address, left)| {
+            left.strong_count() > 0 && !now.iter().any(|(other, _)| other == address)
+        });
+        quays.extend(now);
         self.house
             .key_sets
             .change(&key_sets::wanted(generation), prepared.key_sets);

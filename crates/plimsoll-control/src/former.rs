@@ -1,7 +1,8 @@
 //! Generations before the current one in which something is under way. A connection that lasts for days keeps
 //! its generation for as long, and a configuration that changes all the time must not fill the memory with them.
+//! They are held here until nobody else holds them: taking a large one apart would hold a worker up.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use plimsoll_proxy::generation::Generation;
 
@@ -16,20 +17,28 @@ const SIZE_MAX: usize = 50_000;
 
 /// Those that are in use, oldest first, and how large they are.
 #[derive(Debug, Default)]
-pub(crate) struct Former(Vec<(Weak<Generation>, usize)>);
+pub(crate) struct Former {
+    all: Vec<(Arc<Generation>, usize)>,
+    /// The newest one that was to end.
+    ended: u64,
+}
 
 impl Former {
-    /// Takes note of one that has just been left. Returns the newest of those that are to end.
+    /// Takes note of one that has just been left. Returns the newest of those that are to end, if there are more
+    /// than before.
     pub(crate) fn add(&mut self, left: &Arc<Generation>) -> Option<u64> {
-        self.0.push((Arc::downgrade(left), size(left)));
-        self.0
-            .retain(|(generation, _)| generation.strong_count() > 0);
-        let sizes: Vec<usize> = self.0.iter().map(|(_, size)| *size).collect();
-        let over = self.0.drain(..count_over(&sizes));
-        let over: Vec<_> = over
-            .filter_map(|(generation, _)| generation.upgrade())
-            .collect();
-        over.last().map(|generation| generation.number)
+        self.sweep();
+        self.all.push((Arc::clone(left), size(left)));
+        let sizes: Vec<usize> = self.all.iter().map(|(_, size)| *size).collect();
+        let newest = count_over(&sizes).checked_sub(1)?;
+        let number = self.all.get(newest)?.0.number;
+        (std::mem::replace(&mut self.ended, number) < number).then_some(number)
+    }
+
+    /// Lets go of those that nobody uses any more.
+    pub(crate) fn sweep(&mut self) {
+        let is_used = |generation: &Arc<Generation>| Arc::strong_count(generation) > 1;
+        self.all.retain(|(generation, _)| is_used(generation));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
@@ -129,6 +129,8 @@ pub(crate) struct House {
     pub(crate) epoch: Duration,
     pub(crate) workers: usize,
     pub(crate) sessions: Arc<Sessions>,
+    /// The sockets of ports, those among them that were left and where flows may be under way.
+    pub(crate) quays: Vec<(SocketAddr, Weak<[UdpSocket]>)>,
     /// Who fetches key sets, and who asks what issuers say of certificates.
     pub(crate) key_sets: Watches<Key>,
     pub(crate) stapling: Watches<Key>,
@@ -148,11 +150,12 @@ pub(crate) async fn prepare(
     for (name, why) in found.missing() {
         tracing::warn!(name, why, "no address for a server's name yet");
     }
-    let (generation, log_specs) = build(config, &found, house, before)?;
+    let compile = || build(config, &found, house, before);
+    let (generation, log_specs) = tokio::task::block_in_place(compile)?;
     if generation.listeners.iter().any(Listener::is_secure) {
         secrets::keep_out_of_dumps();
     }
-    let known = load(&generation, before)?;
+    let known = tokio::task::block_in_place(|| load(&generation, before))?;
     if let Some(spool) = &generation.spool {
         let failed = |source| LaunchError::Spool {
             directory: spool.directory.clone(),
@@ -278,10 +281,19 @@ fn bind(
             sockets.quays.push(open.clone());
             continue;
         }
-        let bound = inherited.receive(at.address, at.too_long(), workers);
+        let left = house
+            .quays
+            .iter()
+            .find(|(address, _)| *address == at.address);
+        let all: Arc<[_]> = match left.and_then(|(_, left)| left.upgrade()) {
+            Some(left) => left, // flows are under way there
+            None => {
+                let bound = inherited.receive(at.address, at.too_long(), workers);
+                bound.map_err(failed(at.address))?.into()
+            }
+        };
+        let bound: io::Result<Vec<_>> = all.iter().map(UdpSocket::try_clone).collect();
         let bound = bound.map_err(failed(at.address))?;
-        let all: io::Result<Arc<[_]>> = bound.iter().map(UdpSocket::try_clone).collect();
-        let all = all.map_err(failed(at.address))?;
         for (at, socket) in bound.into_iter().enumerate() {
             let all = Arc::clone(&all);
             if let Some((_, ports)) = sockets.workers.get_mut(at % workers.max(1)) {
@@ -373,8 +385,14 @@ impl Running {
         self.logs.iter().map(|(_, log)| log)
     }
 
-    /// The sockets that datagrams come to.
-    pub(crate) fn quays(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
+    /// The sockets of its ports.
+    pub(crate) fn quays(&self) -> impl Iterator<Item = (SocketAddr, Weak<[UdpSocket]>)> {
+        let quays = self.quays.iter();
+        quays.map(|(address, sockets)| (*address, Arc::downgrade(sockets)))
+    }
+
+    /// Each of them.
+    pub(crate) fn port_sockets(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
         let quays = self.quays.iter();
         quays.flat_map(|(address, all)| all.iter().map(|socket| (*address, socket)))
     }

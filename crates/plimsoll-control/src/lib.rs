@@ -25,3 +25,4 @@ pub mod stalls;
 mod stapling;
 pub mod upgrade;
 mod watches;
+pub mod watching;

@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use plimsoll_config::model::Config;
 use plimsoll_config::{Diagnostic, Severity, Sources};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::difference::{self, Difference};
 use crate::engine::{Engine, Refusal};
@@ -21,6 +23,25 @@ pub struct Reloader {
     path: Option<String>,
     /// Whether somebody has asked who does not wait for the answer.
     asked: Notify,
+    /// What waits to be confirmed. Whoever changes anything has it.
+    trial: Mutex<Option<Trial>>,
+}
+
+/// What is wanted of a reload.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wanted {
+    /// Within how many seconds it has to be confirmed; after that, what was served before is served again.
+    pub confirm_within: Option<u64>,
+}
+
+/// A configuration that is served until nobody has confirmed it in time.
+#[derive(Debug)]
+struct Trial {
+    /// The generation on trial.
+    number: u64,
+    /// What was served before.
+    before: Arc<Config>,
 }
 
 /// What came of a reload.
@@ -46,12 +67,18 @@ impl Reloader {
             engine,
             path,
             asked: Notify::new(),
+            trial: Mutex::default(),
         }
     }
 
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// Has the file read again, without waiting. Asked again before that is done, it is done once more, and not
@@ -64,7 +91,7 @@ impl Reloader {
     pub async fn run(self: Arc<Self>) {
         loop {
             self.asked.notified().await;
-            let _told = self.reload().await; // by the log
+            let _told = self.reload(Wanted::default()).await; // by the log
         }
     }
 
@@ -72,19 +99,77 @@ impl Reloader {
     ///
     /// # Errors
     /// Why it does not; then nothing has changed.
-    pub async fn reload(&self) -> Result<Reloaded, Refused> {
-        let outcome = self.try_reload().await;
+    pub async fn reload(self: &Arc<Self>, wanted: Wanted) -> Result<Reloaded, Refused> {
+        let mut trial = self.trial.lock().await;
+        let before = Arc::clone(&self.engine.now().generation.config);
+        let outcome = match &*trial {
+            Some(_) => Err(refused(ON_TRIAL)),
+            None => self.try_reload(&before).await,
+        };
+        self.note(&outcome);
+        if let (Ok(reloaded), Some(seconds)) = (&outcome, wanted.confirm_within) {
+            let number = reloaded.generation;
+            *trial = Some(Trial { number, before });
+            let reloader = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                reloader.give_up(number).await;
+            });
+        }
+        outcome
+    }
+
+    /// Keeps what waits to be confirmed.
+    ///
+    /// # Errors
+    /// Nothing does.
+    pub async fn confirm(&self) -> Result<Reloaded, Refused> {
+        let trial = self.trial.lock().await.take();
+        let Trial { number, .. } = trial.ok_or_else(|| refused(NO_TRIAL))?;
+        tracing::info!(generation = number, "the configuration was confirmed");
+        Ok(Reloaded {
+            generation: number,
+            differences: Vec::new(),
+            warnings: String::new(),
+        })
+    }
+
+    /// Serves what was served before what waits to be confirmed.
+    ///
+    /// # Errors
+    /// Nothing waits, or why it cannot be served any more; then nothing has changed.
+    pub async fn go_back(&self) -> Result<Reloaded, Refused> {
+        let mut trial = self.trial.lock().await;
+        let Trial { before, .. } = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
+        let left = Arc::clone(&self.engine.now().generation.config);
+        let outcome = self.change(&left, &before, String::new()).await;
+        self.note(&outcome);
+        // Whatever came of it: the file says something else than is served, or was not confirmed.
+        self.engine.reloads.is_last_refused.store(true, Relaxed);
+        outcome
+    }
+
+    /// Goes back if generation `number` still waits to be confirmed.
+    async fn give_up(&self, number: u64) {
+        let waits = |trial: &Trial| trial.number == number;
+        if self.trial.lock().await.as_ref().is_some_and(waits) {
+            tracing::warn!(
+                generation = number,
+                "the configuration was not confirmed in time"
+            );
+            let _told = self.go_back().await; // by the log
+        }
+    }
+
+    fn note(&self, outcome: &Result<Reloaded, Refused>) {
         let reloads = &self.engine.reloads;
         reloads.is_last_refused.store(outcome.is_err(), Relaxed);
-        match &outcome {
+        match outcome {
             Ok(reloaded) => {
                 reloads.done.fetch_add(1, Relaxed);
                 let generation = reloaded.generation;
-                let differences: Vec<String> = reloaded
-                    .differences
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
+                let differences = reloaded.differences.iter();
+                let differences: Vec<String> = differences.map(ToString::to_string).collect();
                 let what = differences.join(", ");
                 tracing::info!(generation, what, "the configuration was reloaded");
             }
@@ -93,29 +178,47 @@ impl Reloader {
                 tracing::error!("not reloaded, and nothing has changed:\n{}", why.trim_end());
             }
         }
-        outcome
     }
 
-    async fn try_reload(&self) -> Result<Reloaded, Refused> {
-        let Some(path) = self.path.clone() else {
-            let why = "there is no file to reload: this was started without one";
-            return Err(Refused(format!("error: {why}\n")));
-        };
+    async fn try_reload(&self, before: &Config) -> Result<Reloaded, Refused> {
+        let path = self.path.clone();
+        let path = path.ok_or_else(|| refused("this was started without a file to reload"))?;
         let load = move || plimsoll_config::load(&path, &Files);
         let loaded = tokio::task::spawn_blocking(load).await;
-        let loaded = loaded.map_err(|error| Refused(format!("error: {error}\n")))?;
+        let loaded = loaded.map_err(|error| refused(&error.to_string()))?;
         let problems = |severity| shown(&loaded.diagnostics, severity, &loaded.sources);
-        let Some(config) = &loaded.config else {
-            return Err(Refused(problems(Severity::Error)));
-        };
-        let before = Arc::clone(&self.engine.now().generation.config);
+        match &loaded.config {
+            Some(config) => {
+                self.change(before, config, problems(Severity::Warning))
+                    .await
+            }
+            None => Err(Refused(problems(Severity::Error))),
+        }
+    }
+
+    async fn change(
+        &self,
+        before: &Config,
+        config: &Config,
+        warnings: String,
+    ) -> Result<Reloaded, Refused> {
         self.engine.change(config).await.map_err(explained)?;
         Ok(Reloaded {
             generation: self.engine.now().generation.number,
-            differences: difference::between(&before, config),
-            warnings: problems(Severity::Warning),
+            differences: difference::between(before, config),
+            warnings,
         })
     }
+}
+
+/// Why nothing is reloaded while something waits to be confirmed.
+const ON_TRIAL: &str = "the last reload waits to be confirmed: `plimsoll reload confirm` keeps it, \
+                        `plimsoll reload back` takes it back";
+
+const NO_TRIAL: &str = "no reload waits to be confirmed";
+
+fn refused(why: &str) -> Refused {
+    Refused(format!("error: {why}\n"))
 }
 
 /// The diagnostics of a severity, as `plimsoll check` shows them.

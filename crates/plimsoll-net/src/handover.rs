@@ -104,6 +104,7 @@ fn receive_some(line: &UnixStream, descriptors: &mut Vec<OwnedFd>) -> io::Result
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::io::Seek;
     use std::os::fd::AsFd;
 
     #[test]
@@ -117,7 +118,7 @@ mod tests {
         (&file).write_all(b"through another").unwrap();
         let mut same = File::from(received.into_iter().next_back().unwrap());
         let mut content = String::new();
-        std::io::Seek::rewind(&mut same).unwrap();
+        same.rewind().unwrap();
         same.read_to_string(&mut content).unwrap();
         assert_eq!(content, "through another");
     }

@@ -161,7 +161,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         self.open(&plane, next.listeners);
         self.open_ports(&plane, next.ports);
         self.planes.change(plane);
-        for accepted in self.early.take() {
+        for (accepted, _) in self.early.take() {
             self.take_over(accepted);
         }
     }
@@ -230,17 +230,35 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let number = ports.iter().position(|at| at.address == pier.address);
             let kept = number.filter(|number| !sockets.iter().any(|(new, _)| new == number));
             pier.lead_to(plane, kept);
+            if pier.is_closing() {
+                self.left_piers.borrow_mut().push(Rc::downgrade(pier));
+            }
             !pier.is_closing()
         });
         for (number, quay) in sockets {
             let Some(at) = ports.get(number) else {
                 continue;
             };
+            // Flows from before may be under way, whose socket it is.
+            if let Some(pier) = self.left_pier(at.address) {
+                pier.lead_to(plane, Some(number));
+                self.piers.borrow_mut().push(pier);
+                continue;
+            }
             let pier = Rc::new(Pier::new(at.address, plane, number));
             self.piers.borrow_mut().push(Rc::clone(&pier));
             self.listening.set(self.listening.get() + 1);
             tokio::task::spawn_local(Rc::clone(self).relay_datagrams(quay, pier));
         }
+    }
+
+    /// The pier at an address that was left, if something is still under way there.
+    fn left_pier(&self, address: SocketAddr) -> Option<Rc<Pier>> {
+        let mut left = self.left_piers.borrow_mut();
+        left.retain(|pier| pier.strong_count() > 0);
+        let at = |pier: &Weak<Pier>| pier.upgrade().is_some_and(|pier| pier.address == address);
+        let at = left.iter().position(at)?;
+        left.swap_remove(at).upgrade()
     }
 
     /// Looks after all that waits for a time, again and again.
@@ -258,6 +276,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 .handshakes_waiting
                 .set(worker.handshakes.waiting() as u64);
             self.planes.tend(late);
+            self.tend_early();
         }
     }
 
@@ -265,8 +284,15 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     pub(crate) fn keep_early(&self, accepted: Accepted) {
         let mut early = self.early.take();
         if early.len() < EARLY_MAX {
-            early.push(accepted);
+            early.push((accepted, clock::now()));
         }
+        self.early.set(early);
+    }
+
+    /// Gives up connections whose door has not come.
+    fn tend_early(&self) {
+        let mut early = self.early.take();
+        early.retain(|(_, since)| since.elapsed() < EARLY_PATIENCE);
         self.early.set(early);
     }
 }
@@ -276,6 +302,9 @@ const TEND: Duration = Duration::from_millis(100);
 
 /// Connections that may be here before their door is.
 const EARLY_MAX: usize = 1024;
+
+/// How long they wait: the door may have been closed, too.
+const EARLY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The logs of the next plane.
 pub(crate) fn logs(places: Vec<LogPlace>, before: &Plane) -> Vec<SharedLog> {

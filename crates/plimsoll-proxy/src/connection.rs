@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -137,6 +137,7 @@ pub async fn run(worker: Rc<Worker>, start: Start, mailbox: mpsc::Receiver<Mail>
         doors: Doors::default(),
         posts: RefCell::default(),
         piers: RefCell::default(),
+        left_piers: RefCell::default(),
         early: Cell::default(),
         runners: Runners::new(runner),
         listening: Cell::new(0),
@@ -181,8 +182,10 @@ pub(crate) struct Server<F> {
     /// The addresses that are open.
     pub(crate) posts: RefCell<Vec<Rc<Post>>>,
     pub(crate) piers: RefCell<Vec<Rc<Pier>>>,
+    /// Those that were left, where something may be under way.
+    pub(crate) left_piers: RefCell<Vec<Weak<Pier>>>,
     /// Connections whose door is not here yet.
-    pub(crate) early: Cell<Vec<Accepted>>,
+    pub(crate) early: Cell<Vec<(Accepted, Instant)>>,
     runners: Runners<Busy, Option<Connection>, F>,
     /// Addresses that somebody may still come in by.
     pub(crate) listening: Cell<usize>,

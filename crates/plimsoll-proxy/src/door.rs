@@ -197,10 +197,10 @@ impl Pier {
 
     /// Has flows begin on another plane, where it has another number; without one, none begin any more.
     pub(crate) fn lead_to(&self, plane: &Rc<Plane>, number: Option<usize>) {
-        match number {
-            Some(number) => drop(self.view.replace((Rc::clone(plane), number))),
-            None => self.is_closing.set(true),
+        if let Some(number) = number {
+            self.view.replace((Rc::clone(plane), number));
         }
+        self.is_closing.set(number.is_none());
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -11,6 +11,7 @@ use plimsoll_control::engine::Engine;
 use plimsoll_control::launch::{LaunchError, Running};
 use plimsoll_control::reload::Reloader;
 use plimsoll_control::upgrade::{Inherited, PATIENCE};
+use plimsoll_control::watching;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::BadConfiguration;
@@ -39,12 +40,20 @@ pub(crate) fn log_events() {
         .init();
 }
 
-/// Serves `config`, which stands in the file at `path`, until told to stop. A one-liner has no file; it has no
+/// Where a configuration stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct File<'a> {
+    pub(crate) path: &'a str,
+    /// Whether it is read again when it changes.
+    pub(crate) is_watched: bool,
+}
+
+/// Serves `config`, which stands in `file`, until told to stop. A one-liner has no file; it has no
 /// say in where the dashboard is, and goes without it when another process has the address. `beside` runs along on
 /// the control thread.
 pub(crate) fn serve(
     config: &Config,
-    path: Option<&str>,
+    file: Option<File<'_>>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,13 +68,16 @@ pub(crate) fn serve(
         let guard = admin::guard(&config.admin).map_err(unusable)?;
         let inherited = Inherited::take().context("cannot take over from the process before")?;
         let inherited = Arc::new(inherited);
-        let admin = admin::open(&config.admin, path.is_none(), &inherited).await?;
+        let admin = admin::open(&config.admin, file.is_none(), &inherited).await?;
         let engine = Engine::launch(config, &inherited, allocator::give_back).await;
         let engine = engine.map_err(explain)?;
         announce(&engine.now());
-        let reloader = Reloader::new(Arc::clone(&engine), path.map(str::to_owned));
+        let reloader = Reloader::new(Arc::clone(&engine), file.map(|file| file.path.to_owned()));
         let reloader = Arc::new(reloader);
         tokio::spawn(Arc::clone(&reloader).run());
+        if file.is_some_and(|file| file.is_watched) {
+            tokio::spawn(watching::watch(Arc::clone(&reloader)));
+        }
         let desk = Desk::new(Arc::clone(&reloader), allocator::metrics, guard);
         for (place, listener) in admin {
             match &place {
