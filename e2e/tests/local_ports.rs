@@ -157,7 +157,7 @@ fn a_check_that_finds_no_port_says_nothing_of_the_server() {
         let mut admin = Raw::connect(plimsoll.address_of("admin")); // it takes a port too
         let mut metric = |name: &str, more: &str| {
             admin
-                .send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                .send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .unwrap();
             let page = admin.response("GET").text();
             let name = format!(

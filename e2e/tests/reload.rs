@@ -177,8 +177,8 @@ fn unservable(taken: SocketAddr) -> Vec<(String, &'static str)> {
         ),
         (beside("include {dir}/none.conf"), "none.conf"),
         (
-            with(site).replace("workers 2", "workers 3"),
-            "`workers` changes with a restart",
+            with(site).replace("workers 2", "workers 900"),
+            "workers need a restart",
         ),
         (
             with(site).replace("admin ", "admin 127.0.0.1:{port:other} "),

@@ -178,8 +178,8 @@ fn bounce(stream: &mut (impl Read + Write), number: usize) {
     assert_eq!(heard, said);
 }
 
-/// Asks with this id, and expects it back, on a connection that is kept.
-fn ask(stream: &mut (impl Read + Write), number: usize) {
+/// Asks with this id, and expects it back; returns the head of the answer.
+fn ask(stream: &mut (impl Read + Write), number: usize) -> String {
     let id = format!("{number:08}");
     let head = format!("GET /x HTTP/1.1\r\nHost: a.example\r\nX-Load-Id: {id}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
@@ -190,13 +190,26 @@ fn ask(stream: &mut (impl Read + Write), number: usize) {
     }
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(
-        !answer.to_lowercase().contains("connection: close"),
-        "{answer}"
-    );
     let mut body = [0; 8];
     stream.read_exact(&mut body).unwrap();
     assert_eq!(&body, id.as_bytes());
+    answer
+}
+
+/// Keeps connections that carry one request after the other.
+fn keep(doing: &mut Doing, plimsoll: &Plimsoll, authority: &Authority) {
+    let secure = plimsoll.address_of("tls");
+    let mut session = tls::session(authority, secure);
+    doing.again("a connection with TLS", move |number| {
+        let head = ask(&mut session, number).to_lowercase();
+        assert!(!head.contains("connection: close"), "{head}");
+    });
+    let mut peer = Peer::connect(plimsoll.address());
+    doing.again("a connection with HTTP/2", move |number| {
+        let id = format!("{number:08}");
+        let stream = peer.request("GET", "/x", &[("x-load-id", &id)]);
+        assert_eq!(peer.message(stream).text(), id);
+    });
 }
 
 fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
@@ -217,10 +230,6 @@ fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "));
     doing.again("a WebSocket", move |number| bounce(&mut socket, number));
-    let mut session = tls::session(authority, secure);
-    doing.again("a connection with TLS", move |number| {
-        ask(&mut session, number)
-    });
     let datagrams = plimsoll.address_of("udp");
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -233,12 +242,6 @@ fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
         assert_eq!(heard.get(..count), Some(&said[..]));
     };
     doing.again("a flow of datagrams", move |number| send(&client, number));
-    let mut peer = Peer::connect(plimsoll.address());
-    doing.again("a connection with HTTP/2", move |number| {
-        let id = format!("{number:08}");
-        let stream = peer.request("GET", "/x", &[("x-load-id", &id)]);
-        assert_eq!(peer.message(stream).text(), id);
-    });
     // These begin again and again.
     doing.again("relayed connections", move |number| {
         bounce(&mut connect(tcp), number)
@@ -260,7 +263,8 @@ fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
 fn a_hundred_reloads_lose_nothing() {
     let (servers, authority) = (Servers::start(), Arc::new(Authority::make("DNS:a.example")));
     let mut plimsoll = Start::run(&configuration(0, &servers, &authority)).start();
-    let doing = begin(&plimsoll, &authority);
+    let mut doing = begin(&plimsoll, &authority);
+    keep(&mut doing, &plimsoll, &authority);
     let keep = Load::on(plimsoll.address()).start();
     let once = Load {
         reuse: Reuse::Close,
@@ -347,4 +351,44 @@ fn a_thousand_bad_reloads_change_nothing_and_leave_nothing() {
     assert!(after.1 < resident + resident / 4, "{resident} {after:?}");
     load.stop().assert_all_ok();
     assert_eq!(plimsoll.metric("plimsoll_config_generation"), Some(1.0));
+}
+
+#[test]
+fn workers_come_and_go_and_nobody_notices() {
+    let (servers, authority) = (Servers::start(), Arc::new(Authority::make("DNS:a.example")));
+    let with = |workers: usize, round: usize| {
+        let text = configuration(round, &servers, &authority);
+        text.replace("workers 2", &format!("workers {workers}"))
+    };
+    let mut plimsoll = Start::run(&with(4, 0)).start();
+    // Connections that are kept end with their worker, after an answer that says so.
+    let doing = begin(&plimsoll, &authority);
+    let once = Load {
+        reuse: Reuse::Close,
+        ..Load::on(plimsoll.address())
+    };
+    let once = once.start();
+    let mut threads = 0;
+    for (round, workers) in [2, 4, 1, 6, 3, 3, 1, 4]
+        .into_iter()
+        .cycle()
+        .take(40)
+        .enumerate()
+    {
+        let done = doing.count.load(SeqCst);
+        plimsoll.reload(&with(workers, round)).expect_done();
+        wait::expect("traffic", PATIENCE, || {
+            doing.count.load(SeqCst) >= done + 20
+        });
+        let now = plimsoll.metric("plimsoll_workers");
+        assert_eq!(now.map(|now| now.to_string()), Some(workers.to_string()));
+        if round == 10 {
+            threads = plimsoll.threads();
+        }
+    }
+    doing.stop();
+    once.stop().assert_all_ok();
+    wait::expect("no more threads", PATIENCE, || {
+        plimsoll.threads() <= threads + 1
+    });
 }

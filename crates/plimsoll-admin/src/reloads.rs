@@ -8,6 +8,13 @@ use plimsoll_control::engine::Engine;
 /// Appends how often another configuration was to be served, and which one is.
 pub(crate) fn render(engine: &Engine, out: &mut String) {
     let reloads = &engine.reloads;
+    let name = "plimsoll_workers";
+    let help = "Worker threads that accept connections.";
+    let count = engine.now().peers.count();
+    let _ = writeln!(
+        out,
+        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {count}"
+    );
     let name = "plimsoll_config_reloads_total";
     let help = "Reloads of the configuration, by what came of them.";
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");

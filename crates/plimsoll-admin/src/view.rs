@@ -221,7 +221,7 @@ impl View {
             started: process.started,
             now,
             generation: generation.number,
-            workers: running.metrics.len(),
+            workers: running.peers.count(),
             connections: running.peers.connections(),
             traffic: pace.flow(&whole.0, &whole.1),
             sites: pace.sites(generation),

@@ -4,7 +4,7 @@ use crate::directives::{
     access, acme, admin, answers, auth, buffer, cache, check, compress, cors, files, header,
     internal, limit, max_requests, named_match, opening, overload, policy, pool, priority,
     proxy_protocol, resolver, rewrite, root, route, server_tls, settings, site, socket, sticky,
-    tcp, tls, traffic, trust, udp,
+    tcp, tls, traffic, trust, udp, user,
 };
 use crate::draft::Scope;
 use crate::read::Reader;
@@ -64,6 +64,7 @@ pub(crate) struct Directive {
 pub(crate) static TABLE: &[&[Directive]] = &[
     root::ROWS,
     admin::ROWS,
+    user::ROWS,
     max_requests::ROWS,
     overload::ROWS,
     resolver::ROWS,
@@ -113,8 +114,8 @@ pub(crate) fn find(name: &str, context: Context) -> Option<&'static Directive> {
 
 /// Words of the language that this version does not have.
 pub(crate) static NOT_YET: &[&str] = &[
-    "cluster", "etcd", "forward", "hash-key", "mode", "otel", "redis", "tracing", "user", "vary",
-    "vip", "vrrp",
+    "cluster", "etcd", "forward", "hash-key", "mode", "otel", "redis", "tracing", "vary", "vip",
+    "vrrp",
 ];
 
 /// Words of other programs, and how the same is said here.

@@ -38,3 +38,4 @@ pub(crate) mod tls;
 pub(crate) mod traffic;
 pub(crate) mod trust;
 pub(crate) mod udp;
+pub(crate) mod user;

@@ -12,7 +12,7 @@ use crate::model::{
     ClientCertificate, Compress, Condition, ConnectionLimits, DnsUpdate, ErrorPage, Files, HashKey,
     Hedge, Hide, Host, Issuer, KeyPair, OnDown, Opening, Outlier, Overload, PathPattern, Priority,
     Protocol, ProxyVersion, Queue, Resolver, Retry, ServerAddress, ServerTls, SocketOptions,
-    Source, Spool, Step, Sticky, Template, Tickets,
+    Source, Spool, Step, Sticky, Template, Tickets, User,
 };
 use crate::source::Span;
 use crate::syntax::Word;
@@ -22,6 +22,7 @@ use crate::syntax::Word;
 pub(crate) struct Draft {
     pub(crate) workers: Option<(Option<NonZeroU16>, Span)>,
     pub(crate) admin: Option<(Admin, Span)>,
+    pub(crate) user: Option<(User, Span)>,
     pub(crate) zone: Option<(Box<str>, Span)>,
     pub(crate) geo: Option<(Box<str>, Span)>,
     pub(crate) acme: Option<(AcmeDraft, Span)>,

@@ -18,6 +18,7 @@ mod template;
 mod tls;
 mod udp;
 mod url;
+mod user;
 
 pub use access::{
     Access, ApiKey, BasicAuth, Bearer, Cors, ForwardAuth, Jwt, KeySet, KeySource, Maintenance,
@@ -53,6 +54,7 @@ pub use tls::{
 pub use udp::UdpService;
 pub(crate) use url::BadUrl;
 pub use url::Url;
+pub use user::User;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,8 @@ pub struct Config {
     pub workers: Option<NonZeroU16>,
     /// Where it is asked, and changed.
     pub admin: Admin,
+    /// As whom everything is done; `None` means whoever starts the program.
+    pub user: Option<User>,
     /// Where this node is; servers of the same zone come first.
     pub zone: Option<Box<str>>,
     /// How many connections clients may have.

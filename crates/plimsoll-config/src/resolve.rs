@@ -72,6 +72,7 @@ pub(crate) fn resolve(reader: &mut Reader<'_>, mut draft: Draft) -> Config {
     Config {
         workers,
         admin: draft.admin.unwrap_or_default().0,
+        user: draft.user.map(|(user, _)| user),
         zone: draft.zone.map(|(zone, _)| zone),
         max_requests: draft.max_requests.map(|(most, _)| most),
         resolver: draft

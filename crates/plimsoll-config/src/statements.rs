@@ -28,7 +28,7 @@ use crate::model::{
     Adaptive, Admin, Buffer, Config, ConnectionLimits, ErrorPage, Excess, HashKey, Hedge,
     HedgeAfter, KeyPair, Limit, LimitBy, Limited, NamedMatch, OnDown, Outlier, Overload,
     PageSource, Pool, Priority, ProxyVersion, Queue, Resolver, Retry, Route, SameSite, ServerTls,
-    Site, Spool, Sticky, StickyBy, Way,
+    Site, Spool, Sticky, StickyBy, User, Way,
 };
 use crate::text;
 use crate::units::{duration_text, size_text};
@@ -174,11 +174,19 @@ pub(crate) fn admin(admin: &Admin) -> Words {
     out
 }
 
+fn user(user: &User) -> Words {
+    let mut out = words(["user", &user.name]);
+    out.extend(user.group.as_ref().map(|group| format!("group={group}")));
+    out
+}
+
 /// What the top level says besides workers and admin.
 pub(crate) fn root(config: &Config) -> Vec<Words> {
+    let user = config.user.as_ref().map(user);
     let zone = config.zone.as_deref().map(|zone| words(["zone", zone]));
     let geo = config.geo.as_deref().map(|geo| words(["geo", geo]));
-    zone.into_iter()
+    user.into_iter()
+        .chain(zone)
         .chain(geo)
         .chain(config.spool.as_ref().map(spool))
         .chain(tls::tickets(&config.tickets))

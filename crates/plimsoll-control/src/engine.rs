@@ -1,7 +1,7 @@
 //! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
 //! transaction. All that can fail is done before anything changes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,13 +11,11 @@ use arc_swap::ArcSwap;
 use plimsoll_balance::ServerIndex;
 use plimsoll_config::model::Config;
 use plimsoll_net::clock;
-use plimsoll_net::worker;
-use plimsoll_proxy::changeover::{Next, Order, Shown};
-use plimsoll_proxy::connection::{self, Start};
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
-use tokio::sync::{Mutex as Turn, mpsc, oneshot};
+use tokio::sync::Mutex as Turn;
 
+use crate::crew::{Crew, Threads, lock};
 use crate::former::Former;
 use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
 use crate::log_file::LogFile;
@@ -31,8 +29,8 @@ use crate::{
 /// How often generations are looked for that nobody uses any more.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Orders that may wait for a worker.
-const ORDERS: usize = 16;
+/// So many workers there can be at least, whatever there are at the start.
+const CAPACITY_MIN: usize = 64;
 
 /// A data plane.
 #[derive(Debug)]
@@ -44,8 +42,7 @@ pub struct Engine {
     pub stalls: Stalls,
     /// Whoever changes something has it.
     turn: Turn<Tasks>,
-    orders: Vec<mpsc::Sender<Order>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
     /// The access logs, those among them that only generations before write to.
     logs: Mutex<Vec<Arc<LogFile>>>,
     is_draining: AtomicBool,
@@ -71,6 +68,7 @@ pub struct Reloads {
 #[derive(Debug)]
 struct Tasks {
     house: House,
+    crew: Crew,
     checks: Watches<checks::Checking>,
     names: Watches<discovery::Asked>,
     certificates: Watches<acme::Asked>,
@@ -90,6 +88,9 @@ pub enum Refusal {
     /// The process is about to end.
     #[error("the process is about to end")]
     Draining,
+    /// There would be too many workers.
+    #[error("more than {0} workers need a restart")]
+    Workers(usize),
     /// The workers do not answer.
     #[error("the workers do not answer")]
     Gone,
@@ -105,34 +106,31 @@ impl Engine {
         inherited: &Arc<Inherited>,
         give_back: GiveBack,
     ) -> Result<Arc<Self>, LaunchError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let workers = config.workers.map(|workers| usize::from(workers.get()));
-        let start = clock::now();
+        let (start, workers) = (clock::now(), workers(config));
         let house = House {
             inherited: Arc::clone(inherited),
             epoch: clock::unix_time(),
-            workers: workers.unwrap_or(cores),
+            workers,
+            hired: workers,
+            capacity: workers.max(cores() * 4).max(CAPACITY_MIN),
             sessions: Arc::new(Sessions::with_key_log(secrets::key_log())),
             quays: Vec::new(),
             key_sets: Watches::default(),
             stapling: Watches::default(),
         };
         let mut prepared = prepare(config, &house, None).await?;
-        let (orders, starts) = starts(std::mem::take(&mut prepared.next), start, give_back);
-        let main = move |worker: std::rc::Rc<worker::Worker>, mailbox| {
-            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
-            let own = starts.get_mut(worker.index).and_then(Option::take);
-            async move {
-                if let Some(start) = own {
-                    connection::run(worker, start, mailbox).await;
-                }
-            }
-        };
-        let started = worker::start(house.workers, random()?, main);
-        let (peers, threads) = started.map_err(LaunchError::Workers)?;
-        let running = prepared.running(&peers, start, None);
+        let mut crew = Crew::new(house.capacity, (start, give_back), random()?);
+        crew.hire(workers).map_err(LaunchError::Workers)?;
+        let next = std::mem::take(&mut prepared.next);
+        if !crew.serve(next, workers).await {
+            let why = std::io::Error::other("a worker has ended at once");
+            return Err(LaunchError::Workers(why));
+        }
+        let threads = Arc::clone(&crew.threads);
+        let running = prepared.running(crew.peers(), start, None);
         let tasks = Tasks {
             house,
+            crew,
             checks: Watches::default(),
             names: Watches::default(),
             certificates: Watches::default(),
@@ -143,8 +141,7 @@ impl Engine {
             reloads: Reloads::default(),
             stalls: Stalls::default(),
             turn: Turn::new(tasks),
-            orders,
-            threads: Mutex::new(threads),
+            threads,
             logs: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
@@ -177,40 +174,48 @@ impl Engine {
         let mut tasks = self.turn.lock().await;
         let before = self.now();
         let old = &before.generation.config;
-        if old.workers != config.workers {
-            return Err(Refusal::Fixed("workers"));
+        if old.user != config.user {
+            return Err(Refusal::Fixed("user"));
         }
         if old.admin != config.admin {
             return Err(Refusal::Fixed("admin"));
         }
-        let mut prepared = prepare(config, &tasks.house, Some(&before)).await?;
+        let workers = std::mem::replace(&mut tasks.house.workers, workers(config));
+        let changed = self.try_change(&mut tasks, config, &before).await;
+        if changed.is_err() {
+            tasks.house.workers = workers;
+        }
+        changed
+    }
+
+    async fn try_change(
+        self: &Arc<Self>,
+        tasks: &mut Tasks,
+        config: &Config,
+        before: &Running,
+    ) -> Result<(), Refusal> {
+        let workers = tasks.house.workers;
+        if workers > tasks.house.capacity {
+            return Err(Refusal::Workers(tasks.house.capacity));
+        }
+        let mut prepared = prepare(config, &tasks.house, Some(before)).await?;
+        let hired = tokio::task::block_in_place(|| tasks.crew.hire(workers));
+        tasks.house.hired = before.peers.hired();
+        hired.map_err(LaunchError::Workers)?;
         if self.is_draining() || self.is_leaving.load(Relaxed) {
             return Err(Refusal::Draining);
         }
-        let running = prepared.running(&before.peers, self.start, Some(&before));
+        let running = prepared.running(&before.peers, self.start, Some(before));
         // From here on nothing fails but what would not go on anyway.
         let next = std::mem::take(&mut prepared.next);
-        self.tell(next).await?;
+        if !tasks.crew.serve(next, workers).await {
+            return Err(Refusal::Gone);
+        }
         self.now.store(Arc::new(running));
         self.note_logs();
-        tasks.look_after(self, prepared, Some(&before));
-        tasks.forget_servers(&before, &self.now()).await;
-        self.end_oldest(&mut tasks, &before).await;
-        Ok(())
-    }
-
-    /// Has every worker go over to its next plane.
-    async fn tell(&self, next: Vec<Next>) -> Result<(), Refusal> {
-        let mut answers = Vec::new();
-        for (worker, next) in self.orders.iter().zip(next) {
-            let (done, answer) = oneshot::channel();
-            let order = Order::Change(Box::new(next), done);
-            worker.send(order).await.map_err(|_| Refusal::Gone)?;
-            answers.push(answer);
-        }
-        for answer in answers {
-            answer.await.map_err(|_| Refusal::Gone)?;
-        }
+        tasks.look_after(self, prepared, Some(before));
+        tasks.forget_servers(before, &self.now()).await;
+        self.end_oldest(tasks, before).await;
         Ok(())
     }
 
@@ -224,9 +229,7 @@ impl Engine {
             "too many configurations are still in use; what is under way in the oldest one is ended"
         );
         self.reloads.ended.fetch_add(1, Relaxed);
-        for worker in &self.orders {
-            let _ = worker.send(Order::End(number)).await; // or it is gone
-        }
+        tasks.crew.end(number).await;
     }
 
     /// Tells whether everything ends.
@@ -260,11 +263,11 @@ impl Engine {
         more: Vec<(Use, OwnedFd)>,
         patience: Duration,
     ) -> Result<Successor, Failure> {
-        let _turn = self.turn.lock().await;
+        let tasks = self.turn.lock().await;
         if self.is_leaving.load(Relaxed) || self.is_draining() {
             return Err(Failure::Leaving);
         }
-        let mut sockets = self.sockets().await;
+        let mut sockets = self.now().sockets();
         sockets.extend(more);
         let wanted = Wanted::all(&self.now().generation);
         let start = move || upgrade::start(&sockets, wanted, patience);
@@ -272,45 +275,13 @@ impl Engine {
         let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
         self.is_leaving.store(true, Relaxed);
         let taken: Arc<[_]> = successor.taken.clone().into();
-        for worker in &self.orders {
-            let _ = worker.send(Order::Leave(Arc::clone(&taken))).await; // or it is gone
-        }
         let running = self.now();
+        running.leave_listening();
+        tasks.crew.leave(&taken).await;
         let disks = running.generation.caches.iter();
         let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
         disks.for_each(|disk| disk.close());
         Ok(successor)
-    }
-
-    /// All that is listened on.
-    async fn sockets(&self) -> Vec<(Use, OwnedFd)> {
-        let mut sockets = Vec::new();
-        for worker in &self.orders {
-            let (send, shown) = oneshot::channel();
-            if worker.send(Order::Show(send)).await.is_err() {
-                continue;
-            }
-            for Shown {
-                address,
-                multipath,
-                socket,
-            } in shown.await.unwrap_or_default()
-            {
-                sockets.push((Use::Connections { address, multipath }, socket));
-            }
-        }
-        let running = self.now();
-        let ports = running.port_sockets().filter_map(|(address, socket)| {
-            let socket = socket.as_fd().try_clone_to_owned().ok()?;
-            Some((Use::Datagrams { address }, socket))
-        });
-        sockets.extend(ports);
-        let locks = running.generation.caches.iter().filter_map(|keeping| {
-            let disk = keeping.cache.disk.as_ref()?;
-            Some((Use::Cache(disk.place.directory.clone()), disk.lock()?))
-        });
-        sockets.extend(locks);
-        sockets
     }
 
     /// Tells whether nothing is under way that this process has to see to an end.
@@ -329,17 +300,19 @@ impl Engine {
     /// Tells every worker to accept nothing more, and to end.
     pub async fn drain(&self) {
         self.is_draining.store(true, Relaxed);
-        self.now().peers.drain().await;
+        let running = self.now();
+        running.leave_listening();
+        running.peers.drain().await;
     }
 
     /// Tells whether every worker has ended.
     pub fn is_finished(&self) -> bool {
-        self.workers().iter().all(JoinHandle::is_finished)
+        lock(&self.threads).iter().all(JoinHandle::is_finished)
     }
 
     /// Waits for the last worker and the last log line.
     pub fn finish(&self) {
-        for thread in self.workers().drain(..) {
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker ended in a panic");
             }
@@ -365,10 +338,6 @@ impl Engine {
 
     fn logs(&self) -> MutexGuard<'_, Vec<Arc<LogFile>>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -411,24 +380,12 @@ impl Tasks {
     }
 }
 
-type Starts = Arc<Mutex<Vec<Option<Start>>>>;
+/// How many workers a configuration wants.
+fn workers(config: &Config) -> usize {
+    let wanted = config.workers.map(|workers| usize::from(workers.get()));
+    wanted.unwrap_or_else(cores)
+}
 
-/// What each worker is given when it starts, which it takes on its own thread; and where it takes orders from.
-fn starts(
-    first: Vec<Next>,
-    began: Instant,
-    give_back: GiveBack,
-) -> (Vec<mpsc::Sender<Order>>, Starts) {
-    let start = |first| {
-        let (send, orders) = mpsc::channel(ORDERS);
-        let start = Start {
-            first,
-            orders,
-            began,
-            give_back,
-        };
-        (send, Some(start))
-    };
-    let (orders, starts): (Vec<_>, Vec<_>) = first.into_iter().map(start).unzip();
-    (orders, Arc::new(Mutex::new(starts)))
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

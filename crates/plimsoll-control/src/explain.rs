@@ -22,6 +22,7 @@ impl Rules {
             name: String::new(),
             seed: 0,
             workers: 1,
+            capacity: 1,
             connections_max: 1,
             sessions: std::sync::Arc::default(),
             before: None,

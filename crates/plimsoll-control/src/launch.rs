@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_config::model::{AccessLog, Config, LogFormat, LogTarget};
 use plimsoll_net::connect::{self, Source};
+use plimsoll_net::listener::Terms;
 use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
@@ -30,7 +32,7 @@ use crate::log_file::LogFile;
 use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
-use crate::upgrade::Inherited;
+use crate::upgrade::{Inherited, Use};
 use crate::watches::{Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
@@ -99,6 +101,10 @@ pub struct Running {
     pub names: Vec<Arc<Name>>,
     /// What is known of the files that rules read.
     known: Mutex<Vec<Known>>,
+    /// How many workers accept connections.
+    workers: usize,
+    /// The sockets of listeners, of all workers.
+    listening: Mutex<Vec<Listening>>,
     /// The sockets of ports, of all workers.
     quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
     /// When the clock of balancing began.
@@ -116,6 +122,8 @@ pub(crate) struct Prepared {
     pub(crate) next: Vec<Next>,
     metrics: Vec<Arc<WorkerMetrics>>,
     known: Vec<Known>,
+    workers: usize,
+    listening: Vec<Listening>,
     quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
     logs: Vec<(AccessLog, Arc<LogFile>)>,
 }
@@ -127,13 +135,25 @@ pub(crate) struct House {
     pub(crate) inherited: Arc<Inherited>,
     /// What the time was when the clock of balancing began, since 1970.
     pub(crate) epoch: Duration,
+    /// How many workers are to accept connections.
     pub(crate) workers: usize,
+    /// How many there are, those among them that only finish what they have.
+    pub(crate) hired: usize,
+    /// How many there can be.
+    pub(crate) capacity: usize,
     pub(crate) sessions: Arc<Sessions>,
     /// The sockets of ports, those among them that were left and where flows may be under way.
     pub(crate) quays: Vec<(SocketAddr, Weak<[UdpSocket]>)>,
     /// Who fetches key sets, and who asks what issuers say of certificates.
     pub(crate) key_sets: Watches<Key>,
     pub(crate) stapling: Watches<Key>,
+}
+
+impl House {
+    /// How many workers need something.
+    fn hands(&self) -> usize {
+        self.workers.max(self.hired)
+    }
 }
 
 /// Gets all that `config` needs, beside what the generation `before` has.
@@ -168,8 +188,8 @@ pub(crate) async fn prepare(
     let given = |directory: &Path| house.inherited.cache(directory);
     caches.try_for_each(|keeping| keeping.open(house.epoch, given))?;
     let sockets = bind(&generation, house, before)?;
-    let (logs, places) = open_logs(log_specs, house.workers, before)?;
-    let metrics = metrics(&generation, house.workers, before);
+    let (logs, places) = open_logs(log_specs, house.hands(), before)?;
+    let metrics = metrics(&generation, house.hands(), before);
     // Last, as they wait for others.
     let (stapling, key_sets) = tokio::join!(
         stapling::start(&generation, &house.stapling, &config.resolver),
@@ -180,12 +200,16 @@ pub(crate) async fn prepare(
     let next = workers.map(|(((listeners, ports), logs), metrics)| Next {
         generation: Arc::clone(&generation),
         metrics: Arc::clone(metrics),
+        workers: house.workers,
         listeners,
+        rebound: sockets.rebound.clone(),
         ports,
         logs,
     });
     Ok(Prepared {
         next: next.collect(),
+        workers: house.workers,
+        listening: sockets.listening,
         generation,
         names,
         key_sets,
@@ -214,6 +238,8 @@ impl Prepared {
             orders: orders.unwrap_or_default(),
             names: self.names.all(),
             known: Mutex::new(std::mem::take(&mut self.known)),
+            workers: self.workers,
+            listening: Mutex::new(std::mem::take(&mut self.listening)),
             quays: std::mem::take(&mut self.quays),
             start,
             logs: std::mem::take(&mut self.logs),
@@ -224,56 +250,71 @@ impl Prepared {
 /// Counters, those of `before` among them.
 fn metrics(
     generation: &Generation,
-    workers: usize,
+    hands: usize,
     before: Option<&Running>,
 ) -> Vec<Arc<WorkerMetrics>> {
     let labels = &generation.labels;
-    match before {
-        Some(before) => {
-            let old = &before.generation.labels;
-            let next = |metrics: &Arc<WorkerMetrics>| Arc::new(metrics.succeed(old, labels));
-            before.metrics.iter().map(next).collect()
-        }
-        None => (0..workers)
-            .map(|_| Arc::new(WorkerMetrics::new(labels)))
-            .collect(),
-    }
+    let known = before.iter().flat_map(|before| {
+        let old = &before.generation.labels;
+        let next = |metrics: &Arc<WorkerMetrics>| metrics.succeed(old, labels);
+        before.metrics.iter().map(next)
+    });
+    let new = std::iter::repeat_with(|| WorkerMetrics::new(labels));
+    known.chain(new).take(hands).map(Arc::new).collect()
 }
 
-/// What one worker has not got yet: sockets of listeners and ports, with their numbers.
-type OfWorker = (Vec<(usize, TcpListener)>, Vec<(usize, Quay)>);
+/// What one worker has not got yet: sockets of listeners, with their numbers and slots, and of ports.
+type OfWorker = (Vec<(usize, usize, TcpListener)>, Vec<(usize, Quay)>);
+
+/// All sockets of one address.
+type Listening = (SocketAddr, Arc<[TcpListener]>);
 
 /// What is bound.
 struct Sockets {
     workers: Vec<OfWorker>,
+    /// All listeners, those that stay among them.
+    listening: Vec<Listening>,
+    /// Which of them have other sockets than before.
+    rebound: Vec<usize>,
     /// All ports, those that stay among them.
     quays: Vec<(SocketAddr, Arc<[UdpSocket]>)>,
 }
 
-/// Binds what `before` does not listen on, or not on these terms.
+/// Binds what `before` does not listen on, or not on these terms, and finds out who serves which socket.
 fn bind(
     generation: &Generation,
     house: &House,
     before: Option<&Running>,
 ) -> Result<Sockets, LaunchError> {
-    let (inherited, workers) = (&house.inherited, house.workers);
     let mut sockets = Sockets {
-        workers: (0..workers).map(|_| OfWorker::default()).collect(),
+        workers: (0..house.hands()).map(|_| OfWorker::default()).collect(),
+        listening: Vec::new(),
+        rebound: Vec::new(),
         quays: Vec::new(),
     };
     let failed = |address| move |source| LaunchError::Bind { address, source };
     for (number, at) in generation.listeners.iter().enumerate() {
-        if before.is_some_and(|before| before.listens(at)) {
-            continue;
+        let known = before.and_then(|before| before.listening(at.address));
+        let is_known = known.is_some();
+        let kept = known.filter(|(terms, _)| at.terms().fit(terms));
+        if is_known && kept.is_none() {
+            sockets.rebound.push(number);
         }
-        let bound = inherited.listen(at.address, at.terms(), workers);
-        let bound = bound.map_err(failed(at.address))?;
-        // There may be more than workers: nobody is to wait at one of them for ever.
-        for (at, socket) in bound.into_iter().enumerate() {
-            if let Some((listeners, _)) = sockets.workers.get_mut(at % workers.max(1)) {
-                listeners.push((number, socket));
+        let open = kept.map(|(_, open)| open).unwrap_or_default();
+        let all = listen(at, &open, house).map_err(failed(at.address))?;
+        for (slot, socket) in all.iter().enumerate() {
+            // Who had it goes on with it.
+            let had = before.map(|before| slot % before.workers);
+            let has = slot % house.workers;
+            if slot < open.len() && had == Some(has) {
+                continue;
+            }
+            let socket = socket.try_clone().map_err(failed(at.address))?;
+            if let Some((listeners, _)) = sockets.workers.get_mut(has) {
+                listeners.push((number, slot, socket));
             }
         }
+        sockets.listening.push((at.address, all));
     }
     for (number, at) in generation.ports.iter().enumerate() {
         let mut open = before.iter().flat_map(|before| &before.quays);
@@ -288,7 +329,9 @@ fn bind(
         let all: Arc<[_]> = match left.and_then(|(_, left)| left.upgrade()) {
             Some(left) => left, // flows are under way there
             None => {
-                let bound = inherited.receive(at.address, at.too_long(), workers);
+                let bound = house
+                    .inherited
+                    .receive(at.address, at.too_long(), house.workers);
                 bound.map_err(failed(at.address))?.into()
             }
         };
@@ -296,7 +339,7 @@ fn bind(
         let bound = bound.map_err(failed(at.address))?;
         for (at, socket) in bound.into_iter().enumerate() {
             let all = Arc::clone(&all);
-            if let Some((_, ports)) = sockets.workers.get_mut(at % workers.max(1)) {
+            if let Some((_, ports)) = sockets.workers.get_mut(at % house.workers.max(1)) {
                 ports.push((number, Quay { socket, all }));
             }
         }
@@ -305,16 +348,28 @@ fn bind(
     Ok(sockets)
 }
 
+/// The sockets of an address, of which some are `open`: one a worker at least. Where there are fewer workers
+/// than before, some have several, so that nobody is lost who waits in one.
+fn listen(at: &Listener, open: &[TcpListener], house: &House) -> io::Result<Arc<[TcpListener]>> {
+    let open: io::Result<Vec<_>> = open.iter().map(TcpListener::try_clone).collect();
+    let mut all = open?;
+    let missing = house.workers.saturating_sub(all.len());
+    all.extend(house.inherited.listen(at.address, at.terms(), missing)?);
+    Ok(all.into())
+}
+
 type OpenLogs = (Vec<(AccessLog, Arc<LogFile>)>, Vec<Vec<LogPlace>>);
 
-/// Opens the logs that `before` has not open; returns them all, and where each worker has each from.
+/// Opens the logs that `before` has not open, or that not all of so many workers have; returns them all, and where
+/// each worker has each from.
 fn open_logs(
     specs: Vec<AccessLog>,
-    workers: usize,
+    hands: usize,
     before: Option<&Running>,
 ) -> Result<OpenLogs, LaunchError> {
+    let before = before.filter(|before| before.metrics.len() == hands);
     let mut logs = Vec::new();
-    let mut places: Vec<Vec<LogPlace>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut places: Vec<Vec<LogPlace>> = (0..hands).map(|_| Vec::new()).collect();
     for spec in specs {
         let open = before.map_or(&[][..], |before| &before.logs);
         let known = open
@@ -323,12 +378,11 @@ fn open_logs(
             .find(|(_, (known, _))| *known == spec);
         if let Some((number, (_, file))) = known {
             logs.push((spec, Arc::clone(file)));
-            places
-                .iter_mut()
-                .for_each(|worker| worker.push(LogPlace::Kept(number)));
+            let kept = |worker: &mut Vec<LogPlace>| worker.push(LogPlace::Kept(number));
+            places.iter_mut().for_each(kept);
             continue;
         }
-        let (taps, drain) = sink::sink(workers);
+        let (taps, drain) = sink::sink(hands);
         let file = LogFile::open(&spec.to, drain).map_err(|source| log_error(&spec.to, source))?;
         for (worker, tap) in places.iter_mut().zip(taps) {
             let format = format(spec.format);
@@ -391,10 +445,28 @@ impl Running {
         quays.map(|(address, sockets)| (*address, Arc::downgrade(sockets)))
     }
 
-    /// Each of them.
-    pub(crate) fn port_sockets(&self) -> impl Iterator<Item = (SocketAddr, &UdpSocket)> {
-        let quays = self.quays.iter();
-        quays.flat_map(|(address, all)| all.iter().map(|socket| (*address, socket)))
+    /// All that it listens on, and the locks of what it has on disk.
+    pub(crate) fn sockets(&self) -> Vec<(Use, OwnedFd)> {
+        let listeners = self.generation.listeners.iter().flat_map(|at| {
+            let (address, multipath) = (at.address, at.terms().options.multipath);
+            let open = self.listening(address);
+            let open: Vec<_> = open.iter().flat_map(|(_, open)| open.iter()).collect();
+            let sockets = open
+                .into_iter()
+                .filter_map(|socket| socket.try_clone().ok());
+            let of = Use::Connections { address, multipath };
+            let sockets = sockets.map(|socket| (of.clone(), socket.into()));
+            sockets.collect::<Vec<_>>()
+        });
+        let ports = self.quays.iter().flat_map(|(address, all)| {
+            let sockets = all.iter().filter_map(|socket| socket.try_clone().ok());
+            sockets.map(|socket| (Use::Datagrams { address: *address }, socket.into()))
+        });
+        let disks = self.generation.caches.iter();
+        let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
+        let locks =
+            disks.filter_map(|disk| Some((Use::Cache(disk.place.directory.clone()), disk.lock()?)));
+        listeners.chain(ports).chain(locks).collect()
     }
 
     /// What is known of the files that rules read, in the order of the generation.
@@ -409,11 +481,24 @@ impl Running {
         self.known().get(at).cloned()
     }
 
-    /// Tells whether a listener's address is open, on the same terms.
-    fn listens(&self, wanted: &Listener) -> bool {
-        let mut own = self.generation.listeners.iter();
-        let own = own.find(|own| own.address == wanted.address);
-        own.is_some_and(|own| wanted.terms().fit(&own.terms()))
+    /// The sockets of an address, and the terms that they listen on.
+    fn listening(&self, address: SocketAddr) -> Option<(Terms, Arc<[TcpListener]>)> {
+        let open = self.lock_listening();
+        let (_, open) = open.iter().find(|(at, _)| *at == address)?;
+        let mut listeners = self.generation.listeners.iter();
+        let listener = listeners.find(|at| at.address == address)?;
+        Some((listener.terms(), Arc::clone(open)))
+    }
+
+    /// Leaves the sockets of listeners to the workers, who close them.
+    pub(crate) fn leave_listening(&self) {
+        self.lock_listening().clear();
+    }
+
+    fn lock_listening(&self) -> MutexGuard<'_, Vec<Listening>> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -453,6 +538,7 @@ fn build(
             .into_owned(),
         seed: random()?,
         workers: house.workers,
+        capacity: house.capacity,
         // Each client's connection may need one to a server, and there is more to open.
         connections_max: descriptors() / 2,
         sessions: Arc::clone(&house.sessions),

@@ -4,6 +4,7 @@
 pub mod acme;
 pub mod care;
 pub mod checks;
+mod crew;
 pub mod difference;
 pub mod discovery;
 pub mod engine;

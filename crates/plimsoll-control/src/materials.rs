@@ -401,6 +401,7 @@ mod tests {
             name: String::new(),
             seed: 0,
             workers: 1,
+            capacity: 1,
             connections_max: 1,
             sessions: Arc::default(),
             before: None,

@@ -56,14 +56,6 @@ impl Listener {
         defer_accept(self.0.get_ref(), seconds);
     }
 
-    /// The same socket, for another process.
-    ///
-    /// # Errors
-    /// The process is out of descriptors.
-    pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.0.get_ref().try_clone()
-    }
-
     /// Accepts from now on what has not sent anything yet, too. What the kernel kept back until
     /// now arrives with its first bytes, or within [`LATE_ARRIVALS`].
     pub fn stop_deferring(&self) {

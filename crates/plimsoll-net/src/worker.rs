@@ -1,12 +1,14 @@
 //! Workers: one thread and one runtime a core, and what they say to each other.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -61,6 +63,10 @@ pub enum Mail {
 pub struct Peers {
     mail: Box<[mpsc::Sender<Mail>]>,
     load: Box<[AtomicUsize]>,
+    /// How many have a thread: the first ones.
+    hired: AtomicUsize,
+    /// How many of these accept connections: the first ones. The others only finish what they have.
+    active: AtomicUsize,
 }
 
 impl Peers {
@@ -80,7 +86,7 @@ impl Peers {
     /// Has every worker close its idle connections to `server`, and keep none that is busy.
     pub async fn forget(&self, server: &Arc<Berth>) {
         server.forget();
-        for mailbox in &self.mail {
+        for mailbox in self.mail.iter().take(self.hired()) {
             let server = Arc::clone(server);
             let _ = mailbox.send(Mail::Forget { server }).await; // or it is gone
         }
@@ -88,23 +94,36 @@ impl Peers {
 
     /// Tells every worker to drain.
     pub async fn drain(&self) {
-        for mailbox in &self.mail {
+        for mailbox in self.mail.iter().take(self.hired()) {
             // A worker that is gone has nothing to drain.
             let _ = mailbox.send(Mail::Drain).await;
         }
     }
 
-    /// How many workers there are.
+    /// How many workers accept connections.
     pub fn count(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// How many workers there are, those among them that only finish what they have.
+    pub fn hired(&self) -> usize {
+        self.hired.load(Ordering::Relaxed)
+    }
+
+    /// How many workers there can be.
+    pub fn capacity(&self) -> usize {
         self.load.len()
+    }
+
+    /// Has the first `count` workers accept connections from now on.
+    pub fn activate(&self, count: usize) {
+        self.active.store(count, Ordering::Relaxed);
     }
 
     /// Client connections of all workers.
     pub fn connections(&self) -> usize {
-        self.load
-            .iter()
-            .map(|load| load.load(Ordering::Relaxed))
-            .sum()
+        let hired = self.load.iter().take(self.hired());
+        hired.map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
     /// The worker that should serve what `own` accepted.
@@ -116,6 +135,7 @@ impl Peers {
         let loads = self
             .load
             .iter()
+            .take(self.count())
             .map(|load| load.load(Ordering::Relaxed))
             .enumerate();
         match loads.min_by_key(|&(_, load)| load) {
@@ -241,32 +261,59 @@ impl Drop for ConnectionCount {
     }
 }
 
-/// Starts `count` workers; each runs `main` until it returns.
-///
-/// # Errors
-/// A thread or its runtime could not be made.
-pub fn start<M, F>(
-    count: usize,
+/// Hires workers, each of which runs `main` until that returns.
+pub struct Crew<M> {
+    peers: Arc<Peers>,
+    /// Those of workers that are not hired yet.
+    mailboxes: VecDeque<mpsc::Receiver<Mail>>,
     seed: u64,
     main: M,
-) -> io::Result<(Arc<Peers>, Vec<JoinHandle<()>>)>
+}
+
+impl<M, F> Crew<M>
 where
     M: Fn(Rc<Worker>, mpsc::Receiver<Mail>) -> F + Clone + Send + 'static,
     F: Future<Output = ()>,
 {
-    let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MAILBOX)).unzip();
-    let load = (0..count).map(|_| AtomicUsize::new(0)).collect();
-    let peers = Arc::new(Peers {
-        mail: mail.into(),
-        load,
-    });
-    let mut threads = Vec::with_capacity(count);
-    for (index, mailbox) in boxes.into_iter().enumerate() {
-        let (peers, main) = (Arc::clone(&peers), main.clone());
-        let runtime = move || -> io::Result<()> {
+    /// At most `capacity` workers can be hired, and nobody is yet.
+    pub fn new(capacity: usize, seed: u64, main: M) -> Self {
+        let (mail, mailboxes): (Vec<_>, _) = (0..capacity).map(|_| mpsc::channel(MAILBOX)).unzip();
+        Self {
+            peers: Arc::new(Peers {
+                mail: mail.into(),
+                load: (0..capacity).map(|_| AtomicUsize::new(0)).collect(),
+                hired: AtomicUsize::new(0),
+                active: AtomicUsize::new(0),
+            }),
+            mailboxes,
+            seed,
+            main,
+        }
+    }
+
+    /// All workers.
+    pub fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Hires one more. When this returns, it has all that it needs of the system.
+    ///
+    /// # Errors
+    /// There are as many as there can be, or a thread or its runtime could not be made.
+    pub fn hire(&mut self) -> io::Result<JoinHandle<()>> {
+        let full = || io::Error::other("there are as many workers as there can be");
+        let mailbox = self.mailboxes.pop_front().ok_or_else(full)?;
+        let index = self.peers.hired();
+        let (peers, main, seed) = (Arc::clone(&self.peers), self.main.clone(), self.seed);
+        let (tell, made) = sync_channel(1);
+        let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
-                .build_local(tokio::runtime::LocalOptions::default())?;
+                .build_local(tokio::runtime::LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
             let worker = Rc::new(Worker {
                 index,
                 deadlines: Deadlines::new(clock::now()),
@@ -277,24 +324,18 @@ where
                 peers,
                 random: Cell::new(seed ^ (index as u64).rotate_left(32)),
             });
+            drop(tell.send(Ok(())));
             runtime.block_on(async move {
                 tokio::task::spawn_local(Rc::clone(&worker).tend());
                 let own = Rc::clone(&worker);
                 tokio::task::spawn_local(async move { own.handshakes.call().await });
                 main(worker, mailbox).await;
             });
-            Ok(())
         };
-        let run = move || {
-            if let Err(error) = runtime() {
-                tracing::error!(%error, worker = index, "cannot start a worker");
-            }
-        };
-        threads.push(
-            thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(run)?,
-        );
+        let name = format!("worker-{index}");
+        let thread = thread::Builder::new().name(name).spawn(run)?;
+        made.recv().map_err(io::Error::other)??;
+        self.peers.hired.store(index + 1, Ordering::Relaxed);
+        Ok(thread)
     }
-    Ok((peers, threads))
 }

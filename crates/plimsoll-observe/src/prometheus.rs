@@ -479,8 +479,6 @@ impl<'a> Page<'a> {
         self.family(name, "gauge", help);
         let waiting = self.sum(|w| Some(&w.totals.handshakes_waiting));
         let _ = writeln!(self.text, "{name} {waiting}");
-        self.family("plimsoll_workers", "gauge", "Worker threads.");
-        let _ = writeln!(self.text, "plimsoll_workers {}", self.workers.len());
         self.family("plimsoll_build_info", "gauge", "Which version this is.");
         self.sample(
             "plimsoll_build_info",

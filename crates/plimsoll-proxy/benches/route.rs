@@ -52,6 +52,7 @@ fn build(text: &str) -> (Generation, f64) {
         name: "bench".into(),
         seed: 1,
         workers: 1,
+        capacity: 1,
         connections_max: 1000,
         sessions: std::sync::Arc::default(),
         before: None,

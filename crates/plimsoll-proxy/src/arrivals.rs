@@ -32,7 +32,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 continue;
             }
             let accepted = poll_fn(|context| {
-                if post.has_left() {
+                if post.is_released() {
                     return Poll::Ready(None);
                 }
                 if let Poll::Ready(accepted) = post.listener.poll_accept(context) {
@@ -57,6 +57,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Some(Err(error)) => accept::recover(&error).await,
             }
         }
+        // It is closed when nobody has it any more.
+        let is_other = |other: &Rc<Post>| !Rc::ptr_eq(other, &post);
+        self.posts.borrow_mut().retain(is_other);
         self.listening.set(self.listening.get() - 1);
     }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +24,12 @@ pub struct Next {
     pub generation: Arc<Generation>,
     /// Where it is counted.
     pub metrics: Arc<WorkerMetrics>,
-    /// Sockets for listeners that have none yet, by number.
-    pub listeners: Vec<(usize, TcpListener)>,
+    /// How many workers accept connections: the first ones.
+    pub workers: usize,
+    /// Sockets of listeners that the worker has not got yet, by number and slot.
+    pub listeners: Vec<(usize, usize, TcpListener)>,
+    /// Which listeners have other sockets than before.
+    pub rebound: Vec<usize>,
     /// Sockets for ports that have none yet, by number.
     pub ports: Vec<(usize, Quay)>,
     /// Its access logs, by number.
@@ -52,17 +55,6 @@ pub enum LogPlace {
     Kept(usize),
 }
 
-/// A listening socket.
-#[derive(Debug)]
-pub struct Shown {
-    /// Its address, as it is configured.
-    pub address: SocketAddr,
-    /// Whether its connections may have several paths.
-    pub multipath: bool,
-    /// The socket.
-    pub socket: OwnedFd,
-}
-
 /// What workers are told to do about generations.
 #[derive(Debug)]
 pub enum Order {
@@ -70,8 +62,6 @@ pub enum Order {
     Change(Box<Next>, oneshot::Sender<()>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
-    /// To show what it listens on, for another process.
-    Show(oneshot::Sender<Vec<Shown>>),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
     Leave(Arc<[SocketAddr]>),
 }
@@ -144,9 +134,6 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     let _ = done.send(()); // whoever asked may have gone
                 }
                 Order::End(number) => self.planes.end(number),
-                Order::Show(shown) => {
-                    let _ = shown.send(self.show());
-                }
                 Order::Leave(addresses) => self.leave(&addresses),
             }
             self.station.worker.deadlines.wake_all();
@@ -158,6 +145,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let logs = logs(next.logs, &before);
         let plane = before.succeed(next.generation, next.metrics, logs);
         self.doors.lead_to(&plane);
+        let index = self.station.worker.index;
+        self.station.retired.set(index >= next.workers);
+        self.lead_posts(&plane, next.workers, &next.rebound);
         self.open(&plane, next.listeners);
         self.open_ports(&plane, next.ports);
         self.planes.change(plane);
@@ -166,54 +156,50 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         }
     }
 
-    fn show(&self) -> Vec<Shown> {
-        let posts = self.posts.borrow();
-        let show = |post: &Rc<Post>| {
-            Some(Shown {
-                address: post.address,
-                multipath: post.door().with(|_, at| at.terms().options.multipath)?,
-                socket: post.listener.duplicate().ok()?, // or new connections are waited for here
-            })
-        };
-        posts.iter().filter_map(show).collect()
-    }
-
     fn leave(&self, addresses: &[SocketAddr]) {
         self.station.leaving.set(true);
         self.posts.borrow_mut().retain(|post| {
             match addresses.contains(&post.address) {
-                true => post.leave(),
+                true => post.release(),
                 false => post.close(),
             }
             false
         });
     }
 
-    /// Listens on new sockets, and has those that are there lead to the doors of `plane`; one that leads to
-    /// none, or has another one in its place, accepts who is connected already, and no more.
-    pub(crate) fn open(self: &Rc<Self>, plane: &Rc<Plane>, sockets: Vec<(usize, TcpListener)>) {
+    /// Has sockets lead to the doors of `plane`. One that leads to none, or has another one in its place, accepts
+    /// who is connected already, and no more; one that another worker of so many has now is left to that.
+    fn lead_posts(&self, plane: &Plane, workers: usize, rebound: &[usize]) {
         let listeners = &plane.generation.listeners;
-        let door = |number: usize| self.doors.find(listeners.get(number)?.door);
+        let index = self.station.worker.index;
         self.posts.borrow_mut().retain(|post| {
             let number = listeners.iter().position(|at| at.address == post.address);
-            if let Some(door) = number.and_then(door) {
+            let at = number.and_then(|number| listeners.get(number));
+            if let Some(door) = at.and_then(|at| self.doors.find(at.door)) {
                 post.lead_to(door);
             }
-            let is_kept = |number| !sockets.iter().any(|(new, _)| *new == number);
-            if !number.is_some_and(is_kept) {
+            let is_kept = number.is_some_and(|number| !rebound.contains(&number));
+            if !is_kept {
                 post.close();
+            } else if !post.belongs_to(index, workers) {
+                post.release();
             }
-            !post.is_closing()
+            !post.is_closing() && !post.is_released()
         });
-        for (number, socket) in sockets {
-            let Some((at, door)) = listeners.get(number).zip(door(number)) else {
+    }
+
+    /// Listens on new sockets.
+    pub(crate) fn open(self: &Rc<Self>, plane: &Plane, sockets: Vec<(usize, usize, TcpListener)>) {
+        for (number, slot, socket) in sockets {
+            let at = plane.generation.listeners.get(number);
+            let Some((at, door)) = at.and_then(|at| Some((at, self.doors.find(at.door)?))) else {
                 continue;
             };
             match accept::Listener::new(socket) {
                 Ok(listener) => {
                     // One that another process had opened may have had other terms.
                     listener.set_terms(&at.terms());
-                    let post = Rc::new(Post::new(at.address, listener, door));
+                    let post = Rc::new(Post::new((at.address, slot), listener, door));
                     self.posts.borrow_mut().push(Rc::clone(&post));
                     self.listening.set(self.listening.get() + 1);
                     tokio::task::spawn_local(Rc::clone(self).listen(post));

@@ -37,6 +37,8 @@ pub struct Machine {
     pub seed: u64,
     /// How many workers there are.
     pub workers: usize,
+    /// How many there may be, without a restart.
+    pub capacity: usize,
     /// How many connections clients may have unless the configuration says.
     pub connections_max: usize,
     /// What sessions of TLS share with those of generations before.

@@ -122,6 +122,7 @@ pub async fn run(worker: Rc<Worker>, start: Start, mailbox: mpsc::Receiver<Mail>
         listeners,
         ports,
         logs,
+        ..
     } = start.first;
     let totals = Arc::clone(&metrics.totals);
     let station = Station::new(worker, totals, start.began, start.give_back);

@@ -124,20 +124,41 @@ impl Doors {
 pub(crate) struct Post {
     pub(crate) address: SocketAddr,
     pub(crate) listener: accept::Listener,
+    /// Which of the address's sockets it is. Each is served by one worker, which may be another one later.
+    slot: usize,
     door: RefCell<Rc<Door>>,
     is_closing: Cell<bool>,
-    has_left: Cell<bool>,
+    is_released: Cell<bool>,
 }
 
 impl Post {
-    pub(crate) fn new(address: SocketAddr, listener: accept::Listener, door: Rc<Door>) -> Self {
+    pub(crate) fn new(
+        (address, slot): (SocketAddr, usize),
+        listener: accept::Listener,
+        door: Rc<Door>,
+    ) -> Self {
         Self {
             address,
             listener,
+            slot,
             door: RefCell::new(door),
             is_closing: Cell::new(false),
-            has_left: Cell::new(false),
+            is_released: Cell::new(false),
         }
+    }
+
+    /// Tells whether worker `index` of so many serves this socket.
+    pub(crate) fn belongs_to(&self, index: usize, workers: usize) -> bool {
+        self.slot % workers.max(1) == index
+    }
+
+    /// Leaves the socket, with all who wait there, to another worker.
+    pub(crate) fn release(&self) {
+        self.is_released.set(true);
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.is_released.get()
     }
 
     /// Where whoever comes now goes in.
@@ -160,15 +181,6 @@ impl Post {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.get()
-    }
-
-    /// Accepts nothing more, as another process does.
-    pub(crate) fn leave(&self) {
-        self.has_left.set(true);
-    }
-
-    pub(crate) fn has_left(&self) -> bool {
-        self.has_left.get()
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn compile(
                 name: Arc::clone(&server.name),
                 berth: match same {
                     Some(known) => Arc::clone(&known.berth),
-                    None => Arc::new(berths.berth(machine.workers)),
+                    None => Arc::new(berths.berth(machine.capacity)),
                 },
                 addresses: match known {
                     Some(known) => known.addresses.clone(),
@@ -69,7 +69,7 @@ pub(crate) fn compile(
             }
         };
         let servers = settings.servers.iter().map(server).collect();
-        pool((index, settings), servers, before, (machine.workers, node))
+        pool((index, settings), servers, before, (machine.capacity, node))
     });
     pools.collect()
 }

@@ -39,6 +39,8 @@ pub(crate) struct Station {
     pub(crate) draining: Cell<bool>,
     /// Whether another process serves what begins now.
     pub(crate) leaving: Cell<bool>,
+    /// Whether there are fewer workers now, so that this one only finishes what it has.
+    pub(crate) retired: Cell<bool>,
     /// Whether there are nearly as many client connections as there may be, or little memory.
     pub(crate) crowded: Cell<bool>,
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
@@ -67,6 +69,7 @@ impl Station {
             copies: Cell::new(0),
             draining: Cell::new(false),
             leaving: Cell::new(false),
+            retired: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
@@ -109,7 +112,7 @@ impl Station {
 
     /// Tells whether connections end with their answers.
     pub(crate) fn keeps_nobody(&self) -> bool {
-        self.leaving.get() || self.closes_idle()
+        self.leaving.get() || self.retired.get() || self.closes_idle()
     }
 
     /// Tells whether connections end that wait for a request. One could be on its way: who only leaves waits for it.

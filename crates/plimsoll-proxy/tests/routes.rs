@@ -31,6 +31,7 @@ fn generation(text: &str) -> Generation {
         name: "test".into(),
         seed: 1,
         workers: 1,
+        capacity: 1,
         connections_max: 1000,
         sessions: std::sync::Arc::default(),
         before: None,

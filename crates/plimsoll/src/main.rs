@@ -5,6 +5,7 @@ mod allocator;
 mod configuration;
 mod exit;
 mod output;
+mod privileges;
 mod running;
 mod service_manager;
 mod serving;

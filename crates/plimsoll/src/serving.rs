@@ -15,7 +15,7 @@ use plimsoll_control::watching;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::BadConfiguration;
-use crate::{admin, allocator, service_manager};
+use crate::{admin, allocator, privileges, service_manager};
 
 /// How long exchanges that are under way may take after the first TERM.
 const GRACE: Duration = Duration::from_secs(30);
@@ -56,6 +56,10 @@ pub(crate) fn serve(
     file: Option<File<'_>>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
+    if let Some(user) = privileges::find(config).map_err(unusable)? {
+        privileges::give_up(&user, config)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("control")
@@ -64,7 +68,6 @@ pub(crate) fn serve(
     runtime.block_on(async {
         tokio::spawn(beside);
         let mut signals = Signals::listen()?;
-        let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
         let guard = admin::guard(&config.admin).map_err(unusable)?;
         let inherited = Inherited::take().context("cannot take over from the process before")?;
         let inherited = Arc::new(inherited);

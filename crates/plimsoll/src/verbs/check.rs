@@ -14,6 +14,7 @@ use crate::admin;
 use crate::configuration::{self, Path};
 use crate::exit::BadConfiguration;
 use crate::output::print;
+use crate::privileges;
 use crate::verbs::against;
 
 /// What `plimsoll check` takes.
@@ -142,6 +143,7 @@ fn files(config: &Config) -> (Vec<String>, Vec<String>) {
     let mut unusable = rules.load().err().unwrap_or_default();
     unusable.extend(rules.unusable_disks());
     unusable.extend(admin::guard(&config.admin).err());
+    unusable.extend(privileges::find(config).err());
     (unusable, rules.expiring())
 }
 
