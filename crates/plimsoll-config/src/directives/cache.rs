@@ -63,7 +63,7 @@ pub(crate) static ROWS: &[Directive] = &[
               An answer that is fresh for 10 s or more is written when it is stored, by a thread of its own; what the memory has not, but the disk, \
               is read into memory. Each file is under checksums, and no byte of it goes on that is not what was written. The files that came first and \
               were of no use since go first. The directory is made if it is missing, belongs to this cache alone, and nobody but its owner may write to it. \
-              Keeping track takes about 200 bytes and the key of each file, up to a quarter of `memory` beside it. A disk that is full, slow or broken is \
+              Keeping track takes about 200 bytes and the key of each file, up to a quarter of `memory` beside it; what has a key above 2 KiB or more than 64 tags stays in memory. A disk that is full, slow or broken is \
               as if it was not there: after five failures in a row it is left alone, and tried again now and then. `plimsoll_cache_disk_up` and \
               `plimsoll_cache_disk_errors_total` tell.",
         words: (2, 2),
