@@ -42,6 +42,7 @@ pub mod browser;
 pub mod cached;
 pub mod certifier;
 pub mod daemon;
+pub mod echo;
 pub mod fault;
 pub mod frame;
 pub mod front;

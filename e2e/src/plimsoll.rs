@@ -325,12 +325,14 @@ impl Plimsoll {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Returns the resident memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes, without what stands in files, such as its program.
     #[must_use]
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.id()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
         kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
     }

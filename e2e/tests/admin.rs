@@ -252,6 +252,9 @@ fn what_is_served_is_told_in_json_and_in_words() {
         status == 200 && listed.contains("/v1/pools/{pool}"),
         "{listed}"
     );
+    let (status, described) = stand.asked("GET /v1/openapi.json", "Host: localhost", "");
+    let described: Value = serde_json::from_str(&described).unwrap();
+    assert_eq!((status, &described["openapi"]), (200, &json!("3.1.0")));
     let (status, told) = stand.asked("GET /v1/configuration", "Host: localhost", "");
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!((status, &told["pools"][0]["name"]), (200, &json!("app")));

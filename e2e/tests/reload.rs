@@ -8,7 +8,7 @@ use plimsoll_e2e::raw::{PATIENCE, Raw, get};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::wire::Close;
-use plimsoll_e2e::{ports, wait};
+use plimsoll_e2e::{echo, ports, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -367,27 +367,12 @@ fn an_address_that_becomes_another_thing_is_that_for_who_comes_then() {
     assert_eq!(get(plimsoll.address(), "/").text(), "site");
 }
 
-/// A server that sends back what comes.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut from = stream.try_clone().unwrap();
-                std::io::copy(&mut from, &mut &stream).ok();
-            });
-        }
-    });
-    address
-}
-
 #[test]
 fn relayed_connections_live_on_whatever_changes() {
     let relaying = |server: SocketAddr| {
         format!("tcp 127.0.0.1:{{port}} {{ proxy app }} pool app {{ server {server}; check off }}")
     };
-    let mut plimsoll = start(&relaying(echo()));
+    let mut plimsoll = start(&relaying(echo::connections(b"")));
     let mut client = TcpStream::connect(plimsoll.address()).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut says = |word: &[u8; 4]| {
@@ -398,7 +383,7 @@ fn relayed_connections_live_on_whatever_changes() {
     };
     says(b"one\n");
     // Its server goes, and then its address, too.
-    reload(&mut plimsoll, &relaying(echo()));
+    reload(&mut plimsoll, &relaying(echo::connections(b"")));
     says(b"two\n");
     reload(
         &mut plimsoll,
@@ -665,7 +650,7 @@ fn too_many_configurations_in_use_are_bounded() {
             round % 3
         ))
     };
-    let start = Start::run(&relaying(0)).set("echo", echo().port());
+    let start = Start::run(&relaying(0)).set("echo", echo::connections(b"").port());
     let mut plimsoll = start.start();
     let mut clients = Vec::new();
     // 256 that are in use, and the one that is left last.

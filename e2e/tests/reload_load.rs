@@ -11,7 +11,7 @@ use plimsoll_e2e::load::{Load, Reuse};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start};
 use plimsoll_e2e::raw::PATIENCE;
 use plimsoll_e2e::recorder::Recorder;
-use plimsoll_e2e::{tls, wait};
+use plimsoll_e2e::{echo, tls, wait};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -30,9 +30,9 @@ impl Servers {
     fn start() -> Self {
         Self {
             http: (0..4).map(|_| Recorder::echo()).collect(),
-            echo: echo(b""),
-            switching: echo(SWITCHED),
-            datagrams: datagrams(),
+            echo: echo::connections(b""),
+            switching: echo::connections(SWITCHED),
+            datagrams: echo::datagrams(),
         }
     }
 }
@@ -43,41 +43,6 @@ const WEBSOCKET: &[u8] =
 
 const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-/// A server that, after a head if there is something to answer it with, sends back what comes.
-fn echo(answer: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let (mut head, mut byte) = (Vec::new(), [0]);
-                while !answer.is_empty() && !head.ends_with(b"\r\n\r\n") {
-                    match stream.read(&mut byte) {
-                        Ok(1) => head.extend(byte),
-                        _ => return,
-                    }
-                }
-                stream.write_all(answer).ok();
-                let mut from = stream.try_clone().unwrap();
-                std::io::copy(&mut from, &mut stream).ok();
-            });
-        }
-    });
-    address
-}
-
-fn datagrams() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    thread::spawn(move || {
-        let mut room = [0; 64];
-        while let Ok((count, from)) = socket.recv_from(&mut room) {
-            socket.send_to(room.get(..count).unwrap(), from).ok();
-        }
-    });
-    address
-}
 
 /// The configuration of this round: something else is different in each.
 fn configuration(round: usize, servers: &Servers, authority: &Authority) -> String {

@@ -6,11 +6,11 @@ use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::{PATIENCE, Raw, get};
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::script::Answer;
-use plimsoll_e2e::wait;
+use plimsoll_e2e::{echo, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -44,33 +44,6 @@ impl Drop for Stand {
     }
 }
 
-/// A server that sends back what comes.
-fn echo() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut from = stream.try_clone().unwrap();
-                std::io::copy(&mut from, &mut stream).ok();
-            });
-        }
-    });
-    address
-}
-
-fn datagrams() -> std::net::SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    thread::spawn(move || {
-        let mut room = [0; 64];
-        while let Ok((count, from)) = socket.recv_from(&mut room) {
-            socket.send_to(room.get(..count).unwrap(), from).ok();
-        }
-    });
-    address
-}
-
 impl Stand {
     fn new(server: impl Fn() -> Recorder) -> Self {
         let (a, b) = (server(), server());
@@ -81,8 +54,8 @@ impl Stand {
             .program(&program)
             .set("a", a.address())
             .set("b", b.address())
-            .set("echo", echo())
-            .set("datagrams", datagrams())
+            .set("echo", echo::connections(b""))
+            .set("datagrams", echo::datagrams())
             .start();
         Self {
             plimsoll,
@@ -123,7 +96,7 @@ impl Stand {
     }
 }
 
-fn connect(address: std::net::SocketAddr) -> TcpStream {
+fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream

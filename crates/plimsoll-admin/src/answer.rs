@@ -28,6 +28,7 @@ use crate::change::{BadChange, Change};
 use crate::guard::{From, Refusal};
 use crate::handover::Upgrade;
 use crate::metrics;
+use crate::openapi;
 use crate::page;
 use crate::server::Desk;
 use crate::view::{PoolView, View};
@@ -110,6 +111,7 @@ async fn carried_out(
         Call::Watch => return watch(desk),
         Call::History => json(&desk.sampler.history()),
         Call::Calls => json(&list()),
+        Call::Description => json(&openapi::document()),
         Call::Pools => seen(desk).and_then(|view| json(&view.pools)),
         Call::Pool => pool(desk, part).and_then(|pool| json(&pool)),
         Call::ChangePool => change(desk, part, request).await,

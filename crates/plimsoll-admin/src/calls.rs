@@ -36,6 +36,7 @@ pub(crate) enum Call {
     Confirm,
     GoBack,
     Calls,
+    Description,
 }
 
 const fn look(path: &'static str, call: Call, doc: &'static str) -> Row {
@@ -72,6 +73,11 @@ pub(crate) static CALLS: &[Row] = &[
         "Everything that is counted, in Prometheus' text format.",
     ),
     look("/v1", Call::Calls, "This list."),
+    look(
+        "/v1/openapi.json",
+        Call::Description,
+        "This list for programs, as OpenAPI has it.",
+    ),
     look(
         "/v1/status",
         Call::Status,

@@ -4,12 +4,13 @@ use plimsoll_balance::{Server, ServerIndex, Wish};
 use plimsoll_control::launch::Running;
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::Pool;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{count_serving, is_serving};
 
 /// What is to be done with servers of a pool. Nothing is said means that nothing changes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Change {
     /// Which servers, by name.
@@ -23,7 +24,7 @@ pub struct Change {
 }
 
 /// What is wanted of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It serves.

@@ -4,6 +4,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plimsoll_control::upgrade::{Failure, PATIENCE, Successor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
@@ -19,7 +20,7 @@ pub(crate) struct Open {
 }
 
 /// How another process is to take over.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upgrade {
     /// Within how many seconds it has to serve.
@@ -34,7 +35,7 @@ impl Default for Upgrade {
 }
 
 /// The process that serves now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Upgraded {
     /// Its number.
     pub process: u32,

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod handover;
 pub mod listen;
 pub mod metrics;
+pub(crate) mod openapi;
 pub(crate) mod page;
 pub mod process;
 pub(crate) mod reloads;

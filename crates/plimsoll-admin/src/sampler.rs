@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use plimsoll_control::engine::Engine;
 use plimsoll_control::launch::Running;
 use plimsoll_net::clock;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -22,7 +23,7 @@ const PACE: Duration = Duration::from_secs(1);
 const MEMORY: usize = 300;
 
 /// What is remembered of a second.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
     /// When it ended, in seconds since 1970.
     pub now: u64,

@@ -11,13 +11,14 @@ use plimsoll_observe::histogram::Counts;
 use plimsoll_proxy::caching::Keeping;
 use plimsoll_proxy::generation::{Generation, Pool, Server};
 use plimsoll_proxy::material::Material;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{Answered, Asked, Classes, Crowd, Snapshot, Traffic, Tries};
 
 /// Everything at a moment. Times are seconds since 1970, durations seconds; what is said by the second is of the
 /// second before.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct View {
     /// The version of the program.
     pub version: String,
@@ -48,7 +49,7 @@ pub struct View {
 }
 
 /// How many requests there are, and how long they take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
     /// Requests that were answered since the process began.
     pub requests: u64,
@@ -67,7 +68,7 @@ pub struct Flow {
 }
 
 /// What is served for a set of hosts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SiteView {
     /// Its name.
     pub name: Arc<str>,
@@ -79,7 +80,7 @@ pub struct SiteView {
 }
 
 /// Where connections or datagrams come to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ListenerView {
     /// Its address.
     pub address: String,
@@ -100,7 +101,7 @@ pub struct ListenerView {
 }
 
 /// Servers that can stand in for each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PoolView {
     /// Its name.
     pub name: Arc<str>,
@@ -127,7 +128,7 @@ pub struct PoolView {
 }
 
 /// Where requests go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ServerView {
     /// Its name.
     pub name: Arc<str>,
@@ -155,7 +156,7 @@ pub struct ServerView {
 }
 
 /// What active checks of a server found.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ChecksView {
     /// How many passed.
     pub passed: u64,
@@ -166,7 +167,7 @@ pub struct ChecksView {
 }
 
 /// Where answers are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CacheView {
     /// Its name.
     pub name: Arc<str>,
@@ -183,7 +184,7 @@ pub struct CacheView {
 }
 
 /// A certificate that clients are shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateView {
     /// Its file, or what it is for.
     pub file: String,

@@ -86,11 +86,13 @@ impl Budget {
     }
 }
 
-/// What is resident of this process, proc_pid_statm(5).
+/// What is resident of this process and stands in no file, such as its program: that can be had back at
+/// once (proc_pid_statm(5)).
 fn resident() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    let mut pages = text.split_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, of_files) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(resident.saturating_sub(of_files) * rustix::param::page_size() as u64)
 }
 
 /// The nearest control group with a limit, cgroups(7).

@@ -342,15 +342,18 @@ fn what_changes_is_removed_by_its_key() {
 #[test]
 fn the_directory_takes_no_more_than_it_may() {
     let path = temporary();
-    let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
-    cache.disk = Some(Disk::new(Place {
-        directory: path.path().into(),
-        limits: Limits {
-            max: 1 << 20,
-            memory: 1 << 20,
-        },
-    }));
-    let cache = open(cache, WALL).unwrap();
+    let of_size = |max| {
+        let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
+        cache.disk = Some(Disk::new(Place {
+            directory: path.path().into(),
+            limits: Limits {
+                max,
+                memory: 1 << 20,
+            },
+        }));
+        open(cache, WALL).unwrap()
+    };
+    let cache = of_size(1 << 20);
     for number in 0..1000_u32 {
         put(&cache, &format!("/{number}"), &vec![b'x'; 5000]);
         if number % 100 == 99 {
@@ -375,15 +378,7 @@ fn the_directory_takes_no_more_than_it_may() {
     assert!(load(&cache, "/999").is_some() && load(&cache, "/100").is_none());
     end(cache);
     // With less than before, the oldest go.
-    let mut cache = Cache::new("c".into(), 8 << 20, 1 << 20);
-    cache.disk = Some(Disk::new(Place {
-        directory: path.path().into(),
-        limits: Limits {
-            max: 1 << 18,
-            memory: 1 << 20,
-        },
-    }));
-    let cache = open(cache, WALL).unwrap();
+    let cache = of_size(1 << 18);
     while files(path.path()).len() > 32 {
         std::thread::yield_now();
     }

@@ -1,0 +1,136 @@
+//! The API described for programs (OpenAPI 3.1), made from the table of calls and the types that they take and give.
+
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use crate::calls::{CALLS, Call, Row};
+use crate::change::Change;
+use crate::guard::Kind;
+use crate::handover::{Upgrade, Upgraded};
+use crate::sampler::Point;
+use crate::view::{PoolView, View};
+
+/// Where the types are in the description.
+const TYPES: &str = "/components/schemas";
+
+/// The whole description.
+pub(crate) fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = TYPES.into();
+    });
+    let mut types = settings.into_generator();
+    let mut paths = Map::new();
+    for row in CALLS {
+        let methods = paths.entry(row.path).or_insert_with(|| json!({}));
+        let method = row.method.as_str().to_ascii_lowercase();
+        if let Some(methods) = methods.as_object_mut() {
+            methods.insert(method, operation(row, &mut types));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Plimsoll",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What is asked of the admin listeners. An error is a status of 400 or more and a line of text.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": types.take_definitions(true),
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "description": "Not needed over the Unix socket." },
+            },
+        },
+    })
+}
+
+fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
+    let mut operation = json!({
+        "summary": row.doc,
+        "responses": {
+            "200": { "description": "Done.", "content": { media(row.call): { "schema": given(row.call, types) } } },
+            "default": { "description": "Why not, in a line of text.", "content": { "text/plain": {} } },
+        },
+    });
+    let more = operation.as_object_mut();
+    let Some(more) = more else { return operation };
+    if let Some((_, name)) = row.path.split_once('{') {
+        let name = name.trim_end_matches('}');
+        let parameter =
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
+        more.insert("parameters".to_owned(), json!([parameter]));
+    }
+    if row.method == hyper::Method::POST {
+        let body = json!({ "application/json": { "schema": asked(row.call, types) } });
+        more.insert(
+            "requestBody".to_owned(),
+            json!({ "required": true, "content": body }),
+        );
+    }
+    if row.kind == Kind::Change {
+        more.insert("security".to_owned(), json!([{ "token": [] }]));
+    }
+    operation
+}
+
+fn media(call: Call) -> &'static str {
+    match call {
+        Call::Page(_) | Call::Metrics => "text/plain",
+        Call::Watch => "text/event-stream",
+        _ => "application/json",
+    }
+}
+
+/// What a call takes.
+fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
+    match call {
+        Call::ChangePool => of::<Change>(types),
+        Call::Upgrade => of::<Upgrade>(types),
+        _ => of::<Map<String, Value>>(types),
+    }
+}
+
+/// What a call gives.
+fn given(call: Call, types: &mut SchemaGenerator) -> Schema {
+    match call {
+        Call::Page(_) | Call::Metrics => of::<String>(types),
+        Call::Status | Call::Watch => of::<View>(types),
+        Call::History => of::<Vec<Point>>(types),
+        Call::Pools => of::<Vec<PoolView>>(types),
+        Call::Pool | Call::ChangePool => of::<PoolView>(types),
+        Call::Upgrade => of::<Upgraded>(types),
+        Call::Calls => of::<Vec<Value>>(types),
+        _ => of::<Map<String, Value>>(types),
+    }
+}
+
+fn of<T: JsonSchema>(types: &mut SchemaGenerator) -> Schema {
+    types.subschema_for::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_described_and_every_type_that_is_named_is_there() {
+        let document = document();
+        for row in CALLS {
+            let method = row.method.as_str().to_ascii_lowercase();
+            let operation =
+                document.pointer(&format!("/paths/{}/{method}", row.path.replace('/', "~1")));
+            assert!(operation.is_some(), "{}", row.path);
+        }
+        let text = document.to_string();
+        let named: Vec<&str> = text
+            .split("\"#")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        assert!(named.len() > 10, "{named:?}");
+        for name in named {
+            assert!(document.pointer(name).is_some(), "{name}");
+        }
+    }
+}
