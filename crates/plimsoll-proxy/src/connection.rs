@@ -472,15 +472,21 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 }
 
 /// Passes the bytes of a connection on, to its end.
-async fn relayed(mut connection: Connection) {
-    let (plane, number) = connection.door.view();
-    connection.listener = number;
-    let at = plane.generation.listeners.get(number);
-    if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
-        let mut relaying = pin!(relay::serve(&plane, &connection, relay));
-        let served = poll_fn(|context| plane.poll_unless_over(relaying.as_mut(), context));
-        if served.await.is_none() {
-            stream::reset_on_close(&connection.socket);
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn stores its arguments twice"
+)]
+fn relayed(mut connection: Connection) -> impl Future<Output = ()> {
+    async move {
+        let (plane, number) = connection.door.view();
+        connection.listener = number;
+        let at = plane.generation.listeners.get(number);
+        if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
+            let mut relaying = pin!(relay::serve(&plane, &connection, relay));
+            let served = poll_fn(|context| plane.poll_unless_over(relaying.as_mut(), context));
+            if served.await.is_none() {
+                stream::reset_on_close(&connection.socket);
+            }
         }
     }
 }
