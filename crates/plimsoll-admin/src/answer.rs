@@ -31,7 +31,7 @@ use crate::metrics;
 use crate::openapi;
 use crate::page;
 use crate::server::Desk;
-use crate::view::{PoolView, View};
+use crate::view::PoolView;
 
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -107,12 +107,12 @@ async fn carried_out(
             let text = metrics::page(desk.reloader.engine(), desk.more);
             return with_type(prometheus::CONTENT_TYPE, text);
         }
-        Call::Status => return with_type(JSON, desk.sampler.view()),
+        Call::Status => json(&*desk.sampler.view()),
         Call::Watch => return watch(desk),
         Call::History => json(&desk.sampler.history()),
         Call::Calls => json(&list()),
         Call::Description => json(&openapi::document()),
-        Call::Pools => seen(desk).and_then(|view| json(&view.pools)),
+        Call::Pools => json(&desk.sampler.view().pools),
         Call::Pool => pool(desk, part).and_then(|pool| json(&pool)),
         Call::ChangePool => change(desk, part, request).await,
         Call::Configuration => json(&plimsoll_config::to_json(&running.generation.config)),
@@ -127,14 +127,8 @@ async fn carried_out(
     answered.unwrap_or_else(|Failure(status, why)| plain(status, &format!("{why}\n")))
 }
 
-/// What was seen last.
-fn seen(desk: &Desk) -> Result<View, Failure> {
-    let view = serde_json::from_slice(&desk.sampler.view());
-    view.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
-}
-
 fn pool(desk: &Desk, name: &str) -> Result<PoolView, Failure> {
-    let view = seen(desk)?;
+    let view = desk.sampler.view();
     let pool = view.pool(name).cloned();
     pool.ok_or_else(|| BadChange::Pool(name.to_owned()).into())
 }
@@ -216,8 +210,10 @@ fn watch(desk: &Arc<Desk>) -> Answer {
     let mut views = desk.sampler.watch();
     tokio::spawn(async move {
         loop {
-            let view = views.borrow_and_update().clone();
-            let event = [b"data: ", &*view, b"\n\n"].concat();
+            let view = Arc::clone(&views.borrow_and_update());
+            // It holds nothing that JSON cannot.
+            let text = serde_json::to_vec(&*view).unwrap_or_default();
+            let event = [b"data: ", &*text, b"\n\n"].concat();
             if sender.send_data(Bytes::from(event)).await.is_err() || views.changed().await.is_err()
             {
                 return;

@@ -1,10 +1,9 @@
 //! Looks at everything once a second, for all who watch.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Bytes;
 use plimsoll_control::engine::Engine;
 use plimsoll_control::launch::Running;
 use plimsoll_net::clock;
@@ -45,7 +44,7 @@ pub(crate) struct Sampler {
     process: Process,
     last: Mutex<Snapshot>,
     history: Mutex<VecDeque<Point>>,
-    view: watch::Sender<Bytes>,
+    view: watch::Sender<Arc<View>>,
 }
 
 impl Sampler {
@@ -57,11 +56,13 @@ impl Sampler {
                 .into_owned(),
             started: clock::unix_time().as_secs(),
         };
+        let last = take(running);
+        let first = View::between(running, &process, (&last, &last), process.started);
         let sampler = Self {
             process,
-            last: Mutex::new(take(running)),
+            last: Mutex::new(last),
             history: Mutex::default(),
-            view: watch::Sender::default(),
+            view: watch::Sender::new(Arc::new(first)),
         };
         sampler.look(running);
         sampler
@@ -90,12 +91,11 @@ impl Sampler {
         self.show(running, &take(running));
     }
 
-    fn show(&self, running: &Running, after: &Snapshot) -> View {
+    fn show(&self, running: &Running, after: &Snapshot) -> Arc<View> {
         let now = clock::unix_time().as_secs();
         let view = View::between(running, &self.process, (&self.last(), after), now);
-        // It holds nothing that JSON cannot.
-        let text = serde_json::to_vec(&view).unwrap_or_default();
-        self.view.send_replace(text.into());
+        let view = Arc::new(view);
+        self.view.send_replace(Arc::clone(&view));
         view
     }
 
@@ -118,13 +118,13 @@ impl Sampler {
         });
     }
 
-    /// What was seen last, as JSON.
-    pub(crate) fn view(&self) -> Bytes {
-        self.view.borrow().clone()
+    /// What was seen last.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
     }
 
     /// What was seen last, and from then on.
-    pub(crate) fn watch(&self) -> watch::Receiver<Bytes> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
     }
 
