@@ -11,17 +11,10 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// The longest body that is kept by default.
-const LARGE: usize = 1 << 20;
-
 /// The kernel takes no such body as a whole for a client that does not read.
 const HUGE: usize = 8 << 20;
 
 const KEPT: &str = "Cache-Control: max-age=1000";
-
-fn body() -> Vec<u8> {
-    bytes(LARGE)
-}
 
 fn bytes(length: usize) -> Vec<u8> {
     (0..length)
@@ -29,12 +22,7 @@ fn bytes(length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Plimsoll with a cache of this size, and what else it says, before a server that answers all with a large body.
-fn small(cache: &str) -> Stand {
-    of_size(cache, LARGE)
-}
-
-/// The same with bodies of this length.
+/// Plimsoll with a cache that says this, before a server that answers all with a body of this length.
 fn of_size(cache: &str, length: usize) -> Stand {
     serving(cache, message(KEPT, &bytes(length)))
 }
