@@ -21,7 +21,6 @@ use plimsoll_proxy::generation::{Generation, Listener};
 use plimsoll_proxy::material::Material;
 use plimsoll_proxy::plane::Log;
 use plimsoll_proxy::tls::sessions::Sessions;
-use tokio::task::JoinSet;
 
 use crate::acme::Orders;
 use crate::checks::{self, Count};
@@ -33,7 +32,7 @@ use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
 use crate::upgrade::{Inherited, Use};
-use crate::watches::{Key, Watches};
+use crate::watches::{Begun, Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +115,8 @@ pub struct Running {
 pub(crate) struct Prepared {
     pub(crate) generation: Arc<Generation>,
     pub(crate) names: Names,
-    pub(crate) key_sets: Vec<(Key, JoinSet<()>)>,
-    pub(crate) stapling: Vec<(Key, JoinSet<()>)>,
+    pub(crate) key_sets: Begun<Key>,
+    pub(crate) stapling: Begun<Key>,
     /// By worker.
     pub(crate) next: Vec<Next>,
     metrics: Vec<Arc<WorkerMetrics>>,
