@@ -129,6 +129,11 @@ pub enum Failure {
     /// There is one already.
     #[error("another process serves already, or this one is about to end")]
     Leaving,
+    /// It is not decided yet what is served.
+    #[error(
+        "a part of the connections is served under another configuration: `plimsoll reload confirm` or `back` first"
+    )]
+    Tried,
 }
 
 /// Starts the program anew, as this process was started, with these sockets; returns when it serves. This blocks.

@@ -35,7 +35,7 @@ use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
 use crate::http::server_h1::Served;
-use crate::http::{h2, line, server_h1};
+use crate::http::{h2, server_h1};
 use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
@@ -203,7 +203,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             match mail {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.station.worker.lend_idle(&server, reply),
-                Mail::Room { pool } => line::call(&self.planes.current(), pool),
+                Mail::Room { pool } => self.planes.call(pool),
                 Mail::Forget { server } => {
                     self.station.worker.idle.forget(&server);
                     self.station.links.forget(&server);
@@ -220,7 +220,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let patience = tokio::time::timeout(DRAIN_CHECK, mailbox.recv());
             match patience.await {
                 Ok(Some(Mail::Connection(accepted))) => self.take_over(accepted),
-                Ok(Some(Mail::Room { pool })) => line::call(&self.planes.current(), pool),
+                Ok(Some(Mail::Room { pool })) => self.planes.call(pool),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(_) if self.is_done() => return,
@@ -237,10 +237,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     pub(crate) fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: Rc<Door>) {
+        let door = door.draw();
         let (plane, number) = door.view();
         let Some(at) = plane.generation.listeners.get(number) else {
             return;
         };
+        plane.metrics.outcomes.connections.add(1);
         // Who the client is may not be known yet.
         let seat = match &*at.announced_by {
             [] => match admit(&plane, &door, peer) {

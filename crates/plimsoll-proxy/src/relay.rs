@@ -70,6 +70,7 @@ pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay)
     };
     if let Err(turned) = call.serve(relay).await {
         call.facts.blame(turned.reason, turned.detail);
+        call.note_outcome();
         // As if nobody listened here: there is no other way to say it.
         stream::reset_on_close(&connection.socket);
     }
@@ -91,6 +92,7 @@ impl<'a> Call<'a> {
         self.plane.note_request(pool.index, self.facts.started);
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
+        self.note_outcome();
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -200,6 +202,13 @@ impl<'a> Call<'a> {
             stream::close(&self.connection.socket);
         }
         self.give_back(pool, pick);
+    }
+
+    /// Counts whether a server could be reached, and how long that took: what comes after is between the two ends.
+    fn note_outcome(&self) {
+        let took = self.facts.connect.unwrap_or_default();
+        let outcomes = &self.plane.metrics.outcomes;
+        outcomes.note(took, self.facts.has_failed());
     }
 
     /// Teaches the pool whether its server could be reached.
