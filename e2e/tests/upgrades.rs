@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -49,7 +49,7 @@ impl Stand {
         let (a, b) = (server(), server());
         let programs = tempfile::tempdir().unwrap();
         let program = programs.path().join("plimsoll");
-        fs::copy(binary(), &program).unwrap();
+        put(&binary(), &program);
         let plimsoll = Start::run(CONFIGURATION)
             .program(&program)
             .set("a", a.address())
@@ -94,6 +94,15 @@ impl Stand {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// Puts a copy of a program in a place. Another process does so: what this one has open to write, programs may have that other
+/// tests start at that moment, and then it cannot be started.
+fn put(program: &Path, place: &Path) {
+    let new = place.with_extension("new");
+    let copied = Command::new("cp").arg(program).arg(&new).status();
+    assert!(copied.unwrap().success());
+    fs::rename(new, place).unwrap();
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -191,10 +200,10 @@ fn one_that_does_not_serve_changes_nothing() {
         ("no program", "cannot start"),
     ] {
         // As packages do: another file of the same name.
-        let new = stand.program.with_extension("new");
+        let new = stand.program.with_extension("text");
         fs::write(&new, program).unwrap();
         fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
-        fs::rename(&new, &stand.program).unwrap();
+        put(&new, &stand.program);
         let said = stand.upgrade(&["--within", "1"]).unwrap_err();
         assert!(said.contains(why), "{program}: {said}");
         kept.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -202,7 +211,7 @@ fn one_that_does_not_serve_changes_nothing() {
         assert_eq!(get(stand.plimsoll.address(), "/").text(), "ok");
     }
     let broken = "site {\n";
-    fs::copy(binary(), &stand.program).unwrap();
+    put(&binary(), &stand.program);
     let good = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
     stand.plimsoll.rewrite(broken);
     let said = stand.upgrade(&[]).unwrap_err();

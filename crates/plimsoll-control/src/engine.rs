@@ -20,7 +20,7 @@ use crate::former::Former;
 use crate::launch::{Beside, House, LaunchError, Running, prepare, random};
 use crate::log_file::LogFile;
 use crate::stalls::Stalls;
-use crate::upgrade::{self, Failure, Inherited, Successor, Use, Wanted};
+use crate::upgrade::{self, Failure, Handed, Inherited, Successor, Use, Wanted};
 use crate::watches::Watches;
 use crate::{
     acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
@@ -297,8 +297,12 @@ impl Engine {
         }
         let mut sockets = self.now().sockets();
         sockets.extend(more);
-        let wanted = Wanted::all(&self.now().generation);
-        let start = move || upgrade::start(&sockets, wanted, patience);
+        let handed = Handed {
+            sockets,
+            wanted: Wanted::all(&self.now().generation),
+            passed: tasks.house.inherited.pass_on(),
+        };
+        let start = move || upgrade::start(handed, patience);
         let started = tokio::task::spawn_blocking(start).await;
         let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
         self.is_leaving.store(true, Relaxed);

@@ -363,9 +363,12 @@ fn bind(
 /// than before, some have several, so that nobody is lost who waits in one.
 fn listen(at: &Listener, open: &[TcpListener], house: &House) -> io::Result<Arc<[TcpListener]>> {
     let open: io::Result<Vec<_>> = open.iter().map(TcpListener::try_clone).collect();
-    let mut all = open?;
+    let (mut all, inherited) = (open?, &house.inherited);
+    if all.is_empty() {
+        all.extend(inherited.given(at.address, at.terms())?);
+    }
     let missing = house.workers.saturating_sub(all.len());
-    all.extend(house.inherited.listen(at.address, at.terms(), missing)?);
+    all.extend(inherited.more(at.address, at.terms(), missing)?);
     Ok(all.into())
 }
 

@@ -19,6 +19,7 @@ pub mod launch;
 pub mod log_file;
 pub mod materials;
 pub mod memory;
+pub mod passed;
 mod private;
 pub mod reload;
 pub mod secrets;
