@@ -12,6 +12,7 @@ use plimsoll_balance::canary::Share;
 use plimsoll_net::worker::{self, Peers, Worker};
 use plimsoll_proxy::changeover::{Next, Order};
 use plimsoll_proxy::connection::{self, Start};
+use plimsoll_proxy::handing::{Handed, Heir};
 use plimsoll_proxy::plane::GiveBack;
 use tokio::sync::{mpsc, oneshot};
 
@@ -150,9 +151,18 @@ impl Crew {
     }
 
     /// Has all workers serve what is under way, and nothing that comes to `addresses`, nor datagrams.
-    pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>) {
+    /// Connections that can go are offered to `heir`.
+    pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>, heir: Option<&Heir>) {
         for worker in &self.orders {
-            let _ = worker.send(Order::Leave(Arc::clone(addresses))).await; // or it is gone
+            let order = Order::Leave(Arc::clone(addresses), heir.cloned());
+            let _ = worker.send(order).await; // or it is gone
+        }
+    }
+
+    /// Has the worker with the fewest connections go on with one of the process before.
+    pub(crate) async fn adopt(&self, handed: Handed) {
+        if let Some(worker) = self.orders.get(self.peers.least_loaded()) {
+            let _ = worker.send(Order::Adopt(Box::new(handed))).await; // or it is gone
         }
     }
 

@@ -1,6 +1,7 @@
 //! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
 //! transaction. All that can fail is done before anything changes.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use plimsoll_balance::ServerIndex;
 use plimsoll_config::model::Config;
 use plimsoll_net::clock;
+use plimsoll_proxy::handing::Handed;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::Mutex as Turn;
@@ -20,10 +22,10 @@ use crate::former::Former;
 use crate::launch::{Beside, House, LaunchError, Running, prepare, random};
 use crate::log_file::LogFile;
 use crate::stalls::Stalls;
-use crate::upgrade::{self, Failure, Handed, Inherited, Successor, Use, Wanted};
+use crate::upgrade::{self, Estate, Failure, Inherited, Successor, Use, Wanted};
 use crate::watches::Watches;
 use crate::{
-    acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
+    acme, care, checks, discovery, heir, key_sets, materials, memory, secrets, stalls, stapling,
 };
 
 pub mod canary;
@@ -132,7 +134,7 @@ impl Engine {
         crew.hire(workers).map_err(LaunchError::Workers)?;
         let next = std::mem::take(&mut prepared.next);
         if !crew.serve(next, workers).await {
-            let why = std::io::Error::other("a worker has ended at once");
+            let why = io::Error::other("a worker has ended at once");
             return Err(LaunchError::Workers(why));
         }
         let threads = Arc::clone(&crew.threads);
@@ -297,23 +299,40 @@ impl Engine {
         }
         let mut sockets = self.now().sockets();
         sockets.extend(more);
-        let handed = Handed {
+        let estate = Estate {
             sockets,
             wanted: Wanted::all(&self.now().generation),
             passed: tasks.house.inherited.pass_on(),
         };
-        let start = move || upgrade::start(handed, patience);
+        let start = move || upgrade::start(estate, patience);
         let started = tokio::task::spawn_blocking(start).await;
-        let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
+        let mut successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
         self.is_leaving.store(true, Relaxed);
         let taken: Arc<[_]> = successor.taken.clone().into();
         let running = self.now();
         running.leave_listening();
-        tasks.crew.leave(&taken).await;
+        let heir = successor.line.take().map(heir::offer);
+        tasks.crew.leave(&taken, heir.as_ref()).await;
         let disks = running.generation.caches.iter();
         let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
         disks.for_each(|disk| disk.close());
         Ok(successor)
+    }
+
+    /// Goes on with a connection of the process before, if it can: `tell` says so there, before anything is done. False when
+    /// that is gone.
+    pub(crate) async fn adopt(
+        &self,
+        handed: Handed,
+        tell: impl FnOnce(bool) -> io::Result<()>,
+    ) -> bool {
+        let tasks = self.turn.lock().await;
+        let fits = !self.is_draining() && handed.state.fits(&self.now().generation);
+        let is_told = tell(fits).is_ok();
+        if fits && is_told {
+            tasks.crew.adopt(handed).await;
+        }
+        is_told
     }
 
     /// Tells whether nothing is under way that this process has to see to an end.

@@ -13,6 +13,7 @@ pub mod explain;
 pub(crate) mod fetch;
 pub mod files;
 mod former;
+pub mod heir;
 mod internal;
 pub(crate) mod key_sets;
 pub mod launch;

@@ -99,9 +99,9 @@ struct Offer {
     passed: Vec<Told>,
 }
 
-/// What is handed over.
+/// What one process leaves to the next.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct Estate {
     pub(crate) sockets: Vec<(Use, OwnedFd)>,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) passed: Vec<(Told, OwnedFd)>,
@@ -113,6 +113,9 @@ struct Ready {
     version: String,
     /// Where it accepts connections by sockets that it was given.
     taken: Vec<SocketAddr>,
+    /// Whether it goes on with connections.
+    #[serde(default)]
+    adopts: bool,
 }
 
 /// The process that serves now.
@@ -124,6 +127,8 @@ pub struct Successor {
     pub version: String,
     /// Where it accepts connections by sockets that it was given.
     pub(crate) taken: Vec<SocketAddr>,
+    /// Where it takes connections, if it does.
+    pub(crate) line: Option<UnixStream>,
 }
 
 /// Why the old process goes on.
@@ -152,7 +157,7 @@ pub enum Failure {
 }
 
 /// Starts the program anew, as this process was started, with these sockets; returns when it serves. This blocks.
-pub(crate) fn start(handed: Handed, patience: Duration) -> Result<Successor, Failure> {
+pub(crate) fn start(estate: Estate, patience: Duration) -> Result<Successor, Failure> {
     let program = program();
     let not_started = |error| Failure::Start(program.clone(), error);
     let (mut line, other) = UnixStream::pair().map_err(not_started)?;
@@ -168,12 +173,13 @@ pub(crate) fn start(handed: Handed, patience: Duration) -> Result<Successor, Fai
         .spawn()
         .map_err(not_started)?;
     drop(command); // with the other end of the line
-    let ready = hand_over(&mut line, handed, patience);
+    let ready = hand_over(&mut line, estate, patience);
     match ready {
-        Ok(Ready { version, taken }) => Ok(Successor {
+        Ok(ready) => Ok(Successor {
             process: child.id(),
-            version,
-            taken,
+            version: ready.version,
+            taken: ready.taken,
+            line: ready.adopts.then_some(line),
         }),
         Err(error) => Err(end(&mut child, error, patience)),
     }
@@ -206,16 +212,16 @@ fn program() -> String {
     bare.unwrap_or(&path).to_owned()
 }
 
-fn hand_over(line: &mut UnixStream, handed: Handed, patience: Duration) -> io::Result<Ready> {
+fn hand_over(line: &mut UnixStream, estate: Estate, patience: Duration) -> io::Result<Ready> {
     line.set_read_timeout(Some(patience))?;
     line.set_write_timeout(Some(patience))?;
-    let (sockets, mut descriptors): (Vec<_>, Vec<_>) = handed.sockets.into_iter().unzip();
-    let (passed, more): (Vec<_>, Vec<_>) = handed.passed.into_iter().unzip();
+    let (sockets, mut descriptors): (Vec<_>, Vec<_>) = estate.sockets.into_iter().unzip();
+    let (passed, more): (Vec<_>, Vec<_>) = estate.passed.into_iter().unzip();
     descriptors.extend(more);
     let offer = Offer {
         protocol: PROTOCOL,
         sockets,
-        wanted: handed.wanted,
+        wanted: estate.wanted,
         passed,
     };
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
@@ -364,21 +370,24 @@ impl Inherited {
         given.into_iter().next()
     }
 
-    /// Tells the process before that this one serves. What of its sockets nobody wants is closed.
+    /// Tells the process before that this one serves. What of its sockets nobody wants is closed. Returns where
+    /// connections come from that are under way there, if there is one.
     ///
     /// # Errors
     /// It is gone; what has arrived there is served here.
-    pub fn ready(&self) -> io::Result<()> {
+    pub fn ready(&self) -> io::Result<Option<UnixStream>> {
         lock(&self.sockets).clear();
         self.passed.tell_unused();
         let Some(mut line) = lock(&self.line).take() else {
-            return Ok(());
+            return Ok(None);
         };
         let ready = Ready {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             taken: std::mem::take(&mut lock(&self.taken)),
+            adopts: true,
         };
-        handover::send(&mut line, &serde_json::to_vec(&ready)?, &[])
+        handover::send(&mut line, &serde_json::to_vec(&ready)?, &[])?;
+        Ok(Some(line))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::connection::Server;
 use crate::door::{Pier, Post};
 use crate::generation::Generation;
+use crate::handing::{Handed, Heir};
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
 
@@ -80,7 +81,9 @@ pub enum Order {
     /// To end what is still under way in this one, and in those before.
     End(u64),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
-    Leave(Arc<[SocketAddr]>),
+    Leave(Arc<[SocketAddr]>, Option<Heir>),
+    /// To go on with a connection of the process before.
+    Adopt(Box<Handed>),
 }
 
 /// The planes of one worker.
@@ -177,7 +180,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     let _ = done.send(());
                 }
                 Order::End(number) => self.planes.end(number),
-                Order::Leave(addresses) => self.leave(&addresses),
+                Order::Leave(addresses, heir) => {
+                    self.station.heir.replace(heir);
+                    self.leave(&addresses);
+                }
+                Order::Adopt(handed) => self.adopt(*handed),
             }
             self.station.worker.deadlines.wake_all();
         }

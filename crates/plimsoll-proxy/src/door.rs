@@ -10,6 +10,7 @@ use plimsoll_net::accept;
 use plimsoll_observe::metrics::ListenerMetrics;
 
 use crate::generation::Listener;
+use crate::handing::Heir;
 use crate::plane::Plane;
 use crate::station::Station;
 
@@ -108,6 +109,16 @@ impl Door {
             Lead::To(..) => self.is_closing.get(),
             Lead::As(door) => door.is_closing(),
         }
+    }
+
+    /// Tells whether another process could go on with connections.
+    pub(crate) fn has_heir(&self) -> bool {
+        self.station.heir.borrow().is_some()
+    }
+
+    /// Where connections are offered to another process.
+    pub(crate) fn heir(&self) -> Option<Heir> {
+        self.station.heir.borrow().clone()
     }
 
     /// Looks at the listener as it is now.

@@ -8,6 +8,7 @@ use anyhow::Context;
 use plimsoll_admin::server::Desk;
 use plimsoll_config::model::{AdminAddress, Config};
 use plimsoll_control::engine::Engine;
+use plimsoll_control::heir;
 use plimsoll_control::launch::{LaunchError, Running};
 use plimsoll_control::passed;
 use plimsoll_control::reload::Reloader;
@@ -93,8 +94,13 @@ pub(crate) fn serve(
             desk.open(&place, listener);
         }
         tokio::spawn(Arc::clone(&desk).watch());
-        if let Err(error) = inherited.ready() {
-            tracing::warn!(%error, "the process before is gone");
+        match inherited.ready() {
+            Ok(line) => {
+                if let Some(line) = line {
+                    heir::adopt(line, Arc::clone(&engine));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the process before is gone"),
         }
         service_manager::ready();
         let watched = Arc::clone(&engine);
