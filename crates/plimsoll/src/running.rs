@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How long it may take to answer. A reload may have to wait for others: for names, keys and what issuers say.
-const PATIENCE: Duration = Duration::from_secs(70);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
 
 /// Which Plimsoll is asked.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ impl At {
 
     /// Shows what is at `path`.
     pub(crate) fn look<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.place().ask("GET", path, None)
+        self.place().ask("GET", path, None, PATIENCE)
     }
 
     /// Sends `order` to `path`.
@@ -49,8 +49,18 @@ impl At {
         path: &str,
         order: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.place()
-            .ask("POST", path, Some(serde_json::to_vec(order)?))
+        self.post_within(path, order, PATIENCE)
+    }
+
+    /// The same, for what takes longer.
+    pub(crate) fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+        patience: Duration,
+    ) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(order)?;
+        self.place().ask("POST", path, Some(body), patience)
     }
 
     fn place(&self) -> Place {
@@ -76,9 +86,10 @@ impl Place {
         method: &str,
         path: &str,
         body: Option<Vec<u8>>,
+        patience: Duration,
     ) -> anyhow::Result<T> {
         let place = &self.0;
-        let answer = self.exchange(method, path, body);
+        let answer = self.exchange(method, path, body, patience);
         let answer =
             answer.with_context(|| format!("no answer from the admin listener on {place}"))?;
         let answer = String::from_utf8_lossy(&answer);
@@ -98,8 +109,14 @@ impl Place {
     }
 
     /// Sends a request, and reads all that comes back. In HTTP/1.0 the answer ends with its connection.
-    fn exchange(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> io::Result<Vec<u8>> {
-        let mut line = self.connect()?;
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> io::Result<Vec<u8>> {
+        let mut line = self.connect(patience)?;
         let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
         if let Ok(token) = std::env::var(TOKEN) {
             head += &format!("Authorization: Bearer {}\r\n", token.trim());
@@ -116,16 +133,16 @@ impl Place {
         Ok(answer)
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Line>> {
+    fn connect(&self, patience: Duration) -> io::Result<Box<dyn Line>> {
         match &self.0 {
             AdminAddress::Ip(address) => {
                 let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Ok(Box::new(stream))
             }
             AdminAddress::Socket(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Ok(Box::new(stream))
             }
         }
