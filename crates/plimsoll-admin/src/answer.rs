@@ -12,7 +12,7 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
     REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use plimsoll_control::reload::{Refused, Wanted};
 use plimsoll_net::clock;
@@ -31,6 +31,7 @@ use crate::metrics;
 use crate::openapi;
 use crate::page;
 use crate::server::Desk;
+use crate::sessions;
 use crate::view::PoolView;
 
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -56,7 +57,7 @@ const SAID: [(HeaderName, &str); 5] = [
 ];
 
 /// Why a call was not carried out.
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
 
 impl std::convert::From<BadChange> for Failure {
     fn from(bad: BadChange) -> Self {
@@ -121,6 +122,8 @@ async fn carried_out(
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Stock => stock(desk, request).await,
         Call::Purge => purge(desk, request).await,
+        Call::Sessions => sessions::list(desk, request.uri()).await,
+        Call::CloseSessions => sessions::close(desk, request).await,
         Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,
         Call::Upgrade => upgrade(desk, request).await,
     };
@@ -234,8 +237,14 @@ fn page(name: &str) -> Answer {
     }
 }
 
+/// Reads what a query says, or says why that cannot be.
+pub(crate) fn asked<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
+    serde_urlencoded::from_str(uri.query().unwrap_or_default())
+        .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("not understood: {error}")))
+}
+
 /// Reads what a body says, or says why that cannot be.
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+pub(crate) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
     let bad = |why| Failure(StatusCode::BAD_REQUEST, why);
     // A page of another origin cannot send this type without asking first.
     let media = request.headers().get(CONTENT_TYPE);
@@ -249,7 +258,7 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fail
         .map_err(|error| bad(format!("not understood: {error}")))
 }
 
-fn json(answer: &impl Serialize) -> Result<Answer, Failure> {
+pub(crate) fn json(answer: &impl Serialize) -> Result<Answer, Failure> {
     match serde_json::to_vec(answer) {
         Ok(text) => Ok(with_type(JSON, text)),
         Err(error) => Err(Failure(

@@ -31,6 +31,8 @@ pub(crate) enum Call {
     Trace,
     Stock,
     Purge,
+    Sessions,
+    CloseSessions,
     Reload,
     Upgrade,
     Confirm,
@@ -124,6 +126,17 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/cache/purge",
         Call::Purge,
         "Forgets stored answers: `{\"tag\": \"product-7\"}`, or `url`, or `prefix`; with `cache` of that cache only, with `\"soft\": true` they count as stale.",
+    ),
+    look(
+        "/v1/sessions",
+        Call::Sessions,
+        "What is open now, the oldest first: connections, their streams, and what is passed on, 100 of them or `?limit=` up to 1000. \
+         Only those of a `listener`, `client` (an address or network), `site`, `pool`, `server`, `state` or `id`, where the query names one.",
+    ),
+    change(
+        "/v1/sessions/close",
+        Call::CloseSessions,
+        "Ends what is open: `{\"server\": \"a:80\"}`, or whatever else can be asked for; with `limit` so many of it. Nothing named is an error.",
     ),
     change(
         "/v1/reload",

@@ -18,6 +18,7 @@ pub(crate) mod reloads;
 pub mod sampler;
 pub mod server;
 pub mod servers;
+pub(crate) mod sessions;
 pub(crate) mod snapshot;
 pub(crate) mod tls;
 pub mod view;

@@ -20,8 +20,11 @@ const ORDERS: usize = 16;
 /// The threads of workers.
 pub(crate) type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-pub(crate) fn lock(threads: &Threads) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-    threads.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where workers take orders that have begun.
+pub(crate) type Orders = Arc<Mutex<Vec<mpsc::Sender<Order>>>>;
+
+pub(crate) fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All workers.
@@ -30,8 +33,7 @@ pub(crate) struct Crew {
     peers: Arc<Peers>,
     /// What each worker waits for before it begins.
     starts: Vec<Option<oneshot::Sender<Start>>>,
-    /// Where those take orders that have begun.
-    orders: Vec<mpsc::Sender<Order>>,
+    pub(crate) orders: Orders,
     pub(crate) threads: Threads,
     began: Instant,
     give_back: GiveBack,
@@ -67,7 +69,7 @@ impl Crew {
             peers: Arc::clone(crew.peers()),
             hire: Box::new(move || crew.hire()),
             starts: starts.into_iter().map(Some).collect(),
-            orders: Vec::new(),
+            orders: Arc::default(),
             threads: Arc::default(),
             began,
             give_back,
@@ -92,12 +94,14 @@ impl Crew {
     /// all do; false when one is gone.
     pub(crate) async fn serve(&mut self, mut next: Vec<Next>, count: usize) -> bool {
         self.peers.activate(count);
-        let first = next.split_off(self.orders.len().min(next.len()));
+        let begun = lock(&self.orders).len();
+        let first = next.split_off(begun.min(next.len()));
         for first in first {
             let (send, orders) = mpsc::channel(ORDERS);
-            let start = self.starts.get_mut(self.orders.len());
+            let begun = lock(&self.orders).len();
+            let start = self.starts.get_mut(begun);
             let start = start.and_then(Option::take);
-            self.orders.push(send);
+            lock(&self.orders).push(send);
             let own = Start {
                 first,
                 orders,
@@ -112,10 +116,14 @@ impl Crew {
         self.change(next).await
     }
 
+    fn workers(&self) -> Vec<mpsc::Sender<Order>> {
+        lock(&self.orders).clone()
+    }
+
     /// Has workers go over to their next plane.
     async fn change(&self, next: Vec<Next>) -> bool {
         let mut answers = Vec::new();
-        for (worker, next) in self.orders.iter().zip(next) {
+        for (worker, next) in self.workers().into_iter().zip(next) {
             let (done, answer) = oneshot::channel();
             let order = Order::Change(Box::new(next), done);
             if worker.send(order).await.is_err() {
@@ -133,14 +141,14 @@ impl Crew {
 
     /// Has all workers serve what is under way, and nothing that comes to `addresses`, nor datagrams.
     pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>) {
-        for worker in &self.orders {
+        for worker in self.workers() {
             let _ = worker.send(Order::Leave(Arc::clone(addresses))).await; // or it is gone
         }
     }
 
     /// Ends what is under way in generation `number`, and in those before.
     pub(crate) async fn end(&self, number: u64) {
-        for worker in &self.orders {
+        for worker in self.workers() {
             let _ = worker.send(Order::End(number)).await; // or it is gone
         }
     }

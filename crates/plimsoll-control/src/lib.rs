@@ -22,6 +22,7 @@ pub mod memory;
 mod private;
 pub mod reload;
 pub mod secrets;
+pub mod sessions;
 pub mod stalls;
 mod stapling;
 pub mod upgrade;

@@ -16,6 +16,7 @@ use crate::door::{Pier, Post};
 use crate::generation::Generation;
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
+use crate::sessions::list::{Listed, Which};
 
 /// What a worker needs for a generation, and has not got.
 #[derive(Debug)]
@@ -60,6 +61,10 @@ pub enum LogPlace {
 pub enum Order {
     /// To serve the next one from now on.
     Change(Box<Next>, oneshot::Sender<()>),
+    /// To tell what is open.
+    Look(Arc<Which>, oneshot::Sender<Listed>),
+    /// To end that, at most so many; answers with how many there were.
+    Close(Arc<Which>, usize, oneshot::Sender<usize>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
@@ -91,6 +96,14 @@ impl Planes {
         let mut past = self.past.borrow_mut();
         past.retain(|plane| plane.strong_count() > 0);
         past.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Looks at the generations in which anything is under way.
+    pub(crate) fn with_all(&self, look: impl FnOnce(&[&Generation])) {
+        let (current, past) = (self.current(), self.past());
+        let all = std::iter::once(&current).chain(&past);
+        let all: Vec<&Generation> = all.map(|plane| &*plane.generation).collect();
+        look(&all);
     }
 
     fn change(&self, next: Rc<Plane>) {
@@ -135,9 +148,33 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 }
                 Order::End(number) => self.planes.end(number),
                 Order::Leave(addresses) => self.leave(&addresses),
+                Order::Look(which, reply) => {
+                    tokio::task::spawn_local(Rc::clone(&self).tell(which, reply));
+                    continue; // it changes nothing that anybody waits for
+                }
+                Order::Close(which, most, reply) => {
+                    tokio::task::spawn_local(Rc::clone(&self).close(which, most, reply));
+                    continue; // who does that wakes them
+                }
             }
             self.station.worker.deadlines.wake_all();
         }
+    }
+
+    /// Tells what is open.
+    async fn tell(self: Rc<Self>, which: Arc<Which>, reply: oneshot::Sender<Listed>) {
+        let worker = self.station.worker.index;
+        let sessions = &self.station.sessions;
+        let _ = reply.send(sessions.list(worker, &self.planes, &which).await); // or nobody waits
+    }
+
+    /// Ends what `which` means.
+    async fn close(self: Rc<Self>, which: Arc<Which>, most: usize, reply: oneshot::Sender<usize>) {
+        let worker = &self.station.worker;
+        let (sessions, planes) = (&self.station.sessions, &self.planes);
+        let count = sessions.close(worker.index, planes, (&which, most)).await;
+        worker.deadlines.wake_all();
+        let _ = reply.send(count); // or nobody waits
     }
 
     fn change(self: &Rc<Self>, next: Next) {

@@ -35,6 +35,7 @@ pub(crate) mod relay;
 pub mod routes;
 pub mod seen;
 pub mod server_tls;
+pub mod sessions;
 pub(crate) mod shelf;
 pub mod spool;
 pub(crate) mod station;

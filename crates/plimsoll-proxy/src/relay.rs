@@ -65,7 +65,7 @@ pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay)
     let mut call = Call {
         plane,
         connection,
-        facts: Facts::new(plane, clock::now()),
+        facts: begin(plane, connection),
         hello: None,
     };
     if let Err(turned) = call.serve(relay).await {
@@ -74,6 +74,13 @@ pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay)
         stream::reset_on_close(&connection.socket);
     }
     call.finish(relay);
+}
+
+/// What is known of a connection that is to be passed on now.
+fn begin<'a>(plane: &Plane, connection: &'a Connection) -> Facts<'a> {
+    let (session, now) = (&*connection.session, clock::now());
+    session.begin(plane.generation.number, now);
+    Facts::new(plane, session, now)
 }
 
 impl<'a> Call<'a> {
@@ -87,7 +94,7 @@ impl<'a> Call<'a> {
         let Some(pool) = self.plane.generation.pools.get(number) else {
             return Ok(());
         };
-        self.facts.pool = Some(&pool.name);
+        self.facts.go_to(pool);
         self.plane.note_request(pool.index, self.facts.started);
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
@@ -125,7 +132,7 @@ impl<'a> Call<'a> {
             if let (Some(Turned { reason, .. }), Some(before)) = (&last, self.facts.server) {
                 self.facts.failed = Some((before, *reason));
             }
-            self.facts.server = Some(&server.name);
+            self.facts.ask(server, index);
             let failed = match open_new(self, pool, server).await {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
@@ -166,10 +173,12 @@ impl<'a> Call<'a> {
             socket,
         } = reached;
         let buffers = &self.plane.worker.buffers;
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             client: &self.connection.socket,
             server: &socket,
             timer: &self.connection.timer,
+            session: self.facts.session,
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
@@ -184,18 +193,18 @@ impl<'a> Call<'a> {
             metric,
         };
         let up = way(
-            &self.facts.request_bytes,
+            self.facts.request_bytes,
             metrics.map(|metrics| &metrics.bytes_in),
         );
         let down = way(
-            &self.facts.response_bytes,
+            self.facts.response_bytes,
             metrics.map(|metrics| &metrics.bytes_out),
         );
         let end = tunnel.run(up, down).await;
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
-        if end != End::Broken {
+        if !matches!(end, End::Broken | End::Closed) {
             stream::close(&socket);
             stream::close(&self.connection.socket);
         }

@@ -15,6 +15,7 @@ use plimsoll_observe::metrics::Totals;
 use crate::http::exchange::Scratch;
 use crate::http::h2::Links;
 use crate::plane::GiveBack;
+use crate::sessions::Sessions;
 
 /// How often memory that is not used is given back to the system.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub(crate) struct Station {
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
     pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
     pub(crate) dates: RefCell<Dates>,
+    /// What is open.
+    pub(crate) sessions: Sessions,
     start: Instant,
     give_back: GiveBack,
     gave_back: Cell<Instant>,
@@ -73,6 +76,7 @@ impl Station {
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
+            sessions: Sessions::default(),
             start,
             give_back,
             gave_back: Cell::new(start),

@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod top;
 pub(crate) mod trace;
