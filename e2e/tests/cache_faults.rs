@@ -11,12 +11,10 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// The longest body that is kept by default.
-const LARGE: usize = 1 << 20;
+/// The kernel takes no such body as a whole for a client that does not read.
+const HUGE: usize = 8 << 20;
 
-fn body() -> Vec<u8> {
-    bytes(LARGE)
-}
+const KEPT: &str = "Cache-Control: max-age=1000";
 
 fn bytes(length: usize) -> Vec<u8> {
     (0..length)
@@ -24,20 +22,34 @@ fn bytes(length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Plimsoll with a cache of this size, and what else it says, before a server that answers all with a large body.
-fn small(cache: &str) -> Stand {
-    of_size(cache, LARGE)
+/// Plimsoll with a cache that says this, before a server that answers all with a body of this length.
+fn of_size(cache: &str, length: usize) -> Stand {
+    serving(cache, message(KEPT, &bytes(length)))
 }
 
-/// The same with bodies of this length.
-fn of_size(cache: &str, length: usize) -> Stand {
+/// The same before a server that answers all with these bytes.
+fn serving(cache: &str, answer: Vec<u8>) -> Stand {
     let text = "workers 2\nadmin 127.0.0.1:{port:admin}\n\
         site a.example { listen 127.0.0.1:{port} ; timeout body=30s ; route { cache c ; proxy app } }\n\
         cache c { CACHE }\n\
         pool app { server {server} ; retry 0 ; timeout response=30s }\n";
     Stand::run(&text.replace("CACHE", cache), move |_| {
-        Answer::bytes(message("Cache-Control: max-age=1000", &bytes(length)))
+        Answer::bytes(answer.clone())
     })
+}
+
+/// An answer in chunks of 64 KiB, of which only its server knows how long it will be.
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let head =
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=1000\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut answer = head.to_vec();
+    for piece in body.chunks(64 << 10) {
+        answer.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        answer.extend_from_slice(piece);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"0\r\n\r\n");
+    answer
 }
 
 /// A client that asks and reads next to nothing.
@@ -52,26 +64,31 @@ fn slow(stand: &Stand, target: &str) -> Raw {
 /// The client for whom an answer is fetched reads nothing: the answer is stored all the same, and others have it at once.
 #[test]
 fn a_slow_client_slows_nobody() {
-    let stand = small("memory 64MiB");
-    let mut first = slow(&stand, "/");
+    let body = bytes(HUGE);
+    let cache = "memory 64MiB ; object-size-max 8MiB";
+    for answer in [message(KEPT, &body), chunked(&body)] {
+        slow_and_not_slowed(&serving(cache, answer), digest(&body));
+    }
+}
+
+fn slow_and_not_slowed(stand: &Stand, whole: u64) {
+    let mut first = slow(stand, "/");
     wait::expect("it to be stored", SOON, || {
         stand
             .plimsoll
             .metric("plimsoll_cache_stored_total{cache=\"c\"}")
             == Some(1.0)
     });
-    let second = ask(&stand, "/", "");
+    let second = ask(stand, "/", "");
     assert!(is_hit(&second), "{}", status(&second));
-    assert_eq!(second.body.digest, digest(&body()));
-    assert_eq!(first.response("GET").body.digest, digest(&body()));
-    assert_eq!(count(&stand, "/"), 1);
+    assert_eq!(second.body.digest, whole);
+    assert_eq!(first.response("GET").body.digest, whole);
+    assert_eq!(count(stand, "/"), 1);
 }
 
 /// Slow clients of many large answers hold no more memory than there is for them: what is above passes by.
 #[test]
 fn slow_clients_of_many_answers_hold_no_more_than_there_is_room_for() {
-    // The kernel takes no such body as a whole from a client that does not read.
-    const HUGE: usize = 8 << 20;
     let stand = of_size("memory 64MiB ; object-size-max 8MiB", HUGE);
     let mut clients: Vec<_> = (0..16)
         .map(|number| slow(&stand, &format!("/{number}")))

@@ -22,7 +22,7 @@ mod setting;
 mod syscalls;
 
 use crate::command::{self, target};
-use crate::packages::{self, H2LOAD, HAPROXY, NGINX, NGINX_STREAM, OPENSSL, STRACE, WRK};
+use crate::packages::{self, H2LOAD, HAPROXY, NGINX, NGINX_STREAM, OPENSSL, STRACE, VARNISH, WRK};
 use crate::test::has_plimsoll;
 use anyhow::{Result, bail};
 use case::Case;
@@ -50,7 +50,16 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         println!("{}", options::usage());
         return Ok(());
     };
-    packages::ensure(&[NGINX, NGINX_STREAM, HAPROXY, WRK, H2LOAD, OPENSSL, STRACE])?;
+    packages::ensure(&[
+        NGINX,
+        NGINX_STREAM,
+        HAPROXY,
+        VARNISH,
+        WRK,
+        H2LOAD,
+        OPENSSL,
+        STRACE,
+    ])?;
     raise_descriptors()?;
     let contenders = options.contenders(has_plimsoll());
     if contenders.is_empty() {
@@ -164,7 +173,7 @@ impl Bench {
     }
 
     fn measure_case(&self, case: &'static Case, running: &[Running]) -> Result<Vec<Row>> {
-        let takes_part = |proxy: &&Running| case.speaks.is_for(proxy.carries());
+        let takes_part = |proxy: &&Running| case.is_for(proxy.carries());
         let running: Vec<_> = running.iter().filter(takes_part).collect();
         let mut rows: Vec<_> = running.iter().map(|proxy| Row::new(case, proxy)).collect();
         for round in 0..self.options.rounds() {

@@ -19,6 +19,10 @@ pub(crate) const HAPROXY: Need = Need {
     found: || is_installed("haproxy"),
     package: "haproxy",
 };
+pub(crate) const VARNISH: Need = Need {
+    found: || is_installed("varnishd"),
+    package: "varnish",
+};
 pub(crate) const WRK: Need = Need {
     found: || is_installed("wrk"),
     package: "wrk",

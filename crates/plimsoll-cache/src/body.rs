@@ -76,7 +76,8 @@ impl Room {
 }
 
 impl Reserved {
-    fn bytes(&self) -> u64 {
+    /// How many they are.
+    pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 

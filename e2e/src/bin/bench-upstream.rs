@@ -2,7 +2,7 @@
 //! before the first request. It costs the shared load core as little as a server can.
 //!
 //! `bench-upstream ADDRESS…` listens on each address. It answers `/1k`, `/1m`, `/chunked1k` and
-//! `/chunked256k` with that much, the first two below `/cached` too, other paths with 2 bytes, and reads request bodies with a
+//! `/chunked256k` with that much, the first two below `/cached` too, `/text/64k` with text, other paths with 2 bytes, and reads request bodies with a
 //! `Content-Length`. Datagrams to the same addresses it sends back. It trusts its clients: this is no server for anything else.
 #![forbid(unsafe_code)]
 
@@ -257,7 +257,7 @@ struct Pages {
 
 /// The answers that keep the connection, or those that announce its end.
 struct Set {
-    named: [(&'static str, &'static [u8]); 7],
+    named: [(&'static str, &'static [u8]); 8],
     other: &'static [u8],
 }
 
@@ -289,6 +289,7 @@ impl Set {
                 ("/1m", sized(1 << 20, connection)),
                 ("/cached/1k", sized(1 << 10, connection)),
                 ("/cached/1m", sized(1 << 20, connection)),
+                ("/text/64k", page(text(64 << 10), connection)),
                 ("/chunked1k", chunked(1 << 10, 1, connection)),
                 ("/chunked256k", chunked(16 << 10, 16, connection)),
             ],
@@ -300,9 +301,41 @@ impl Set {
 const HEAD: &str = "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: text/plain\r\n";
 
 fn sized(length: usize, connection: &str) -> &'static [u8] {
-    let body = "x".repeat(length);
+    page("x".repeat(length), connection)
+}
+
+fn page(body: String, connection: &str) -> &'static [u8] {
+    let length = body.len();
     let page = format!("{HEAD}{connection}Content-Length: {length}\r\n\r\n{body}");
     page.leak().as_bytes()
+}
+
+/// Text as dense as a page of the web: words of 400 kinds, the frequent ones far more often than the others, in
+/// tags now and then.
+fn text(length: usize) -> String {
+    let mut state = 1_u32;
+    let mut draw = |most: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % most
+    };
+    let letter = |number: u32| char::from(b'a' + u8::try_from(number).unwrap_or_default());
+    let mut word = |_| -> String { (0..2 + draw(8)).map(|_| letter(draw(26))).collect() };
+    let words: Vec<String> = (0..400).map(&mut word).collect();
+    let mut text = String::new();
+    while text.len() < length {
+        let most = 1 + draw(400);
+        let word = usize::try_from(draw(most))
+            .ok()
+            .and_then(|at| words.get(at));
+        let word = word.map_or("", String::as_str);
+        text += &match draw(12) {
+            0 => format!("<a href=\"/{word}/{}\">{word}</a> ", draw(100_000)),
+            1 => format!("<p class=\"{word}\">"),
+            _ => format!("{word} "),
+        };
+    }
+    text.truncate(length);
+    text
 }
 
 fn chunked(size: usize, count: usize, connection: &str) -> &'static [u8] {

@@ -12,14 +12,18 @@ pub(crate) struct Case {
     /// Whether each connection carries one request only.
     pub(crate) one_shot: bool,
     pub(crate) speaks: Speaks,
+    /// The content coding that clients ask for.
+    pub(crate) coding: Option<Coding>,
 }
 
 /// What clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,
-    /// The same, for what the proxy itself answers with: files, and what it has stored.
-    Kept,
+    /// The same, for files of the proxy.
+    Files,
+    /// The same, for what the proxy has stored.
+    Stored,
     Http1Tls,
     /// 16 requests at once on a connection.
     Http2,
@@ -32,14 +36,33 @@ pub(crate) enum Speaks {
     Datagrams,
 }
 
-impl Speaks {
-    /// Tells whether a proxy that carries this can be asked.
-    pub(crate) fn is_for(self, carried: Carried) -> bool {
+/// What the proxy makes shorter answers of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Gzip,
+    Zstd,
+}
+
+impl Coding {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Http1 => carried != Carried::Datagrams,
-            Self::Datagrams => carried == Carried::Datagrams,
-            Self::Kept => carried == Carried::RequestsAndKept,
-            _ => matches!(carried, Carried::Requests | Carried::RequestsAndKept),
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl Case {
+    /// Tells whether a proxy that carries this can be asked.
+    pub(crate) fn is_for(&self, carried: Carried) -> bool {
+        let has_all = matches!(carried, Carried::All | Carried::AllButZstd);
+        match (self.speaks, self.coding) {
+            (_, Some(Coding::Zstd)) => carried == Carried::All,
+            (_, Some(Coding::Gzip)) | (Speaks::Files, None) => has_all,
+            (Speaks::Http1, None) => !matches!(carried, Carried::Datagrams | Carried::Stored),
+            (Speaks::Datagrams, None) => carried == Carried::Datagrams,
+            (Speaks::Stored, None) => has_all || carried == Carried::Stored,
+            _ => has_all || carried == Carried::Requests,
         }
     }
 }
@@ -48,8 +71,12 @@ impl Speaks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carried {
     Requests,
-    /// It can answer them with files and what it has stored, too.
-    RequestsAndKept,
+    /// It can answer them with files and what it has stored too, and code its answers.
+    All,
+    /// The same, in older codings.
+    AllButZstd,
+    /// It is asked for what it has stored only.
+    Stored,
     /// Bytes of connections; it knows nothing of HTTP and TLS.
     Bytes,
     Datagrams,
@@ -63,13 +90,14 @@ const KEEP_ALIVE: Case = Case {
     body: 0,
     one_shot: false,
     speaks: Speaks::Http1,
+    coding: None,
 };
 
 const FILES: Case = Case {
     name: "file-1k",
     about: "64 connections, a file of 1 KiB; NGINX keeps it open",
     path: "/files/1k",
-    speaks: Speaks::Kept,
+    speaks: Speaks::Files,
     ..KEEP_ALIVE
 };
 
@@ -77,7 +105,17 @@ const CACHE: Case = Case {
     name: "cache-1k",
     about: "64 connections, an answer of 1 KiB that is stored; NGINX keeps its file open",
     path: "/cached/1k",
-    ..FILES
+    speaks: Speaks::Stored,
+    ..KEEP_ALIVE
+};
+
+const CODED: Case = Case {
+    name: "gzip-64k",
+    about: "16 connections, a page of 64 KiB that is compressed for each",
+    connections: 16,
+    path: "/text/64k",
+    coding: Some(Coding::Gzip),
+    ..KEEP_ALIVE
 };
 
 const MULTIPLEXED: Case = Case {
@@ -177,6 +215,13 @@ pub(crate) const CASES: &[Case] = &[
         about: "64 connections, an answer of 1 MiB that is stored",
         path: "/cached/1m",
         ..CACHE
+    },
+    CODED,
+    Case {
+        name: "zstd-64k",
+        about: "the same in zstd",
+        coding: Some(Coding::Zstd),
+        ..CODED
     },
     DATAGRAMS,
     Case {

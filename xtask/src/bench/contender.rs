@@ -33,10 +33,11 @@ pub(crate) enum Contender {
     HaproxyTcp,
     PlimsollUdp,
     NginxUdp,
+    Varnish,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::PlimsollHttp,
         Self::PlimsollTcp,
         Self::NginxHttp,
@@ -45,6 +46,7 @@ impl Contender {
         Self::HaproxyTcp,
         Self::PlimsollUdp,
         Self::NginxUdp,
+        Self::Varnish,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -57,6 +59,7 @@ impl Contender {
             Self::HaproxyTcp => "haproxy-tcp",
             Self::PlimsollUdp => "plimsoll-udp",
             Self::NginxUdp => "nginx-udp",
+            Self::Varnish => "varnish",
         }
     }
 
@@ -70,6 +73,7 @@ impl Contender {
             Self::HaproxyTcp => "TCP relay, one thread, no log",
             Self::PlimsollUdp => "datagrams, one worker, JSON access log on disk, metrics",
             Self::NginxUdp => "datagrams, one worker, no log",
+            Self::Varnish => "HTTP, what is stored in memory, one pool of threads, no log on disk",
         }
     }
 
@@ -78,13 +82,15 @@ impl Contender {
         match self {
             Self::PlimsollHttp | Self::NginxHttp | Self::HaproxyHttp => 1,
             Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => 2,
-            Self::PlimsollUdp | Self::NginxUdp => 1,
+            Self::PlimsollUdp | Self::NginxUdp | Self::Varnish => 1,
         }
     }
 
     pub(crate) fn carries(self) -> Carried {
         match self {
-            Self::PlimsollHttp | Self::NginxHttp => Carried::RequestsAndKept,
+            Self::PlimsollHttp => Carried::All,
+            Self::NginxHttp => Carried::AllButZstd,
+            Self::Varnish => Carried::Stored,
             Self::HaproxyHttp => Carried::Requests,
             Self::PlimsollTcp | Self::NginxTcp | Self::HaproxyTcp => Carried::Bytes,
             Self::PlimsollUdp | Self::NginxUdp => Carried::Datagrams,
@@ -136,12 +142,16 @@ impl Contender {
         let pair = [authority.certificate(), authority.key()];
         let pair = pair.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
         fs::write(directory.join(PAIR), pair.concat())?;
-        let mut daemon = Daemon::spawn(self.name(), "is it installed?", self.command(&directory));
+        let mut daemon = Daemon::spawn(
+            self.name(),
+            "is it installed?",
+            self.command(&directory, &addresses),
+        );
         let listens = match self.carries() {
-            Carried::Requests | Carried::RequestsAndKept => {
+            Carried::Requests | Carried::All | Carried::AllButZstd => {
                 vec![addresses.plain, addresses.http2, addresses.tls]
             }
-            Carried::Bytes => vec![addresses.plain],
+            Carried::Bytes | Carried::Stored => vec![addresses.plain],
             Carried::Datagrams => {
                 let taken = [addresses.plain, addresses.one_shot];
                 let are_taken = || taken.iter().all(|at| ports::is_receiving(at.port()));
@@ -160,11 +170,12 @@ impl Contender {
         })
     }
 
-    fn command(self, directory: &Path) -> Command {
+    fn command(self, directory: &Path, listen: &Addresses) -> Command {
         let file = directory.join("proxy.conf");
         let program = match self {
             _ if self.is_plimsoll() => target().join("dist/plimsoll"),
             Self::NginxHttp | Self::NginxTcp | Self::NginxUdp => PathBuf::from("nginx"),
+            Self::Varnish => PathBuf::from("/usr/sbin/varnishd"),
             _ => PathBuf::from("haproxy"),
         };
         let mut command = pinned(PROXY_CORE, &program);
@@ -176,6 +187,12 @@ impl Contender {
                 .arg("-c")
                 .arg(file)
                 .args(["-e", "stderr"]),
+            Self::Varnish => command
+                .args(["-F", "-j", "none", "-p", "thread_pools=1"])
+                .args(["-s", "malloc,256m", "-n"])
+                .arg(directory)
+                .args(["-a", &listen.plain.to_string(), "-f"])
+                .arg(file),
             _ => command.args(["-db", "-f"]).arg(file),
         };
         command

@@ -42,6 +42,7 @@ fn parse(text: &str, seconds: u32) -> Option<Load> {
         per_second: f64::from(requests) / f64::from(seconds),
         p50_us: p50.parse().ok()?,
         p99_us: p99.parse().ok()?,
+        bytes: None,
         errors: errors.parse().ok()?,
     })
 }

@@ -60,9 +60,9 @@ impl Kind {
 
     pub(crate) fn is_for(self, contender: Contender) -> bool {
         match contender.carries() {
-            Carried::Requests | Carried::RequestsAndKept => true,
+            Carried::Requests | Carried::All | Carried::AllButZstd => true,
             Carried::Bytes => self == Self::Http1,
-            Carried::Datagrams => false,
+            Carried::Datagrams | Carried::Stored => false,
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Load {
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// Bytes of all answers, where the generator counts them.
+    pub(crate) bytes: Option<f64>,
     /// Requests that failed, and responses that were none of 2xx and 3xx.
     pub(crate) errors: u64,
 }
@@ -23,7 +25,9 @@ pub(crate) struct Load {
 pub(crate) fn run(case: &Case, proxy: &Running, seconds: u32) -> Result<Load> {
     let (to, path) = (&proxy.addresses, case.path);
     match case.speaks {
-        Speaks::Http1 | Speaks::Kept => wrk(case, &format!("http://{}{path}", to.plain), seconds),
+        Speaks::Http1 | Speaks::Files | Speaks::Stored => {
+            wrk(case, &format!("http://{}{path}", to.plain), seconds)
+        }
         Speaks::Http1Tls => wrk(case, &format!("https://{}{path}", to.tls), seconds),
         Speaks::Http2 => {
             let url = format!("http://{}{path}", to.http2);
@@ -58,6 +62,10 @@ fn wrk(case: &Case, url: &str, seconds: u32) -> Result<Load> {
     if case.one_shot {
         command.args(["--header", "Connection: close"]);
     }
+    if let Some(coding) = case.coding {
+        command.arg("--header");
+        command.arg(format!("Accept-Encoding: {}", coding.name()));
+    }
     if case.body > 0 {
         let script = work_directory()?.join(format!("{}.lua", case.name));
         let text = format!(
@@ -80,7 +88,10 @@ fn parse(text: &str) -> Option<Load> {
     for line in text.lines() {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         match words.as_slice() {
-            [count, "requests", "in", ..] => load.requests = count.parse().ok()?,
+            [count, "requests", "in", .., read, "read"] => {
+                load.requests = count.parse().ok()?;
+                load.bytes = bytes(read);
+            }
             ["Requests/sec:", rate] => load.per_second = rate.parse().ok()?,
             ["50%", time] => load.p50_us = microseconds(time)?,
             ["99%", time] => load.p99_us = microseconds(time)?,
@@ -95,6 +106,16 @@ fn parse(text: &str) -> Option<Load> {
         }
     }
     (load.requests > 0).then_some(load)
+}
+
+/// The number of bytes that wrk rounds to three places.
+fn bytes(amount: &str) -> Option<f64> {
+    let unit_at = amount.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = amount.split_at(unit_at);
+    let power = ["B", "KB", "MB", "GB"]
+        .iter()
+        .position(|known| *known == unit)?;
+    Some(number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?))
 }
 
 pub(crate) fn microseconds(time: &str) -> Option<f64> {
@@ -136,6 +157,7 @@ Transfer/sec:    143.61MB
         let load = parse(OUTPUT).unwrap();
         assert_eq!((load.requests, load.errors), (286_102, 50));
         assert_eq!((load.per_second, load.p50_us), (136_156.58, 455.0));
+        assert_eq!(load.bytes, Some(301.77 * 1024.0 * 1024.0));
         assert!((load.p99_us - 2_030.0).abs() < 0.01);
         assert_eq!(parse("unable to connect"), None);
     }

@@ -28,6 +28,7 @@ pub(crate) fn describe() -> Result<Machine> {
         ("rustc", "rustc --version"),
         ("nginx", "nginx -v"),
         ("haproxy", "haproxy -v"),
+        ("varnish", "varnishd -V"),
         ("wrk", "wrk -v"),
     ];
     Ok(Machine {

@@ -16,6 +16,8 @@ pub(crate) struct Sample {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) allocations: Option<f64>,
+    /// Bytes of an answer, where they are counted.
+    pub(crate) bytes: Option<f64>,
     pub(crate) errors: u64,
 }
 
@@ -65,14 +67,10 @@ impl Row {
         median(self.samples.iter().map(figure).collect())
     }
 
-    /// Returns the median allocations, if the proxy counts them.
-    pub(crate) fn allocations(&self) -> Option<f64> {
-        let counts: Option<Vec<f64>> = self
-            .samples
-            .iter()
-            .map(|sample| sample.allocations)
-            .collect();
-        counts.map(median)
+    /// Returns the median of one figure, if each round has it.
+    pub(crate) fn median_of(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let all: Option<Vec<f64>> = self.samples.iter().map(figure).collect();
+        all.map(median)
     }
 
     pub(crate) fn errors(&self) -> u64 {
@@ -99,6 +97,7 @@ pub(crate) fn sample(case: &Case, proxy: &Running, seconds: u32) -> Result<Sampl
         p50_us: load.p50_us,
         p99_us: load.p99_us,
         allocations,
+        bytes: load.bytes.map(|bytes| bytes / requests),
         errors: load.errors,
     })
 }

@@ -54,13 +54,13 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
     writeln!(text, "{cpu}, {cores} cores, kernel {kernel}; medians\n")?;
     if !results.rows.is_empty() {
         text += "| case | proxy | CPU us/request (user + system) | requests/s | p50 us | p99 us \
-                 | data syscalls/request | allocations/request | errors |\n\
-                 |---|---|---:|---:|---:|---:|---:|---:|---:|\n";
+                 | data syscalls/request | allocations/request | bytes/answer | errors |\n\
+                 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
     }
     for row in &results.rows {
         writeln!(
             text,
-            "| {} | {} | {:.1} ({:.1} + {:.1}) | {:.0} | {:.0} | {:.0} | {} | {} | {} |",
+            "| {} | {} | {:.1} ({:.1} + {:.1}) | {:.0} | {:.0} | {:.0} | {} | {} | {} | {} |",
             row.case.name,
             row.proxy,
             row.median(Sample::cpu_us),
@@ -69,8 +69,9 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
             row.median(|sample| sample.per_second),
             row.median(|sample| sample.p50_us),
             row.median(|sample| sample.p99_us),
-            optional(row.syscalls),
-            optional(row.allocations()),
+            optional(row.syscalls, 2),
+            optional(row.median_of(|sample| sample.allocations), 2),
+            optional(row.median_of(|sample| sample.bytes), 0),
             row.errors(),
         )?;
     }
@@ -104,8 +105,8 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
     Ok(text)
 }
 
-fn optional(figure: Option<f64>) -> String {
-    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"))
+fn optional(figure: Option<f64>, places: usize) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.places$}"))
 }
 
 fn document(machine: &Machine, results: &Results) -> Value {
@@ -158,6 +159,7 @@ fn case(row: &Row) -> Value {
             "p50_us": sample.p50_us,
             "p99_us": sample.p99_us,
             "allocations": sample.allocations,
+            "bytes": sample.bytes,
             "errors": sample.errors,
         })
     };

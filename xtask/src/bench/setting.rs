@@ -14,6 +14,9 @@ pub(crate) const ACCESS_LOG: &str = "access.log";
 /// The directory whose files are served.
 pub(crate) const FILES: &str = "www";
 
+/// The level of NGINX whose answers are as long as those of our own level.
+const NGINX_GZIP: u8 = 5;
+
 /// A certificate and its key, in one file.
 pub(crate) const PAIR: &str = "pair.pem";
 
@@ -56,6 +59,7 @@ impl Setting<'_> {
             Contender::HaproxyTcp => self.haproxy("tcp", ""),
             Contender::PlimsollUdp => self.plimsoll_udp(),
             Contender::NginxUdp => nginx(&self.nginx_udp()),
+            Contender::Varnish => self.varnish(),
         }
     }
 
@@ -70,7 +74,7 @@ impl Setting<'_> {
 
     fn plimsoll_http(&self) -> String {
         let services = format!(
-            "site * {{ listen {} {} ; route /files/* {{ files {} }} ; route /cached/* {{ cache hot ; proxy app }} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
+            "site * {{ listen {} {} ; route /files/* {{ files {} }} ; route /cached/* {{ cache hot ; proxy app }} ; route /text/* {{ compress zstd gzip ; proxy app }} ; route query:fields {{ {FIELDS}proxy app }} ; route {{ proxy app }} }}\n\
              site * {{ listen {} ; tls {} {} ; route {{ proxy app }} }}\n\
              cache hot {{ memory 64MiB ; object-size-max 2MiB ; ttl 200=1h }}\n",
             self.listen.plain,
@@ -153,6 +157,10 @@ impl Setting<'_> {
              proxy_cache hot; proxy_cache_valid 200 1h;\n\
              sendfile on; tcp_nopush on; open_file_cache max=1000;\n\
              }}\n\
+             location /text/ {{\n\
+             proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+             gzip on; gzip_comp_level {NGINX_GZIP}; gzip_types text/plain;\n\
+             }}\n\
              location / {{\n\
              proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
              }}\n\
@@ -190,6 +198,17 @@ impl Setting<'_> {
              server {{ listen {plain} udp; proxy_pass app; proxy_timeout 30s; }}\n\
              server {{ listen {one_shot} udp; proxy_pass app; proxy_timeout 30s; proxy_responses 1; }}\n\
              }}\n"
+        )
+    }
+
+    fn varnish(&self) -> String {
+        let [server, _] = self.servers;
+        format!(
+            "vcl 4.1;\n\
+             backend app {{ .host = \"{}\"; .port = \"{}\"; }}\n\
+             sub vcl_backend_response {{ set beresp.ttl = 1h; }}\n",
+            server.ip(),
+            server.port(),
         )
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use plimsoll_cache::body::Body;
+use plimsoll_cache::body::{Body, Reserved};
 use plimsoll_config::model::{Buffer, Way};
 use plimsoll_net::buffer::BUFFER_BYTES;
 use plimsoll_net::clock;
@@ -147,6 +147,8 @@ pub(crate) struct Delivery<'a> {
     is_shared: bool,
     /// Why its client did not get all, where that ended nothing.
     failed: Option<Fault>,
+    /// What may wait in it counts as room of a cache, where that is why it waits.
+    room: Option<Reserved>,
 }
 
 impl fmt::Debug for Delivery<'_> {
@@ -166,6 +168,25 @@ impl<'a> Delivery<'a> {
             let (plane, client) = (exchange.plane, exchange.client);
             Self::new(plane, client, buffer, &exchange.paces, patience)
         })
+    }
+
+    /// One for an answer that is stored when it turns out not to be too long: as much as may be stored waits, so
+    /// that a slow client holds up nobody who waits for that, and whatever else its route lets wait. Nothing where
+    /// there is no room for it.
+    pub(crate) fn of_copied(
+        filling: &Filling<'a>,
+        buffer: Buffer,
+        patience: Duration,
+    ) -> Option<Self> {
+        let room = filling.room_for_copy()?;
+        let buffer = Buffer {
+            memory: buffer.memory.max(u32::try_from(room.bytes()).ok()?),
+            ..buffer
+        };
+        let (plane, client) = (filling.plane, filling.client);
+        let mut delivery = Self::new(plane, client, buffer, &filling.paces, patience);
+        delivery.room = Some(room);
+        Some(delivery)
     }
 
     fn new(
@@ -196,6 +217,7 @@ impl<'a> Delivery<'a> {
             head: 0,
             is_shared,
             failed: None,
+            room: None,
         }
     }
 

@@ -78,7 +78,14 @@ impl<'x> Answer<'_, 'x> {
         }
         match fate {
             Fate::Shared(object) => self.bring(&object, persists),
-            Fate::Passed | Fate::Copied => None,
+            Fate::Copied => {
+                let buffer = self.facts.route.map(|route| route.response_buffer);
+                let buffer = buffer.unwrap_or_default();
+                let wider = Delivery::of_copied(filling, buffer, self.patience);
+                *self.delivery = wider.or_else(|| self.delivery.take());
+                None
+            }
+            Fate::Passed => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_cache::body::Body;
+use plimsoll_cache::body::{Body, Reserved};
 use plimsoll_cache::flight::{Landing, Ticket};
 use plimsoll_cache::object::Object;
 use plimsoll_http::caching::{self, Asked, Directives, Refusal, Selection, Terms};
@@ -90,6 +90,11 @@ impl<'a> Filling<'a> {
     /// Tells whether the answer is asked for without a content coding.
     pub(crate) fn wants_plain(&self) -> bool {
         self.is_coded_here
+    }
+
+    /// Room for as much as may be stored of an answer whose length nobody knows, beside what is stored of it.
+    pub(crate) fn room_for_copy(&self) -> Option<Reserved> {
+        self.caching.keeping.cache.reserve(None)
     }
 
     /// Where an object of it is stored.
