@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::calls::{self, CALLS, Call, Miss, Row};
 use crate::change::{BadChange, Change};
+use crate::configuration;
 use crate::guard::{From, Refusal};
 use crate::handover::Upgrade;
 use crate::metrics;
@@ -37,9 +38,9 @@ use crate::view::PoolView;
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The longest body that is read.
-const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
@@ -67,6 +68,12 @@ impl std::convert::From<BadChange> for Failure {
             _ => StatusCode::BAD_REQUEST,
         };
         Self(status, bad.to_string())
+    }
+}
+
+impl std::convert::From<Refused> for Failure {
+    fn from(Refused(why): Refused) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, why)
     }
 }
 
@@ -116,7 +123,9 @@ async fn carried_out(
         Call::Pools => json(&desk.sampler.view().pools),
         Call::Pool => pool(desk, part).and_then(|pool| json(&pool)),
         Call::ChangePool => change(desk, part, request).await,
-        Call::Configuration => json(&plimsoll_config::to_json(&running.generation.config)),
+        Call::Configuration => configuration::show(desk, &request).await,
+        Call::CheckConfiguration => configuration::check(desk, request).await,
+        Call::PutConfiguration => configuration::put(desk, request).await,
         Call::Trace => read(request)
             .await
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
@@ -179,8 +188,7 @@ async fn reload(desk: &Desk, call: Call, request: Request<Incoming>) -> Result<A
     let reloaded = reloading.await;
     let reloaded =
         reloaded.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let refused = |Refused(why)| Failure(StatusCode::UNPROCESSABLE_ENTITY, why);
-    let reloaded = reloaded.map_err(refused)?;
+    let reloaded = reloaded?;
     desk.sampler.show_now(&desk.running());
     json(&reloaded)
 }
@@ -296,7 +304,7 @@ fn plain(status: StatusCode, text: &str) -> Answer {
     answer
 }
 
-fn with_type(media: &'static str, text: impl Into<Bytes>) -> Answer {
+pub(crate) fn with_type(media: &'static str, text: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(text.into()).boxed());
     answer
         .headers_mut()

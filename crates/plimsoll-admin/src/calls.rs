@@ -28,6 +28,8 @@ pub(crate) enum Call {
     Pool,
     ChangePool,
     Configuration,
+    CheckConfiguration,
+    PutConfiguration,
     Trace,
     Stock,
     Purge,
@@ -106,7 +108,20 @@ pub(crate) static CALLS: &[Row] = &[
     look(
         "/v1/configuration",
         Call::Configuration,
-        "What is served, in its JSON form.",
+        "What is served, in its JSON form; with `Accept: text/plain` the text of the file, and its `ETag`.",
+    ),
+    Row {
+        method: Method::PUT,
+        path: "/v1/configuration",
+        kind: Kind::Change,
+        call: Call::PutConfiguration,
+        doc: "Serves the text of the body and has it stand in the file, or changes nothing: 422 and the problems when it cannot be served, \
+              412 when the file is no more what `If-Match` says, 428 without that. With `?confirm_within=60` both go back after so many seconds unless it is confirmed.",
+    },
+    change(
+        "/v1/configuration/check",
+        Call::CheckConfiguration,
+        "All that is to be said of the text of the body, as `plimsoll check --format json` does. Nothing changes.",
     ),
     Row {
         method: Method::POST,
@@ -230,7 +245,7 @@ mod tests {
     fn nothing_is_changed_by_get() {
         for row in CALLS {
             assert!(
-                row.kind == Kind::Look || row.method == Method::POST,
+                row.kind == Kind::Look || row.method != Method::GET,
                 "{}",
                 row.path
             );

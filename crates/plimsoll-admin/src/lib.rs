@@ -6,6 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod caches;
 pub(crate) mod calls;
 pub mod change;
+pub(crate) mod configuration;
 pub(crate) mod disks;
 pub mod guard;
 pub mod handover;

@@ -61,8 +61,12 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
             json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
         more.insert("parameters".to_owned(), json!([parameter]));
     }
-    if row.method == hyper::Method::POST {
-        let body = json!({ "application/json": { "schema": asked(row.call, types) } });
+    if row.method != hyper::Method::GET {
+        let media = match row.call {
+            Call::CheckConfiguration | Call::PutConfiguration => "text/plain",
+            _ => "application/json",
+        };
+        let body = json!({ media: { "schema": asked(row.call, types) } });
         more.insert(
             "requestBody".to_owned(),
             json!({ "required": true, "content": body }),
@@ -87,6 +91,7 @@ fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
     match call {
         Call::ChangePool => of::<Change>(types),
         Call::Upgrade => of::<Upgrade>(types),
+        Call::CheckConfiguration | Call::PutConfiguration => of::<String>(types),
         _ => of::<Map<String, Value>>(types),
     }
 }

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod acme;
+mod beside;
 pub mod care;
 pub mod checks;
+pub mod configuration_file;
 mod crew;
 pub mod difference;
 pub mod discovery;
@@ -26,5 +28,6 @@ pub mod sessions;
 pub mod stalls;
 mod stapling;
 pub mod upgrade;
+pub mod verdict;
 mod watches;
 pub mod watching;
