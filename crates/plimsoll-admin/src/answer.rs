@@ -28,6 +28,7 @@ use crate::change::{BadChange, Change};
 use crate::configuration;
 use crate::guard::{From, Refusal};
 use crate::handover::Upgrade;
+use crate::logs;
 use crate::metrics;
 use crate::openapi;
 use crate::page;
@@ -42,7 +43,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream";
+pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// What is said with every answer: nothing of it is kept, framed or guessed at.
 const SAID: [(HeaderName, &str); 5] = [
@@ -131,6 +132,7 @@ async fn carried_out(
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Stock => stock(desk, request).await,
         Call::Purge => purge(desk, request).await,
+        Call::TailLogs => logs::tail(desk, request.uri()).await,
         Call::Sessions => sessions::list(desk, request.uri()).await,
         Call::CloseSessions => sessions::close(desk, request).await,
         Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,

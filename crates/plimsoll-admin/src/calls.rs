@@ -33,6 +33,7 @@ pub(crate) enum Call {
     Trace,
     Stock,
     Purge,
+    TailLogs,
     Sessions,
     CloseSessions,
     Reload,
@@ -142,6 +143,14 @@ pub(crate) static CALLS: &[Row] = &[
         Call::Purge,
         "Forgets stored answers: `{\"tag\": \"product-7\"}`, or `url`, or `prefix`; with `cache` of that cache only, with `\"soft\": true` they count as stale.",
     ),
+    Row {
+        method: Method::GET,
+        path: "/v1/logs/tail",
+        kind: Kind::Confide,
+        call: Call::TailLogs,
+        doc: "Access log lines as they come, as server-sent events, whatever logs there are: those of a `site`, with a `status` such as `404` or `5xx`, that took `slower` seconds \
+         or more, in a `format`, where the query says so. Who reads too slowly loses lines; an event `lost` says how many.",
+    },
     look(
         "/v1/sessions",
         Call::Sessions,
@@ -245,7 +254,7 @@ mod tests {
     fn nothing_is_changed_by_get() {
         for row in CALLS {
             assert!(
-                row.kind == Kind::Look || row.method != Method::GET,
+                row.kind != Kind::Change || row.method != Method::GET,
                 "{}",
                 row.path
             );

@@ -11,6 +11,7 @@ pub(crate) mod disks;
 pub mod guard;
 pub mod handover;
 pub mod listen;
+pub(crate) mod logs;
 pub mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod page;

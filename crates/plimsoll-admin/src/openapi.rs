@@ -72,7 +72,7 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
             json!({ "required": true, "content": body }),
         );
     }
-    if row.kind == Kind::Change {
+    if row.kind != Kind::Look {
         more.insert("security".to_owned(), json!([{ "token": [] }]));
     }
     operation
@@ -81,7 +81,7 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
 fn media(call: Call) -> &'static str {
     match call {
         Call::Page(_) | Call::Metrics => "text/plain",
-        Call::Watch => "text/event-stream",
+        Call::Watch | Call::TailLogs => "text/event-stream",
         _ => "application/json",
     }
 }
@@ -99,7 +99,7 @@ fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
 /// What a call gives.
 fn given(call: Call, types: &mut SchemaGenerator) -> Schema {
     match call {
-        Call::Page(_) | Call::Metrics => of::<String>(types),
+        Call::Page(_) | Call::Metrics | Call::TailLogs => of::<String>(types),
         Call::Status | Call::Watch => of::<View>(types),
         Call::History => of::<Vec<Point>>(types),
         Call::Pools => of::<Vec<PoolView>>(types),

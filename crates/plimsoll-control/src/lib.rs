@@ -27,6 +27,7 @@ pub mod secrets;
 pub mod sessions;
 pub mod stalls;
 mod stapling;
+pub mod tail;
 pub mod upgrade;
 pub mod verdict;
 mod watches;

@@ -46,13 +46,13 @@ impl Engine {
         count
     }
 
-    fn workers(&self) -> Vec<mpsc::Sender<Order>> {
+    pub(crate) fn workers(&self) -> Vec<mpsc::Sender<Order>> {
         lock(&self.orders).clone()
     }
 }
 
 /// Asks a worker something; nothing when it does not answer.
-async fn ask<T>(
+pub(crate) async fn ask<T>(
     worker: mpsc::Sender<Order>,
     order: impl FnOnce(oneshot::Sender<T>) -> Order,
 ) -> Option<T> {

@@ -17,6 +17,7 @@ use crate::generation::Generation;
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
 use crate::sessions::list::{Listed, Which};
+use crate::tail::Tail;
 
 /// What a worker needs for a generation, and has not got.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub enum Order {
     Look(Arc<Which>, oneshot::Sender<Listed>),
     /// To end that, at most so many; answers with how many there were.
     Close(Arc<Which>, usize, oneshot::Sender<usize>),
+    /// To say what is logged to somebody more.
+    Listen(Arc<Tail>, oneshot::Sender<()>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
@@ -151,6 +154,11 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Order::Look(which, reply) => {
                     tokio::task::spawn_local(Rc::clone(&self).tell(which, reply));
                     continue; // it changes nothing that anybody waits for
+                }
+                Order::Listen(tail, done) => {
+                    self.station.tails.add(tail);
+                    let _ = done.send(()); // whoever asked may have gone
+                    continue;
                 }
                 Order::Close(which, most, reply) => {
                     tokio::task::spawn_local(Rc::clone(&self).close(which, most, reply));
@@ -299,6 +307,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 .handshakes_waiting
                 .set(worker.handshakes.waiting() as u64);
             self.planes.tend(late);
+            self.station.tails.tend();
             self.tend_early();
         }
     }

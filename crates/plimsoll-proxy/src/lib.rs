@@ -44,6 +44,7 @@ pub(crate) mod sticky;
 pub mod stock;
 pub mod strain;
 mod succession;
+pub mod tail;
 pub(crate) mod template;
 pub mod tls;
 pub mod trace;

@@ -250,9 +250,17 @@ impl Plane {
         self.station.http_date(unix)
     }
 
-    /// Writes a line to each of `logs`.
+    /// Tells whether anybody reads lines of these logs.
+    pub(crate) fn is_logged(&self, logs: &[usize]) -> bool {
+        !logs.is_empty() || self.station.tails.are_heard()
+    }
+
+    /// Writes a line to each of `logs`, and to whoever listens.
     pub(crate) fn log(&self, logs: &[usize], record: &Record<'_>) {
         let mut dates = self.station.dates.borrow_mut();
+        if self.station.tails.are_heard() {
+            self.station.tails.offer(record, &mut dates);
+        }
         for log in logs {
             let Some(log) = self.logs.get(*log) else {
                 continue;

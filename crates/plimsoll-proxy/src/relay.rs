@@ -240,7 +240,7 @@ impl<'a> Call<'a> {
         if let Some(reason) = facts.reason {
             plane.metrics.count_reason(reason);
         }
-        if relay.logs.is_empty() {
+        if !plane.is_logged(&relay.logs) {
             return;
         }
         self.connection.socket.look_at_tls(&mut |connection| {

@@ -16,6 +16,7 @@ use crate::http::exchange::Scratch;
 use crate::http::h2::Links;
 use crate::plane::GiveBack;
 use crate::sessions::Sessions;
+use crate::tail::Tails;
 
 /// How often memory that is not used is given back to the system.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -49,6 +50,8 @@ pub(crate) struct Station {
     pub(crate) dates: RefCell<Dates>,
     /// What is open.
     pub(crate) sessions: Sessions,
+    /// Who listens to what is logged.
+    pub(crate) tails: Tails,
     start: Instant,
     give_back: GiveBack,
     gave_back: Cell<Instant>,
@@ -77,6 +80,7 @@ impl Station {
             scratch: RefCell::default(),
             dates: RefCell::default(),
             sessions: Sessions::default(),
+            tails: Tails::default(),
             start,
             give_back,
             gave_back: Cell::new(start),

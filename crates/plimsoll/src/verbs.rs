@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fmt;
+pub(crate) mod logs;
 pub(crate) mod pages;
 pub(crate) mod pool;
 pub(crate) mod proxy;

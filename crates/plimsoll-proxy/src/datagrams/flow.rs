@@ -141,7 +141,7 @@ pub(super) fn tell(
         facts.blame(reason, detail);
         plane.metrics.count_reason(reason);
     }
-    if service.logs.is_empty() {
+    if !plane.is_logged(&service.logs) {
         return;
     }
     let client = AddressText::new(key.client.ip());
