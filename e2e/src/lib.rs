@@ -39,6 +39,7 @@ pub mod between;
 pub mod bind;
 pub mod body;
 pub mod browser;
+pub mod cache_disk;
 pub mod cached;
 pub mod certifier;
 pub mod daemon;

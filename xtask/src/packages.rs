@@ -94,6 +94,10 @@ pub(crate) const OPENSSL: Need = Need {
     found: || is_installed("openssl"),
     package: "openssl",
 };
+pub(crate) const EXT4: Need = Need {
+    found: || is_installed("mkfs.ext4"),
+    package: "e2fsprogs",
+};
 pub(crate) const ADDUSER: Need = Need {
     found: || is_installed("adduser"),
     package: "adduser",

@@ -2,7 +2,7 @@
 
 use crate::command;
 use crate::packages::{
-    self, ADDUSER, BIND, CHROMIUM, CURL, DIG, FFMPEG, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX,
+    self, ADDUSER, BIND, CHROMIUM, CURL, DIG, EXT4, FFMPEG, GRPC, HAPROXY, IPROUTE, MARIADB, NGINX,
     OPENSSL, PEBBLE, POSTGRES, PYTHON, REDIS, UNBOUND, WRK,
 };
 use anyhow::Result;
@@ -10,7 +10,7 @@ use anyhow::Result;
 pub(crate) fn run() -> Result<()> {
     packages::ensure(&[NGINX, HAPROXY, WRK, CURL, PYTHON, IPROUTE])?;
     packages::ensure(&[ADDUSER, REDIS, POSTGRES, MARIADB, OPENSSL, GRPC, CHROMIUM])?;
-    packages::ensure(&[PEBBLE, BIND, UNBOUND, DIG, FFMPEG])?;
+    packages::ensure(&[PEBBLE, BIND, UNBOUND, DIG, FFMPEG, EXT4])?;
     if has_plimsoll() {
         command::run("cargo build -p plimsoll")?; // the end-to-end tests find it beside themselves
     }
