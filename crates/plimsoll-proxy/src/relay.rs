@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let mut call = Call {
         plane,
         connection,
-        facts: Facts::new(plane, clock::now()),
+        facts: begin(plane, connection),
         hello: None,
         is_left: false,
     };
@@ -94,6 +94,13 @@ pub(crate) async fn serve(
     call.finish(relay);
 }
 
+/// What is known of a connection that is to be passed on now.
+fn begin<'a>(plane: &Plane, connection: &'a Connection) -> Facts<'a> {
+    let (session, now) = (&*connection.session, clock::now());
+    session.begin(plane.generation.number, now);
+    Facts::new(plane, session, now)
+}
+
 impl<'a> Call<'a> {
     /// Passes bytes to a server and back.
     async fn serve(&mut self, relay: &Relay) -> Result<(), Turned> {
@@ -105,7 +112,7 @@ impl<'a> Call<'a> {
         let Some(pool) = self.plane.generation.pools.get(number) else {
             return Ok(());
         };
-        self.facts.pool = Some(&pool.name);
+        self.facts.go_to(pool);
         self.plane.note_request(pool.index, self.facts.started);
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
@@ -132,29 +139,24 @@ impl<'a> Call<'a> {
             let server = pool.servers.get(number)?;
             let index = ServerIndex::new(u32::try_from(number).ok()?);
             let pick = select::resume(pool, index)?;
-            Some((
-                pool,
-                Reached {
-                    server,
-                    pick,
-                    socket,
-                },
-            ))
+            let reached = Reached {
+                server,
+                pick,
+                socket,
+            };
+            Some((pool, index, reached))
         });
-        let (pool, reached) = reached.ok_or(gone)?;
+        let (pool, index, reached) = reached.ok_or(gone)?;
+        let facts = &mut self.facts;
+        facts.at = facts.at.saturating_sub(relayed.age);
+        facts.started = handing::began(relayed.age);
+        facts.go_to(pool);
+        facts.ask(reached.server, index);
+        facts.attempts = 1;
+        facts.connect = relayed.connect;
         let [up, down] = relayed.moved;
-        let now = self.facts.started;
-        self.facts = Facts {
-            started: handing::began(relayed.age),
-            at: self.plane.unix_time(now).saturating_sub(relayed.age),
-            request_bytes: Cell::new(up),
-            response_bytes: Cell::new(down),
-            pool: Some(&pool.name),
-            server: Some(&reached.server.name),
-            attempts: 1,
-            connect: relayed.connect,
-            ..Facts::new(self.plane, now)
-        };
+        facts.request_bytes.set(up);
+        facts.response_bytes.set(down);
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -189,7 +191,7 @@ impl<'a> Call<'a> {
             if let (Some(Turned { reason, .. }), Some(before)) = (&last, self.facts.server) {
                 self.facts.failed = Some((before, *reason));
             }
-            self.facts.server = Some(&server.name);
+            self.facts.ask(server, index);
             let failed = match open_new(self, pool, server).await {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
@@ -232,10 +234,12 @@ impl<'a> Call<'a> {
         let buffers = &self.plane.worker.buffers;
         let may_leave = Cell::new(true);
         let leaves = || may_leave.get() && self.connection.may_leave() && socket.is_direct();
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             client: &self.connection.socket,
             server: &socket,
             timer: &self.connection.timer,
+            session: self.facts.session,
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
@@ -252,11 +256,11 @@ impl<'a> Call<'a> {
         };
         let end = loop {
             let up = way(
-                &self.facts.request_bytes,
+                self.facts.request_bytes,
                 metrics.map(|metrics| &metrics.bytes_in),
             );
             let down = way(
-                &self.facts.response_bytes,
+                self.facts.response_bytes,
                 metrics.map(|metrics| &metrics.bytes_out),
             );
             let end = tunnel.run(up, down).await;
@@ -273,7 +277,7 @@ impl<'a> Call<'a> {
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
-        if end != End::Broken {
+        if !matches!(end, End::Broken | End::Closed) {
             stream::close(&socket);
             stream::close(&self.connection.socket);
         }
@@ -328,7 +332,7 @@ impl<'a> Call<'a> {
         if let Some(reason) = facts.reason {
             plane.metrics.count_reason(reason);
         }
-        if relay.logs.is_empty() {
+        if !plane.is_logged(&relay.logs) {
             return;
         }
         self.connection.socket.look_at_tls(&mut |connection| {

@@ -18,7 +18,9 @@ impl Answer<'_, '_> {
         let mut switched = std::mem::take(self.out);
         switched.extend_from_slice(buffer.filled());
         let said = self.seen.bytes.get(self.seen.head.len..);
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
+            session: self.facts.session,
             client: self.client,
             server: self.server,
             timer: self.timer,
@@ -39,7 +41,7 @@ impl Answer<'_, '_> {
         };
         let down = Way {
             early: &switched,
-            moved: &self.facts.response_bytes,
+            moved: self.facts.response_bytes,
             metric: None,
         };
         let end = tunnel.run(up, down).await;
