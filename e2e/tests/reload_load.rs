@@ -31,18 +31,11 @@ impl Servers {
         Self {
             http: (0..4).map(|_| Recorder::echo()).collect(),
             echo: echo::connections(b""),
-            switching: echo::connections(SWITCHED),
+            switching: echo::connections(echo::SWITCHED),
             datagrams: echo::datagrams(),
         }
     }
 }
-
-const WEBSOCKET: &[u8] =
-    b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// The configuration of this round: something else is different in each.
 fn configuration(round: usize, servers: &Servers, authority: &Authority) -> String {
@@ -186,7 +179,7 @@ fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
         bounce(&mut relayed, number)
     });
     let mut socket = connect(plimsoll.address());
-    socket.write_all(WEBSOCKET).unwrap();
+    socket.write_all(echo::WEBSOCKET).unwrap();
     let mut byte = [0];
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

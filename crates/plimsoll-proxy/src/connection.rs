@@ -34,9 +34,9 @@ use crate::changeover::{LogPlace, Next, Order, Planes};
 use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
-use crate::handing::{self, Handed, Relayed, Stage};
+use crate::handing::{self, Handed, Relayed, Request, Stage};
 use crate::http::server_h1::Served;
-use crate::http::{h2, server_h1};
+use crate::http::{h2, server_h1, switch};
 use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
@@ -325,7 +325,29 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 let server = Socket::new(server.into());
                 tokio::task::spawn_local(Rc::clone(self).resume(connection, relayed, server));
             }
-            (Stage::Relayed(_), None) => {}
+            (Stage::Switched(relayed, request), Some(server)) => {
+                let server = Socket::new(server.into());
+                let serving = Rc::clone(self).go_on(connection, (relayed, request), server);
+                tokio::task::spawn_local(serving);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The same for one that has left HTTP.
+    async fn go_on(
+        self: Rc<Self>,
+        mut connection: Connection,
+        of: (Relayed, Box<Request>),
+        server: Socket,
+    ) {
+        let _end = End::of(&connection.door, &self.station.totals);
+        let (plane, number) = connection.door.view();
+        connection.listener = number;
+        let mut serving = pin!(switch::resume(&plane, &connection, of, &server));
+        let served = poll_fn(|context| plane.poll_unless_over(serving.as_mut(), context));
+        if served.await.is_none() {
+            stream::reset_on_close(&connection.socket);
         }
     }
 
@@ -380,7 +402,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             while let Some(mut inbound) = self.first_bytes(&connection).await {
                 if inbound.is_empty() {
                     drop(inbound);
-                    if Box::pin(connection.hand_on(connection.idle(), None)).await {
+                    let leaving = connection.leaving().hand_on(connection.idle(), None);
+                    if Box::pin(leaving).await {
                         return;
                     }
                     connection.stays = true;

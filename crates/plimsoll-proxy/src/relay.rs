@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_access::client_hello::Hello;
-use plimsoll_balance::{Outcome, ServerIndex, Tried};
+use plimsoll_balance::{Outcome, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::proxy_protocol::Told;
 use plimsoll_http::reason::Reason;
@@ -18,7 +18,7 @@ use rustls::ServerConnection;
 use crate::connection::Connection;
 use crate::events;
 use crate::generation::{Pool, Server};
-use crate::handing::{self, Relayed, Stage};
+use crate::handing::{Relayed, Stage};
 use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
@@ -121,16 +121,8 @@ impl<'a> Call<'a> {
         relayed: &Relayed,
         socket: Socket,
     ) -> Result<(), Turned> {
-        let gone = Turned {
-            reason: Reason::DestinationUnavailable,
-            detail: "the server is gone",
-        };
-        let generation = &self.plane.generation;
-        let place = relayed.place(generation);
-        let reached = place.and_then(|(pool, server)| {
-            let (number, pool) = (server, generation.pools.get(pool)?);
-            let server = pool.servers.get(number)?;
-            let index = ServerIndex::new(u32::try_from(number).ok()?);
+        let place = relayed.place(&self.plane.generation);
+        let reached = place.and_then(|(pool, server, index)| {
             let pick = select::resume(pool, index)?;
             Some((
                 pool,
@@ -141,20 +133,11 @@ impl<'a> Call<'a> {
                 },
             ))
         });
-        let (pool, reached) = reached.ok_or(gone)?;
-        let [up, down] = relayed.moved;
-        let now = self.facts.started;
-        self.facts = Facts {
-            started: handing::began(relayed.age),
-            at: self.plane.unix_time(now).saturating_sub(relayed.age),
-            request_bytes: Cell::new(up),
-            response_bytes: Cell::new(down),
-            pool: Some(&pool.name),
-            server: Some(&reached.server.name),
-            attempts: 1,
-            connect: relayed.connect,
-            ..Facts::new(self.plane, now)
-        };
+        let (pool, reached) = reached.ok_or(Turned {
+            reason: Reason::DestinationUnavailable,
+            detail: "the server is gone",
+        })?;
+        self.facts = relayed.facts(self.plane, pool, reached.server);
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -230,8 +213,8 @@ impl<'a> Call<'a> {
             socket,
         } = reached;
         let buffers = &self.plane.worker.buffers;
-        let may_leave = Cell::new(true);
-        let leaves = || may_leave.get() && self.connection.may_leave() && socket.is_direct();
+        let leaving = self.connection.leaving();
+        let may_leave = || leaving.may_leave() && socket.is_direct();
         let tunnel = Tunnel {
             client: &self.connection.socket,
             server: &socket,
@@ -239,7 +222,8 @@ impl<'a> Call<'a> {
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
-            leaves: &leaves,
+            may_leave: &may_leave,
+            stays: Cell::new(false),
             buffers,
             pipes: &self.plane.worker.pipes,
         };
@@ -250,26 +234,24 @@ impl<'a> Call<'a> {
             moved,
             metric,
         };
-        let end = loop {
-            let up = way(
-                &self.facts.request_bytes,
-                metrics.map(|metrics| &metrics.bytes_in),
-            );
-            let down = way(
-                &self.facts.response_bytes,
-                metrics.map(|metrics| &metrics.bytes_out),
-            );
-            let end = tunnel.run(up, down).await;
-            if end != End::Left {
-                break end;
-            }
-            let stage = Stage::Relayed(self.relayed(pool, server));
-            if Box::pin(self.connection.hand_on(stage, Some(&socket))).await {
-                self.is_left = true;
-                return self.give_back(pool, pick);
-            }
-            may_leave.set(false);
+        let up = way(
+            &self.facts.request_bytes,
+            metrics.map(|metrics| &metrics.bytes_in),
+        );
+        let down = way(
+            &self.facts.response_bytes,
+            metrics.map(|metrics| &metrics.bytes_out),
+        );
+        let hand_on = async || {
+            let relayed = Relayed::of(&self.facts, self.facts.request_bytes.get());
+            let stage = Stage::Relayed(relayed);
+            Box::pin(leaving.hand_on(stage, Some(&socket))).await
         };
+        let end = tunnel.run_or_leave((up, down), hand_on).await;
+        if end == End::Left {
+            self.is_left = true;
+            return self.give_back(pool, pick);
+        }
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
@@ -278,18 +260,6 @@ impl<'a> Call<'a> {
             stream::close(&self.connection.socket);
         }
         self.give_back(pool, pick);
-    }
-
-    /// What another process has to know to go on with it.
-    fn relayed(&self, pool: &Pool, server: &Server) -> Relayed {
-        let facts = &self.facts;
-        Relayed {
-            pool: pool.name.to_string(),
-            server: server.name.to_string(),
-            age: clock::now().duration_since(facts.started),
-            connect: facts.connect,
-            moved: [facts.request_bytes.get(), facts.response_bytes.get()],
-        }
     }
 
     /// Counts whether a server could be reached, and how long that took: what comes after is between the two ends.
