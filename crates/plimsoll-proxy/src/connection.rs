@@ -354,7 +354,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     /// The life of a connection that was relayed by another process.
     async fn resume(self: Rc<Self>, connection: Connection, relayed: Relayed, server: Socket) {
         let _end = End::of(&connection.door, &self.station.totals);
-        self::relayed(connection, Some((relayed, server))).await;
+        let resumed = Box::new((relayed, server));
+        self::relayed(connection, Some(resumed)).await;
     }
 
     /// Has the peer of a new connection say whom it is from; false when it goes no further.
@@ -572,7 +573,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 )]
 fn relayed(
     mut connection: Connection,
-    resumed: Option<(Relayed, Socket)>,
+    resumed: Option<Box<(Relayed, Socket)>>,
 ) -> impl Future<Output = ()> {
     async move {
         let (plane, number) = connection.door.view();

@@ -69,7 +69,7 @@ pub(crate) async fn serve(
     plane: &Plane,
     connection: &Connection,
     relay: &Relay,
-    resumed: Option<(Relayed, Socket)>,
+    resumed: Option<Box<(Relayed, Socket)>>,
 ) {
     let mut call = Call {
         plane,
@@ -79,7 +79,8 @@ pub(crate) async fn serve(
         is_left: false,
     };
     let served = match resumed {
-        Some((relayed, socket)) => call.resume(relay, &relayed, socket).await,
+        // Boxed: what begins here must be small.
+        Some(resumed) => Box::pin(call.resume(relay, resumed)).await,
         None => call.serve(relay).await,
     };
     if call.is_left {
@@ -118,9 +119,9 @@ impl<'a> Call<'a> {
     async fn resume(
         &mut self,
         relay: &Relay,
-        relayed: &Relayed,
-        socket: Socket,
+        resumed: Box<(Relayed, Socket)>,
     ) -> Result<(), Turned> {
+        let (relayed, socket) = *resumed;
         let place = relayed.place(&self.plane.generation);
         let reached = place.and_then(|(pool, server, index)| {
             let pick = select::resume(pool, index)?;
@@ -245,9 +246,10 @@ impl<'a> Call<'a> {
         let hand_on = async || {
             let relayed = Relayed::of(&self.facts, self.facts.request_bytes.get());
             let stage = Stage::Relayed(relayed);
-            Box::pin(leaving.hand_on(stage, Some(&socket))).await
+            leaving.hand_on(stage, Some(&socket)).await
         };
-        let end = tunnel.run_or_leave((up, down), hand_on).await;
+        // Boxed: who waits for his server has no room for it yet.
+        let end = Box::pin(tunnel.run_or_leave((up, down), hand_on)).await;
         if end == End::Left {
             self.is_left = true;
             return self.give_back(pool, pick);

@@ -148,16 +148,19 @@ impl Tunnel<'_> {
     /// The same, but that `hand_on` may leave it to somebody else, who then has it: here, it has not ended.
     pub(crate) async fn run_or_leave<'w>(
         &self,
-        (up, down): (Way<'w>, Way<'w>),
-        hand_on: impl AsyncFnOnce() -> bool,
+        (mut up, mut down): (Way<'w>, Way<'w>),
+        hand_on: impl AsyncFn() -> bool,
     ) -> End {
-        let (more_up, more_down) = (up.later(), down.later());
-        let end = self.run(up, down).await;
-        if end != End::Left || hand_on().await {
-            return end;
+        loop {
+            let later = (up.later(), down.later());
+            let end = self.run(up, down).await;
+            // Boxed: it is rare, and a tunnel that lasts must be small.
+            if end != End::Left || Box::pin(hand_on()).await {
+                return end;
+            }
+            self.stays.set(true);
+            (up, down) = later;
         }
-        self.stays.set(true);
-        self.run(more_up, more_down).await
     }
 
     /// When it ends if nothing moves any more.

@@ -61,7 +61,7 @@ pub(crate) async fn resume(
     let hand_on = async || {
         let relayed = Relayed::of(&facts, facts.request_bytes.get());
         let stage = Stage::Switched(relayed, request.clone());
-        Box::pin(leaving.hand_on(stage, Some(server))).await
+        leaving.hand_on(stage, Some(server)).await
     };
     let ways = (way(&facts.request_bytes), way(&facts.response_bytes));
     let end = tunnel.run_or_leave(ways, hand_on).await;
@@ -121,7 +121,7 @@ impl Answer<'_, '_> {
             let [_, down] = &mut relayed.moved;
             *down = down.saturating_sub(head as u64);
             let stage = Stage::Switched(relayed, Box::new(self.request()));
-            Box::pin(leaving.hand_on(stage, Some(self.server))).await
+            leaving.hand_on(stage, Some(self.server)).await
         };
         let end = tunnel.run_or_leave((up, down), hand_on).await;
         let moved = self.facts.response_bytes.get();
