@@ -36,7 +36,9 @@ pub(crate) struct Tunnel<'a> {
     /// Tells that the server is down, where that ends it.
     pub(crate) cut: Option<&'a Notify>,
     /// Tells whether somebody else would go on with it, where that can be.
-    pub(crate) leaves: &'a dyn Fn() -> bool,
+    pub(crate) may_leave: &'a dyn Fn() -> bool,
+    /// Whether nobody does.
+    pub(crate) stays: Cell<bool>,
     pub(crate) buffers: &'a Rc<BufferPool>,
     pub(crate) pipes: &'a Rc<PipePool>,
 }
@@ -145,7 +147,7 @@ impl Tunnel<'_> {
             if cut.as_mut().poll(context).is_ready() {
                 return Poll::Ready(End::Cut);
             }
-            if rests.iter().all(Cell::get) && (self.leaves)() {
+            if rests.iter().all(Cell::get) && !self.stays.get() && (self.may_leave)() {
                 return Poll::Ready(End::Left);
             }
             if self.session.is_closed() {
@@ -169,6 +171,24 @@ impl Tunnel<'_> {
             stream::reset_on_close(self.server);
         }
         end
+    }
+
+    /// The same, but that `hand_on` may leave it to somebody else, who then has it: here, it has not ended.
+    pub(crate) async fn run_or_leave<'w>(
+        &self,
+        (mut up, mut down): (Way<'w>, Way<'w>),
+        hand_on: impl AsyncFn() -> bool,
+    ) -> End {
+        loop {
+            let later = (up.later(), down.later());
+            let end = self.run(up, down).await;
+            // Boxed: it is rare, and a tunnel that lasts must be small.
+            if end != End::Left || Box::pin(hand_on()).await {
+                return end;
+            }
+            self.stays.set(true);
+            (up, down) = later;
+        }
     }
 
     /// When it ends if nothing moves any more.
@@ -268,6 +288,14 @@ impl Tunnel<'_> {
 }
 
 impl Way<'_> {
+    /// The same, when what was read already has gone.
+    fn later(&self) -> Self {
+        Self {
+            early: &[],
+            ..*self
+        }
+    }
+
     fn count(&self, bytes: usize) {
         self.moved.set(self.moved.get() + bytes as u64);
         if let Some(metric) = self.metric {
