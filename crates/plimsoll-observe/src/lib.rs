@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod prometheus;
 pub mod redact;
 pub mod sink;
+pub mod syslog;
