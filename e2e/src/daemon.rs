@@ -28,10 +28,17 @@ impl Daemon {
     /// If it cannot be started.
     #[must_use]
     pub fn spawn(name: &str, missing: &str, mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::spawn_as_it_is(name, missing, command)
+    }
+
+    /// The same, with the standard input and output that `command` has.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn_as_it_is(name: &str, missing: &str, mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
             let program = command.get_program().display();
             panic!("cannot start {name} ({program}): {error}; {missing}")

@@ -7,9 +7,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub struct Start {
     arguments: Vec<String>,
     names: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
+    passed: Vec<OwnedFd>,
 }
 
 impl Start {
@@ -54,7 +56,15 @@ impl Start {
             arguments,
             names: BTreeMap::new(),
             environment: Vec::new(),
+            passed: Vec::new(),
         }
+    }
+
+    /// Passes an open socket on, as a service manager does, under the name `one` or `two`. More than two cannot be.
+    #[must_use]
+    pub fn pass(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.passed.push(socket.into());
+        self
     }
 
     /// Replaces `{name}` by `value`.
@@ -122,10 +132,18 @@ impl Start {
             let text = texts.fill(configuration);
             fs::write(directory.path().join("plimsoll.conf"), text).expect("it is writable");
         }
-        let mut command = Command::new(self.program.unwrap_or_else(binary));
+        let program = self.program.unwrap_or_else(binary);
+        let is_passed_some = !self.passed.is_empty();
+        let mut command = match is_passed_some {
+            true => activated(&program, self.passed),
+            false => Command::new(program),
+        };
         command.args(self.arguments.iter().map(|argument| texts.fill(argument)));
         command.current_dir(directory.path()).envs(self.environment);
-        let daemon = Daemon::spawn("plimsoll", "build it first", command);
+        let daemon = match is_passed_some {
+            true => Daemon::spawn_as_it_is("plimsoll", "build it first", command),
+            false => Daemon::spawn("plimsoll", "build it first", command),
+        };
         Plimsoll {
             daemon,
             ports: texts.ports,
@@ -133,6 +151,22 @@ impl Start {
             directory,
         }
     }
+}
+
+/// Starts a program with open sockets where a service manager puts them: a shell gets them as its standard input and
+/// output.
+fn activated(program: &Path, sockets: Vec<OwnedFd>) -> Command {
+    let count = sockets.len();
+    let script = format!(
+        "exec 3<&0 4<&1 0</dev/null 1>/dev/null\n\
+         LISTEN_PID=${{FOR:-$$}} LISTEN_FDS={count} LISTEN_FDNAMES=one:two exec \"$0\" \"$@\""
+    );
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script).arg(program);
+    let mut sockets = sockets.into_iter().map(Stdio::from);
+    command.stdin(sockets.next().unwrap_or_else(Stdio::null));
+    command.stdout(sockets.next().unwrap_or_else(Stdio::null));
+    command
 }
 
 /// A running Plimsoll. It is killed when this is dropped; a panic in it fails the test.

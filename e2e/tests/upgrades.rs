@@ -5,14 +5,14 @@ use plimsoll_e2e::load::{Load, Reuse};
 use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::{PATIENCE, Raw, get};
 use plimsoll_e2e::recorder::Recorder;
-use plimsoll_e2e::script::Answer;
+use plimsoll_e2e::script::{Answer, Gate, Step};
 use plimsoll_e2e::{echo, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 const CONFIGURATION: &str = "workers 2\nadmin unix:{dir}/admin.sock 127.0.0.1:{port:admin}\n\
     site * { listen 127.0.0.1:{port} ; timeout idle=60s ; route /kept/* { cache kept ; proxy app } ; route { proxy app } }\n\
     cache kept { memory 1MiB ; disk {dir}/kept 16MiB }\n\
-    tcp 127.0.0.1:{port:tcp} { proxy echo }\nudp 127.0.0.1:{port:udp} { timeout idle=1s ; proxy datagrams }\n\
+    tcp 127.0.0.1:{port:tcp} { log {dir}/relayed.log json ; proxy echo }\nudp 127.0.0.1:{port:udp} { timeout idle=1s ; proxy datagrams }\n\
     pool app { server {a} ; server {b} ; check off }\n\
     pool echo { server {echo} ; check off }\npool datagrams { server {datagrams} ; check off }\n";
 
@@ -49,7 +49,7 @@ impl Stand {
         let (a, b) = (server(), server());
         let programs = tempfile::tempdir().unwrap();
         let program = programs.path().join("plimsoll");
-        fs::copy(binary(), &program).unwrap();
+        put(&binary(), &program);
         let plimsoll = Start::run(CONFIGURATION)
             .program(&program)
             .set("a", a.address())
@@ -96,6 +96,15 @@ impl Stand {
     }
 }
 
+/// Puts a copy of a program in a place. Another process does so: what this one has open to write, programs may have that other
+/// tests start at that moment, and then it cannot be started.
+fn put(program: &Path, place: &Path) {
+    let new = place.with_extension("new");
+    let copied = Command::new("cp").arg(program).arg(&new).status();
+    assert!(copied.unwrap().success());
+    fs::rename(new, place).unwrap();
+}
+
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,23 +119,49 @@ fn bounce(stream: &mut TcpStream, said: &[u8; 4]) {
     assert_eq!(&heard, said);
 }
 
+/// What is asked for again and again on one connection; its answer says when that is to end.
+fn ask(client: &mut Raw) -> Option<String> {
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let answer = client.response("GET");
+    assert_eq!(answer.text(), "ok");
+    answer.field("connection").map(str::to_owned)
+}
+
+/// A server that answers `/wait` when the gate opens.
+fn gated(gate: &Gate) -> Recorder {
+    let held = gate.clone();
+    Recorder::start(move |request| match request.head.target.as_str() {
+        "/wait" => Answer::ok("ok").after(Step::Await(held.clone())),
+        _ => Answer::ok("ok"),
+    })
+}
+
+impl Stand {
+    /// Waits until the process that serves now has so many connections of a listener.
+    fn has(&self, port: &str, connections: f64) {
+        let address = self.plimsoll.address_of(port);
+        let name = format!("plimsoll_connections{{listener=\"{address}\",state=\"idle\"}}");
+        wait::expect("the connections", PATIENCE, || {
+            self.plimsoll.metric(&name) == Some(connections)
+        });
+    }
+}
+
 #[test]
 fn what_is_under_way_goes_on_and_what_begins_is_served_by_the_new_one() {
-    let mut stand = Stand::new(|| Recorder::start(|_| Answer::ok("ok")));
-    let mut relayed = connect(stand.plimsoll.address_of("tcp"));
-    bounce(&mut relayed, b"one ");
-    let mut kept = Raw::connect(stand.plimsoll.address());
-    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    kept.send(request).unwrap();
-    assert_eq!(kept.response("GET").field("connection"), None);
+    let gate = Gate::new();
+    let mut stand = Stand::new(|| gated(&gate));
+    let mut waiting = Raw::connect(stand.plimsoll.address());
+    waiting
+        .send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    wait::expect("the request", PATIENCE, || {
+        stand.a.requests().len() + stand.b.requests().len() == 1
+    });
     let name = stand.a.address().to_string();
     stand.pool(&["drain", &name]);
     stand.pool(&["weight", "50%", &name]);
     stand.upgrade(&[]).unwrap();
-    // Whoever was here stays for what he does, and one who asks once more is told to come again.
-    bounce(&mut relayed, b"two ");
-    kept.send(request).unwrap();
-    assert_eq!(kept.response("GET").field("connection"), Some("close"));
     // The new one counts from the beginning, and knows what operators want.
     assert_eq!(get(stand.plimsoll.address(), "/").text(), "ok");
     let counted = || {
@@ -143,12 +178,85 @@ fn what_is_under_way_goes_on_and_what_begins_is_served_by_the_new_one() {
         "{shown}"
     );
     bounce(&mut connect(stand.plimsoll.address_of("tcp")), b"new ");
-    // The old one ends with the last that it serves.
+    // The old one ends with the last that it serves, which is told to come again.
     stand.plimsoll.daemon().assert_alive();
-    drop(relayed);
+    gate.open();
+    assert_eq!(waiting.response("GET").field("connection"), Some("close"));
     assert!(stand.plimsoll.wait_exit(PATIENCE).success());
     assert_eq!(get(stand.plimsoll.address(), "/").text(), "ok");
     assert!(stand.plimsoll.directory().join("admin.sock").exists());
+}
+
+#[test]
+fn relayed_and_waiting_connections_go_with_it_and_the_old_one_ends() {
+    let mut stand = Stand::new(|| Recorder::start(|_| Answer::ok("ok")));
+    let mut relayed: Vec<_> = (0..20)
+        .map(|_| connect(stand.plimsoll.address_of("tcp")))
+        .collect();
+    for client in &mut relayed {
+        bounce(client, b"one ");
+    }
+    let mut half = connect(stand.plimsoll.address_of("tcp"));
+    bounce(&mut half, b"half");
+    let mut kept: Vec<_> = (0..20)
+        .map(|_| Raw::connect(stand.plimsoll.address()))
+        .collect();
+    for client in &mut kept {
+        assert_eq!(ask(client), None);
+    }
+    stand.upgrade(&[]).unwrap();
+    assert!(stand.plimsoll.wait_exit(PATIENCE).success());
+    stand.has("tcp", 21.0);
+    stand.has("", 20.0);
+    for client in &mut relayed {
+        bounce(client, b"two ");
+    }
+    for client in &mut kept {
+        assert_eq!(ask(client), None);
+    }
+    // They end as they would have ended there.
+    half.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(half.read(&mut [0; 1]).unwrap(), 0);
+    drop(relayed);
+    stand.has("tcp", 0.0);
+    let lines = stand.plimsoll.wait_log("relayed.log", 21, PATIENCE);
+    let whole = |line: &&String| line.contains("\"req_bytes\":8,\"res_bytes\":8");
+    let short = |line: &&String| line.contains("\"req_bytes\":4,\"res_bytes\":4");
+    let counts = (
+        lines.iter().filter(whole).count(),
+        lines.iter().filter(short).count(),
+    );
+    assert_eq!(counts, (20, 1), "{lines:#?}");
+    // And go on to the next one.
+    stand.upgrade(&[]).unwrap();
+    stand.has("", 20.0);
+    for client in &mut kept {
+        assert_eq!(ask(client), None);
+    }
+}
+
+#[test]
+fn what_the_new_one_cannot_go_on_with_stays() {
+    let mut stand = Stand::new(|| Recorder::start(|_| Answer::ok("ok")));
+    let mut relayed = connect(stand.plimsoll.address_of("tcp"));
+    bounce(&mut relayed, b"one ");
+    let mut kept = Raw::connect(stand.plimsoll.address());
+    assert_eq!(ask(&mut kept), None);
+    let without = CONFIGURATION
+        .replace("proxy echo", "proxy others")
+        .replace("pool echo", "pool others");
+    stand.plimsoll.rewrite(&without);
+    stand.upgrade(&[]).unwrap();
+    stand.has("", 1.0);
+    assert_eq!(ask(&mut kept), None);
+    for _ in 0..3 {
+        bounce(&mut relayed, b"two ");
+        stand.plimsoll.daemon().assert_alive();
+    }
+    bounce(&mut connect(stand.plimsoll.address_of("tcp")), b"new ");
+    drop(relayed);
+    assert!(stand.plimsoll.wait_exit(PATIENCE).success());
+    assert_eq!(ask(&mut kept), None);
 }
 
 #[test]
@@ -170,10 +278,15 @@ fn what_a_cache_has_on_disk_is_there_for_the_new_one() {
     };
     wait::expect("it to be written", PATIENCE, || written() == Some(1.0));
     stand.upgrade(&[]).unwrap();
-    wait::expect("it to be found", PATIENCE, || {
-        asked(&stand).1.contains("hit")
-    });
-    assert_eq!(asked(&stand).0, "kept");
+    // It serves before it knows all that is there.
+    let known = || {
+        stand
+            .plimsoll
+            .metric("plimsoll_cache_disk_known{cache=\"kept\"}")
+    };
+    wait::expect("it to be found", PATIENCE, || known() == Some(1.0));
+    let (text, status) = asked(&stand);
+    assert!(text == "kept" && status.contains("hit"), "{status}");
     assert_eq!(stand.a.requests().len() + stand.b.requests().len(), 1);
 }
 
@@ -191,10 +304,10 @@ fn one_that_does_not_serve_changes_nothing() {
         ("no program", "cannot start"),
     ] {
         // As packages do: another file of the same name.
-        let new = stand.program.with_extension("new");
+        let new = stand.program.with_extension("text");
         fs::write(&new, program).unwrap();
         fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).unwrap();
-        fs::rename(&new, &stand.program).unwrap();
+        put(&new, &stand.program);
         let said = stand.upgrade(&["--within", "1"]).unwrap_err();
         assert!(said.contains(why), "{program}: {said}");
         kept.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -202,7 +315,7 @@ fn one_that_does_not_serve_changes_nothing() {
         assert_eq!(get(stand.plimsoll.address(), "/").text(), "ok");
     }
     let broken = "site {\n";
-    fs::copy(binary(), &stand.program).unwrap();
+    put(&binary(), &stand.program);
     let good = fs::read_to_string(stand.plimsoll.directory().join("plimsoll.conf")).unwrap();
     stand.plimsoll.rewrite(broken);
     let said = stand.upgrade(&[]).unwrap_err();

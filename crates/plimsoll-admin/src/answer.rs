@@ -151,7 +151,7 @@ fn pool(desk: &Desk, name: &str) -> Result<PoolView, Failure> {
 async fn change(desk: &Desk, name: &str, request: Request<Incoming>) -> Result<Answer, Failure> {
     let change: Change = read(request).await?;
     change.carry_out(&desk.running(), name)?;
-    desk.sampler.show_now(&desk.running());
+    desk.sampler.show_now(desk.reloader.engine());
     json(&pool(desk, name)?)
 }
 
@@ -191,7 +191,7 @@ async fn reload(desk: &Desk, call: Call, request: Request<Incoming>) -> Result<A
     let reloaded =
         reloaded.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let reloaded = reloaded?;
-    desk.sampler.show_now(&desk.running());
+    desk.sampler.show_now(desk.reloader.engine());
     json(&reloaded)
 }
 

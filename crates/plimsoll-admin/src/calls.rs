@@ -165,13 +165,14 @@ pub(crate) static CALLS: &[Row] = &[
     change(
         "/v1/reload",
         Call::Reload,
-        "Serves what the configuration file says now: `{}`, or `{\"confirm_within\": 60}` to go back after so many seconds unless it is confirmed. \
+        "Serves what the configuration file says now: `{}`, or `{\"confirm_within\": 60}` to go back after so many seconds unless it is confirmed, \
+         or `{\"canary\": {\"percent\": 5, \"seconds\": 60}}` to serve only so much of the connections so at first, and to answer when that is decided. \
          Answers with what has changed when that is done; with 422 and the problems when it cannot be, and nothing has changed.",
     ),
     change(
         "/v1/reload/confirm",
         Call::Confirm,
-        "Keeps what a reload has changed that is to be confirmed: `{}`.",
+        "Keeps what a reload has changed that is to be confirmed, for all connections: `{}`.",
     ),
     change(
         "/v1/reload/back",

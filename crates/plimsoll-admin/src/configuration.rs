@@ -61,7 +61,7 @@ pub(crate) async fn put(desk: &Arc<Desk>, request: Request<Incoming>) -> Result<
     let put = putting.await;
     let put = put.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let reloaded = put?;
-    desk.sampler.show_now(&desk.running());
+    desk.sampler.show_now(desk.reloader.engine());
     let mut answer = json(&reloaded)?;
     answer.headers_mut().insert(ETAG, entity_tag(&tag));
     Ok(answer)

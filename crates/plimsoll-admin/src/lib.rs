@@ -5,6 +5,7 @@ pub(crate) mod acme;
 pub(crate) mod answer;
 pub(crate) mod caches;
 pub(crate) mod calls;
+pub mod canary;
 pub mod change;
 pub(crate) mod configuration;
 pub(crate) mod disks;

@@ -40,8 +40,8 @@ pub enum Listener {
 pub struct Socket {
     pub(crate) listener: UnixListener,
     path: PathBuf,
-    /// Held as long as the socket is ours.
-    lock: File,
+    /// Held as long as the socket is ours; nothing when it is of whoever started the process.
+    lock: Option<File>,
     is_given: AtomicBool,
 }
 
@@ -53,16 +53,14 @@ impl Listener {
             Self::Ip(listener) => {
                 vec![(Use::Admin(place()), listener.as_fd().try_clone_to_owned()?)]
             }
-            Self::Socket(socket) => vec![
-                (
-                    Use::Admin(place()),
-                    socket.listener.as_fd().try_clone_to_owned()?,
-                ),
-                (
-                    Use::Lock(place()),
-                    socket.lock.as_fd().try_clone_to_owned()?,
-                ),
-            ],
+            Self::Socket(socket) => {
+                let listener = socket.listener.as_fd().try_clone_to_owned()?;
+                let mut shown = vec![(Use::Admin(place()), listener)];
+                if let Some(lock) = &socket.lock {
+                    shown.push((Use::Lock(place()), lock.as_fd().try_clone_to_owned()?));
+                }
+                shown
+            }
         })
     }
 
@@ -73,7 +71,7 @@ impl Listener {
         }
     }
 
-    /// What the process before had at `place`, if it had a listener there.
+    /// What the process before had at `place`, if it had a listener there, or what whoever started this one has opened.
     ///
     /// # Errors
     /// It cannot be listened on.
@@ -81,19 +79,20 @@ impl Listener {
         let text = place.to_string();
         let listener = from.take_all(|of| *of == Use::Admin(text.clone())).pop();
         let lock = from.take_all(|of| *of == Use::Lock(text.clone())).pop();
-        let listener = match (place, listener, lock) {
-            (AdminAddress::Ip(_), Some(listener), _) => {
-                Self::Ip(TcpListener::from_std(listener.into())?)
-            }
-            (AdminAddress::Socket(path), Some(listener), Some(lock)) => Self::Socket(Socket {
+        let Some(listener) = listener.map_or_else(|| from.passed(place), |own| Ok(Some(own)))?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(match place {
+            AdminAddress::Ip(_) => Self::Ip(TcpListener::from_std(listener.into())?),
+            AdminAddress::Socket(path) => Self::Socket(Socket {
                 listener: UnixListener::from_std(listener.into())?,
                 path: path.clone(),
-                lock: lock.into(),
-                is_given: AtomicBool::new(false),
+                // Who has made it removes it.
+                is_given: AtomicBool::new(lock.is_none()),
+                lock: lock.map(File::from),
             }),
-            _ => return Ok(None),
-        };
-        Ok(Some(listener))
+        }))
     }
 }
 
@@ -124,7 +123,7 @@ pub fn on_socket(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Socket(Socket {
         listener,
         path: path.to_owned(),
-        lock,
+        lock: Some(lock),
         is_given: AtomicBool::new(false),
     }))
 }

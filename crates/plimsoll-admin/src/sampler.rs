@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use crate::canary::CanaryView;
 use crate::snapshot::Snapshot;
 use crate::view::{Process, View};
 
@@ -48,7 +49,8 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    pub(crate) fn new(running: &Running) -> Self {
+    pub(crate) fn new(engine: &Engine) -> Self {
+        let running = &engine.now();
         let process = Process {
             node: rustix::system::uname()
                 .nodename()
@@ -64,7 +66,7 @@ impl Sampler {
             history: Mutex::default(),
             view: watch::Sender::new(Arc::new(first)),
         };
-        sampler.look(running);
+        sampler.look(engine);
         sampler
     }
 
@@ -75,25 +77,27 @@ impl Sampler {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            self.look(&engine.now());
+            self.look(engine);
         }
     }
 
-    fn look(&self, running: &Running) {
-        let after = take(running);
-        let view = self.show(running, &after);
+    fn look(&self, engine: &Engine) {
+        let after = take(&engine.now());
+        let view = self.show(engine, &after);
         *self.last() = after;
         self.remember(&view);
     }
 
     /// Shows what has just been changed, without waiting for the next second.
-    pub(crate) fn show_now(&self, running: &Running) {
-        self.show(running, &take(running));
+    pub(crate) fn show_now(&self, engine: &Engine) {
+        self.show(engine, &take(&engine.now()));
     }
 
-    fn show(&self, running: &Running, after: &Snapshot) -> Arc<View> {
+    fn show(&self, engine: &Engine, after: &Snapshot) -> Arc<View> {
         let now = clock::unix_time().as_secs();
-        let view = View::between(running, &self.process, (&self.last(), after), now);
+        let running = &engine.now();
+        let mut view = View::between(running, &self.process, (&self.last(), after), now);
+        view.canary = CanaryView::of(engine);
         let view = Arc::new(view);
         self.view.send_replace(Arc::clone(&view));
         view

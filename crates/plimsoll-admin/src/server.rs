@@ -46,7 +46,7 @@ pub struct Desk {
 impl Desk {
     /// Shows what is served, with `more` metrics, and changes it for whom `guard` lets.
     pub fn new(reloader: Arc<Reloader>, more: MoreMetrics, guard: Guard) -> Arc<Self> {
-        let sampler = Sampler::new(&reloader.engine().now());
+        let sampler = Sampler::new(reloader.engine());
         Arc::new(Self {
             reloader,
             more,

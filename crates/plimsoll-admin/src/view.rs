@@ -14,6 +14,7 @@ use plimsoll_proxy::material::Material;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::canary::CanaryView;
 use crate::snapshot::{Answered, Asked, Classes, Crowd, Snapshot, Traffic, Tries};
 
 /// Everything at a moment. Times are seconds since 1970, durations seconds; what is said by the second is of the
@@ -30,6 +31,8 @@ pub struct View {
     pub now: u64,
     /// The number of the configuration that is served: the first one of a process is 1.
     pub generation: u64,
+    /// What serves a part of the connections, if anything does.
+    pub canary: Option<CanaryView>,
     /// How many worker threads there are.
     pub workers: usize,
     /// Client connections.
@@ -224,6 +227,7 @@ impl View {
             started: process.started,
             now,
             generation: generation.number,
+            canary: None,
             workers: running.peers.count(),
             connections: running.peers.connections(),
             traffic: pace.flow(&whole.0, &whole.1),

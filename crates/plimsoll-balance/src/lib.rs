@@ -11,6 +11,7 @@
 mod algorithm;
 pub mod bonds;
 pub mod budget;
+pub mod canary;
 mod care;
 pub mod ceiling;
 pub mod concurrency;

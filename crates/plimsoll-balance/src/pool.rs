@@ -171,6 +171,18 @@ impl Pool {
         self.acquire_under(index, Rule::usual(tried).barring(Bars::MAINTENANCE))
     }
 
+    /// A slot for what is under way on a server already, however many it has and whatever it may have now; nothing when
+    /// there is no such server.
+    pub fn resume(&self, index: ServerIndex) -> Option<Slot<'_>> {
+        let server = self.server(index)?;
+        server.enter_anyway();
+        Some(Slot {
+            pool: self,
+            server,
+            index,
+        })
+    }
+
     fn acquire_under(&self, index: ServerIndex, rule: Rule<'_>) -> Result<Slot<'_>, Eligibility> {
         let server = self.server(index).ok_or(Eligibility::Down)?;
         match rule.judge(index, server) {

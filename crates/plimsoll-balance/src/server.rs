@@ -229,6 +229,11 @@ impl Server {
         let below = |count: u32| (count < max.get()).then_some(count + 1);
         in_flight.fetch_update(Relaxed, Relaxed, below).is_ok()
     }
+
+    /// Counts one more, however many there are.
+    pub(crate) fn enter_anyway(&self) {
+        self.state.counters.in_flight.fetch_add(1, Relaxed);
+    }
 }
 
 /// One request in flight on a server. It is given back exactly once: by [`Slot::release`], or when it is

@@ -18,11 +18,12 @@ pub(crate) async fn watch(engine: Arc<Engine>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let running = engine.now();
-        let now = running.since_start(clock::now());
-        for pool in &running.generation.pools {
-            for change in pool.balancer.tick(now) {
-                events::describe(pool, change);
+        for running in engine.all() {
+            let now = running.since_start(clock::now());
+            for pool in &running.generation.pools {
+                for change in pool.balancer.tick(now) {
+                    events::describe(pool, change);
+                }
             }
         }
     }

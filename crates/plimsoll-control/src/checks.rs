@@ -1,7 +1,7 @@
 //! Active checks: each server of a pool that has checks is asked again and again, beside the
 //! traffic, and its pool told what that says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -166,9 +166,48 @@ pub(crate) fn change(
     before: Option<&Running>,
 ) {
     let running = engine.now();
+    let wanted = wanted(&running.generation.config);
+    let new = begun(engine, (&running, before), watches.missing(&wanted));
+    free_unchecked(&running);
+    watches.change(&wanted, new);
+}
+
+/// Checks the servers of what is `tried`, too, that nobody checks under what serves `now`. How those are checked is not
+/// another one yet: a server that fails a check which is tried would be down for all.
+pub(crate) fn begin(
+    watches: &mut Watches<Checking>,
+    engine: &Arc<Engine>,
+    (tried, now): (&Running, &Running),
+) {
+    let mut all = wanted(&now.generation.config);
+    let name = |one: &Checking| (Arc::clone(&one.pool), Arc::clone(&one.server));
+    let known: BTreeSet<_> = all.iter().map(name).collect();
+    let mut own = wanted(&tried.generation.config);
+    own.retain(|one| !known.contains(&name(one)));
+    let new = begun(engine, (tried, Some(now)), own.iter().collect());
+    all.extend(own);
+    watches.change(&all, new);
+}
+
+/// Has servers be up that nobody checks, and so nobody says any more that they are down.
+fn free_unchecked(running: &Running) {
+    let now = running.since_start(clock::now());
+    let pools = running.generation.config.pools.iter();
+    let pools = pools.zip(&running.generation.pools);
+    for (_, pool) in pools.filter(|(settings, _)| settings.checks.is_empty()) {
+        for (at, _) in (0..).map(ServerIndex::new).zip(&pool.servers) {
+            pool.balancer.set_health(at, Health::Up, now);
+        }
+    }
+}
+
+/// Begins to check those servers of `running` that are `missing`, in their order.
+fn begun(
+    engine: &Arc<Engine>,
+    (running, before): (&Running, Option<&Running>),
+    missing: Vec<&Checking>,
+) -> Vec<(Checking, JoinSet<()>)> {
     let config = &running.generation.config;
-    let wanted = wanted(config);
-    let missing = watches.missing(&wanted);
     let mut missing = missing.into_iter().peekable();
     let mut new = Vec::new();
     let now = running.since_start(clock::now());
@@ -181,13 +220,7 @@ pub(crate) fn change(
         {
             let is_new =
                 missing.next_if(|next| *next.pool == *pool.name && *next.server == *server.name);
-            let Some(key) = is_new else {
-                if settings.checks.is_empty() {
-                    // Nobody says any more that it is down.
-                    pool.balancer.set_health(at, Health::Up, now);
-                }
-                continue;
-            };
+            let Some(key) = is_new else { continue };
             let health = known.and_then(|known| known.health(configured));
             let rules: Vec<CheckRule> = settings.checks.iter().map(rule).collect();
             let checked = |rule| match health {
@@ -217,7 +250,7 @@ pub(crate) fn change(
             new.push((key.clone(), tasks));
         }
     }
-    watches.change(&wanted, new);
+    new
 }
 
 /// A pool as it was.
@@ -276,7 +309,10 @@ impl Target {
 
     /// Where the server stands now; nothing when it is gone.
     fn place(&self) -> Option<Place> {
-        let running = self.engine.now();
+        self.engine.all().find_map(|running| self.place_in(running))
+    }
+
+    fn place_in(&self, running: Arc<Running>) -> Option<Place> {
         let mut pools = running.generation.pools.iter();
         let pool = pools.position(|pool| pool.name == self.pool)?;
         let servers = &running.generation.pools.get(pool)?.servers;

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use plimsoll_balance::canary::Share;
 use plimsoll_net::worker::{self, Peers, Worker};
 use plimsoll_proxy::changeover::{Next, Order};
 use plimsoll_proxy::connection::{self, Start};
+use plimsoll_proxy::handing::{Handed, Heir};
 use plimsoll_proxy::plane::GiveBack;
 use tokio::sync::{mpsc, oneshot};
 
@@ -113,20 +115,37 @@ impl Crew {
                 return false;
             }
         }
-        self.change(next).await
+        let change = |(next, done)| Order::Change(Box::new(next), done);
+        self.tell_all(next, change).await
+    }
+
+    /// Has all workers serve a part of what comes under what is `next`. As [`Crew::serve`] returns.
+    pub(crate) async fn try_part(&self, next: Vec<Next>, share: Share) -> bool {
+        let change = |(next, done)| Order::Try(Box::new(next), share, done);
+        self.tell_all(next, change).await
+    }
+
+    /// Has all workers serve all under what is tried, or nothing any more. As [`Crew::serve`] returns.
+    pub(crate) async fn decide(&self, takes_all: bool) -> bool {
+        let decide = |((), done)| Order::Decide { takes_all, done };
+        let all = std::iter::repeat_n((), self.workers().len());
+        self.tell_all(all, decide).await
     }
 
     fn workers(&self) -> Vec<mpsc::Sender<Order>> {
         lock(&self.orders).clone()
     }
 
-    /// Has workers go over to their next plane.
-    async fn change(&self, next: Vec<Next>) -> bool {
+    /// Gives an order to each worker, and waits until all have done it; false when one is gone.
+    async fn tell_all<T>(
+        &self,
+        what: impl IntoIterator<Item = T>,
+        order: impl Fn((T, oneshot::Sender<()>)) -> Order,
+    ) -> bool {
         let mut answers = Vec::new();
-        for (worker, next) in self.workers().into_iter().zip(next) {
+        for (worker, what) in self.workers().into_iter().zip(what) {
             let (done, answer) = oneshot::channel();
-            let order = Order::Change(Box::new(next), done);
-            if worker.send(order).await.is_err() {
+            if worker.send(order((what, done))).await.is_err() {
                 return false;
             }
             answers.push(answer);
@@ -140,9 +159,19 @@ impl Crew {
     }
 
     /// Has all workers serve what is under way, and nothing that comes to `addresses`, nor datagrams.
-    pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>) {
+    /// Connections that can go are offered to `heir`.
+    pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>, heir: Option<&Heir>) {
         for worker in self.workers() {
-            let _ = worker.send(Order::Leave(Arc::clone(addresses))).await; // or it is gone
+            let order = Order::Leave(Arc::clone(addresses), heir.cloned());
+            let _ = worker.send(order).await; // or it is gone
+        }
+    }
+
+    /// Has the worker with the fewest connections go on with one of the process before.
+    pub(crate) async fn adopt(&self, handed: Handed) {
+        let worker = lock(&self.orders).get(self.peers.least_loaded()).cloned();
+        if let Some(worker) = worker {
+            let _ = worker.send(Order::Adopt(Box::new(handed))).await; // or it is gone
         }
     }
 

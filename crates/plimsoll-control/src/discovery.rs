@@ -35,6 +35,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const FIRST: Duration = Duration::from_secs(10);
 
 /// The names of all servers, and what is known of them.
+#[derive(Debug)]
 pub struct Names {
     resolver: Option<TokioResolver>,
     hold: Duration,
@@ -286,7 +287,12 @@ impl Watch {
     /// Tells servers where they are, if that is something new. Their idle connections may lead
     /// elsewhere, and are closed.
     async fn set(&self, ips: &Result<Vec<IpAddr>, Reason>) {
-        let running = self.engine.now();
+        for running in self.engine.all() {
+            self.set_in(&running, ips).await;
+        }
+    }
+
+    async fn set_in(&self, running: &Running, ips: &Result<Vec<IpAddr>, Reason>) {
         let generation = &running.generation;
         for (pool, server, port) in places(&generation.config, &self.name.host) {
             let pool = generation.pools.get(pool);

@@ -1,30 +1,34 @@
 //! The data plane over all generations: it is launched once, and goes from one configuration to the next as a
 //! transaction. All that can fail is done before anything changes.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use plimsoll_balance::ServerIndex;
 use plimsoll_config::model::Config;
 use plimsoll_net::clock;
+use plimsoll_proxy::handing::Handed;
 use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::Mutex as Turn;
 
 use crate::crew::{Crew, Orders, Threads, lock};
 use crate::former::Former;
-use crate::launch::{House, LaunchError, Prepared, Running, prepare, random};
+use crate::launch::{Beside, House, LaunchError, Running, prepare, random};
 use crate::log_file::LogFile;
 use crate::stalls::Stalls;
-use crate::upgrade::{self, Failure, Inherited, Successor, Use, Wanted};
+use crate::upgrade::{self, Estate, Failure, Inherited, Successor, Use, Wanted};
 use crate::watches::Watches;
 use crate::{
-    acme, care, checks, discovery, key_sets, materials, memory, secrets, stalls, stapling,
+    acme, care, checks, discovery, heir, key_sets, materials, memory, secrets, stalls, stapling,
 };
+
+pub mod canary;
 
 /// How often generations are looked for that nobody uses any more.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -36,6 +40,7 @@ const CAPACITY_MIN: usize = 64;
 #[derive(Debug)]
 pub struct Engine {
     now: ArcSwap<Running>,
+    tried: ArcSwapOption<canary::Tried>,
     /// How going from one generation to the next went.
     pub reloads: Reloads,
     /// Workers that did not go on.
@@ -74,6 +79,8 @@ struct Tasks {
     checks: Watches<checks::Checking>,
     names: Watches<discovery::Asked>,
     certificates: Watches<acme::Asked>,
+    /// What looks after what is tried.
+    tried: Option<Beside>,
     /// Generations before in which something may be under way.
     former: Former,
 }
@@ -93,6 +100,9 @@ pub enum Refusal {
     /// There would be too many workers.
     #[error("more than {0} workers need a restart")]
     Workers(usize),
+    /// Something of it cannot be served to a part of those who come.
+    #[error("{0} cannot be another one for a part of the connections: reload it for all")]
+    Whole(String),
     /// The workers do not answer.
     #[error("the workers do not answer")]
     Gone,
@@ -112,6 +122,7 @@ impl Engine {
         let house = House {
             inherited: Arc::clone(inherited),
             epoch: clock::unix_time(),
+            number: 0,
             workers,
             hired: workers,
             capacity: workers.max(cores() * 4).max(CAPACITY_MIN),
@@ -125,7 +136,7 @@ impl Engine {
         crew.hire(workers).map_err(LaunchError::Workers)?;
         let next = std::mem::take(&mut prepared.next);
         if !crew.serve(next, workers).await {
-            let why = std::io::Error::other("a worker has ended at once");
+            let why = io::Error::other("a worker has ended at once");
             return Err(LaunchError::Workers(why));
         }
         let (threads, orders) = (Arc::clone(&crew.threads), Arc::clone(&crew.orders));
@@ -136,10 +147,12 @@ impl Engine {
             checks: Watches::default(),
             names: Watches::default(),
             certificates: Watches::default(),
+            tried: None,
             former: Former::default(),
         };
         let engine = Arc::new(Self {
             now: ArcSwap::from_pointee(running),
+            tried: ArcSwapOption::empty(),
             reloads: Reloads::default(),
             stalls: Stalls::default(),
             turn: Turn::new(tasks),
@@ -151,7 +164,11 @@ impl Engine {
             start,
         });
         engine.note_logs();
-        engine.turn.lock().await.look_after(&engine, prepared, None);
+        engine
+            .turn
+            .lock()
+            .await
+            .look_after(&engine, prepared.beside, None);
         inherited
             .wanted()
             .iter()
@@ -176,13 +193,7 @@ impl Engine {
     pub async fn change(self: &Arc<Self>, config: &Config) -> Result<(), Refusal> {
         let mut tasks = self.turn.lock().await;
         let before = self.now();
-        let old = &before.generation.config;
-        if old.user != config.user {
-            return Err(Refusal::Fixed("user"));
-        }
-        if old.admin != config.admin {
-            return Err(Refusal::Fixed("admin"));
-        }
+        before.allows(config)?;
         let workers = std::mem::replace(&mut tasks.house.workers, workers(config));
         let changed = self.try_change(&mut tasks, config, &before).await;
         if changed.is_err() {
@@ -195,7 +206,7 @@ impl Engine {
         self: &Arc<Self>,
         tasks: &mut Tasks,
         config: &Config,
-        before: &Running,
+        before: &Arc<Running>,
     ) -> Result<(), Refusal> {
         let workers = tasks.house.workers;
         if workers > tasks.house.capacity {
@@ -205,9 +216,7 @@ impl Engine {
         let hired = tokio::task::block_in_place(|| tasks.crew.hire(workers));
         tasks.house.hired = before.peers.hired();
         hired.map_err(LaunchError::Workers)?;
-        if self.is_draining() || self.is_leaving.load(Relaxed) {
-            return Err(Refusal::Draining);
-        }
+        self.goes_on()?;
         let running = prepared.running(&before.peers, self.start, Some(before));
         // From here on nothing fails but what would not go on anyway.
         let next = std::mem::take(&mut prepared.next);
@@ -215,11 +224,29 @@ impl Engine {
             return Err(Refusal::Gone);
         }
         self.now.store(Arc::new(running));
+        self.look_after(tasks, prepared.beside, before).await;
+        Ok(())
+    }
+
+    /// Tells whether something else may be served yet.
+    fn goes_on(&self) -> Result<(), Refusal> {
+        match self.is_draining() || self.is_leaving.load(Relaxed) {
+            true => Err(Refusal::Draining),
+            false => Ok(()),
+        }
+    }
+
+    /// Goes on with all that is beside the traffic as what is served now needs it.
+    async fn look_after(
+        self: &Arc<Self>,
+        tasks: &mut Tasks,
+        beside: Beside,
+        before: &Arc<Running>,
+    ) {
         self.note_logs();
-        tasks.look_after(self, prepared, Some(before));
+        tasks.look_after(self, beside, Some(before));
         tasks.forget_servers(before, &self.now()).await;
         self.end_oldest(tasks, before).await;
-        Ok(())
     }
 
     /// Ends what is under way in generations that are too many.
@@ -270,21 +297,45 @@ impl Engine {
         if self.is_leaving.load(Relaxed) || self.is_draining() {
             return Err(Failure::Leaving);
         }
+        if tasks.tried.is_some() {
+            return Err(Failure::Tried);
+        }
         let mut sockets = self.now().sockets();
         sockets.extend(more);
-        let wanted = Wanted::all(&self.now().generation);
-        let start = move || upgrade::start(&sockets, wanted, patience);
+        let estate = Estate {
+            sockets,
+            wanted: Wanted::all(&self.now().generation),
+            passed: tasks.house.inherited.pass_on(),
+        };
+        let start = move || upgrade::start(estate, patience);
         let started = tokio::task::spawn_blocking(start).await;
-        let successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
+        let mut successor = started.map_err(|error| Failure::Ended(error.to_string()))??;
         self.is_leaving.store(true, Relaxed);
         let taken: Arc<[_]> = successor.taken.clone().into();
         let running = self.now();
         running.leave_listening();
-        tasks.crew.leave(&taken).await;
+        let heir = successor.line.take().map(heir::offer);
+        tasks.crew.leave(&taken, heir.as_ref()).await;
         let disks = running.generation.caches.iter();
         let disks = disks.filter_map(|keeping| keeping.cache.disk.as_ref());
         disks.for_each(|disk| disk.close());
         Ok(successor)
+    }
+
+    /// Goes on with a connection of the process before, if it can: `tell` says so there, before anything is done. False when
+    /// that is gone.
+    pub(crate) async fn adopt(
+        &self,
+        handed: Handed,
+        tell: impl FnOnce(bool) -> io::Result<()>,
+    ) -> bool {
+        let tasks = self.turn.lock().await;
+        let fits = !self.is_draining() && handed.state.fits(&self.now().generation);
+        let is_told = tell(fits).is_ok();
+        if fits && is_told {
+            tasks.crew.adopt(handed).await;
+        }
+        is_told
     }
 
     /// Tells whether nothing is under way that this process has to see to an end.
@@ -332,9 +383,11 @@ impl Engine {
     fn note_logs(&self) {
         let mut logs = self.logs();
         logs.retain(|log| !log.is_finished());
-        for log in self.now().logs() {
-            if !logs.iter().any(|known| Arc::ptr_eq(known, log)) {
-                logs.push(Arc::clone(log));
+        for running in self.all() {
+            for log in running.logs() {
+                if !logs.iter().any(|known| Arc::ptr_eq(known, log)) {
+                    logs.push(Arc::clone(log));
+                }
             }
         }
     }
@@ -346,9 +399,10 @@ impl Engine {
 
 impl Tasks {
     /// Looks after what is new in what is served now, and no more after what is gone.
-    fn look_after(&mut self, engine: &Arc<Engine>, prepared: Prepared, before: Option<&Running>) {
+    fn look_after(&mut self, engine: &Arc<Engine>, beside: Beside, before: Option<&Running>) {
         let running = engine.now();
         let generation = &running.generation;
+        self.house.number = generation.number;
         let quays = &mut self.house.quays;
         let now: Vec<_> = running.quays().collect();
         quays.retain(|(address, left)| {
@@ -357,11 +411,11 @@ impl Tasks {
         quays.extend(now);
         self.house
             .key_sets
-            .change(&key_sets::wanted(generation), prepared.key_sets);
+            .change(&key_sets::wanted(generation), beside.key_sets);
         self.house
             .stapling
-            .change(&stapling::wanted(generation), prepared.stapling);
-        prepared.names.change(&mut self.names, engine);
+            .change(&stapling::wanted(generation), beside.stapling);
+        beside.names.change(&mut self.names, engine);
         checks::change(&mut self.checks, engine, before);
         acme::change(&mut self.certificates, &running);
     }

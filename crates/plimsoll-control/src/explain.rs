@@ -19,6 +19,7 @@ impl Rules {
     /// Compiles a configuration. Servers are nowhere, and files that rules read are empty.
     pub fn new(config: &Config) -> Self {
         let machine = Machine {
+            number: 1,
             name: String::new(),
             seed: 0,
             workers: 1,

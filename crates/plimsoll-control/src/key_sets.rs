@@ -9,11 +9,9 @@ use plimsoll_config::model::Resolver;
 use plimsoll_net::clock;
 use plimsoll_proxy::generation::Generation;
 use plimsoll_proxy::key_set::KeySet;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::fetch::{self, Fetcher};
-use crate::watches::{Key, Watches, key};
+use crate::watches::{Begun, First, Key, Watches, key};
 
 /// How often a set is fetched at most because tokens name keys that it does not have: clients choose
 /// what they name, and must not choose how often an issuer is asked.
@@ -21,10 +19,6 @@ const WISH_MIN: Duration = Duration::from_secs(10);
 
 /// How long to wait after the first fetch that failed, and at most after others.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// How long the start waits for the first fetches. Usually keys are there when the first request is;
-/// an issuer that is silent holds nothing up.
-const FIRST: Duration = Duration::from_secs(3);
 
 /// When to fetch a set.
 #[derive(Debug)]
@@ -97,20 +91,10 @@ pub(crate) async fn start(
     generation: &Generation,
     known: &Watches<Key>,
     settings: &Resolver,
-) -> Vec<(Key, JoinSet<()>)> {
-    let mut watches = Vec::new();
-    let wanted = wanted(generation);
-    let missing = known.missing(&wanted);
-    if missing.is_empty() {
-        return watches;
-    }
-    let fetcher = Fetcher::new(settings);
-    let (first, mut all) = mpsc::channel(1);
-    for set in &generation.key_sets {
-        let own = key(set);
-        if !missing.contains(&&own) {
-            continue;
-        }
+) -> Begun<Key> {
+    let mut fetcher = None;
+    let watch = |set: &Arc<KeySet>, first| {
+        let fetcher = fetcher.get_or_insert_with(|| Fetcher::new(settings));
         let watch = Watch {
             set: Arc::clone(set),
             fetcher: fetcher.clone(),
@@ -118,14 +102,9 @@ pub(crate) async fn start(
             held: Vec::new(),
             told: None,
         };
-        let mut task = JoinSet::new();
-        task.spawn(watch.run(first.clone()));
-        watches.push((own, task));
-    }
-    drop(first);
-    // Nothing is ever sent: it ends when each has let go of its end.
-    let _ = tokio::time::timeout(FIRST, all.recv()).await;
-    watches
+        watch.run(first)
+    };
+    known.start(generation.key_sets.iter(), watch).await
 }
 
 /// Who looks after one set.
@@ -140,7 +119,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, first: mpsc::Sender<()>) {
+    async fn run(mut self, first: First) {
         let set = &*Arc::clone(&self.set);
         self.fetch(set).await;
         drop(first);

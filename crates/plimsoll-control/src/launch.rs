@@ -13,6 +13,7 @@ use plimsoll_net::listener::Terms;
 use plimsoll_net::worker::Peers;
 use plimsoll_observe::format::Format;
 use plimsoll_observe::metrics::WorkerMetrics;
+use plimsoll_observe::outcomes::Tally;
 use plimsoll_observe::sink;
 use plimsoll_proxy::caching::BadDisk;
 use plimsoll_proxy::changeover::{LogPlace, Next, Quay};
@@ -21,11 +22,11 @@ use plimsoll_proxy::generation::{Generation, Listener};
 use plimsoll_proxy::material::Material;
 use plimsoll_proxy::plane::Log;
 use plimsoll_proxy::tls::sessions::Sessions;
-use tokio::task::JoinSet;
 
 use crate::acme::Orders;
 use crate::checks::{self, Count};
 use crate::discovery::{Found, Name, Names};
+use crate::engine::Refusal;
 use crate::internal;
 use crate::key_sets;
 use crate::log_file::LogFile;
@@ -33,7 +34,7 @@ use crate::materials::{self, Issue, Known, Loaded};
 use crate::secrets;
 use crate::stapling;
 use crate::upgrade::{Inherited, Use};
-use crate::watches::{Key, Watches};
+use crate::watches::{Begun, Key, Watches};
 
 /// Why the data plane did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +116,7 @@ pub struct Running {
 /// What a generation needs before it can be served: all of it is there, and nothing of it is in force.
 pub(crate) struct Prepared {
     pub(crate) generation: Arc<Generation>,
-    pub(crate) names: Names,
-    pub(crate) key_sets: Vec<(Key, JoinSet<()>)>,
-    pub(crate) stapling: Vec<(Key, JoinSet<()>)>,
+    pub(crate) beside: Beside,
     /// By worker.
     pub(crate) next: Vec<Next>,
     metrics: Vec<Arc<WorkerMetrics>>,
@@ -128,6 +127,14 @@ pub(crate) struct Prepared {
     logs: Vec<(AccessLog, Arc<LogFile>)>,
 }
 
+/// What of it goes on beside the traffic.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub(crate) names: Names,
+    pub(crate) key_sets: Begun<Key>,
+    pub(crate) stapling: Begun<Key>,
+}
+
 /// What outlives generations, and each of them is prepared with.
 #[derive(Debug)]
 pub(crate) struct House {
@@ -135,6 +142,8 @@ pub(crate) struct House {
     pub(crate) inherited: Arc<Inherited>,
     /// What the time was when the clock of balancing began, since 1970.
     pub(crate) epoch: Duration,
+    /// The number of the last generation; 0 before the first.
+    pub(crate) number: u64,
     /// How many workers are to accept connections.
     pub(crate) workers: usize,
     /// How many there are, those among them that only finish what they have.
@@ -211,9 +220,11 @@ pub(crate) async fn prepare(
         workers: house.workers,
         listening: sockets.listening,
         generation,
-        names,
-        key_sets,
-        stapling,
+        beside: Beside {
+            names,
+            key_sets,
+            stapling,
+        },
         metrics,
         known,
         quays,
@@ -236,7 +247,7 @@ impl Prepared {
             metrics: std::mem::take(&mut self.metrics),
             peers: Arc::clone(peers),
             orders: orders.unwrap_or_default(),
-            names: self.names.all(),
+            names: self.beside.names.all(),
             known: Mutex::new(std::mem::take(&mut self.known)),
             workers: self.workers,
             listening: Mutex::new(std::mem::take(&mut self.listening)),
@@ -352,9 +363,12 @@ fn bind(
 /// than before, some have several, so that nobody is lost who waits in one.
 fn listen(at: &Listener, open: &[TcpListener], house: &House) -> io::Result<Arc<[TcpListener]>> {
     let open: io::Result<Vec<_>> = open.iter().map(TcpListener::try_clone).collect();
-    let mut all = open?;
+    let (mut all, inherited) = (open?, &house.inherited);
+    if all.is_empty() {
+        all.extend(inherited.given(at.address, at.terms())?);
+    }
     let missing = house.workers.saturating_sub(all.len());
-    all.extend(house.inherited.listen(at.address, at.terms(), missing)?);
+    all.extend(inherited.more(at.address, at.terms(), missing)?);
     Ok(all.into())
 }
 
@@ -437,6 +451,27 @@ impl Running {
     /// The access logs, and where they go.
     pub fn written_logs(&self) -> impl Iterator<Item = (&AccessLog, &LogFile)> {
         self.logs.iter().map(|(spec, log)| (spec, &**log))
+    }
+
+    /// What has come of all that was served under it.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for worker in &self.metrics {
+            tally.add(&worker.outcomes);
+        }
+        tally
+    }
+
+    /// Refuses what says something else of what cannot be changed.
+    pub(crate) fn allows(&self, config: &Config) -> Result<(), Refusal> {
+        let own = &self.generation.config;
+        if own.user != config.user {
+            return Err(Refusal::Fixed("user"));
+        }
+        if own.admin != config.admin {
+            return Err(Refusal::Fixed("admin"));
+        }
+        Ok(())
     }
 
     /// The access logs.
@@ -537,6 +572,7 @@ fn build(
     before: Option<&Running>,
 ) -> Result<Built, LaunchError> {
     let machine = Machine {
+        number: house.number + 1,
         name: rustix::system::uname()
             .nodename()
             .to_string_lossy()

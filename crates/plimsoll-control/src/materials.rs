@@ -398,6 +398,7 @@ mod tests {
         );
         let loaded = plimsoll_config::load_text("test", &text, &crate::files::Files);
         let machine = Machine {
+            number: 1,
             name: String::new(),
             seed: 0,
             workers: 1,

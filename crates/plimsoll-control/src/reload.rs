@@ -1,5 +1,6 @@
 //! Serving what the configuration file says now, when somebody asks for it.
 
+pub mod canary;
 pub mod put;
 
 use std::fmt::Write;
@@ -16,6 +17,7 @@ use crate::difference::{self, Difference};
 use crate::engine::{Engine, Refusal};
 use crate::files::Files;
 use crate::launch::LaunchError;
+use canary::{Canary, Decided, Waiting, Why};
 
 /// Reads the file of an engine again.
 #[derive(Debug)]
@@ -35,21 +37,25 @@ pub struct Reloader {
 pub struct Wanted {
     /// Within how many seconds it has to be confirmed; after that, what was served before is served again.
     pub confirm_within: Option<u64>,
+    /// How much of what comes is served so first.
+    pub canary: Option<Canary>,
 }
 
-/// A configuration that is served until nobody has confirmed it in time.
+/// A configuration that is served until nobody has confirmed it in time, or to a part of those who come.
 #[derive(Debug)]
 struct Trial {
     /// The generation on trial.
     number: u64,
     /// What was served before.
     before: Arc<Config>,
+    /// Who waits for the decision, if it is served to a part.
+    part: Option<Waiting>,
     /// What stood in the file before, where that was replaced.
     undo: Option<put::Before>,
 }
 
 /// What came of a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// The generation that is served now.
     pub generation: u64,
@@ -57,6 +63,9 @@ pub struct Reloaded {
     pub differences: Vec<Difference>,
     /// Warnings, as `plimsoll check` shows them.
     pub warnings: String,
+    /// What became of it, if it was served to a part of those who came first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Decided>,
 }
 
 /// Why nothing was changed, for people: as `plimsoll check` shows it, where it is the configuration.
@@ -104,6 +113,16 @@ impl Reloader {
     /// # Errors
     /// Why it does not; then nothing has changed.
     pub async fn reload(self: &Arc<Self>, wanted: Wanted) -> Result<Reloaded, Refused> {
+        match (wanted.canary, wanted.confirm_within) {
+            (None, within) => self.reload_all(within).await,
+            (Some(canary), None) => self.reload_part(canary).await,
+            (Some(_), Some(_)) => Err(refused(
+                "what is served to a part is decided by how that goes, or by hand: nothing else is to be confirmed",
+            )),
+        }
+    }
+
+    async fn reload_all(self: &Arc<Self>, within: Option<u64>) -> Result<Reloaded, Refused> {
         let mut trial = self.trial.lock().await;
         let before = Arc::clone(&self.engine.now().generation.config);
         let outcome = match &*trial {
@@ -111,7 +130,7 @@ impl Reloader {
             None => self.try_reload(&before).await,
         };
         self.note(&outcome);
-        if let (Ok(reloaded), Some(seconds)) = (&outcome, wanted.confirm_within) {
+        if let (Ok(reloaded), Some(seconds)) = (&outcome, within) {
             self.begin_trial(&mut trial, (reloaded, before), None, seconds);
         }
         outcome
@@ -129,6 +148,7 @@ impl Reloader {
         *trial = Some(Trial {
             number,
             before,
+            part: None,
             undo,
         });
         let reloader = Arc::clone(self);
@@ -143,13 +163,17 @@ impl Reloader {
     /// # Errors
     /// Nothing does.
     pub async fn confirm(&self) -> Result<Reloaded, Refused> {
-        let trial = self.trial.lock().await.take();
-        let Trial { number, .. } = trial.ok_or_else(|| refused(NO_TRIAL))?;
+        let mut trial = self.trial.lock().await;
+        let Trial { number, part, .. } = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
+        if let Some(part) = part {
+            return self.decide(part, Why::Confirmed).await;
+        }
         tracing::info!(generation = number, "the configuration was confirmed");
         Ok(Reloaded {
             generation: number,
             differences: Vec::new(),
             warnings: String::new(),
+            canary: None,
         })
     }
 
@@ -159,7 +183,11 @@ impl Reloader {
     /// Nothing waits, or why it cannot be served any more; then nothing has changed.
     pub async fn go_back(&self) -> Result<Reloaded, Refused> {
         let mut trial = self.trial.lock().await;
-        let Trial { before, undo, .. } = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
+        let trial = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
+        if let Some(part) = trial.part {
+            return self.decide(part, Why::TakenBack).await;
+        }
+        let Trial { before, undo, .. } = trial;
         let left = Arc::clone(&self.engine.now().generation.config);
         let outcome = self.change(&left, &before, String::new()).await;
         self.note(&outcome);
@@ -184,11 +212,9 @@ impl Reloader {
     }
 
     fn note(&self, outcome: &Result<Reloaded, Refused>) {
-        let reloads = &self.engine.reloads;
-        reloads.is_last_refused.store(outcome.is_err(), Relaxed);
+        self.count(outcome.is_ok());
         match outcome {
             Ok(reloaded) => {
-                reloads.done.fetch_add(1, Relaxed);
                 let generation = reloaded.generation;
                 let differences = reloaded.differences.iter();
                 let differences: Vec<String> = differences.map(ToString::to_string).collect();
@@ -196,13 +222,28 @@ impl Reloader {
                 tracing::info!(generation, what, "the configuration was reloaded");
             }
             Err(Refused(why)) => {
-                reloads.refused.fetch_add(1, Relaxed);
                 tracing::error!("not reloaded, and nothing has changed:\n{}", why.trim_end());
             }
         }
     }
 
+    fn count(&self, is_served: bool) {
+        let reloads = &self.engine.reloads;
+        reloads.is_last_refused.store(!is_served, Relaxed);
+        let counter = match is_served {
+            true => &reloads.done,
+            false => &reloads.refused,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
     async fn try_reload(&self, before: &Config) -> Result<Reloaded, Refused> {
+        let (config, warnings) = self.read().await?;
+        self.change(before, &config, warnings).await
+    }
+
+    /// Reads the file; returns what it says, and the warnings about it.
+    async fn read(&self) -> Result<(Config, String), Refused> {
         let path = self.path.clone();
         let path = path.ok_or_else(|| refused("this was started without a file to reload"))?;
         let load = move || plimsoll_config::load(&path, &Files);
@@ -210,10 +251,7 @@ impl Reloader {
         let loaded = loaded.map_err(|error| refused(&error.to_string()))?;
         let problems = |severity| shown(&loaded.diagnostics, severity, &loaded.sources);
         match &loaded.config {
-            Some(config) => {
-                self.change(before, config, problems(Severity::Warning))
-                    .await
-            }
+            Some(config) => Ok((config.clone(), problems(Severity::Warning))),
             None => Err(Refused(problems(Severity::Error))),
         }
     }
@@ -229,6 +267,7 @@ impl Reloader {
             generation: self.engine.now().generation.number,
             differences: difference::between(before, config),
             warnings,
+            canary: None,
         })
     }
 }

@@ -2,7 +2,6 @@
 //! names, and again when half of the time of the answer is over. What is answered is not trusted before
 //! it is found to be the issuer's; where no answer comes, the last one counts for as long as it may.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use plimsoll_proxy::tls::responder::{NoQuestion, Question};
 use plimsoll_proxy::tls::staple::Refused;
 use plimsoll_proxy::tls::stapled::Stapled;
 use rustls::sign::CertifiedKey;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 
 use crate::fetch::{self, Fetcher};
-use crate::watches::{Key, Watches, key};
+use crate::watches::{Begun, First, Key, Watches, key};
 
 /// How often it is looked whether it is time to ask, or whether the certificate is another one.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,9 +28,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// How many responders are asked at once: a start with many certificates is no flood for their issuer.
 const ASKED_MAX: usize = 8;
-
-/// How long the start waits for the first answers about certificates that clients take with one alone.
-const FIRST: Duration = Duration::from_secs(3);
 
 /// When to ask, since 1970: answers count by the calendar.
 #[derive(Debug, Default)]
@@ -66,11 +61,12 @@ impl Schedule {
 
 /// The certificates of a generation that somebody is asked about, each of which has a task.
 pub(crate) fn wanted(generation: &Generation) -> Vec<Key> {
-    let asked = generation
-        .stapled
-        .iter()
-        .filter(|stapled| stapled.is_asked_for());
-    asked.map(key).collect()
+    asked_about(generation).map(key).collect()
+}
+
+fn asked_about(generation: &Generation) -> impl Iterator<Item = &Arc<Stapled>> {
+    let all = generation.stapled.iter();
+    all.filter(|stapled| stapled.is_asked_for())
 }
 
 /// Begins to ask about the certificates of a generation that `known` says nothing of; who does that ends with
@@ -79,21 +75,11 @@ pub(crate) async fn start(
     generation: &Generation,
     known: &Watches<Key>,
     settings: &Resolver,
-) -> Vec<(Key, JoinSet<()>)> {
-    let mut watches = Vec::new();
-    let wanted = wanted(generation);
-    let missing = known.missing(&wanted);
-    if missing.is_empty() {
-        return watches;
-    }
-    let fetcher = Fetcher::new(settings);
-    let (first, mut answered) = mpsc::channel(1);
+) -> Begun<Key> {
+    let mut fetcher = None;
     let turns = Arc::new(Semaphore::new(ASKED_MAX));
-    for stapled in &generation.stapled {
-        let own = key(stapled);
-        if !missing.contains(&&own) {
-            continue;
-        }
+    let watch = |stapled: &Arc<Stapled>, first| {
+        let fetcher = fetcher.get_or_insert_with(|| Fetcher::new(settings));
         let watch = Watch {
             stapled: Arc::clone(stapled),
             fetcher: fetcher.clone(),
@@ -103,15 +89,9 @@ pub(crate) async fn start(
             schedule: Schedule::default(),
             told: None,
         };
-        let is_awaited = stapled.is_insisted_on();
-        let mut task = JoinSet::new();
-        task.spawn(watch.run(is_awaited.then(|| first.clone())));
-        watches.push((own, task));
-    }
-    drop(first);
-    // Nothing is ever sent: it ends when each has let go of its end.
-    let _ = tokio::time::timeout(FIRST, answered.recv()).await;
-    watches
+        watch.run(stapled.is_insisted_on().then_some(first))
+    };
+    known.start(asked_about(generation), watch).await
 }
 
 /// Who asks about one certificate.
@@ -136,7 +116,7 @@ enum Standing {
 
 impl Watch {
     /// Runs for ever; lets go of `first` when the first attempt is over.
-    async fn run(mut self, first: Option<mpsc::Sender<Infallible>>) {
+    async fn run(mut self, first: Option<First>) {
         let stapled = &*Arc::clone(&self.stapled);
         self.tick(stapled).await;
         drop(first);

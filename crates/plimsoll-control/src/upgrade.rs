@@ -11,10 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plimsoll_balance::Wish;
+use plimsoll_config::model::AdminAddress;
 use plimsoll_net::handover;
 use plimsoll_net::listener::{self, Terms, TooLong};
+use plimsoll_net::passed::Place;
 use plimsoll_proxy::generation::Generation;
 use serde::{Deserialize, Serialize};
+
+use crate::passed::{self, Told};
 
 /// The variable that tells a process whose child it is to get sockets from, on its standard input.
 pub const VARIABLE: &str = "PLIMSOLL_UPGRADE";
@@ -90,6 +94,17 @@ struct Offer {
     protocol: u32,
     sockets: Vec<Use>,
     wanted: Vec<Wanted>,
+    /// What it was given itself when it was started: their sockets stand behind the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    passed: Vec<Told>,
+}
+
+/// What one process leaves to the next.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    pub(crate) sockets: Vec<(Use, OwnedFd)>,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) passed: Vec<(Told, OwnedFd)>,
 }
 
 /// What the new process says when it serves.
@@ -98,6 +113,9 @@ struct Ready {
     version: String,
     /// Where it accepts connections by sockets that it was given.
     taken: Vec<SocketAddr>,
+    /// Whether it goes on with connections.
+    #[serde(default)]
+    adopts: bool,
 }
 
 /// The process that serves now.
@@ -109,6 +127,8 @@ pub struct Successor {
     pub version: String,
     /// Where it accepts connections by sockets that it was given.
     pub(crate) taken: Vec<SocketAddr>,
+    /// Where it takes connections, if it does.
+    pub(crate) line: Option<UnixStream>,
 }
 
 /// Why the old process goes on.
@@ -129,14 +149,15 @@ pub enum Failure {
     /// There is one already.
     #[error("another process serves already, or this one is about to end")]
     Leaving,
+    /// It is not decided yet what is served.
+    #[error(
+        "a part of the connections is served under another configuration: `plimsoll reload confirm` or `back` first"
+    )]
+    Tried,
 }
 
 /// Starts the program anew, as this process was started, with these sockets; returns when it serves. This blocks.
-pub(crate) fn start(
-    sockets: &[(Use, OwnedFd)],
-    wanted: Vec<Wanted>,
-    patience: Duration,
-) -> Result<Successor, Failure> {
+pub(crate) fn start(estate: Estate, patience: Duration) -> Result<Successor, Failure> {
     let program = program();
     let not_started = |error| Failure::Start(program.clone(), error);
     let (mut line, other) = UnixStream::pair().map_err(not_started)?;
@@ -145,17 +166,20 @@ pub(crate) fn start(
     command.env(VARIABLE, std::process::id().to_string());
     // The watchdog waits for the word of one process.
     command.env_remove("WATCHDOG_PID");
+    // What was passed to this one is handed over.
+    command.env_remove("LISTEN_PID");
     let mut child = command
         .stdin(Stdio::from(OwnedFd::from(other)))
         .spawn()
         .map_err(not_started)?;
     drop(command); // with the other end of the line
-    let ready = hand_over(&mut line, sockets, wanted, patience);
+    let ready = hand_over(&mut line, estate, patience);
     match ready {
-        Ok(Ready { version, taken }) => Ok(Successor {
+        Ok(ready) => Ok(Successor {
             process: child.id(),
-            version,
-            taken,
+            version: ready.version,
+            taken: ready.taken,
+            line: ready.adopts.then_some(line),
         }),
         Err(error) => Err(end(&mut child, error, patience)),
     }
@@ -188,20 +212,19 @@ fn program() -> String {
     bare.unwrap_or(&path).to_owned()
 }
 
-fn hand_over(
-    line: &mut UnixStream,
-    sockets: &[(Use, OwnedFd)],
-    wanted: Vec<Wanted>,
-    patience: Duration,
-) -> io::Result<Ready> {
+fn hand_over(line: &mut UnixStream, estate: Estate, patience: Duration) -> io::Result<Ready> {
     line.set_read_timeout(Some(patience))?;
     line.set_write_timeout(Some(patience))?;
+    let (sockets, mut descriptors): (Vec<_>, Vec<_>) = estate.sockets.into_iter().unzip();
+    let (passed, more): (Vec<_>, Vec<_>) = estate.passed.into_iter().unzip();
+    descriptors.extend(more);
     let offer = Offer {
         protocol: PROTOCOL,
-        sockets: sockets.iter().map(|(of, _)| of.clone()).collect(),
-        wanted,
+        sockets,
+        wanted: estate.wanted,
+        passed,
     };
-    let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     handover::send(line, &serde_json::to_vec(&offer)?, &descriptors)?;
     let (ready, _) = handover::receive(line)?;
     Ok(serde_json::from_slice(&ready)?)
@@ -214,28 +237,37 @@ pub struct Inherited {
     wanted: Vec<Wanted>,
     taken: Mutex<Vec<SocketAddr>>,
     line: Mutex<Option<UnixStream>>,
+    passed: passed::Sockets,
 }
 
 impl Inherited {
-    /// Takes what the process before offers on the standard input, if it does.
+    /// Takes what the process before offers on the standard input, if it does; or goes on with the sockets that were
+    /// `passed` by whoever started this process.
     ///
     /// # Errors
     /// It offers something that is not understood.
-    pub fn take() -> io::Result<Self> {
+    pub fn take(passed: passed::Sockets) -> io::Result<Self> {
         let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().to_string());
         if parent.is_none() || std::env::var(VARIABLE).ok() != parent {
-            return Ok(Self::default());
+            return Ok(Self {
+                passed,
+                ..Self::default()
+            });
         }
         let mut line = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         let (offer, descriptors) = handover::receive(&mut line)?;
         let offer: Offer = serde_json::from_slice(&offer)?;
-        if offer.protocol != PROTOCOL || offer.sockets.len() != descriptors.len() {
+        let count = offer.sockets.len() + offer.passed.len();
+        if offer.protocol != PROTOCOL || count != descriptors.len() {
             let why = format!("protocol {} and not {PROTOCOL}", offer.protocol);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
+        let mut descriptors = descriptors.into_iter();
+        let sockets = offer.sockets.into_iter().zip(descriptors.by_ref());
         Ok(Self {
-            sockets: Mutex::new(offer.sockets.into_iter().zip(descriptors).collect()),
+            sockets: Mutex::new(sockets.collect()),
+            passed: passed::Sockets::passed_on(offer.passed, descriptors),
             wanted: offer.wanted,
             taken: Mutex::default(),
             line: Mutex::new(Some(line)),
@@ -256,31 +288,38 @@ impl Inherited {
         mine.into_iter().map(|(_, socket)| socket).collect()
     }
 
-    /// Listens on an address: with sockets that were given, each of which has connections of its own waiting, and with new ones where
-    /// there are too few.
+    /// The sockets for an address that were given, each of which has connections of its own waiting.
     ///
     /// # Errors
-    /// The address cannot be listened on.
-    pub(crate) fn listen(
-        &self,
-        address: SocketAddr,
-        terms: Terms,
-        workers: usize,
-    ) -> io::Result<Vec<TcpListener>> {
+    /// There are no descriptors left.
+    pub(crate) fn given(&self, address: SocketAddr, terms: Terms) -> io::Result<Vec<TcpListener>> {
         let wanted = Use::Connections {
             address,
             multipath: terms.options.multipath,
         };
         let given = self.take_all(|of| *of == wanted);
-        let mut sockets: Vec<_> = given.into_iter().map(TcpListener::from).collect();
-        if !sockets.is_empty() {
-            lock(&self.taken).push(address);
+        if given.is_empty() {
+            return self.passed.listeners(address);
         }
-        let missing = workers.saturating_sub(sockets.len());
-        if missing > 0 {
-            sockets.extend(listener::bind(address, terms, missing)?);
+        lock(&self.taken).push(address);
+        Ok(given.into_iter().map(TcpListener::from).collect())
+    }
+
+    /// So many more sockets for an address.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub(crate) fn more(
+        &self,
+        address: SocketAddr,
+        terms: Terms,
+        count: usize,
+    ) -> io::Result<Vec<TcpListener>> {
+        let passed = self.passed.more(address, count)?;
+        match passed.is_empty() {
+            true => listener::bind(address, terms, count),
+            false => Ok(passed),
         }
-        Ok(sockets)
     }
 
     /// The same for datagrams.
@@ -295,11 +334,34 @@ impl Inherited {
     ) -> io::Result<Vec<UdpSocket>> {
         let given = self.take_all(|of| *of == Use::Datagrams { address });
         let mut sockets: Vec<_> = given.into_iter().map(UdpSocket::from).collect();
+        if sockets.is_empty() {
+            sockets = self.passed.datagrams(address, too_long)?;
+            if !sockets.is_empty() {
+                // What comes to one socket is for one worker: another one would not know the flow.
+                return Ok(sockets);
+            }
+        }
         let missing = workers.saturating_sub(sockets.len());
         if missing > 0 {
             sockets.extend(listener::bind_datagrams(address, too_long, missing)?);
         }
         Ok(sockets)
+    }
+
+    /// The socket for an admin listener that was passed by whoever started this process.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn passed(&self, place: &AdminAddress) -> io::Result<Option<OwnedFd>> {
+        self.passed.first(&match place {
+            AdminAddress::Ip(address) => Place::Connections(*address),
+            AdminAddress::Socket(path) => Place::Local(path.clone()),
+        })
+    }
+
+    /// What whoever started the first process has passed, for the next one.
+    pub(crate) fn pass_on(&self) -> Vec<(Told, OwnedFd)> {
+        self.passed.pass_on()
     }
 
     /// The lock of a directory of a cache.
@@ -308,20 +370,24 @@ impl Inherited {
         given.into_iter().next()
     }
 
-    /// Tells the process before that this one serves. What of its sockets nobody wants is closed.
+    /// Tells the process before that this one serves. What of its sockets nobody wants is closed. Returns where
+    /// connections come from that are under way there, if there is one.
     ///
     /// # Errors
     /// It is gone; what has arrived there is served here.
-    pub fn ready(&self) -> io::Result<()> {
+    pub fn ready(&self) -> io::Result<Option<UnixStream>> {
         lock(&self.sockets).clear();
+        self.passed.tell_unused();
         let Some(mut line) = lock(&self.line).take() else {
-            return Ok(());
+            return Ok(None);
         };
         let ready = Ready {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             taken: std::mem::take(&mut lock(&self.taken)),
+            adopts: true,
         };
-        handover::send(&mut line, &serde_json::to_vec(&ready)?, &[])
+        handover::send(&mut line, &serde_json::to_vec(&ready)?, &[])?;
+        Ok(Some(line))
     }
 }
 

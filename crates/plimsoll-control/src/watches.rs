@@ -1,8 +1,12 @@
 //! Tasks that each look after one thing. Where a thing goes on in the next generation, so does its task; the
 //! others end.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// What tells things apart that are shared: where they are, for as long as their task holds them.
@@ -12,9 +16,19 @@ pub(crate) fn key<T>(thing: &Arc<T>) -> Key {
     Arc::as_ptr(thing).addr()
 }
 
+/// How long the start waits for what new tasks find out first. Usually it is there when the first request is; what
+/// is silent holds nothing up.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// Held by a task for as long as its beginning is waited for. Nothing is ever sent.
+pub(crate) type First = mpsc::Sender<Infallible>;
+
+/// Tasks that have begun, by what they look after, and are to be looked after themselves.
+pub(crate) type Begun<K> = Vec<(K, JoinSet<()>)>;
+
 /// Tasks, by what they look after. They end with this.
 #[derive(Debug)]
-pub(crate) struct Watches<K>(Vec<(K, JoinSet<()>)>);
+pub(crate) struct Watches<K>(Begun<K>);
 
 impl<K> Default for Watches<K> {
     fn default() -> Self {
@@ -37,6 +51,35 @@ impl<K: Ord> Watches<K> {
         sorted.sort_unstable();
         self.0.retain(|(key, _)| sorted.binary_search(&key).is_ok());
         self.0.extend(new);
+    }
+}
+
+impl Watches<Key> {
+    /// Begins to look after those of `things` that nobody looks after, each with the task that `task` makes of it;
+    /// that lets go of what it is given when it has begun. Waits for that, but not for long.
+    pub(crate) async fn start<'a, T: 'a, F>(
+        &self,
+        things: impl Iterator<Item = &'a Arc<T>>,
+        mut task: impl FnMut(&Arc<T>, First) -> F,
+    ) -> Begun<Key>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (first, mut all) = mpsc::channel(1);
+        let things: Vec<_> = things.map(|thing| (key(thing), thing)).collect();
+        let wanted: Vec<Key> = things.iter().map(|(own, _)| *own).collect();
+        let missing = self.missing(&wanted);
+        let missing = things.iter().filter(|(own, _)| missing.contains(&own));
+        let begin = |(own, thing): &(Key, &Arc<T>)| {
+            let mut set = JoinSet::new();
+            set.spawn(task(thing, first.clone()));
+            (*own, set)
+        };
+        let begun: Begun<Key> = missing.map(begin).collect();
+        drop(first);
+        // It ends when each has let go of its end.
+        let _ = tokio::time::timeout(FIRST, all.recv()).await;
+        begun
     }
 }
 

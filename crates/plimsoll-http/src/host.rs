@@ -53,12 +53,16 @@ fn port_number(digits: &[u8]) -> Option<u16> {
     u16::try_from(port).ok().filter(|&port| port != 0)
 }
 
+/// Tells whether it is made of labels, none of them empty, and dots between them.
 fn is_name(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b))
-        && !name.split(|&b| b == b'.').any(<[u8]>::is_empty)
+    let mut before = b'.';
+    let is_good = |&b: &u8| {
+        let is_empty = b == b'.' && before == b'.';
+        before = b;
+        matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~')
+            && !is_empty
+    };
+    name.iter().all(is_good) && before != b'.'
 }
 
 #[cfg(test)]

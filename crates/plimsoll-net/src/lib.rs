@@ -11,6 +11,7 @@ pub mod handover;
 pub mod idle_pool;
 pub mod listener;
 pub mod options;
+pub mod passed;
 pub mod runners;
 pub mod send_file;
 pub mod socket;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -155,20 +155,53 @@ fn open_datagrams(
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
     prepare(&socket, address, presence)?;
+    prepare_for_datagrams(&socket, address, too_long)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn prepare_for_datagrams(
+    socket: &Socket,
+    address: SocketAddr,
+    too_long: TooLong,
+) -> io::Result<()> {
     socket.set_recv_buffer_size(DATAGRAM_BYTES_WAITING)?;
     if address.ip().is_unspecified() {
         // Who listens on every address answers from the one that was spoken to.
         match address {
-            SocketAddr::V4(_) => set_number(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V4(_) => set_number(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
             SocketAddr::V6(_) => {
-                set_number(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+                set_number(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
             }
         }
     }
     if too_long == TooLong::Lost {
-        keep_whole(&socket, address.is_ipv6())?;
+        keep_whole(socket, address.is_ipv6())?;
     }
-    socket.bind(&address.into())?;
+    Ok(())
+}
+
+/// Listens by a socket that another program has opened. The terms of the listener are to be set after that.
+///
+/// # Errors
+/// As those of sockets.
+pub fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// The same for datagrams.
+///
+/// # Errors
+/// As those of sockets.
+pub fn adopt_datagrams(
+    socket: OwnedFd,
+    address: SocketAddr,
+    too_long: TooLong,
+) -> io::Result<UdpSocket> {
+    let socket = Socket::from(socket);
+    prepare_for_datagrams(&socket, address, too_long)?;
     Ok(socket.into())
 }
 

@@ -233,6 +233,14 @@ impl Socket {
         }
     }
 
+    /// Another descriptor of it, for another process; nothing if it is a part of a connection, or has a session.
+    pub fn share(&self) -> Option<OwnedFd> {
+        match (&self.end, &self.session) {
+            (End::Tcp(stream), None) => stream.as_fd().try_clone_to_owned().ok(),
+            _ => None,
+        }
+    }
+
     /// A connection that comes from another worker.
     pub fn attach(detached: Detached) -> Self {
         Self {

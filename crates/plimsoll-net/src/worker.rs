@@ -126,6 +126,13 @@ impl Peers {
         hired.map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
+    /// The worker that has the fewest connections.
+    pub fn least_loaded(&self) -> usize {
+        let loads = self.load.iter().take(self.count()).enumerate();
+        let least = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed));
+        least.map_or(0, |(worker, _)| worker)
+    }
+
     /// The worker that should serve what `own` accepted.
     fn choose(&self, own: usize) -> usize {
         let mine = self

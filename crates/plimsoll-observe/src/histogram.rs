@@ -68,6 +68,11 @@ impl Counts {
         counts
     }
 
+    /// One count for each of [`BOUNDS_US`], and one for what is longer.
+    pub fn all(&self) -> &[u64] {
+        &self.0
+    }
+
     /// The duration in seconds that a part of them, 0 to 1, does not exceed; nothing when there are none. Within
     /// a bucket they are taken as evenly spread, and what is longer than the last bound as just that long.
     pub fn quantile(&self, part: f64) -> Option<f64> {

@@ -6,6 +6,7 @@ pub mod counter;
 pub mod format;
 pub mod histogram;
 pub mod metrics;
+pub mod outcomes;
 pub mod prometheus;
 pub mod redact;
 pub mod sink;

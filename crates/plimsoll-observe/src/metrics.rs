@@ -8,6 +8,7 @@ use plimsoll_http::reason::Reason;
 
 use crate::counter::{CodeCounters, Counter};
 use crate::histogram::Histogram;
+use crate::outcomes::Outcomes;
 
 /// The names behind the numbers: sites, pools and listeners in the order of the configuration.
 #[derive(Debug, Default)]
@@ -56,6 +57,8 @@ pub struct WorkerMetrics {
     pub denied: Box<[Arc<Counter>]>,
     /// What has no name in the configuration.
     pub totals: Arc<Totals>,
+    /// What came of what is served under this configuration.
+    pub outcomes: Outcomes,
 }
 
 /// What a worker counts whatever it serves.
@@ -354,6 +357,7 @@ impl WorkerMetrics {
             caches: carry((&old.caches, &self.caches), &new.caches),
             denied: carry((&old.rules, &self.denied), &new.rules),
             totals: Arc::clone(&self.totals),
+            outcomes: Outcomes::default(),
         }
     }
 

@@ -49,6 +49,7 @@ fn build(text: &str) -> (Generation, f64) {
     let start = Instant::now();
     let config = load_text("bench", text, &NoFiles).config.unwrap();
     let machine = Machine {
+        number: 1,
         name: "bench".into(),
         seed: 1,
         workers: 1,

@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_balance::canary::Share;
 use plimsoll_net::accept::{self, Accepted};
 use plimsoll_net::clock;
 use plimsoll_observe::metrics::WorkerMetrics;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::connection::Server;
 use crate::door::{Pier, Post};
 use crate::generation::Generation;
+use crate::handing::{Handed, Heir};
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
 use crate::sessions::list::{Listed, Which};
@@ -36,6 +38,13 @@ pub struct Next {
     pub ports: Vec<(usize, Quay)>,
     /// Its access logs, by number.
     pub logs: Vec<LogPlace>,
+}
+
+impl Next {
+    /// Tells whether the worker has all sockets already.
+    pub fn needs_no_sockets(&self) -> bool {
+        self.listeners.is_empty() && self.ports.is_empty() && self.rebound.is_empty()
+    }
 }
 
 /// A socket for datagrams of one worker, and those of all workers: the kernel spreads clients over those that
@@ -62,6 +71,15 @@ pub enum LogPlace {
 pub enum Order {
     /// To serve the next one from now on.
     Change(Box<Next>, oneshot::Sender<()>),
+    /// To serve a part of what comes under the next one, which listens where the current one does.
+    Try(Box<Next>, Share, oneshot::Sender<()>),
+    /// To serve all under the one that is tried, or nothing any more.
+    Decide {
+        /// Whether it is all.
+        takes_all: bool,
+        /// To be told when it is done.
+        done: oneshot::Sender<()>,
+    },
     /// To tell what is open.
     Look(Arc<Which>, oneshot::Sender<Listed>),
     /// To end that, at most so many; answers with how many there were.
@@ -71,13 +89,17 @@ pub enum Order {
     /// To end what is still under way in this one, and in those before.
     End(u64),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
-    Leave(Arc<[SocketAddr]>),
+    Leave(Arc<[SocketAddr]>, Option<Heir>),
+    /// To go on with a connection of the process before.
+    Adopt(Box<Handed>),
 }
 
 /// The planes of one worker.
 #[derive(Debug)]
 pub(crate) struct Planes {
     current: RefCell<Rc<Plane>>,
+    /// The one that is tried: a part of what comes begins there.
+    tried: RefCell<Option<Rc<Plane>>>,
     past: RefCell<Vec<Weak<Plane>>>,
 }
 
@@ -85,6 +107,7 @@ impl Planes {
     pub(crate) fn new(first: Rc<Plane>) -> Self {
         Self {
             current: RefCell::new(first),
+            tried: RefCell::default(),
             past: RefCell::default(),
         }
     }
@@ -103,31 +126,45 @@ impl Planes {
 
     /// Looks at the generations in which anything is under way.
     pub(crate) fn with_all(&self, look: impl FnOnce(&[&Generation])) {
-        let (current, past) = (self.current(), self.past());
-        let all = std::iter::once(&current).chain(&past);
-        let all: Vec<&Generation> = all.map(|plane| &*plane.generation).collect();
+        let planes: Vec<_> = self.open().chain(self.past()).collect();
+        let all: Vec<&Generation> = planes.iter().map(|plane| &*plane.generation).collect();
         look(&all);
     }
 
     fn change(&self, next: Rc<Plane>) {
-        let before = self.current.replace(next);
-        before.is_past.set(true);
-        self.past.borrow_mut().push(Rc::downgrade(&before));
+        self.leave(&self.current.replace(next));
+    }
+
+    /// Begins nothing there any more.
+    fn leave(&self, plane: &Rc<Plane>) {
+        plane.is_past.set(true);
+        self.past.borrow_mut().push(Rc::downgrade(plane));
+    }
+
+    /// Those where something may begin.
+    fn open(&self) -> impl Iterator<Item = Rc<Plane>> {
+        let tried = self.tried.borrow().as_ref().map(Rc::clone);
+        std::iter::once(self.current()).chain(tried)
+    }
+
+    /// Calls one who waits for the pool with this number.
+    pub(crate) fn call(&self, pool: u64) {
+        self.open().any(|plane| line::call(&plane, pool));
     }
 
     /// Looks after those who wait, and hands log lines over.
     pub(crate) fn tend(&self, late: Duration) {
-        let current = self.current();
-        current.tend(late);
-        for plane in std::iter::once(current).chain(self.past()) {
+        self.open().for_each(|plane| plane.tend(late));
+        for plane in self.open().chain(self.past()) {
             line::tend(&plane);
             plane.flush();
         }
     }
 
     pub(crate) fn flush(&self) {
-        self.current().flush();
-        self.past().iter().for_each(|plane| plane.flush());
+        self.open()
+            .chain(self.past())
+            .for_each(|plane| plane.flush());
     }
 
     /// Ends what is under way in generation `number`, and in those before.
@@ -149,8 +186,20 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     self.change(*next);
                     let _ = done.send(()); // whoever asked may have gone
                 }
+                Order::Try(next, share, done) => {
+                    self.try_part(*next, share);
+                    let _ = done.send(());
+                }
+                Order::Decide { takes_all, done } => {
+                    self.decide(takes_all);
+                    let _ = done.send(());
+                }
                 Order::End(number) => self.planes.end(number),
-                Order::Leave(addresses) => self.leave(&addresses),
+                Order::Leave(addresses, heir) => {
+                    self.station.heir.replace(heir);
+                    self.leave(&addresses);
+                }
+                Order::Adopt(handed) => self.adopt(*handed),
                 Order::Look(which, reply) => {
                     tokio::task::spawn_local(Rc::clone(&self).tell(which, reply));
                     continue; // it changes nothing that anybody waits for
@@ -199,6 +248,30 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         for (accepted, _) in self.early.take() {
             self.take_over(accepted);
         }
+    }
+
+    fn try_part(&self, next: Next, share: Share) {
+        let before = self.planes.current();
+        let logs = logs(next.logs, &before);
+        let plane = before.succeed(next.generation, next.metrics, logs);
+        self.doors.open_beside(&plane, share);
+        self.planes.tried.replace(Some(plane));
+    }
+
+    fn decide(self: &Rc<Self>, takes_all: bool) {
+        let Some(tried) = self.planes.tried.take() else {
+            return;
+        };
+        self.doors.close_beside();
+        if !takes_all {
+            return self.planes.leave(&tried);
+        }
+        self.doors.lead_to(&tried);
+        for post in &*self.posts.borrow() {
+            post.lead_to(post.door()); // on other terms, maybe
+        }
+        self.open_ports(&tried, Vec::new());
+        self.planes.change(tried);
     }
 
     fn leave(&self, addresses: &[SocketAddr]) {

@@ -31,6 +31,8 @@ use crate::tls::sessions::Sessions;
 /// What a generation depends on besides its configuration.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// The number of the generation.
+    pub number: u64,
     /// Its name, by which it is told from other nodes.
     pub name: String,
     /// Secret and random.
@@ -93,7 +95,7 @@ pub fn compile(
     let gathered = materials.finish();
     (
         Generation {
-            number: before.0.map_or(1, |before| before.number + 1),
+            number: machine.number,
             config: Arc::new(config.clone()),
             listeners,
             ports,

@@ -34,8 +34,9 @@ use crate::changeover::{LogPlace, Next, Order, Planes};
 use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
+use crate::handing::{self, Handed, Relayed, Stage};
 use crate::http::server_h1::Served;
-use crate::http::{h2, line, server_h1};
+use crate::http::{h2, server_h1};
 use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
@@ -59,6 +60,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Instant,
     /// Whether it has carried no request yet.
     pub(crate) is_new: bool,
+    /// Whether no other process wants it.
+    pub(crate) stays: bool,
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<Rc<Certificate>>,
     /// The fingerprint of how it began TLS, where anything asks for it.
@@ -95,6 +98,7 @@ impl Connection {
             timer: plane.worker.deadlines.timer(),
             session: plane.station.sessions.open(from, on, since),
             is_new: false,
+            stays: true,
             certificate: self.certificate.clone(),
             fingerprint: self.fingerprint.clone(),
             heard: self.heard.clone(),
@@ -212,7 +216,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             match mail {
                 Mail::Connection(accepted) => self.take_over(accepted),
                 Mail::Lend { server, reply } => self.station.worker.lend_idle(&server, reply),
-                Mail::Room { pool } => line::call(&self.planes.current(), pool),
+                Mail::Room { pool } => self.planes.call(pool),
                 Mail::Forget { server } => {
                     self.station.worker.idle.forget(&server);
                     self.station.links.forget(&server);
@@ -229,7 +233,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             let patience = tokio::time::timeout(DRAIN_CHECK, mailbox.recv());
             match patience.await {
                 Ok(Some(Mail::Connection(accepted))) => self.take_over(accepted),
-                Ok(Some(Mail::Room { pool })) => line::call(&self.planes.current(), pool),
+                Ok(Some(Mail::Room { pool })) => self.planes.call(pool),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(_) if self.is_done() => return,
@@ -246,10 +250,12 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     }
 
     pub(crate) fn start(self: &Rc<Self>, socket: Socket, peer: SocketAddr, door: Rc<Door>) {
+        let door = door.draw();
         let (plane, number) = door.view();
         let Some(at) = plane.generation.listeners.get(number) else {
             return;
         };
+        plane.metrics.outcomes.connections.add(1);
         // Who the client is may not be known yet.
         let seat = match &*at.announced_by {
             [] => match admit(&plane, &door, peer) {
@@ -277,6 +283,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             listener: number,
             deadline: now + at.header_timeout,
             is_new: true,
+            stays: false,
             certificate: None,
             fingerprint: None,
             heard: None,
@@ -284,6 +291,62 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         };
         let is_announced = !at.announced_by.is_empty();
         tokio::task::spawn_local(Rc::clone(self).live(connection, is_announced));
+    }
+
+    /// Goes on with a connection that another process has left, as if it had been here all the time. It counts for its
+    /// client, but is not refused any more.
+    pub(crate) fn adopt(self: &Rc<Self>, handed: Handed) {
+        let Handed {
+            state,
+            client,
+            server,
+        } = handed;
+        let generation = Arc::clone(&self.planes.current().generation);
+        let mut listeners = generation.listeners.iter();
+        let at = listeners.find(|at| at.address == state.listener);
+        let Some(door) = at.and_then(|at| self.doors.find(at.door)) else {
+            return;
+        };
+        let (plane, listener) = door.view();
+        let worker = &self.station.worker;
+        let seat = admit(&plane, &door, state.peer).flatten();
+        let mut connection = Connection {
+            session: self
+                .station
+                .sessions
+                .open((&door, state.peer), 0, clock::now()),
+            socket: Socket::new(client.into()),
+            timer: worker.deadlines.timer(),
+            peer: state.peer,
+            peer_text: AddressText::new(state.peer.ip()),
+            door,
+            listener,
+            deadline: clock::now(),
+            is_new: false,
+            stays: false,
+            certificate: None,
+            fingerprint: None,
+            heard: handing::heard(&state),
+            seats: Some((worker.count_connection(), seat)),
+        };
+        match (state.stage, server) {
+            (Stage::Idle { left, is_new }, _) => {
+                connection.deadline += left;
+                connection.is_new = is_new;
+                tokio::task::spawn_local(Rc::clone(self).live(connection, false));
+            }
+            (Stage::Relayed(relayed), Some(server)) => {
+                let server = Socket::new(server.into());
+                tokio::task::spawn_local(Rc::clone(self).resume(connection, relayed, server));
+            }
+            (Stage::Relayed(_), None) => {}
+        }
+    }
+
+    /// The life of a connection that was relayed by another process.
+    async fn resume(self: Rc<Self>, connection: Connection, relayed: Relayed, server: Socket) {
+        let _end = End::of(&connection.door, &self.station.totals);
+        self::relayed(connection, Some((relayed, server))).await;
     }
 
     /// Has the peer of a new connection say whom it is from; false when it goes no further.
@@ -326,9 +389,17 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 {
                     return;
                 }
-                return Box::pin(relayed(connection)).await;
+                return Box::pin(relayed(connection, None)).await;
             }
             while let Some(mut inbound) = self.first_bytes(&connection).await {
+                if inbound.is_empty() {
+                    drop(inbound);
+                    if Box::pin(connection.hand_on(connection.idle(), None)).await {
+                        return;
+                    }
+                    connection.stays = true;
+                    continue;
+                }
                 // Whoever asked only who we are has been told, and was not checked as clients are.
                 if connection.socket.has_agreed_on(acme::PROTOCOL) {
                     return;
@@ -449,7 +520,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         stream::poll_read(socket, context, inbound)
     }
 
-    /// Reads the first bytes of a request; nothing when there will be none. A connection that
+    /// Reads the first bytes of a request; nothing when there will be none, and none of them when another process may have
+    /// the connection. A connection that
     /// waits holds no buffer, and one that does not have to wait sets no timer.
     fn first_bytes(&self, connection: &Connection) -> impl Future<Output = Option<Buffer>> {
         let mut is_timed = false;
@@ -470,6 +542,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             if closes_idle || connection.session.is_closed() {
                 return Poll::Ready(None);
             }
+            if connection.may_leave() {
+                return Poll::Ready(Some(inbound));
+            }
             if !std::mem::replace(&mut is_timed, true) {
                 connection.timer.set(connection.deadline);
             }
@@ -487,13 +562,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     clippy::manual_async_fn,
     reason = "an async fn stores its arguments twice"
 )]
-fn relayed(mut connection: Connection) -> impl Future<Output = ()> {
+fn relayed(
+    mut connection: Connection,
+    resumed: Option<(Relayed, Socket)>,
+) -> impl Future<Output = ()> {
     async move {
         let (plane, number) = connection.door.view();
         connection.listener = number;
         let at = plane.generation.listeners.get(number);
         if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
-            let mut relaying = pin!(relay::serve(&plane, &connection, relay));
+            let mut relaying = pin!(relay::serve(&plane, &connection, relay, resumed));
             let session = &connection.session;
             let served =
                 poll_fn(|context| plane.poll_unless_over(session, relaying.as_mut(), context));

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use plimsoll_balance::canary::Share;
 use plimsoll_net::accept;
 use plimsoll_observe::metrics::ListenerMetrics;
 
 use crate::generation::Listener;
+use crate::handing::Heir;
 use crate::plane::Plane;
 use crate::station::Station;
 
@@ -18,20 +20,60 @@ use crate::station::Station;
 pub(crate) struct Door {
     /// What tells it from others.
     id: u64,
-    /// The last plane that has it, and its number there.
-    view: RefCell<(Rc<Plane>, usize)>,
+    lead: RefCell<Lead>,
+    /// The door beside it that a part of those take who come, and how many have come since it is there.
+    beside: RefCell<Option<(Rc<Self>, Share)>>,
+    came: Cell<u64>,
     is_closing: Cell<bool>,
     station: Rc<Station>,
+}
+
+/// Where a door leads to.
+#[derive(Debug)]
+enum Lead {
+    /// The last plane that has it, and its number there.
+    To(Rc<Plane>, usize),
+    /// Where the door beside it leads.
+    As(Rc<Door>),
 }
 
 impl Door {
     fn new(plane: &Rc<Plane>, listener: &Listener, number: usize) -> Rc<Self> {
         Rc::new(Self {
             id: listener.door,
-            view: RefCell::new((Rc::clone(plane), number)),
+            lead: RefCell::new(Lead::To(Rc::clone(plane), number)),
+            beside: RefCell::default(),
+            came: Cell::new(0),
             is_closing: Cell::new(false),
             station: Rc::clone(&plane.station),
         })
+    }
+
+    fn lead_to(&self, plane: &Rc<Plane>, number: usize) {
+        self.lead.replace(Lead::To(Rc::clone(plane), number));
+        self.is_closing.set(false);
+    }
+
+    /// The door for one who comes now: this one, or the one beside it.
+    pub(crate) fn draw(self: Rc<Self>) -> Rc<Self> {
+        let beside = self.beside.borrow();
+        let Some((door, share)) = &*beside else {
+            drop(beside);
+            return self;
+        };
+        let count = self.came.get().wrapping_add(1);
+        self.came.set(count);
+        match share.takes(count) {
+            true => Rc::clone(door),
+            false => Rc::clone(&self),
+        }
+    }
+
+    /// Has whoever took the door beside it go on with this one.
+    fn close_beside(self: &Rc<Self>) {
+        if let Some((door, _)) = self.beside.take() {
+            door.lead.replace(Lead::As(Rc::clone(self)));
+        }
     }
 
     /// What tells it from others.
@@ -41,36 +83,54 @@ impl Door {
 
     /// The plane for what begins now, and the number of the listener there.
     pub(crate) fn view(&self) -> (Rc<Plane>, usize) {
-        self.view.borrow().clone()
+        match &*self.lead.borrow() {
+            Lead::To(plane, number) => (Rc::clone(plane), *number),
+            Lead::As(door) => door.view(),
+        }
     }
 
     /// The plane for what begins now.
     pub(crate) fn plane(&self) -> Rc<Plane> {
-        Rc::clone(&self.view.borrow().0)
+        self.view().0
     }
 
     /// Tells whether connections end with their exchanges.
     pub(crate) fn keeps_nobody(&self) -> bool {
-        self.is_closing.get() || self.station.keeps_nobody()
+        self.is_closing() || self.station.keeps_nobody()
     }
 
     /// Tells whether connections end that wait for their next exchange.
     pub(crate) fn closes_idle(&self) -> bool {
-        self.is_closing.get() || self.station.closes_idle()
+        self.is_closing() || self.station.closes_idle()
+    }
+
+    fn is_closing(&self) -> bool {
+        match &*self.lead.borrow() {
+            Lead::To(..) => self.is_closing.get(),
+            Lead::As(door) => door.is_closing(),
+        }
+    }
+
+    /// Tells whether another process could go on with connections.
+    pub(crate) fn has_heir(&self) -> bool {
+        self.station.heir.borrow().is_some()
+    }
+
+    /// Where connections are offered to another process.
+    pub(crate) fn heir(&self) -> Option<Heir> {
+        self.station.heir.borrow().clone()
     }
 
     /// Looks at the listener as it is now.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Plane, &Listener) -> T) -> Option<T> {
-        let view = self.view.borrow();
-        let (plane, number) = &*view;
-        Some(look(plane, plane.generation.listeners.get(*number)?))
+        let (plane, number) = self.view();
+        Some(look(&plane, plane.generation.listeners.get(number)?))
     }
 
     /// What is counted for it.
     pub(crate) fn metrics(&self) -> Option<Arc<ListenerMetrics>> {
-        let view = self.view.borrow();
-        let (plane, number) = &*view;
-        plane.metrics.listeners.get(*number).map(Arc::clone)
+        let (plane, number) = self.view();
+        plane.metrics.listeners.get(number).map(Arc::clone)
     }
 }
 
@@ -88,8 +148,7 @@ impl Doors {
         let listeners = plane.generation.listeners.iter().enumerate();
         let next = listeners.map(|(number, listener)| match self.find(listener.door) {
             Some(door) => {
-                door.view.replace((Rc::clone(plane), number));
-                door.is_closing.set(false);
+                door.lead_to(plane, number);
                 door
             }
             None => Door::new(plane, listener, number),
@@ -105,6 +164,21 @@ impl Doors {
             closing.push(Rc::downgrade(door));
         }
         closing.len() > count
+    }
+
+    /// Has a part of those who come go in by doors that lead to `plane`, which has the same ones.
+    pub(crate) fn open_beside(&self, plane: &Rc<Plane>, share: Share) {
+        for (number, listener) in plane.generation.listeners.iter().enumerate() {
+            if let Some(door) = self.find(listener.door) {
+                let beside = Door::new(plane, listener, number);
+                door.beside.replace(Some((beside, share)));
+            }
+        }
+    }
+
+    /// Has all go in by one door of each again, those who took the other one among them.
+    pub(crate) fn close_beside(&self) {
+        self.open.borrow().iter().for_each(Door::close_beside);
     }
 
     /// The door with this id.

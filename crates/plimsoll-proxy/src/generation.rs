@@ -1,6 +1,6 @@
 //! Everything that one configuration compiled to. Immutable: workers read it without locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -109,6 +109,15 @@ pub struct Generation {
     pub(crate) turns: Turns,
     /// The names of all that is counted.
     pub labels: Labels,
+}
+
+impl Generation {
+    /// Tells whether whoever comes by a door of `other` could come by the same one of this, and the other way round.
+    pub fn has_the_doors_of(&self, other: &Self) -> bool {
+        let doors =
+            |of: &Self| -> BTreeSet<u64> { of.listeners.iter().map(|at| at.door).collect() };
+        doors(self) == doors(other)
+    }
 }
 
 /// An address that is listened on, and the sites that answer there.

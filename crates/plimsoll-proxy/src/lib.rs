@@ -20,6 +20,7 @@ pub mod files;
 pub mod fuzz;
 pub mod gate;
 pub mod generation;
+pub mod handing;
 pub(crate) mod hashing;
 pub mod http;
 pub mod key_set;

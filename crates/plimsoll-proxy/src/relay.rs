@@ -1,10 +1,11 @@
 //! A connection whose bytes pass as they are, to a server of a pool: the life of one, in order.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_access::client_hello::Hello;
-use plimsoll_balance::{Outcome, Tried};
+use plimsoll_balance::{Outcome, ServerIndex, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::proxy_protocol::Told;
 use plimsoll_http::reason::Reason;
@@ -17,6 +18,7 @@ use rustls::ServerConnection;
 use crate::connection::Connection;
 use crate::events;
 use crate::generation::{Pool, Server};
+use crate::handing::{self, Relayed, Stage};
 use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
@@ -51,6 +53,8 @@ struct Call<'a> {
     facts: Facts<'a>,
     /// What the client said first, where that decides.
     hello: Option<Hello>,
+    /// Whether another process goes on with it.
+    is_left: bool,
 }
 
 /// A server that has been reached.
@@ -60,16 +64,30 @@ struct Reached<'a> {
     socket: Socket,
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(plane: &Plane, connection: &Connection, relay: &Relay) {
+/// Serves a connection to its end; one that was `resumed` has its server already.
+pub(crate) async fn serve(
+    plane: &Plane,
+    connection: &Connection,
+    relay: &Relay,
+    resumed: Option<(Relayed, Socket)>,
+) {
     let mut call = Call {
         plane,
         connection,
         facts: begin(plane, connection),
         hello: None,
+        is_left: false,
     };
-    if let Err(turned) = call.serve(relay).await {
+    let served = match resumed {
+        Some((relayed, socket)) => call.resume(relay, &relayed, socket).await,
+        None => call.serve(relay).await,
+    };
+    if call.is_left {
+        return; // whoever has it now counts it, and writes its lines
+    }
+    if let Err(turned) = served {
         call.facts.blame(turned.reason, turned.detail);
+        call.note_outcome();
         // As if nobody listened here: there is no other way to say it.
         stream::reset_on_close(&connection.socket);
     }
@@ -98,6 +116,47 @@ impl<'a> Call<'a> {
         self.plane.note_request(pool.index, self.facts.started);
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
+        self.note_outcome();
+        self.pass(relay, pool, reached).await;
+        Ok(())
+    }
+
+    /// Goes on with what another process has begun.
+    async fn resume(
+        &mut self,
+        relay: &Relay,
+        relayed: &Relayed,
+        socket: Socket,
+    ) -> Result<(), Turned> {
+        let gone = Turned {
+            reason: Reason::DestinationUnavailable,
+            detail: "the server is gone",
+        };
+        let generation = &self.plane.generation;
+        let place = relayed.place(generation);
+        let reached = place.and_then(|(pool, server)| {
+            let (number, pool) = (server, generation.pools.get(pool)?);
+            let server = pool.servers.get(number)?;
+            let index = ServerIndex::new(u32::try_from(number).ok()?);
+            let pick = select::resume(pool, index)?;
+            let reached = Reached {
+                server,
+                pick,
+                socket,
+            };
+            Some((pool, index, reached))
+        });
+        let (pool, index, reached) = reached.ok_or(gone)?;
+        let facts = &mut self.facts;
+        facts.at = facts.at.saturating_sub(relayed.age);
+        facts.started = handing::began(relayed.age);
+        facts.go_to(pool);
+        facts.ask(reached.server, index);
+        facts.attempts = 1;
+        facts.connect = relayed.connect;
+        let [up, down] = relayed.moved;
+        facts.request_bytes.set(up);
+        facts.response_bytes.set(down);
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -173,6 +232,8 @@ impl<'a> Call<'a> {
             socket,
         } = reached;
         let buffers = &self.plane.worker.buffers;
+        let may_leave = Cell::new(true);
+        let leaves = || may_leave.get() && self.connection.may_leave() && socket.is_direct();
         self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             client: &self.connection.socket,
@@ -182,6 +243,7 @@ impl<'a> Call<'a> {
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
+            leaves: &leaves,
             buffers,
             pipes: &self.plane.worker.pipes,
         };
@@ -192,15 +254,26 @@ impl<'a> Call<'a> {
             moved,
             metric,
         };
-        let up = way(
-            self.facts.request_bytes,
-            metrics.map(|metrics| &metrics.bytes_in),
-        );
-        let down = way(
-            self.facts.response_bytes,
-            metrics.map(|metrics| &metrics.bytes_out),
-        );
-        let end = tunnel.run(up, down).await;
+        let end = loop {
+            let up = way(
+                self.facts.request_bytes,
+                metrics.map(|metrics| &metrics.bytes_in),
+            );
+            let down = way(
+                self.facts.response_bytes,
+                metrics.map(|metrics| &metrics.bytes_out),
+            );
+            let end = tunnel.run(up, down).await;
+            if end != End::Left {
+                break end;
+            }
+            let stage = Stage::Relayed(self.relayed(pool, server));
+            if Box::pin(self.connection.hand_on(stage, Some(&socket))).await {
+                self.is_left = true;
+                return self.give_back(pool, pick);
+            }
+            may_leave.set(false);
+        };
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
@@ -209,6 +282,25 @@ impl<'a> Call<'a> {
             stream::close(&self.connection.socket);
         }
         self.give_back(pool, pick);
+    }
+
+    /// What another process has to know to go on with it.
+    fn relayed(&self, pool: &Pool, server: &Server) -> Relayed {
+        let facts = &self.facts;
+        Relayed {
+            pool: pool.name.to_string(),
+            server: server.name.to_string(),
+            age: clock::now().duration_since(facts.started),
+            connect: facts.connect,
+            moved: [facts.request_bytes.get(), facts.response_bytes.get()],
+        }
+    }
+
+    /// Counts whether a server could be reached, and how long that took: what comes after is between the two ends.
+    fn note_outcome(&self) {
+        let took = self.facts.connect.unwrap_or_default();
+        let outcomes = &self.plane.metrics.outcomes;
+        outcomes.note(took, self.facts.has_failed());
     }
 
     /// Teaches the pool whether its server could be reached.

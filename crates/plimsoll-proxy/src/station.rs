@@ -12,6 +12,7 @@ use plimsoll_net::worker::Worker;
 use plimsoll_observe::access_log::Dates;
 use plimsoll_observe::metrics::Totals;
 
+use crate::handing::Heir;
 use crate::http::exchange::Scratch;
 use crate::http::h2::Links;
 use crate::plane::GiveBack;
@@ -41,6 +42,8 @@ pub(crate) struct Station {
     pub(crate) draining: Cell<bool>,
     /// Whether another process serves what begins now.
     pub(crate) leaving: Cell<bool>,
+    /// Where connections are offered that it can go on with.
+    pub(crate) heir: RefCell<Option<Heir>>,
     /// Whether there are fewer workers now, so that this one only finishes what it has.
     pub(crate) retired: Cell<bool>,
     /// Whether there are nearly as many client connections as there may be, or little memory.
@@ -75,6 +78,7 @@ impl Station {
             copies: Cell::new(0),
             draining: Cell::new(false),
             leaving: Cell::new(false),
+            heir: RefCell::default(),
             retired: Cell::new(false),
             crowded: Cell::new(false),
             scratch: RefCell::default(),

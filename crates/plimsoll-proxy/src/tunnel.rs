@@ -35,6 +35,8 @@ pub(crate) struct Tunnel<'a> {
     pub(crate) until: Option<Instant>,
     /// Tells that the server is down, where that ends it.
     pub(crate) cut: Option<&'a Notify>,
+    /// Tells whether somebody else would go on with it, where that can be.
+    pub(crate) leaves: &'a dyn Fn() -> bool,
     pub(crate) buffers: &'a Rc<BufferPool>,
     pub(crate) pipes: &'a Rc<PipePool>,
 }
@@ -71,13 +73,15 @@ pub(crate) enum End {
     Closed,
     /// One of them has gone.
     Broken,
+    /// It has not ended: somebody else can go on with it, as nothing of it is here.
+    Left,
 }
 
 impl End {
     /// What it is called where it is not the ends' own.
     pub(crate) fn reason(self) -> Option<(Reason, &'static str)> {
         Some(match self {
-            Self::Both => return None,
+            Self::Both | Self::Left => return None,
             Self::Idle => (Reason::ConnectionReadTimeout, "nothing moved for too long"),
             Self::Expired => (Reason::ConnectionTerminated, "it lasted as long as it may"),
             Self::Cut => (Reason::DestinationUnavailable, "found down by its checks"),
@@ -100,8 +104,10 @@ impl Tunnel<'_> {
             }
         };
         let mut cut = pin!(cut);
-        let mut up = pin!(self.pump(self.client, self.server, up, touched));
-        let mut down = pin!(self.pump(self.server, self.client, down, touched));
+        let rests = [Cell::new(false), Cell::new(false)];
+        let [up_rests, down_rests] = &rests;
+        let mut up = pin!(self.pump(self.client, self.server, up, (touched, up_rests)));
+        let mut down = pin!(self.pump(self.server, self.client, down, (touched, down_rests)));
         let (mut is_up_done, mut is_down_done) = (false, false);
         let end = poll_fn(|context| {
             if !is_up_done && let Poll::Ready(outcome) = up.as_mut().poll(context) {
@@ -121,6 +127,9 @@ impl Tunnel<'_> {
             }
             if cut.as_mut().poll(context).is_ready() {
                 return Poll::Ready(End::Cut);
+            }
+            if rests.iter().all(Cell::get) && (self.leaves)() {
+                return Poll::Ready(End::Left);
             }
             if self.session.is_closed() {
                 return Poll::Ready(End::Closed);
@@ -157,12 +166,14 @@ impl Tunnel<'_> {
         from: &Socket,
         to: &Socket,
         way: Way<'_>,
-        touched: &Cell<Instant>,
+        (touched, rests): (&Cell<Instant>, &Cell<bool>),
     ) -> io::Result<()> {
         write(to, way.early, Then::Open).await?;
         way.count(way.early.len());
         loop {
+            rests.set(true);
             let Piece { buffer, end } = self.read(from).await;
+            rests.set(false);
             touched.set(clock::now());
             let bytes = buffer.filled().len();
             let then = match end {
@@ -172,6 +183,7 @@ impl Tunnel<'_> {
             write(to, buffer.filled(), then).await?;
             way.count(bytes);
             if let Some(end) = end {
+                rests.set(true);
                 return end.map(|()| stream::shutdown_write(to));
             }
             let is_fast = bytes == BUFFER_BYTES;

@@ -28,6 +28,7 @@ fn generation(text: &str) -> Generation {
         .config
         .unwrap_or_else(|| panic!("{}", problems.join("\n")));
     let machine = Machine {
+        number: 1,
         name: "test".into(),
         seed: 1,
         workers: 1,

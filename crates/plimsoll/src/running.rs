@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How long it may take to answer. A reload may have to wait for others: for names, keys and what issuers say.
-const PATIENCE: Duration = Duration::from_secs(70);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(70);
 
 /// Which Plimsoll is asked.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ impl At {
 
     /// Shows what is at `path`.
     pub(crate) fn look<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.place().ask("GET", path, None)
+        self.place().ask("GET", path, None, PATIENCE)
     }
 
     /// Sends `order` to `path`.
@@ -50,8 +50,18 @@ impl At {
         path: &str,
         order: &impl Serialize,
     ) -> anyhow::Result<T> {
-        self.place()
-            .ask("POST", path, Some(serde_json::to_vec(order)?))
+        self.post_within(path, order, PATIENCE)
+    }
+
+    /// The same, for what takes longer.
+    pub(crate) fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+        patience: Duration,
+    ) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(order)?;
+        self.place().ask("POST", path, Some(body), patience)
     }
 
     /// Hands each line of what comes from `path` to `hear`, until that has heard enough or nothing more comes.
@@ -91,9 +101,10 @@ impl Place {
         method: &str,
         path: &str,
         body: Option<Vec<u8>>,
+        patience: Duration,
     ) -> anyhow::Result<T> {
         let place = &self.0;
-        let answer = self.exchange(method, path, body);
+        let answer = self.exchange(method, path, body, patience);
         let answer =
             answer.with_context(|| format!("no answer from the admin listener on {place}"))?;
         let answer = String::from_utf8_lossy(&answer);
@@ -119,7 +130,7 @@ impl Place {
     ) -> anyhow::Result<()> {
         let place = &self.0;
         let lost = || format!("no answer from the admin listener on {place}");
-        let mut answer = BufReader::new(self.send("GET", path, None).with_context(lost)?);
+        let mut answer = BufReader::new(self.send("GET", path, None, PATIENCE).with_context(lost)?);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if answer.read_line(&mut head).with_context(lost)? == 0 {
@@ -144,15 +155,27 @@ impl Place {
     }
 
     /// Sends a request, and reads all that comes back. In HTTP/1.0 the answer ends with its connection.
-    fn exchange(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> io::Result<Vec<u8>> {
-        let mut line = self.send(method, path, body)?;
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> io::Result<Vec<u8>> {
+        let mut line = self.send(method, path, body, patience)?;
         let mut answer = Vec::new();
         line.read_to_end(&mut answer)?;
         Ok(answer)
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> io::Result<Box<dyn Line>> {
-        let mut line = self.connect()?;
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> io::Result<Box<dyn Line>> {
+        let mut line = self.connect(patience)?;
         let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
         if let Ok(token) = std::env::var(TOKEN) {
             head += &format!("Authorization: Bearer {}\r\n", token.trim());
@@ -167,16 +190,16 @@ impl Place {
         Ok(line)
     }
 
-    fn connect(&self) -> io::Result<Box<dyn Line>> {
+    fn connect(&self, patience: Duration) -> io::Result<Box<dyn Line>> {
         match &self.0 {
             AdminAddress::Ip(address) => {
                 let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Ok(Box::new(stream))
             }
             AdminAddress::Socket(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(patience))?;
                 Ok(Box::new(stream))
             }
         }

@@ -8,7 +8,9 @@ use anyhow::Context;
 use plimsoll_admin::server::Desk;
 use plimsoll_config::model::{AdminAddress, Config};
 use plimsoll_control::engine::Engine;
+use plimsoll_control::heir;
 use plimsoll_control::launch::{LaunchError, Running};
+use plimsoll_control::passed;
 use plimsoll_control::reload::Reloader;
 use plimsoll_control::upgrade::{Inherited, PATIENCE};
 use plimsoll_control::watching;
@@ -56,6 +58,7 @@ pub(crate) fn serve(
     file: Option<File<'_>>,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
+    let passed = passed::take()?;
     let unusable = |problem| explain(LaunchError::Materials(vec![problem]));
     if let Some(user) = privileges::find(config).map_err(unusable)? {
         privileges::give_up(&user, config)?;
@@ -69,7 +72,8 @@ pub(crate) fn serve(
         tokio::spawn(beside);
         let mut signals = Signals::listen()?;
         let guard = admin::guard(&config.admin).map_err(unusable)?;
-        let inherited = Inherited::take().context("cannot take over from the process before")?;
+        let inherited =
+            Inherited::take(passed).context("cannot take over from the process before")?;
         let inherited = Arc::new(inherited);
         let admin = admin::open(&config.admin, file.is_none(), &inherited).await?;
         let engine = Engine::launch(config, &inherited, allocator::give_back).await;
@@ -90,8 +94,13 @@ pub(crate) fn serve(
             desk.open(&place, listener);
         }
         tokio::spawn(Arc::clone(&desk).watch());
-        if let Err(error) = inherited.ready() {
-            tracing::warn!(%error, "the process before is gone");
+        match inherited.ready() {
+            Ok(line) => {
+                if let Some(line) = line {
+                    heir::adopt(line, Arc::clone(&engine));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the process before is gone"),
         }
         service_manager::ready();
         let watched = Arc::clone(&engine);

@@ -116,9 +116,7 @@ fn seconds(key: &[u8], duration: Option<Duration>, out: &mut Vec<u8>) {
 /// Escapes what would break a line, a terminal or a reader: quotes, controls, invalid UTF-8, and
 /// the characters that reverse or hide text.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
-    // All of it is looked at, many bytes at once.
-    let is_plain = |b: u8| (b' '..=b'~').contains(&b) & (b != b'"') & (b != b'\\');
-    if text.iter().fold(true, |are, &b| are & is_plain(b)) {
+    if is_plain(text) {
         out.extend_from_slice(text);
         return;
     }
@@ -139,6 +137,29 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Tells whether it has nothing to escape. Eight bytes at once are looked at: fields are short, and there are many.
+fn is_plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else {
+        return text
+            .iter()
+            .all(|b| matches!(b, b' '..=b'~') && *b != b'"' && *b != b'\\');
+    };
+    let (words, _) = text.as_chunks::<8>();
+    let mut words = words.iter().chain([last]);
+    words.all(|word| has_no_special(u64::from_ne_bytes(*word)))
+}
+
+/// Tells whether all bytes of a word are printable ASCII, and neither a quote nor a backslash.
+fn has_no_special(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // The high bit of a byte is set where it is below `less`, for bytes below 128.
+    let below = |word: u64, less: u64| word.wrapping_sub(ONES * less) & !word & HIGH;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let delete = is(0x7f);
+    (word & HIGH) | below(word, 0x20) | is(b'"') | is(b'\\') | delete == 0
+}
+
 fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -153,5 +174,28 @@ fn hex(n: u32, digits: u32, out: &mut Vec<u8>) {
     for place in (0..digits).rev() {
         let digit = char::from_digit(n >> (4 * place) & 15, 16).unwrap_or('0');
         out.extend_from_slice(digit.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    /// Each byte, at each place, in texts of each length.
+    #[test]
+    fn what_is_to_be_escaped_is_found_wherever_it_is() {
+        for length in 1..=17 {
+            for place in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    if let Some(at) = text.get_mut(place) {
+                        *at = byte;
+                    }
+                    let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+                    assert_eq!(is_plain(&text), plain, "{byte} at {place} of {length}");
+                }
+            }
+        }
+        assert!(is_plain(b""));
     }
 }

@@ -249,6 +249,12 @@ impl<'a> Facts<'a> {
         self.queued = Some(self.queued.unwrap_or_default() + waited);
     }
 
+    /// Tells whether a server failed it, or this proxy for want of one, and not its client.
+    pub(crate) fn has_failed(&self) -> bool {
+        let is_ours = |reason: Reason| reason.status() >= 500;
+        self.status >= 500 || self.reason.is_some_and(is_ours)
+    }
+
     /// Notes why the exchange did not end with the server's own answer; the first reason stays.
     pub(crate) fn blame(&mut self, reason: Reason, detail: &'static str) {
         if self.reason.is_none() {

@@ -36,6 +36,7 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
         }
         metrics.duration.record(total);
     }
+    plane.metrics.outcomes.note(total, facts.has_failed());
     if let Some((number, result)) = facts.cache
         && let Some(cache) = plane.metrics.caches.get(number)
     {

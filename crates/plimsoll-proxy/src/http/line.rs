@@ -185,19 +185,17 @@ pub(crate) fn call_next(plane: &Plane, pool: &Pool) {
     }
 }
 
-/// Calls someone who waits on this worker for the pool with this number in all generations.
-pub(crate) fn call(plane: &Plane, id: u64) {
+/// Calls someone who waits on this worker for the pool with this number in all generations; false when nobody does.
+pub(crate) fn call(plane: &Plane, id: u64) -> bool {
     let mut pools = plane.generation.pools.iter();
-    if let Some(pool) = pools.find(|pool| pool.id == id) {
-        call_here(plane, pool.index);
-    }
+    let pool = pools.find(|pool| pool.id == id);
+    pool.is_some_and(|pool| call_here(plane, pool.index))
 }
 
-/// Calls someone who waits on this worker.
-fn call_here(plane: &Plane, pool: usize) {
-    if let Some(line) = plane.lines.get(pool) {
-        line.call(plane.since_start(clock::now()));
-    }
+/// Calls someone who waits on this worker; false when nobody does.
+fn call_here(plane: &Plane, pool: usize) -> bool {
+    let line = plane.lines.get(pool);
+    line.is_some_and(|line| line.call(plane.since_start(clock::now())))
 }
 
 /// Looks after the lines of this worker: when there is room that nobody gave back (a server came

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use plimsoll_balance::ceiling::Seat;
+use plimsoll_balance::ceiling::{Ceiling, Seat};
 use plimsoll_balance::{Ask, Eligibility, Refusal, ServerIndex, Slot, Tried, hash};
 use plimsoll_http::reason::Reason;
 
@@ -89,6 +89,15 @@ pub(crate) fn at<'a>(
     enter(plane, pool, || {
         let slot = pool.balancer.acquire(server, tried);
         slot.map_err(|_| Reason::DestinationUnavailable)
+    })
+}
+
+/// The place of what is under way at a server already. Where a limit leaves no room, it goes on without.
+pub(crate) fn resume(pool: &Pool, server: ServerIndex) -> Option<Pick<'_>> {
+    Some(Pick {
+        slot: pool.balancer.resume(server)?,
+        pass: None, // how long relayed ones last says nothing
+        seat: pool.ceiling.as_ref().and_then(Ceiling::enter),
     })
 }
 

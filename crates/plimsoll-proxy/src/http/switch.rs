@@ -30,6 +30,7 @@ impl Answer<'_, '_> {
                 .map_or(self.patience, |site| site.timeouts.tunnel),
             until: None,
             cut: None, // who asked the server looks
+            leaves: &|| false,
             buffers: &self.plane.worker.buffers,
             pipes: &self.plane.worker.pipes,
         };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use plimsoll_admin::canary::CanaryView;
 use plimsoll_admin::view::{CacheView, PoolView, ServerView, View};
 
 use crate::output::print;
@@ -52,9 +53,10 @@ fn text(view: &View) -> String {
 /// What it is, and all sites together.
 pub(crate) fn head(view: &View) -> String {
     let flow = &view.traffic;
+    let canary = view.canary.as_ref().map(canary).unwrap_or_default();
     format!(
         "{}: version {}, configuration {}, {} workers, up {}\n\
-         {} requests/s, {} errors/s, p50 {}, p99 {}, {} connections\n",
+         {} requests/s, {} errors/s, p50 {}, p99 {}, {} connections\n{canary}",
         view.node,
         view.version,
         view.generation,
@@ -65,6 +67,22 @@ pub(crate) fn head(view: &View) -> String {
         time(flow.p50),
         time(flow.p99),
         view.connections,
+    )
+}
+
+/// What a part of the connections is served under.
+fn canary(view: &CanaryView) -> String {
+    let CanaryView {
+        generation,
+        percent,
+        seconds_left,
+        new,
+        before,
+    } = view;
+    format!(
+        "configuration {generation} serves {percent}% of new connections for another {}\n  \
+         new     {new}\n  before  {before}\n",
+        span(*seconds_left)
     )
 }
 
