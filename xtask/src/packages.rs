@@ -19,6 +19,10 @@ pub(crate) const HAPROXY: Need = Need {
     found: || is_installed("haproxy"),
     package: "haproxy",
 };
+pub(crate) const RSYSLOG: Need = Need {
+    found: || is_installed("rsyslogd"),
+    package: "rsyslog",
+};
 pub(crate) const VARNISH: Need = Need {
     found: || is_installed("varnishd"),
     package: "varnish",
