@@ -257,14 +257,68 @@ impl Plimsoll {
     /// If nobody answers.
     #[must_use]
     pub fn ask_reload(&self) -> String {
-        let socket = self.directory().join("admin.sock");
-        let mut stream = UnixStream::connect(socket).expect("somebody listens");
-        let request = "POST /v1/reload HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                       Content-Length: 2\r\n\r\n{}";
-        stream.write_all(request.as_bytes()).expect("it reads");
+        let Called { head, text, .. } = self.call("POST /v1/reload", JSON, "{}");
+        format!("{head}\r\n\r\n{text}")
+    }
+
+    /// Calls over the admin socket, without a program for that: a method and a path, lines of fields, and a body.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn call(&self, request: &str, fields: &str, body: &str) -> Called {
+        let mut stream = self.open_call(request, fields, body);
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
-        answer
+        let (head, text) = answer.split_once("\r\n\r\n").expect("it answers whole");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Called {
+            status: status.expect("it has a status"),
+            head: head.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// Calls in the same way, and leaves the answer to be read.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    #[must_use]
+    pub fn open_call(&self, request: &str, fields: &str, body: &str) -> UnixStream {
+        let socket = self.directory().join("admin.sock");
+        let mut stream = UnixStream::connect(socket).expect("somebody listens");
+        stream
+            .set_read_timeout(Some(raw::PATIENCE))
+            .expect("it is a time");
+        let length = match body {
+            "" => String::new(),
+            body => format!("Content-Length: {}\r\n", body.len()),
+        };
+        let head = format!("{request} HTTP/1.0\r\nHost: localhost\r\n{fields}{length}\r\n");
+        stream
+            .write_all((head + body).as_bytes())
+            .expect("it reads");
+        stream
+    }
+
+    /// Runs `plimsoll` with these arguments against the admin socket; returns what it says, or else why it failed.
+    ///
+    /// # Errors
+    /// Its error output.
+    ///
+    /// # Panics
+    /// If there is no binary.
+    pub fn verb(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .args(["--running", &self.admin_socket()]);
+        let output = command.output().expect("it is there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        }
     }
 
     /// Returns how many threads the process has.
@@ -370,6 +424,20 @@ impl Plimsoll {
         let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
         kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
     }
+}
+
+/// The field that calls with a body in JSON need.
+pub const JSON: &str = "Content-Type: application/json\r\n";
+
+/// An answer of the admin socket.
+#[derive(Debug)]
+pub struct Called {
+    /// Its status.
+    pub status: u16,
+    /// Its head.
+    pub head: String,
+    /// Its body.
+    pub text: String,
 }
 
 /// What `plimsoll reload` said.

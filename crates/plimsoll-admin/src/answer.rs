@@ -12,7 +12,7 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
     REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use plimsoll_control::reload::{Refused, Wanted};
 use plimsoll_net::clock;
@@ -25,22 +25,25 @@ use serde::de::DeserializeOwned;
 
 use crate::calls::{self, CALLS, Call, Miss, Row};
 use crate::change::{BadChange, Change};
+use crate::configuration;
 use crate::guard::{From, Refusal};
 use crate::handover::Upgrade;
+use crate::logs;
 use crate::metrics;
 use crate::openapi;
 use crate::page;
 use crate::server::Desk;
+use crate::sessions;
 use crate::view::PoolView;
 
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The longest body that is read.
-const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream";
+pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// What is said with every answer: nothing of it is kept, framed or guessed at.
 const SAID: [(HeaderName, &str); 5] = [
@@ -56,7 +59,7 @@ const SAID: [(HeaderName, &str); 5] = [
 ];
 
 /// Why a call was not carried out.
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
 
 impl std::convert::From<BadChange> for Failure {
     fn from(bad: BadChange) -> Self {
@@ -66,6 +69,12 @@ impl std::convert::From<BadChange> for Failure {
             _ => StatusCode::BAD_REQUEST,
         };
         Self(status, bad.to_string())
+    }
+}
+
+impl std::convert::From<Refused> for Failure {
+    fn from(Refused(why): Refused) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, why)
     }
 }
 
@@ -115,12 +124,17 @@ async fn carried_out(
         Call::Pools => json(&desk.sampler.view().pools),
         Call::Pool => pool(desk, part).and_then(|pool| json(&pool)),
         Call::ChangePool => change(desk, part, request).await,
-        Call::Configuration => json(&plimsoll_config::to_json(&running.generation.config)),
+        Call::Configuration => configuration::show(desk, &request).await,
+        Call::CheckConfiguration => configuration::check(desk, request).await,
+        Call::PutConfiguration => configuration::put(desk, request).await,
         Call::Trace => read(request)
             .await
             .and_then(|question| json(&trace::explain(&running.generation, &question))),
         Call::Stock => stock(desk, request).await,
         Call::Purge => purge(desk, request).await,
+        Call::TailLogs => logs::tail(desk, request.uri()).await,
+        Call::Sessions => sessions::list(desk, request.uri()).await,
+        Call::CloseSessions => sessions::close(desk, request).await,
         Call::Reload | Call::Confirm | Call::GoBack => reload(desk, row.call, request).await,
         Call::Upgrade => upgrade(desk, request).await,
     };
@@ -176,8 +190,7 @@ async fn reload(desk: &Desk, call: Call, request: Request<Incoming>) -> Result<A
     let reloaded = reloading.await;
     let reloaded =
         reloaded.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let refused = |Refused(why)| Failure(StatusCode::UNPROCESSABLE_ENTITY, why);
-    let reloaded = reloaded.map_err(refused)?;
+    let reloaded = reloaded?;
     desk.sampler.show_now(desk.reloader.engine());
     json(&reloaded)
 }
@@ -234,8 +247,14 @@ fn page(name: &str) -> Answer {
     }
 }
 
+/// Reads what a query says, or says why that cannot be.
+pub(crate) fn asked<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
+    serde_urlencoded::from_str(uri.query().unwrap_or_default())
+        .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("not understood: {error}")))
+}
+
 /// Reads what a body says, or says why that cannot be.
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
+pub(crate) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
     let bad = |why| Failure(StatusCode::BAD_REQUEST, why);
     // A page of another origin cannot send this type without asking first.
     let media = request.headers().get(CONTENT_TYPE);
@@ -249,7 +268,7 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fail
         .map_err(|error| bad(format!("not understood: {error}")))
 }
 
-fn json(answer: &impl Serialize) -> Result<Answer, Failure> {
+pub(crate) fn json(answer: &impl Serialize) -> Result<Answer, Failure> {
     match serde_json::to_vec(answer) {
         Ok(text) => Ok(with_type(JSON, text)),
         Err(error) => Err(Failure(
@@ -287,7 +306,7 @@ fn plain(status: StatusCode, text: &str) -> Answer {
     answer
 }
 
-fn with_type(media: &'static str, text: impl Into<Bytes>) -> Answer {
+pub(crate) fn with_type(media: &'static str, text: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(text.into()).boxed());
     answer
         .headers_mut()

@@ -28,9 +28,14 @@ pub(crate) enum Call {
     Pool,
     ChangePool,
     Configuration,
+    CheckConfiguration,
+    PutConfiguration,
     Trace,
     Stock,
     Purge,
+    TailLogs,
+    Sessions,
+    CloseSessions,
     Reload,
     Upgrade,
     Confirm,
@@ -104,7 +109,20 @@ pub(crate) static CALLS: &[Row] = &[
     look(
         "/v1/configuration",
         Call::Configuration,
-        "What is served, in its JSON form.",
+        "What is served, in its JSON form; with `Accept: text/plain` the text of the file, and its `ETag`.",
+    ),
+    Row {
+        method: Method::PUT,
+        path: "/v1/configuration",
+        kind: Kind::Change,
+        call: Call::PutConfiguration,
+        doc: "Serves the text of the body and has it stand in the file, or changes nothing: 422 and the problems when it cannot be served, \
+              412 when the file is no more what `If-Match` says, 428 without that. With `?confirm_within=60` both go back after so many seconds unless it is confirmed.",
+    },
+    change(
+        "/v1/configuration/check",
+        Call::CheckConfiguration,
+        "All that is to be said of the text of the body, as `plimsoll check --format json` does. Nothing changes.",
     ),
     Row {
         method: Method::POST,
@@ -124,6 +142,25 @@ pub(crate) static CALLS: &[Row] = &[
         "/v1/cache/purge",
         Call::Purge,
         "Forgets stored answers: `{\"tag\": \"product-7\"}`, or `url`, or `prefix`; with `cache` of that cache only, with `\"soft\": true` they count as stale.",
+    ),
+    Row {
+        method: Method::GET,
+        path: "/v1/logs/tail",
+        kind: Kind::Confide,
+        call: Call::TailLogs,
+        doc: "Access log lines as they come, as server-sent events, whatever logs there are: those of a `site`, with a `status` such as `404` or `5xx`, that took `slower` seconds \
+         or more, in a `format`, where the query says so. Who reads too slowly loses lines; an event `lost` says how many.",
+    },
+    look(
+        "/v1/sessions",
+        Call::Sessions,
+        "What is open now, the oldest first: connections, their streams, and what is passed on, 100 of them or `?limit=` up to 1000. \
+         Only those of a `listener`, `client` (an address or network), `site`, `pool`, `server`, `state` or `id`, where the query names one.",
+    ),
+    change(
+        "/v1/sessions/close",
+        Call::CloseSessions,
+        "Ends what is open: `{\"server\": \"a:80\"}`, or whatever else can be asked for; with `limit` so many of it. Nothing named is an error.",
     ),
     change(
         "/v1/reload",
@@ -218,7 +255,7 @@ mod tests {
     fn nothing_is_changed_by_get() {
         for row in CALLS {
             assert!(
-                row.kind == Kind::Look || row.method == Method::POST,
+                row.kind != Kind::Change || row.method != Method::GET,
                 "{}",
                 row.path
             );

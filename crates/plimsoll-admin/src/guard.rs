@@ -37,6 +37,8 @@ impl From {
 pub(crate) enum Kind {
     /// It shows something.
     Look,
+    /// It shows what is not for everybody on this machine.
+    Confide,
     /// It changes something.
     Change,
 }
@@ -50,7 +52,7 @@ pub(crate) enum Refusal {
     Origin,
     #[error("show the token: `Authorization: Bearer TOKEN`")]
     Token,
-    #[error("changes go over the admin socket, or with a token: `admin auto token=FILE`")]
+    #[error("this goes over the admin socket, or with a token: `admin auto token=FILE`")]
     NoToken,
 }
 
@@ -91,11 +93,9 @@ impl Guard {
             return Err(Refusal::Host);
         }
         match (kind, from, &self.token) {
-            (Kind::Look, From::Network, Some(_)) | (Kind::Change, _, Some(_)) => {
-                Err(Refusal::Token)
-            }
-            (Kind::Change, _, None) => Err(Refusal::NoToken),
-            (Kind::Look, _, _) => Ok(()),
+            (Kind::Look, From::Machine, _) | (Kind::Look, From::Network, None) => Ok(()),
+            (_, _, Some(_)) => Err(Refusal::Token),
+            (_, _, None) => Err(Refusal::NoToken),
         }
     }
 
@@ -218,6 +218,9 @@ mod tests {
             judge(From::Machine, &fields[..said], Kind::Change, token)
         };
         assert_eq!(change("", None), Err(Refusal::NoToken));
+        let confide = |token| judge(From::Machine, &[host], Kind::Confide, token);
+        assert_eq!(confide(None), Err(Refusal::NoToken));
+        assert_eq!(confide(Some(TOKEN)), Err(Refusal::Token));
         assert_eq!(change("Bearer x", None), Err(Refusal::NoToken));
         assert_eq!(change("", Some(TOKEN)), Err(Refusal::Token));
         for said in [

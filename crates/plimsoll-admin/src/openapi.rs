@@ -61,14 +61,18 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
             json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
         more.insert("parameters".to_owned(), json!([parameter]));
     }
-    if row.method == hyper::Method::POST {
-        let body = json!({ "application/json": { "schema": asked(row.call, types) } });
+    if row.method != hyper::Method::GET {
+        let media = match row.call {
+            Call::CheckConfiguration | Call::PutConfiguration => "text/plain",
+            _ => "application/json",
+        };
+        let body = json!({ media: { "schema": asked(row.call, types) } });
         more.insert(
             "requestBody".to_owned(),
             json!({ "required": true, "content": body }),
         );
     }
-    if row.kind == Kind::Change {
+    if row.kind != Kind::Look {
         more.insert("security".to_owned(), json!([{ "token": [] }]));
     }
     operation
@@ -77,7 +81,7 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
 fn media(call: Call) -> &'static str {
     match call {
         Call::Page(_) | Call::Metrics => "text/plain",
-        Call::Watch => "text/event-stream",
+        Call::Watch | Call::TailLogs => "text/event-stream",
         _ => "application/json",
     }
 }
@@ -87,6 +91,7 @@ fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
     match call {
         Call::ChangePool => of::<Change>(types),
         Call::Upgrade => of::<Upgrade>(types),
+        Call::CheckConfiguration | Call::PutConfiguration => of::<String>(types),
         _ => of::<Map<String, Value>>(types),
     }
 }
@@ -94,7 +99,7 @@ fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
 /// What a call gives.
 fn given(call: Call, types: &mut SchemaGenerator) -> Schema {
     match call {
-        Call::Page(_) | Call::Metrics => of::<String>(types),
+        Call::Page(_) | Call::Metrics | Call::TailLogs => of::<String>(types),
         Call::Status | Call::Watch => of::<View>(types),
         Call::History => of::<Vec<Point>>(types),
         Call::Pools => of::<Vec<PoolView>>(types),

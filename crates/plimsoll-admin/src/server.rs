@@ -17,6 +17,7 @@ use crate::answer::answer;
 use crate::guard::{From, Guard};
 use crate::handover::Open;
 use crate::listen::Listener;
+use crate::logs::Places;
 use crate::metrics::MoreMetrics;
 use crate::sampler::Sampler;
 
@@ -33,6 +34,8 @@ pub struct Desk {
     pub(crate) more: MoreMetrics,
     pub(crate) guard: Guard,
     pub(crate) sampler: Sampler,
+    /// Places for those who listen to what is logged.
+    pub(crate) listeners_of_logs: Places,
     /// Seats for connections.
     seats: Arc<Semaphore>,
     pub(crate) open: Mutex<Vec<Open>>,
@@ -49,6 +52,7 @@ impl Desk {
             more,
             guard,
             sampler,
+            listeners_of_logs: Places::default(),
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             open: Mutex::default(),
             successor: watch::Sender::default(),

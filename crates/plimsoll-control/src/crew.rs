@@ -22,8 +22,11 @@ const ORDERS: usize = 16;
 /// The threads of workers.
 pub(crate) type Threads = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-pub(crate) fn lock(threads: &Threads) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-    threads.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where workers take orders that have begun.
+pub(crate) type Orders = Arc<Mutex<Vec<mpsc::Sender<Order>>>>;
+
+pub(crate) fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All workers.
@@ -32,8 +35,7 @@ pub(crate) struct Crew {
     peers: Arc<Peers>,
     /// What each worker waits for before it begins.
     starts: Vec<Option<oneshot::Sender<Start>>>,
-    /// Where those take orders that have begun.
-    orders: Vec<mpsc::Sender<Order>>,
+    pub(crate) orders: Orders,
     pub(crate) threads: Threads,
     began: Instant,
     give_back: GiveBack,
@@ -69,7 +71,7 @@ impl Crew {
             peers: Arc::clone(crew.peers()),
             hire: Box::new(move || crew.hire()),
             starts: starts.into_iter().map(Some).collect(),
-            orders: Vec::new(),
+            orders: Arc::default(),
             threads: Arc::default(),
             began,
             give_back,
@@ -94,12 +96,14 @@ impl Crew {
     /// all do; false when one is gone.
     pub(crate) async fn serve(&mut self, mut next: Vec<Next>, count: usize) -> bool {
         self.peers.activate(count);
-        let first = next.split_off(self.orders.len().min(next.len()));
+        let begun = lock(&self.orders).len();
+        let first = next.split_off(begun.min(next.len()));
         for first in first {
             let (send, orders) = mpsc::channel(ORDERS);
-            let start = self.starts.get_mut(self.orders.len());
+            let begun = lock(&self.orders).len();
+            let start = self.starts.get_mut(begun);
             let start = start.and_then(Option::take);
-            self.orders.push(send);
+            lock(&self.orders).push(send);
             let own = Start {
                 first,
                 orders,
@@ -124,8 +128,12 @@ impl Crew {
     /// Has all workers serve all under what is tried, or nothing any more. As [`Crew::serve`] returns.
     pub(crate) async fn decide(&self, takes_all: bool) -> bool {
         let decide = |((), done)| Order::Decide { takes_all, done };
-        let all = std::iter::repeat_n((), self.orders.len());
+        let all = std::iter::repeat_n((), self.workers().len());
         self.tell_all(all, decide).await
+    }
+
+    fn workers(&self) -> Vec<mpsc::Sender<Order>> {
+        lock(&self.orders).clone()
     }
 
     /// Gives an order to each worker, and waits until all have done it; false when one is gone.
@@ -135,7 +143,7 @@ impl Crew {
         order: impl Fn((T, oneshot::Sender<()>)) -> Order,
     ) -> bool {
         let mut answers = Vec::new();
-        for (worker, what) in self.orders.iter().zip(what) {
+        for (worker, what) in self.workers().into_iter().zip(what) {
             let (done, answer) = oneshot::channel();
             if worker.send(order((what, done))).await.is_err() {
                 return false;
@@ -153,7 +161,7 @@ impl Crew {
     /// Has all workers serve what is under way, and nothing that comes to `addresses`, nor datagrams.
     /// Connections that can go are offered to `heir`.
     pub(crate) async fn leave(&self, addresses: &Arc<[SocketAddr]>, heir: Option<&Heir>) {
-        for worker in &self.orders {
+        for worker in self.workers() {
             let order = Order::Leave(Arc::clone(addresses), heir.cloned());
             let _ = worker.send(order).await; // or it is gone
         }
@@ -161,14 +169,15 @@ impl Crew {
 
     /// Has the worker with the fewest connections go on with one of the process before.
     pub(crate) async fn adopt(&self, handed: Handed) {
-        if let Some(worker) = self.orders.get(self.peers.least_loaded()) {
+        let worker = lock(&self.orders).get(self.peers.least_loaded()).cloned();
+        if let Some(worker) = worker {
             let _ = worker.send(Order::Adopt(Box::new(handed))).await; // or it is gone
         }
     }
 
     /// Ends what is under way in generation `number`, and in those before.
     pub(crate) async fn end(&self, number: u64) {
-        for worker in &self.orders {
+        for worker in self.workers() {
             let _ = worker.send(Order::End(number)).await; // or it is gone
         }
     }

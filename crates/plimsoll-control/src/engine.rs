@@ -17,7 +17,7 @@ use plimsoll_proxy::plane::GiveBack;
 use plimsoll_proxy::tls::sessions::Sessions;
 use tokio::sync::Mutex as Turn;
 
-use crate::crew::{Crew, Threads, lock};
+use crate::crew::{Crew, Orders, Threads, lock};
 use crate::former::Former;
 use crate::launch::{Beside, House, LaunchError, Running, prepare, random};
 use crate::log_file::LogFile;
@@ -48,6 +48,8 @@ pub struct Engine {
     /// Whoever changes something has it.
     turn: Turn<Tasks>,
     threads: Threads,
+    /// Where workers are asked what nobody has to wait his turn for.
+    pub(crate) orders: Orders,
     /// The access logs, those among them that only generations before write to.
     logs: Mutex<Vec<Arc<LogFile>>>,
     is_draining: AtomicBool,
@@ -137,7 +139,7 @@ impl Engine {
             let why = io::Error::other("a worker has ended at once");
             return Err(LaunchError::Workers(why));
         }
-        let threads = Arc::clone(&crew.threads);
+        let (threads, orders) = (Arc::clone(&crew.threads), Arc::clone(&crew.orders));
         let running = prepared.running(crew.peers(), start, None);
         let tasks = Tasks {
             house,
@@ -155,6 +157,7 @@ impl Engine {
             stalls: Stalls::default(),
             turn: Turn::new(tasks),
             threads,
+            orders,
             logs: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod acme;
+mod beside;
 pub mod care;
 pub mod checks;
+pub mod configuration_file;
 mod crew;
 pub mod difference;
 pub mod discovery;
@@ -24,8 +26,11 @@ pub mod passed;
 mod private;
 pub mod reload;
 pub mod secrets;
+pub mod sessions;
 pub mod stalls;
 mod stapling;
+pub mod tail;
 pub mod upgrade;
+pub mod verdict;
 mod watches;
 pub mod watching;

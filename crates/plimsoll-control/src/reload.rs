@@ -1,6 +1,7 @@
 //! Serving what the configuration file says now, when somebody asks for it.
 
 pub mod canary;
+pub mod put;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ struct Trial {
     before: Arc<Config>,
     /// Who waits for the decision, if it is served to a part.
     part: Option<Waiting>,
+    /// What stood in the file before, where that was replaced.
+    undo: Option<put::Before>,
 }
 
 /// What came of a reload.
@@ -128,19 +131,31 @@ impl Reloader {
         };
         self.note(&outcome);
         if let (Ok(reloaded), Some(seconds)) = (&outcome, within) {
-            let number = reloaded.generation;
-            *trial = Some(Trial {
-                number,
-                before,
-                part: None,
-            });
-            let reloader = Arc::clone(self);
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
-                reloader.give_up(number).await;
-            });
+            self.begin_trial(&mut trial, (reloaded, before), None, seconds);
         }
         outcome
+    }
+
+    /// Has what is served now go back, unless it is confirmed within so many seconds.
+    fn begin_trial(
+        self: &Arc<Self>,
+        trial: &mut Option<Trial>,
+        (reloaded, before): (&Reloaded, Arc<Config>),
+        undo: Option<put::Before>,
+        seconds: u64,
+    ) {
+        let number = reloaded.generation;
+        *trial = Some(Trial {
+            number,
+            before,
+            part: None,
+            undo,
+        });
+        let reloader = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            reloader.give_up(number).await;
+        });
     }
 
     /// Keeps what waits to be confirmed.
@@ -168,13 +183,17 @@ impl Reloader {
     /// Nothing waits, or why it cannot be served any more; then nothing has changed.
     pub async fn go_back(&self) -> Result<Reloaded, Refused> {
         let mut trial = self.trial.lock().await;
-        let Trial { before, part, .. } = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
-        if let Some(part) = part {
+        let trial = trial.take().ok_or_else(|| refused(NO_TRIAL))?;
+        if let Some(part) = trial.part {
             return self.decide(part, Why::TakenBack).await;
         }
+        let Trial { before, undo, .. } = trial;
         let left = Arc::clone(&self.engine.now().generation.config);
         let outcome = self.change(&left, &before, String::new()).await;
         self.note(&outcome);
+        if let Some(undo) = undo {
+            tokio::task::block_in_place(|| undo.put_back());
+        }
         // Whatever came of it: the file says something else than is served, or was not confirmed.
         self.engine.reloads.is_last_refused.store(true, Relaxed);
         outcome

@@ -53,25 +53,14 @@ fn port_number(digits: &[u8]) -> Option<u16> {
     u16::try_from(port).ok().filter(|&port| port != 0)
 }
 
-/// The bytes that a name may have, one bit for each: one look for each byte of each request.
-const IN_NAMES: u128 = {
-    let (mut bits, mut byte) = (0, 0_u8);
-    while byte < 128 {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            bits |= 1 << byte;
-        }
-        byte += 1;
-    }
-    bits
-};
-
 /// Tells whether it is made of labels, none of them empty, and dots between them.
 fn is_name(name: &[u8]) -> bool {
     let mut before = b'.';
     let is_good = |&b: &u8| {
         let is_empty = b == b'.' && before == b'.';
         before = b;
-        b.is_ascii() && IN_NAMES >> b & 1 == 1 && !is_empty
+        matches!(b, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~')
+            && !is_empty
     };
     name.iter().all(is_good) && before != b'.'
 }

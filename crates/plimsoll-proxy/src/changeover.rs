@@ -18,6 +18,8 @@ use crate::generation::Generation;
 use crate::handing::{Handed, Heir};
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
+use crate::sessions::list::{Listed, Which};
+use crate::tail::Tail;
 
 /// What a worker needs for a generation, and has not got.
 #[derive(Debug)]
@@ -78,6 +80,12 @@ pub enum Order {
         /// To be told when it is done.
         done: oneshot::Sender<()>,
     },
+    /// To tell what is open.
+    Look(Arc<Which>, oneshot::Sender<Listed>),
+    /// To end that, at most so many; answers with how many there were.
+    Close(Arc<Which>, usize, oneshot::Sender<usize>),
+    /// To say what is logged to somebody more.
+    Listen(Arc<Tail>, oneshot::Sender<()>),
     /// To end what is still under way in this one, and in those before.
     End(u64),
     /// To serve what is under way, and nothing that comes to these addresses, nor datagrams: another process does.
@@ -114,6 +122,14 @@ impl Planes {
         let mut past = self.past.borrow_mut();
         past.retain(|plane| plane.strong_count() > 0);
         past.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Looks at the generations in which anything is under way.
+    pub(crate) fn with_all(&self, look: impl FnOnce(&[&Generation])) {
+        let (current, past) = (self.current(), self.past());
+        let all = std::iter::once(&current).chain(&past);
+        let all: Vec<&Generation> = all.map(|plane| &*plane.generation).collect();
+        look(&all);
     }
 
     fn change(&self, next: Rc<Plane>) {
@@ -185,9 +201,38 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                     self.leave(&addresses);
                 }
                 Order::Adopt(handed) => self.adopt(*handed),
+                Order::Look(which, reply) => {
+                    tokio::task::spawn_local(Rc::clone(&self).tell(which, reply));
+                    continue; // it changes nothing that anybody waits for
+                }
+                Order::Listen(tail, done) => {
+                    self.station.tails.add(tail);
+                    let _ = done.send(()); // whoever asked may have gone
+                    continue;
+                }
+                Order::Close(which, most, reply) => {
+                    tokio::task::spawn_local(Rc::clone(&self).close(which, most, reply));
+                    continue; // who does that wakes them
+                }
             }
             self.station.worker.deadlines.wake_all();
         }
+    }
+
+    /// Tells what is open.
+    async fn tell(self: Rc<Self>, which: Arc<Which>, reply: oneshot::Sender<Listed>) {
+        let worker = self.station.worker.index;
+        let sessions = &self.station.sessions;
+        let _ = reply.send(sessions.list(worker, &self.planes, &which).await); // or nobody waits
+    }
+
+    /// Ends what `which` means.
+    async fn close(self: Rc<Self>, which: Arc<Which>, most: usize, reply: oneshot::Sender<usize>) {
+        let worker = &self.station.worker;
+        let (sessions, planes) = (&self.station.sessions, &self.planes);
+        let count = sessions.close(worker.index, planes, (&which, most)).await;
+        worker.deadlines.wake_all();
+        let _ = reply.send(count); // or nobody waits
     }
 
     fn change(self: &Rc<Self>, next: Next) {
@@ -336,6 +381,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 .handshakes_waiting
                 .set(worker.handshakes.waiting() as u64);
             self.planes.tend(late);
+            self.station.tails.tend();
             self.tend_early();
         }
     }

@@ -405,5 +405,6 @@ fn route(route: &model::Route, site: &model::Site, parts: &mut Parts<'_>) -> Rou
             model::Action::Files(files) => Action::Files(parts.files(files)),
         },
         place: format!("{}:{}", route.place.file, route.place.line).into(),
+        number: 0, // until it stands among the others
     }
 }

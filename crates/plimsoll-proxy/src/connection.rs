@@ -40,6 +40,7 @@ use crate::http::{h2, server_h1, switch};
 use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
+use crate::sessions::Open;
 use crate::station::Station;
 use crate::tls::certificate::Certificate;
 
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) fingerprint: Option<Rc<str>>,
     /// The header of the PROXY protocol that it came with, if that said more than who the client is.
     pub(crate) heard: Option<Rc<[u8]>>,
+    /// What is told of it to whoever asks.
+    pub(crate) session: Open,
     /// What it counts for; nothing for a stream, which its connection counts for.
     seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
@@ -79,7 +82,8 @@ impl AsRef<Socket> for Connection {
 
 impl Connection {
     /// The connection after an exchange, with a new deadline.
-    pub(crate) fn rested(mut self, deadline: Instant) -> Self {
+    pub(crate) fn rested(mut self, since: Instant, deadline: Instant) -> Self {
+        self.session.rest(since);
         self.is_new = false;
         self.deadline = deadline;
         self
@@ -87,9 +91,12 @@ impl Connection {
 
     /// A stream that the client has opened on this connection.
     pub(crate) fn stream(&self, plane: &Plane, socket: Socket) -> Self {
+        let from = (&self.door, self.peer);
+        let (on, since) = (self.session.number(), self.session.touched.get());
         Self {
             socket,
             timer: plane.worker.deadlines.timer(),
+            session: plane.station.sessions.open(from, on, since),
             is_new: false,
             stays: true,
             certificate: self.certificate.clone(),
@@ -164,8 +171,10 @@ async fn runner(desk: Rc<Desk<Busy, Option<Connection>>>) {
         let rested = loop {
             let (plane, number) = connection.door.view();
             connection.listener = number;
+            let session = connection.session.watch();
             let mut serving = pin!(server_h1::serve(&plane, connection, inbound));
-            let served = poll_fn(|context| plane.poll_unless_over(serving.as_mut(), context));
+            let served =
+                poll_fn(|context| plane.poll_unless_over(&session, serving.as_mut(), context));
             match served.await {
                 Some(Served::Rested(connection)) => break Some(connection),
                 Some(Served::More(busy)) => (connection, inbound) = busy,
@@ -263,15 +272,16 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             Some(secure) => socket.with_tls(Arc::clone(secure) as Arc<dyn Choose>),
             None => socket,
         };
-        let worker = &self.station.worker;
+        let (worker, now) = (&self.station.worker, clock::now());
         let connection = Connection {
+            session: self.station.sessions.open((&door, peer), 0, now),
             socket,
             timer: worker.deadlines.timer(),
             peer,
             peer_text: AddressText::new(peer.ip()),
             door,
             listener: number,
-            deadline: clock::now() + at.header_timeout,
+            deadline: now + at.header_timeout,
             is_new: true,
             stays: false,
             certificate: None,
@@ -301,6 +311,10 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let worker = &self.station.worker;
         let seat = admit(&plane, &door, state.peer).flatten();
         let mut connection = Connection {
+            session: self
+                .station
+                .sessions
+                .open((&door, state.peer), 0, clock::now()),
             socket: Socket::new(client.into()),
             timer: worker.deadlines.timer(),
             peer: state.peer,
@@ -344,8 +358,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let _end = End::of(&connection.door, &self.station.totals);
         let (plane, number) = connection.door.view();
         connection.listener = number;
+        let session = &connection.session;
         let mut serving = pin!(switch::resume(&plane, &connection, of, &server));
-        let served = poll_fn(|context| plane.poll_unless_over(serving.as_mut(), context));
+        let served = poll_fn(|context| plane.poll_unless_over(session, serving.as_mut(), context));
         if served.await.is_none() {
             stream::reset_on_close(&connection.socket);
         }
@@ -548,7 +563,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 Poll::Pending => {}
             }
             // A new connection may bring its first request while we drain; it gets its answer.
-            if connection.door.closes_idle() && !connection.is_new {
+            let closes_idle = connection.door.closes_idle() && !connection.is_new;
+            if closes_idle || connection.session.is_closed() {
                 return Poll::Ready(None);
             }
             if connection.may_leave() {
@@ -581,7 +597,9 @@ fn relayed(
         let at = plane.generation.listeners.get(number);
         if let Some(relay) = at.and_then(|at| at.relay.as_ref()) {
             let mut relaying = pin!(relay::serve(&plane, &connection, relay, resumed));
-            let served = poll_fn(|context| plane.poll_unless_over(relaying.as_mut(), context));
+            let session = &connection.session;
+            let served =
+                poll_fn(|context| plane.poll_unless_over(session, relaying.as_mut(), context));
             if served.await.is_none() {
                 stream::reset_on_close(&connection.socket);
             }

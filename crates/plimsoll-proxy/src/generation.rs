@@ -315,6 +315,8 @@ pub struct Route {
     pub(crate) action: Action,
     /// `file:line`, for the access log.
     pub place: Box<str>,
+    /// Its number in its site.
+    pub(crate) number: usize,
 }
 
 impl Route {

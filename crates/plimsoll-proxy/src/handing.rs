@@ -1,7 +1,6 @@
 //! Connections that another process goes on with: what it has to know of them, and how they leave. What is a state of
 //! this process alone cannot go: sessions of TLS, many requests on one connection, an exchange that is under way.
 
-use std::cell::Cell;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -18,7 +17,6 @@ use crate::connection::Connection;
 use crate::door::Door;
 use crate::generation::{Generation, Pool, Server, Site};
 use crate::http::exchange::Facts;
-use crate::plane::Plane;
 
 /// A connection, without its sockets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -162,26 +160,23 @@ impl Relayed {
         Some((pool, server, index))
     }
 
-    /// What is known of it here, as if it had begun here.
-    pub(crate) fn facts<'a>(
+    /// Has `facts` be as if it had begun here, with this server of a pool.
+    pub(crate) fn tell<'a>(
         &self,
-        plane: &'a Plane,
+        facts: &mut Facts<'a>,
         pool: &'a Pool,
-        server: &'a Server,
-    ) -> Facts<'a> {
-        let now = clock::now();
+        (server, index): (&'a Server, ServerIndex),
+    ) {
+        let began = facts.started.checked_sub(self.age);
+        facts.started = began.unwrap_or(facts.started);
+        facts.at = facts.at.saturating_sub(self.age);
+        facts.go_to(pool);
+        facts.ask(server, index);
+        facts.attempts = 1;
+        facts.connect = self.connect;
         let [up, down] = self.moved;
-        Facts {
-            started: now.checked_sub(self.age).unwrap_or(now),
-            at: plane.unix_time(now).saturating_sub(self.age),
-            request_bytes: Cell::new(up),
-            response_bytes: Cell::new(down),
-            pool: Some(&pool.name),
-            server: Some(&server.name),
-            attempts: 1,
-            connect: self.connect,
-            ..Facts::new(plane, now)
-        }
+        facts.request_bytes.set(up);
+        facts.response_bytes.set(down);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::hashing::Hashing;
 use crate::http::hedge::Hedger;
 use crate::http::line::Line;
 use crate::http::throttle::Throttle;
+use crate::sessions::Session;
 use crate::shelf::Shelf;
 use crate::station::Station;
 use crate::strain::Lag;
@@ -249,9 +250,17 @@ impl Plane {
         self.station.http_date(unix)
     }
 
-    /// Writes a line to each of `logs`.
+    /// Tells whether anybody reads lines of these logs.
+    pub(crate) fn is_logged(&self, logs: &[usize]) -> bool {
+        !logs.is_empty() || self.station.tails.are_heard()
+    }
+
+    /// Writes a line to each of `logs`, and to whoever listens.
     pub(crate) fn log(&self, logs: &[usize], record: &Record<'_>) {
         let mut dates = self.station.dates.borrow_mut();
+        if self.station.tails.are_heard() {
+            self.station.tails.offer(record, &mut dates);
+        }
         for log in logs {
             let Some(log) = self.logs.get(*log) else {
                 continue;
@@ -321,14 +330,15 @@ impl Plane {
         }
     }
 
-    /// Goes on with what is under way here; nothing when all of that is to end. Whoever ends it wakes timers,
+    /// Goes on with what is under way here; nothing when all of that is to end, or `session` alone. Whoever ends it wakes timers,
     /// and what is under way has one.
     pub(crate) fn poll_unless_over<F: Future>(
         &self,
+        session: &Session,
         work: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<Option<F::Output>> {
-        match self.is_over.get() {
+        match self.is_over.get() || session.is_dropped() {
             true => Poll::Ready(None),
             false => work.poll(context).map(Some),
         }

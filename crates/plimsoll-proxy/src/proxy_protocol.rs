@@ -82,6 +82,7 @@ pub(crate) async fn hear(plane: &Plane, connection: &mut Connection) -> Result<(
     if let Some(Addresses { source, .. }) = addresses {
         connection.peer = SocketAddr::new(source.ip().to_canonical(), source.port());
         connection.peer_text = AddressText::new(connection.peer.ip());
+        connection.session.is_from(connection.peer);
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let mut call = Call {
         plane,
         connection,
-        facts: Facts::new(plane, clock::now()),
+        facts: begin(plane, connection),
         hello: None,
         is_left: false,
     };
@@ -95,6 +95,13 @@ pub(crate) async fn serve(
     call.finish(relay);
 }
 
+/// What is known of a connection that is to be passed on now.
+fn begin<'a>(plane: &Plane, connection: &'a Connection) -> Facts<'a> {
+    let (session, now) = (&*connection.session, clock::now());
+    session.begin(plane.generation.number, now);
+    Facts::new(plane, session, now)
+}
+
 impl<'a> Call<'a> {
     /// Passes bytes to a server and back.
     async fn serve(&mut self, relay: &Relay) -> Result<(), Turned> {
@@ -106,12 +113,13 @@ impl<'a> Call<'a> {
         let Some(pool) = self.plane.generation.pools.get(number) else {
             return Ok(());
         };
-        self.facts.pool = Some(&pool.name);
+        self.facts.go_to(pool);
         self.plane.note_request(pool.index, self.facts.started);
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
         self.note_outcome();
-        self.pass(relay, pool, reached).await;
+        // Boxed: who waits for his server has no room for it yet.
+        Box::pin(self.pass(relay, pool, reached)).await;
         Ok(())
     }
 
@@ -125,20 +133,18 @@ impl<'a> Call<'a> {
         let place = relayed.place(&self.plane.generation);
         let reached = place.and_then(|(pool, server, index)| {
             let pick = select::resume(pool, index)?;
-            Some((
-                pool,
-                Reached {
-                    server,
-                    pick,
-                    socket,
-                },
-            ))
+            let reached = Reached {
+                server,
+                pick,
+                socket,
+            };
+            Some((pool, index, reached))
         });
-        let (pool, reached) = reached.ok_or(Turned {
+        let (pool, index, reached) = reached.ok_or(Turned {
             reason: Reason::DestinationUnavailable,
             detail: "the server is gone",
         })?;
-        self.facts = relayed.facts(self.plane, pool, reached.server);
+        relayed.tell(&mut self.facts, pool, (reached.server, index));
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -173,7 +179,7 @@ impl<'a> Call<'a> {
             if let (Some(Turned { reason, .. }), Some(before)) = (&last, self.facts.server) {
                 self.facts.failed = Some((before, *reason));
             }
-            self.facts.server = Some(&server.name);
+            self.facts.ask(server, index);
             let failed = match open_new(self, pool, server).await {
                 Ok(socket) => {
                     // Now, and not when it ends: a server on trial is as good as any other.
@@ -216,10 +222,12 @@ impl<'a> Call<'a> {
         let buffers = &self.plane.worker.buffers;
         let leaving = self.connection.leaving();
         let may_leave = || leaving.may_leave() && socket.is_direct();
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             client: &self.connection.socket,
             server: &socket,
             timer: &self.connection.timer,
+            session: self.facts.session,
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
@@ -236,11 +244,11 @@ impl<'a> Call<'a> {
             metric,
         };
         let up = way(
-            &self.facts.request_bytes,
+            self.facts.request_bytes,
             metrics.map(|metrics| &metrics.bytes_in),
         );
         let down = way(
-            &self.facts.response_bytes,
+            self.facts.response_bytes,
             metrics.map(|metrics| &metrics.bytes_out),
         );
         let hand_on = async || {
@@ -248,8 +256,7 @@ impl<'a> Call<'a> {
             let stage = Stage::Relayed(relayed);
             leaving.hand_on(stage, Some(&socket)).await
         };
-        // Boxed: who waits for his server has no room for it yet.
-        let end = Box::pin(tunnel.run_or_leave((up, down), hand_on)).await;
+        let end = tunnel.run_or_leave((up, down), hand_on).await;
         if end == End::Left {
             self.is_left = true;
             return self.give_back(pool, pick);
@@ -257,7 +264,7 @@ impl<'a> Call<'a> {
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
-        if end != End::Broken {
+        if !matches!(end, End::Broken | End::Closed) {
             stream::close(&socket);
             stream::close(&self.connection.socket);
         }
@@ -300,7 +307,7 @@ impl<'a> Call<'a> {
         if let Some(reason) = facts.reason {
             plane.metrics.count_reason(reason);
         }
-        if relay.logs.is_empty() {
+        if !plane.is_logged(&relay.logs) {
             return;
         }
         self.connection.socket.look_at_tls(&mut |connection| {

@@ -81,7 +81,10 @@ pub enum Found<'a> {
 
 impl Routes {
     /// Takes routes in written order.
-    pub(crate) fn new(all: Vec<Route>) -> Self {
+    pub(crate) fn new(mut all: Vec<Route>) -> Self {
+        for (number, route) in all.iter_mut().enumerate() {
+            route.number = number;
+        }
         let index = (all.len() > SCANNED_MAX).then(|| Index::new(&all));
         let has_internal = all.iter().any(|route| route.is_internal);
         Self {

@@ -16,6 +16,8 @@ use crate::handing::Heir;
 use crate::http::exchange::Scratch;
 use crate::http::h2::Links;
 use crate::plane::GiveBack;
+use crate::sessions::Sessions;
+use crate::tail::Tails;
 
 /// How often memory that is not used is given back to the system.
 const GIVE_BACK: Duration = Duration::from_secs(1);
@@ -49,6 +51,10 @@ pub(crate) struct Station {
     #[expect(clippy::vec_box, reason = "every request moves one out and in again")]
     pub(crate) scratch: RefCell<Vec<Box<Scratch>>>,
     pub(crate) dates: RefCell<Dates>,
+    /// What is open.
+    pub(crate) sessions: Sessions,
+    /// Who listens to what is logged.
+    pub(crate) tails: Tails,
     start: Instant,
     give_back: GiveBack,
     gave_back: Cell<Instant>,
@@ -77,6 +83,8 @@ impl Station {
             crowded: Cell::new(false),
             scratch: RefCell::default(),
             dates: RefCell::default(),
+            sessions: Sessions::default(),
+            tails: Tails::default(),
             start,
             give_back,
             gave_back: Cell::new(start),

@@ -15,6 +15,7 @@ use plimsoll_http::host::Authority;
 use plimsoll_http::request::{self, Rejection};
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::Target;
+use plimsoll_net::clock;
 use serde::{Deserialize, Serialize};
 
 pub use crate::trace::cache::Kept;
@@ -24,6 +25,7 @@ use crate::generation::{Action, Generation, Listener, Miss, Pool, Route, Site};
 use crate::http::access;
 use crate::http::exchange::Facts;
 use crate::seen::{Origin, Seen, Values};
+use crate::sessions::Session;
 use crate::steps::{Step, TargetStep};
 
 /// A request to be explained.
@@ -309,7 +311,9 @@ impl Explainer<'_> {
             trace.outcome = Outcome::Answered(404, "no route for this path".into());
             return;
         };
-        let facts = Facts::of_route(site, route, Duration::from_secs(self.seen.origin.unix));
+        let session = Session::new(clock::now());
+        let at = Duration::from_secs(self.seen.origin.unix);
+        let facts = Facts::of_route(site, route, at, &session);
         let values = Values {
             seen: self.seen,
             facts: &facts,

@@ -20,11 +20,15 @@ use plimsoll_net::{clock, stream};
 use plimsoll_observe::counter::Counter;
 use tokio::sync::Notify;
 
+use crate::sessions::Session;
+
 /// Two ends between which bytes move.
 pub(crate) struct Tunnel<'a> {
     pub(crate) client: &'a Socket,
     pub(crate) server: &'a Socket,
     pub(crate) timer: &'a Timer,
+    /// Where it is told when something moved, and whether somebody wants it to end.
+    pub(crate) session: &'a Session,
     /// How long neither end may say anything.
     pub(crate) idle: Duration,
     /// When it ends, whatever moves.
@@ -67,6 +71,8 @@ pub(crate) enum End {
     Expired,
     /// The server was found down.
     Cut,
+    /// An operator wanted it.
+    Closed,
     /// One of them has gone.
     Broken,
     /// It has not ended: somebody else can go on with it, as nothing of it is here.
@@ -81,6 +87,7 @@ impl End {
             Self::Idle => (Reason::ConnectionReadTimeout, "nothing moved for too long"),
             Self::Expired => (Reason::ConnectionTerminated, "it lasted as long as it may"),
             Self::Cut => (Reason::DestinationUnavailable, "found down by its checks"),
+            Self::Closed => (Reason::ConnectionTerminated, "closed by an operator"),
             Self::Broken => (Reason::ConnectionTerminated, "one end broke off"),
         })
     }
@@ -89,7 +96,8 @@ impl End {
 impl Tunnel<'_> {
     /// Moves bytes until it ends. An end that stops sending may still receive.
     pub(crate) async fn run(&self, up: Way<'_>, down: Way<'_>) -> End {
-        let touched = Cell::new(clock::now());
+        let touched = &self.session.touched;
+        touched.set(clock::now());
         self.timer.set(self.deadline(touched.get()));
         let cut = async {
             match self.cut {
@@ -100,8 +108,8 @@ impl Tunnel<'_> {
         let mut cut = pin!(cut);
         let rests = [Cell::new(false), Cell::new(false)];
         let [up_rests, down_rests] = &rests;
-        let mut up = pin!(self.pump(self.client, self.server, up, (&touched, up_rests)));
-        let mut down = pin!(self.pump(self.server, self.client, down, (&touched, down_rests)));
+        let mut up = pin!(self.pump(self.client, self.server, up, (touched, up_rests)));
+        let mut down = pin!(self.pump(self.server, self.client, down, (touched, down_rests)));
         let (mut is_up_done, mut is_down_done) = (false, false);
         let end = poll_fn(|context| {
             if !is_up_done && let Poll::Ready(outcome) = up.as_mut().poll(context) {
@@ -125,6 +133,9 @@ impl Tunnel<'_> {
             if rests.iter().all(Cell::get) && !self.stays.get() && (self.may_leave)() {
                 return Poll::Ready(End::Left);
             }
+            if self.session.is_closed() {
+                return Poll::Ready(End::Closed);
+            }
             loop {
                 ready!(self.timer.poll(context));
                 let now = clock::now();
@@ -138,7 +149,7 @@ impl Tunnel<'_> {
             }
         });
         let end = end.await;
-        if matches!(end, End::Broken | End::Cut) {
+        if matches!(end, End::Broken | End::Cut | End::Closed) {
             stream::reset_on_close(self.client);
             stream::reset_on_close(self.server);
         }

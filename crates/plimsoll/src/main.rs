@@ -50,6 +50,10 @@ enum Verb {
     Top(verbs::top::Arguments),
     /// Show the servers of a running Plimsoll, take them out, bring them back
     Pool(verbs::pool::Arguments),
+    /// Show access log lines of a running Plimsoll as they come
+    Logs(verbs::logs::Arguments),
+    /// Show what is open on a running Plimsoll, and end it
+    Sessions(Box<verbs::sessions::Arguments>),
     /// Have a running Plimsoll serve what its file says now
     Reload(verbs::reload::Arguments),
     /// Purge the caches of a running Plimsoll
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         Verb::Status(arguments) => verbs::status::run(arguments),
         Verb::Top(arguments) => verbs::top::run(arguments),
         Verb::Pool(arguments) => verbs::pool::run(arguments),
+        Verb::Logs(arguments) => verbs::logs::run(arguments),
+        Verb::Sessions(arguments) => verbs::sessions::run(arguments),
         Verb::Reload(arguments) => verbs::reload::run(arguments),
         Verb::Cache(arguments) => verbs::cache::run(arguments),
         Verb::Fmt(arguments) => verbs::fmt::run(arguments),

@@ -1,7 +1,8 @@
 //! Asking a running Plimsoll.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -63,6 +64,15 @@ impl At {
         self.place().ask("POST", path, Some(body), patience)
     }
 
+    /// Hands each line of what comes from `path` to `hear`, until that has heard enough or nothing more comes.
+    pub(crate) fn follow(
+        &self,
+        path: &str,
+        hear: impl FnMut(&str) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        self.place().follow(path, hear)
+    }
+
     fn place(&self) -> Place {
         let usual = || {
             let mut sockets = listen::sockets().into_iter();
@@ -76,6 +86,11 @@ impl At {
 /// Tells whether someone listens there who lets us in.
 fn can_be_opened(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
+}
+
+/// The status of an answer with this head.
+fn status_of(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or_default()
 }
 
 struct Place(AdminAddress);
@@ -95,7 +110,7 @@ impl Place {
         let answer = String::from_utf8_lossy(&answer);
         let end = || anyhow!("no answer from the admin listener on {place}");
         let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(end)?;
-        let status = head.split(' ').nth(1).unwrap_or_default();
+        let status = status_of(head);
         if status == "422" {
             return Err(Refused(body.to_owned()).into());
         }
@@ -108,6 +123,37 @@ impl Place {
         serde_json::from_str(body).context("the admin listener answers something else")
     }
 
+    fn follow(
+        &self,
+        path: &str,
+        mut hear: impl FnMut(&str) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        let place = &self.0;
+        let lost = || format!("no answer from the admin listener on {place}");
+        let mut answer = BufReader::new(self.send("GET", path, None, PATIENCE).with_context(lost)?);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if answer.read_line(&mut head).with_context(lost)? == 0 {
+                bail!(lost());
+            }
+        }
+        let status = status_of(&head);
+        if status != "200" {
+            let mut why = String::new();
+            answer.read_to_string(&mut why).with_context(lost)?;
+            bail!(
+                "the admin listener on {place} says {status}: {}",
+                why.trim()
+            );
+        }
+        for line in answer.lines() {
+            if hear(&line.with_context(lost)?)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a request, and reads all that comes back. In HTTP/1.0 the answer ends with its connection.
     fn exchange(
         &self,
@@ -116,6 +162,19 @@ impl Place {
         body: Option<Vec<u8>>,
         patience: Duration,
     ) -> io::Result<Vec<u8>> {
+        let mut line = self.send(method, path, body, patience)?;
+        let mut answer = Vec::new();
+        line.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+        patience: Duration,
+    ) -> io::Result<Box<dyn Line>> {
         let mut line = self.connect(patience)?;
         let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
         if let Ok(token) = std::env::var(TOKEN) {
@@ -128,9 +187,7 @@ impl Place {
         head += "\r\n";
         line.write_all(head.as_bytes())?;
         line.write_all(&body.unwrap_or_default())?;
-        let mut answer = Vec::new();
-        line.read_to_end(&mut answer)?;
-        Ok(answer)
+        Ok(line)
     }
 
     fn connect(&self, patience: Duration) -> io::Result<Box<dyn Line>> {

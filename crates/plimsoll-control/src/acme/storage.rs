@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::beside::Beside;
 use crate::materials::{Secret, read_file};
 use crate::private;
 
@@ -103,19 +104,8 @@ pub(super) fn since(path: &Path) -> u64 {
 /// Why that cannot be done; then what was there is still there.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot write `{}`: {error}", path.display());
-    let beside = path.with_extension("new");
-    let put = || {
-        // One of a process that has fallen; whoever writes has the lock.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        private::write_new(&beside, text)?;
-        fs::rename(&beside, path)?;
-        let directory = path.parent().unwrap_or_else(|| Path::new("."));
-        File::open(directory)?.sync_all()
-    };
-    put().map_err(failed)
+    let beside = Beside::write(path, path.with_extension("new"), text);
+    beside.and_then(Beside::put).map_err(failed)
 }
 
 /// A name for a file that says what a URL is: nothing in it leads elsewhere.

@@ -157,6 +157,7 @@ impl Reloader {
             *trial = Some(Trial {
                 number,
                 before,
+                undo: None,
                 part: Some(Waiting { done, reloaded }),
             });
             tokio::spawn(Arc::clone(self).watch(number));

@@ -139,13 +139,14 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 
 /// Tells whether it has nothing to escape. Eight bytes at once are looked at: fields are short, and there are many.
 fn is_plain(text: &[u8]) -> bool {
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = *b"        ";
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    words
-        .iter()
-        .chain([&last])
-        .all(|word| has_no_special(u64::from_ne_bytes(*word)))
+    let Some(last) = text.last_chunk::<8>() else {
+        return text
+            .iter()
+            .all(|b| matches!(b, b' '..=b'~') && *b != b'"' && *b != b'\\');
+    };
+    let (words, _) = text.as_chunks::<8>();
+    let mut words = words.iter().chain([last]);
+    words.all(|word| has_no_special(u64::from_ne_bytes(*word)))
 }
 
 /// Tells whether all bytes of a word are printable ASCII, and neither a quote nor a backslash.

@@ -17,6 +17,7 @@ use crate::generation::{Pool, Server};
 use crate::http::exchange::Facts;
 use crate::http::select::Pick;
 use crate::plane::Plane;
+use crate::sessions::Session;
 
 /// What tells flows from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +116,8 @@ impl Flow<'_> {
         key: &Key,
         why: Option<(Reason, &'static str)>,
     ) {
-        let mut facts = Facts::new(plane, self.started);
+        let session = Session::new(self.started);
+        let mut facts = Facts::new(plane, &session, self.started);
         facts.at = self.at;
         facts.pool = Some(&pool.name);
         facts.server = Some(&self.route.server.name);
@@ -139,7 +141,7 @@ pub(super) fn tell(
         facts.blame(reason, detail);
         plane.metrics.count_reason(reason);
     }
-    if service.logs.is_empty() {
+    if !plane.is_logged(&service.logs) {
         return;
     }
     let client = AddressText::new(key.client.ip());

@@ -27,6 +27,7 @@ use crate::http::failure::{Failure, Side};
 use crate::http::line::Turned;
 use crate::plane::Plane;
 use crate::proxy_protocol::{is_among, tell_datagram};
+use crate::sessions::Session;
 
 /// Whether there is more of the same to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +266,8 @@ impl<'a> Table<'a> {
     /// Tells of a client that no server was found for.
     fn turn_away(&self, key: &Key, search: &Search<'a>, turned: &Turned) {
         self.metrics.count_dropped(1, Dropped::NoServer);
-        let mut facts = Facts::new(self.plane, self.now);
+        let session = Session::new(self.now);
+        let mut facts = Facts::new(self.plane, &session, self.now);
         facts.pool = Some(&self.pool.name);
         facts.server = search.failed.map(|(server, _)| server);
         facts.attempts = search.attempts;

@@ -410,7 +410,7 @@ impl<'a, 'x> Answer<'a, 'x> {
             coding: body.coding,
             timer: self.timer,
             patience: self.patience,
-            moved: &self.facts.response_bytes,
+            moved: self.facts.response_bytes,
             limit: None,
             min_rate: 0,
             pipes: &self.plane.worker.pipes,

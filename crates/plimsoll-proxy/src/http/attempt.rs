@@ -52,7 +52,7 @@ pub(crate) async fn with_retries<'a>(
     exchange: &mut Exchange<'a>,
     pool: &'a Pool,
 ) -> Result<Ending, Elsewhere> {
-    exchange.facts.pool = Some(&pool.name);
+    exchange.facts.go_to(pool);
     exchange
         .plane
         .note_request(pool.index, exchange.facts.started);
@@ -207,7 +207,7 @@ async fn attempt<'a>(
         ));
     };
     exchange.facts.attempts += 1;
-    exchange.facts.server = Some(&server.name);
+    exchange.facts.ask(server, index);
     exchange.facts.first_byte = None;
     let plane = exchange.plane;
     let is_passed_over = |status| {
@@ -432,7 +432,8 @@ async fn converse<'a>(
         .await
     {
         last_sent = second.sent;
-        exchange.facts.server = Some(&second.server.name);
+        let index = second.pick.slot.index();
+        exchange.facts.ask(second.server, index);
         std::mem::replace(upstream, second.upstream).end();
         *asked = Asked {
             server: second.server,

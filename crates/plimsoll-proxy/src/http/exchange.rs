@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use plimsoll_balance::ServerIndex;
 use plimsoll_balance::ceiling::Seat;
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_config::model::Mirror;
@@ -28,7 +29,7 @@ use plimsoll_observe::metrics::CacheResult;
 use crate::connection::Connection;
 use crate::door::Door;
 use crate::edits::Edits;
-use crate::generation::{Listener, Route, Site};
+use crate::generation::{Listener, Pool, Route, Server, Site};
 use crate::http::access::Auth;
 use crate::http::backlog::Delivery;
 use crate::http::hold::Held;
@@ -39,6 +40,7 @@ use crate::http::shared::Cached;
 use crate::page::{self, OwnPage};
 use crate::plane::Plane;
 use crate::seen::{Origin, Seen, Values};
+use crate::sessions::Session;
 use crate::tls::certificate::Certificate;
 
 /// Memory that one exchange after the other uses, so that a request allocates nothing.
@@ -90,8 +92,10 @@ pub(crate) struct Facts<'a> {
     /// Whether the head was read, so that method and path mean something.
     pub(crate) has_head: bool,
     pub(crate) status: u16,
-    pub(crate) request_bytes: Cell<u64>,
-    pub(crate) response_bytes: Cell<u64>,
+    /// Where all of this is told to whoever asks while it goes on.
+    pub(crate) session: &'a Session,
+    pub(crate) request_bytes: &'a Cell<u64>,
+    pub(crate) response_bytes: &'a Cell<u64>,
     pub(crate) pool: Option<&'a str>,
     pub(crate) server: Option<&'a str>,
     pub(crate) attempts: u32,
@@ -143,21 +147,27 @@ impl<'a> Facts<'a> {
     }
 
     /// Those of a request that is explained and not served.
-    pub(crate) fn of_route(site: &'a Site, route: &'a Route, at: Duration) -> Self {
+    pub(crate) fn of_route(
+        site: &'a Site,
+        route: &'a Route,
+        at: Duration,
+        session: &'a Session,
+    ) -> Self {
         Self {
             site: Some(site),
             route: Some(route),
-            ..Self::begin(clock::now(), at, 0)
+            ..Self::begin(session, clock::now(), at, 0)
         }
     }
 
-    pub(crate) fn new(plane: &Plane, started: Instant) -> Self {
+    /// Those of what begins in `session` now.
+    pub(crate) fn new(plane: &Plane, session: &'a Session, started: Instant) -> Self {
         let at = plane.unix_time(started);
         let random = u128::from(plane.worker.random()) << 64 | u128::from(plane.worker.random());
-        Self::begin(started, at, random)
+        Self::begin(session, started, at, random)
     }
 
-    fn begin(started: Instant, at: Duration, random: u128) -> Self {
+    fn begin(session: &'a Session, started: Instant, at: Duration, random: u128) -> Self {
         Self {
             started,
             at,
@@ -166,8 +176,9 @@ impl<'a> Facts<'a> {
             route: None,
             has_head: false,
             status: 0,
-            request_bytes: Cell::new(0),
-            response_bytes: Cell::new(0),
+            request_bytes: &session.up,
+            response_bytes: &session.down,
+            session,
             pool: None,
             server: None,
             attempts: 0,
@@ -207,6 +218,27 @@ impl<'a> Facts<'a> {
             cache: self.cache.map_or("", |(_, result)| result.word()),
             ..Record::default()
         }
+    }
+
+    pub(crate) fn enter(&mut self, site: Option<&'a Site>) {
+        self.site = site;
+        self.session.enter(site);
+    }
+
+    pub(crate) fn take(&mut self, route: &'a Route) {
+        self.route = Some(route);
+        self.session.take(route);
+    }
+
+    pub(crate) fn go_to(&mut self, pool: &'a Pool) {
+        self.pool = Some(&pool.name);
+        self.session.go_to(pool);
+    }
+
+    /// Notes that the server at `index` is asked.
+    pub(crate) fn ask(&mut self, server: &'a Server, index: ServerIndex) {
+        self.server = Some(&server.name);
+        self.session.ask(index.position());
     }
 
     pub(crate) fn note_connect(&mut self, took: Duration) {
@@ -314,7 +346,9 @@ impl<'a> Exchange<'a> {
         scratch.target.is_secure = client.is_secure();
         scratch.fields.clear();
         scratch.copied.clear();
-        let facts = Facts::new(plane, started);
+        let session = &*connection.session;
+        session.begin(plane.generation.number, started);
+        let facts = Facts::new(plane, session, started);
         let unix = facts.at.as_secs();
         let origin = Origin::of(peer, text, listener.address.port(), unix);
         Self {

@@ -40,7 +40,7 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     {
         cache.count(result);
     }
-    if !site.logs.is_empty() {
+    if plane.is_logged(&site.logs) {
         log(exchange, &site.name, &site.logs, total);
     }
 }

@@ -95,12 +95,14 @@ pub(crate) async fn serve(plane: &Plane, connection: Connection, mut inbound: Bu
             }
         }
         if inbound.is_empty() {
-            let idle_from = ended.unwrap_or_else(clock::now);
-            return Served::Rested(connection.rested(idle_from + listener.idle_timeout));
+            let since = ended.unwrap_or_else(clock::now);
+            let rested = connection.rested(since, since + listener.idle_timeout);
+            return Served::Rested(rested);
         }
         if plane.is_past.get() {
-            let begins_by = clock::now() + listener.header_timeout;
-            return Served::More((connection.rested(begins_by), inbound));
+            let now = clock::now();
+            let rested = connection.rested(now, now + listener.header_timeout);
+            return Served::More((rested, inbound));
         }
     }
 }

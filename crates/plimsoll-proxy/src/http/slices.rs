@@ -188,7 +188,7 @@ impl<'a> Source<'a, '_> {
             let writer = exchange.writer(Then::Open);
             let brought =
                 stored::bring(&mut out, (&slice.body, sent), (writer, toll), &moved).await;
-            let bytes = &exchange.facts.response_bytes;
+            let bytes = exchange.facts.response_bytes;
             bytes.set(bytes.get() + moved.get());
             brought?;
             if end >= part.end {

@@ -188,7 +188,7 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, object: &Arc<Object>) ->
         paces: &exchange.paces,
         way: Way::Down,
     };
-    let moved = &exchange.facts.response_bytes;
+    let moved = exchange.facts.response_bytes;
     moved.set(0);
     let out = &mut exchange.scratch.response_out;
     match bring(out, (&selected.body, sent), (writer, toll), moved).await {

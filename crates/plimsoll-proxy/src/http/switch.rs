@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
 use crate::connection::Connection;
@@ -34,14 +35,16 @@ pub(crate) async fn resume(
         return;
     };
     let _pick = select::resume(pool, index);
-    let mut facts = Facts {
-        site: Some(site),
-        status: 101,
-        ..relayed.facts(plane, pool, to)
-    };
+    let (session, now) = (&*connection.session, clock::now());
+    session.begin(generation.number, now);
+    session.becomes_tunnel();
+    let mut facts = Facts::new(plane, session, now);
+    (facts.site, facts.status) = (Some(site), 101);
+    relayed.tell(&mut facts, pool, (to, index));
     let leaving = connection.leaving();
     let may_leave = || leaving.may_leave() && server.is_direct();
     let tunnel = Tunnel {
+        session,
         client: &connection.socket,
         server,
         timer: &connection.timer,
@@ -63,7 +66,7 @@ pub(crate) async fn resume(
         let stage = Stage::Switched(relayed, request.clone());
         leaving.hand_on(stage, Some(server)).await
     };
-    let ways = (way(&facts.request_bytes), way(&facts.response_bytes));
+    let ways = (way(facts.request_bytes), way(facts.response_bytes));
     let end = tunnel.run_or_leave(ways, hand_on).await;
     if end == End::Left {
         return;
@@ -90,7 +93,9 @@ impl Answer<'_, '_> {
             heard: None, // servers and logs have been told
         };
         let may_leave = || leaving.may_leave() && self.server.is_direct();
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
+            session: self.facts.session,
             client: self.client,
             server: self.server,
             timer: self.timer,
@@ -112,7 +117,7 @@ impl Answer<'_, '_> {
         };
         let down = Way {
             early: &switched,
-            moved: &self.facts.response_bytes,
+            moved: self.facts.response_bytes,
             metric: None,
         };
         let head = switched.len() - buffer.filled().len();

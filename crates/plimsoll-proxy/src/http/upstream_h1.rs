@@ -49,7 +49,7 @@ pub(crate) async fn receive(
     let (site, paces) = (exchange.facts.site, &*exchange.paces);
     let toll = |way| Toll { plane, paces, way };
     let patience = site.map_or(terms.response_timeout, |site| site.timeouts.body);
-    let uploaded = Cell::new(exchange.facts.request_bytes.get());
+    let uploaded = exchange.facts.request_bytes;
     let (persists, has_more) = (request.peer_allows() == Reuse::Keep, !request.is_complete());
     let held = exchange.body.as_ref().filter(|held| held.is_spilled());
     let mut rest = (has_more || held.is_some()).then(|| plane.worker.buffers.lend());
@@ -63,7 +63,7 @@ pub(crate) async fn receive(
             buffer,
             timer,
             patience,
-            moved: &uploaded,
+            moved: uploaded,
             limit: site.and_then(|site| site.limits.body),
             min_rate: site.map_or(0, |site| site.limits.min_rate),
             pipes: &plane.worker.pipes,
@@ -96,12 +96,11 @@ pub(crate) async fn receive(
             persists,
             sent,
             upgrade: exchange.upgrade,
-            uploaded: &uploaded,
+            uploaded,
             toll: toll(Way::Down),
         };
         answer.pass_on(&mut Upload { flow, progress }).await
     };
-    exchange.facts.request_bytes.set(uploaded.get());
     if has_more {
         exchange.behind = rest;
     }

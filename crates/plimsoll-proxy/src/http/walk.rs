@@ -93,14 +93,14 @@ async fn go_on<'a>(
         Found::Route(route) => route,
         Found::Depends(_) | Found::Nothing => return Err(nowhere().into()),
     };
-    exchange.facts.route = Some(route);
+    exchange.facts.take(route);
     carry_out(exchange, &route.steps).await?;
     Ok(&route.action)
 }
 
 /// Ends an exchange whose head never became a request.
 pub(crate) async fn refuse(exchange: &mut Exchange<'_>, rejection: Rejection) -> Ending {
-    exchange.facts.site = default_site(exchange);
+    exchange.facts.enter(default_site(exchange));
     let ending = respond(exchange, rejected(rejection)).await;
     finish(exchange);
     ending
@@ -365,7 +365,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Stop<'a>> {
         &mut scratch.target,
     );
     let sound = sound.map_err(|rejection| {
-        exchange.facts.site = default_site(exchange);
+        exchange.facts.enter(default_site(exchange));
         rejected(rejection)
     })?;
     exchange.authority = sound.authority;
@@ -385,7 +385,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Stop<'a>> {
             exchange.facts.request_bytes.set(first.data as u64);
         }
         Err(_) => {
-            exchange.facts.site = default_site(exchange);
+            exchange.facts.enter(default_site(exchange));
             let answer = Answer {
                 status: 400,
                 ..Answer::to(Reason::HttpRequestError, "malformed chunked body")
@@ -393,7 +393,7 @@ fn find_site<'a>(exchange: &mut Exchange<'a>) -> Result<&'a Site, Stop<'a>> {
             return Err(answer.into());
         }
     }
-    exchange.facts.site = site(exchange);
+    exchange.facts.enter(site(exchange));
     // Before all rules: the issuer comes to any of our listeners, and is no client.
     if let Some(text) = exchange
         .plane
@@ -427,7 +427,7 @@ async fn find_route<'a>(
     loop {
         match site.routes.find(&exchange.seen(), exchange.body_seen()) {
             Found::Route(route) => {
-                exchange.facts.route = Some(route);
+                exchange.facts.take(route);
                 return Ok(route);
             }
             Found::Depends(memory) => hold(exchange, Buffer { memory, disk: 0 }).await?,

@@ -2,13 +2,10 @@
 
 use anyhow::bail;
 use clap::ValueEnum;
-use plimsoll_config::model::{Config, KeyPair};
-use plimsoll_config::{Loaded, Severity};
-use plimsoll_control::acme;
-use plimsoll_control::discovery::Names;
-use plimsoll_control::explain::Rules;
+use plimsoll_config::Loaded;
+use plimsoll_config::model::Config;
 use plimsoll_control::files::Files;
-use serde_json::json;
+use plimsoll_control::verdict::Verdict;
 
 use crate::admin;
 use crate::configuration::{self, Path};
@@ -54,29 +51,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return replay(arguments, was, log);
     }
     let loaded = plimsoll_config::load(&arguments.path.config, &Files);
-    let unresolved = unresolved(&loaded)?;
-    let (unusable, expiring) = loaded.config.as_ref().map(files).unwrap_or_default();
-    let has_warnings = !(unresolved.is_empty() && expiring.is_empty())
-        || loaded
-            .diagnostics
-            .iter()
-            .any(|p| p.severity() == Severity::Warning);
-    let is_broken = loaded.has_errors() || !unusable.is_empty();
-    let is_good = !(is_broken || arguments.strict && has_warnings);
+    let mut verdict = verdict(&loaded)?;
+    verdict.ok &= !(arguments.strict && verdict.has_warnings());
     match arguments.format {
-        Format::Json => {
-            let problems: Vec<_> = loaded
-                .diagnostics
-                .iter()
-                .map(|p| p.to_json(&loaded.sources))
-                .collect();
-            let asked: Vec<String> = loaded.config.iter().flat_map(asked).collect();
-            let result = json!({
-                "ok": is_good, "problems": problems, "unresolved": unresolved, "unusable": unusable,
-                "expiring": expiring, "certificates": asked,
-            });
-            print(&format!("{result:#}\n"))?;
-        }
+        Format::Json => print(&format!("{:#}\n", serde_json::to_value(&verdict)?))?,
         Format::JsonModel => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
             if let Some(config) = &loaded.config {
@@ -85,27 +63,41 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Format::Text => {
             configuration::show(&loaded.diagnostics, &loaded.sources);
-            let warnings = unresolved.iter().chain(&expiring);
-            let warnings = warnings.map(|what| format!("warning: {what}\n"));
-            let errors = unusable.iter().map(|file| format!("error: {file}\n"));
-            let asked = loaded.config.iter().flat_map(asked);
-            let asked = asked.map(|text| format!("certificate: {text}\n"));
-            let mut text: String = asked.chain(errors).chain(warnings).collect();
-            let verdict = if is_good { "ok" } else { "not ok" };
             let tally = configuration::tally(&loaded.diagnostics);
-            let comma = if tally.is_empty() { "" } else { ", " };
-            text.push_str(&format!(
-                "{}: {verdict}{comma}{tally}\n",
-                arguments.path.config
-            ));
-            print(&text)?;
+            print(&text(&verdict, &arguments.path.config, &tally))?;
         }
     }
-    if is_good {
-        Ok(())
-    } else {
-        Err(BadConfiguration.into())
+    match verdict.ok {
+        true => Ok(()),
+        false => Err(BadConfiguration.into()),
     }
+}
+
+fn verdict(loaded: &Loaded) -> anyhow::Result<Verdict> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let own = |config: &Config| {
+        let token = admin::guard(&config.admin).err();
+        token.into_iter().chain(privileges::find(config).err())
+    };
+    let verdict = Verdict::of(loaded, |config| own(config).collect());
+    Ok(runtime.block_on(verdict)?)
+}
+
+fn text(verdict: &Verdict, path: &str, tally: &str) -> String {
+    let line = |kind: &'static str| move |what: &String| format!("{kind}: {what}\n");
+    let asked = verdict.certificates.iter().map(line("certificate"));
+    let errors = verdict.unusable.iter().map(line("error"));
+    let warnings = verdict.unresolved.iter().chain(&verdict.expiring);
+    let mut text: String = asked
+        .chain(errors)
+        .chain(warnings.map(line("warning")))
+        .collect();
+    let word = if verdict.ok { "ok" } else { "not ok" };
+    let comma = if tally.is_empty() { "" } else { ", " };
+    text.push_str(&format!("{path}: {word}{comma}{tally}\n"));
+    text
 }
 
 /// Lists which recorded requests end in another way than by an older configuration.
@@ -120,43 +112,4 @@ fn replay(arguments: &Arguments, was: &str, log: &str) -> anyhow::Result<()> {
         true => bail!("requests of `{log}` end in another way"),
         false => Ok(()),
     }
-}
-
-/// Which certificates would be asked for, of whom, and how. Nobody is asked.
-fn asked(config: &Config) -> Vec<String> {
-    let Some(acme) = &config.acme else {
-        return Vec::new();
-    };
-    let issuers = acme.issuers.iter();
-    let issuers: Vec<&str> = issuers.map(|issuer| &*issuer.directory.text).collect();
-    let issuers = issuers.join(", else ");
-    let text = |pair: &KeyPair| {
-        let (names, way) = (pair.names.join(" "), acme.challenge.name());
-        format!("{names} by {way} from {issuers}, in {}", pair.certificate)
-    };
-    acme::asked(config).into_iter().map(text).collect()
-}
-
-/// What is wrong with the files that rules read, and the directories that caches have, and which certificates among them end.
-fn files(config: &Config) -> (Vec<String>, Vec<String>) {
-    let rules = Rules::new(config);
-    let mut unusable = rules.load().err().unwrap_or_default();
-    unusable.extend(rules.unusable_disks());
-    unusable.extend(admin::guard(&config.admin).err());
-    unusable.extend(privileges::find(config).err());
-    (unusable, rules.expiring())
-}
-
-/// The names of servers that have no address now: a warning, as they may have one tomorrow.
-fn unresolved(loaded: &Loaded) -> anyhow::Result<Vec<String>> {
-    let Some(config) = &loaded.config else {
-        return Ok(Vec::new());
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (_, found) = runtime.block_on(Names::look_up(config, None))?;
-    let missing = found.missing();
-    let text = |(name, why)| format!("no address for `{name}`: {why}");
-    Ok(missing.map(text).collect())
 }

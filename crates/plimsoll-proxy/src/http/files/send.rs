@@ -63,7 +63,7 @@ impl<'a> Sending<'a> {
                 paces: &exchange.paces,
                 way: Way::Down,
             },
-            moved: &exchange.facts.response_bytes,
+            moved: exchange.facts.response_bytes,
             boundary: exchange.facts.id.as_bytes(),
             has_body: exchange.scratch.head.method != Method::Head,
         }

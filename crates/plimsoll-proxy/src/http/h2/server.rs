@@ -75,12 +75,15 @@ pub(crate) async fn serve(
         return;
     };
     let wire = Wire::new(connection, inbound, Role::Server, limits);
+    wire.owner.session.carries_streams();
     let timer = &wire.owner.timer;
     timer.set(wire.owner.deadline);
     let streams = Rc::new(Streams::new(&door));
     let mut is_leaving = false;
     loop {
-        let is_asked_to_leave = || !is_leaving && (door.keeps_nobody() || streams.is_worn());
+        let session = &wire.owner.session;
+        let is_asked_to_leave =
+            || !is_leaving && (door.keeps_nobody() || streams.is_worn() || session.is_closed());
         let event = poll_fn(|context| {
             let event = poll_event(context, &wire);
             match event {
