@@ -366,10 +366,9 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         let _end = End::of(&connection.door, &self.station.totals);
         let (plane, number) = connection.door.view();
         connection.listener = number;
+        let session = &connection.session;
         let mut serving = pin!(switch::resume(&plane, &connection, of, &server));
-        let served = poll_fn(|context| {
-            plane.poll_unless_over(&connection.session, serving.as_mut(), context)
-        });
+        let served = poll_fn(|context| plane.poll_unless_over(session, serving.as_mut(), context));
         if served.await.is_none() {
             stream::reset_on_close(&connection.socket);
         }

@@ -111,7 +111,8 @@ impl<'a> Call<'a> {
         // Boxed: it is large, and a connection that lasts needs it no more.
         let reached = Box::pin(self.reach(pool)).await?;
         self.note_outcome();
-        self.pass(relay, pool, reached).await;
+        // Boxed: who waits for his server has no room for it yet.
+        Box::pin(self.pass(relay, pool, reached)).await;
         Ok(())
     }
 
@@ -249,8 +250,7 @@ impl<'a> Call<'a> {
             let stage = Stage::Relayed(relayed);
             leaving.hand_on(stage, Some(&socket)).await
         };
-        // Boxed: who waits for his server has no room for it yet.
-        let end = Box::pin(tunnel.run_or_leave((up, down), hand_on)).await;
+        let end = tunnel.run_or_leave((up, down), hand_on).await;
         if end == End::Left {
             self.is_left = true;
             return self.give_back(pool, pick);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
 use crate::connection::Connection;
@@ -84,7 +85,6 @@ impl Answer<'_, '_> {
         let mut switched = std::mem::take(self.out);
         switched.extend_from_slice(buffer.filled());
         let said = self.seen.bytes.get(self.seen.head.len..);
-        self.facts.session.becomes_tunnel();
         let leaving = Leaving {
             door: self.door,
             client: self.client,
@@ -92,6 +92,7 @@ impl Answer<'_, '_> {
             heard: None, // servers and logs have been told
         };
         let may_leave = || leaving.may_leave() && self.server.is_direct();
+        self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             session: self.facts.session,
             client: self.client,
