@@ -7,13 +7,15 @@
 
 use plimsoll_e2e::h2raw::Peer;
 use plimsoll_e2e::issuer::Authority;
-use plimsoll_e2e::load::{Load, Reuse};
-use plimsoll_e2e::plimsoll::{Plimsoll, Start};
+use plimsoll_e2e::load::{Expect, Load, Reuse};
+use plimsoll_e2e::plimsoll::{Plimsoll, Start, binary};
 use plimsoll_e2e::raw::PATIENCE;
 use plimsoll_e2e::recorder::Recorder;
 use plimsoll_e2e::{echo, tls, wait};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
@@ -31,18 +33,11 @@ impl Servers {
         Self {
             http: (0..4).map(|_| Recorder::echo()).collect(),
             echo: echo::connections(b""),
-            switching: echo::connections(SWITCHED),
+            switching: echo::connections(echo::SWITCHED),
             datagrams: echo::datagrams(),
         }
     }
 }
-
-const WEBSOCKET: &[u8] =
-    b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// The configuration of this round: something else is different in each.
 fn configuration(round: usize, servers: &Servers, authority: &Authority) -> String {
@@ -186,7 +181,7 @@ fn begin(plimsoll: &Plimsoll, authority: &Arc<Authority>) -> Doing {
         bounce(&mut relayed, number)
     });
     let mut socket = connect(plimsoll.address());
-    socket.write_all(WEBSOCKET).unwrap();
+    socket.write_all(echo::WEBSOCKET).unwrap();
     let mut byte = [0];
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -357,4 +352,99 @@ fn workers_come_and_go_and_nobody_notices() {
     wait::expect("no more threads", PATIENCE, || {
         plimsoll.threads() <= threads + 1
     });
+}
+
+/// Has another process serve; returns its number.
+fn upgrade(plimsoll: &Plimsoll) -> Pid {
+    let mut command = Command::new(binary());
+    command.args(["upgrade", "--running", &plimsoll.admin_socket()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let number = said
+        .split(' ')
+        .nth(1)
+        .and_then(|number| number.parse().ok());
+    number.and_then(Pid::from_raw).unwrap()
+}
+
+/// Ends the process that serves last.
+struct Last(Option<Pid>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(last) = self.0 {
+            let _ended = kill_process(last, Signal::KILL);
+        }
+    }
+}
+
+/// F-43.
+#[test]
+fn upgrades_lose_nothing_of_what_goes_along_nor_of_what_cannot() {
+    let (servers, authority) = (Servers::start(), Arc::new(Authority::make("DNS:a.example")));
+    let mut plimsoll = Start::run(&configuration(0, &servers, &authority)).start();
+    let mut doing = begin(&plimsoll, &authority);
+    let (address, secure) = (plimsoll.address(), plimsoll.address_of("tls"));
+    let own = Arc::clone(&authority);
+    let mut session = None;
+    doing.again("kept connections with TLS", move |number| {
+        let mut kept = session.take().unwrap_or_else(|| tls::session(&own, secure));
+        let head = ask(&mut kept, number).to_lowercase();
+        session = (!head.contains("connection: close")).then_some(kept);
+    });
+    doing.again("connections with HTTP/2", move |number| {
+        let id = format!("{number:08}");
+        let mut peer = Peer::connect(address);
+        let stream = peer.request("GET", "/x", &[("x-load-id", &id)]);
+        assert_eq!(peer.message(stream).text(), id);
+    });
+    let kept = Load::on(address).start();
+    let mut last = Last(None);
+    for _ in 0..10 {
+        let (done, ended) = (doing.count.load(SeqCst), kept.ended());
+        wait::expect("traffic", PATIENCE, || {
+            doing.count.load(SeqCst) >= done + 50 && kept.ended() >= ended + 50
+        });
+        last.0 = Some(upgrade(&plimsoll));
+    }
+    doing.stop();
+    kept.stop().assert_all_ok();
+    assert!(plimsoll.wait_exit(PATIENCE).success());
+}
+
+/// F-42.
+#[test]
+fn a_reload_for_which_no_descriptors_are_left_changes_nothing() {
+    let with = |more: &str| {
+        format!(
+            "workers 1\nadmin unix:{{dir}}/admin.sock 127.0.0.1:{{port:admin}}\n             site * {{ listen 127.0.0.1:{{port}} {more}; route {{ respond 200 served }} }}\n"
+        )
+    };
+    let mut plimsoll = Start::run(&with("")).start();
+    let id = Pid::from_raw(plimsoll.daemon().id().try_into().unwrap());
+    let limit = |most: u64| {
+        let most = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        prlimit(id, Resource::Nofile, most).unwrap()
+    };
+    let more: String = (0..40)
+        .map(|number| format!("127.0.0.1:{{port:p{number}}} "))
+        .collect();
+    // The connection that asks for it needs some, too.
+    limit(plimsoll.descriptors() as u64 + 20);
+    let load = Load {
+        expect: Expect::Any,
+        ..Load::on(plimsoll.address())
+    };
+    let load = load.start();
+    let told = plimsoll.reload(&with(&more));
+    assert_eq!(told.code, Some(78), "{}", told.err);
+    assert!(told.err.contains("Too many open files"), "{}", told.err);
+    assert_eq!(plimsoll.metric("plimsoll_config_generation"), Some(1.0));
+    // What there are descriptors for is served.
+    plimsoll.reload(&with("127.0.0.1:{port:p0}")).expect_done();
+    load.stop().assert_all_ok();
 }

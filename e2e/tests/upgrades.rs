@@ -20,11 +20,12 @@ use std::thread;
 use tempfile::TempDir;
 
 const CONFIGURATION: &str = "workers 2\nadmin unix:{dir}/admin.sock 127.0.0.1:{port:admin}\n\
-    site * { listen 127.0.0.1:{port} ; timeout idle=60s ; route /kept/* { cache kept ; proxy app } ; route { proxy app } }\n\
+    site * { listen 127.0.0.1:{port} ; timeout idle=60s ; log {dir}/sites.log json ; route /kept/* { cache kept ; proxy app } ; route /chat { proxy chat } ; route { proxy app } }\n\
     cache kept { memory 1MiB ; disk {dir}/kept 16MiB }\n\
     tcp 127.0.0.1:{port:tcp} { log {dir}/relayed.log json ; proxy echo }\nudp 127.0.0.1:{port:udp} { timeout idle=1s ; proxy datagrams }\n\
     pool app { server {a} ; server {b} ; check off }\n\
-    pool echo { server {echo} ; check off }\npool datagrams { server {datagrams} ; check off }\n";
+    pool echo { server {echo} ; check off }\npool datagrams { server {datagrams} ; check off }\n\
+    pool chat { server {chat} max-connections=1 ; check off }\n";
 
 struct Stand {
     plimsoll: Plimsoll,
@@ -56,6 +57,7 @@ impl Stand {
             .set("b", b.address())
             .set("echo", echo::connections(b""))
             .set("datagrams", echo::datagrams())
+            .set("chat", echo::connections(echo::SWITCHED))
             .start();
         Self {
             plimsoll,
@@ -232,6 +234,44 @@ fn relayed_and_waiting_connections_go_with_it_and_the_old_one_ends() {
     stand.has("", 20.0);
     for client in &mut kept {
         assert_eq!(ask(client), None);
+    }
+}
+
+#[test]
+fn a_websocket_goes_from_process_to_process_and_counts_for_its_server_in_each() {
+    let mut stand = Stand::new(|| Recorder::start(|_| Answer::ok("ok")));
+    let mut client = connect(stand.plimsoll.address());
+    client.write_all(echo::WEBSOCKET).unwrap();
+    let mut switched = Vec::new();
+    while !switched.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        switched.extend(byte);
+    }
+    assert!(switched.starts_with(b"HTTP/1.1 101 "));
+    bounce(&mut client, b"one ");
+    stand.upgrade(&[]).unwrap();
+    assert!(stand.plimsoll.wait_exit(PATIENCE).success());
+    stand.has("", 1.0);
+    bounce(&mut client, b"two ");
+    let shown = || {
+        let mut command = Command::new(binary());
+        command.args(["pool", "chat", "--running", &stand.plimsoll.admin_socket()]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(shown().contains("1/1"), "{}", shown());
+    stand.upgrade(&[]).unwrap();
+    bounce(&mut client, b"tre ");
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    let lines = stand.plimsoll.wait_log("sites.log", 1, PATIENCE);
+    for part in [
+        "\"path\":\"/chat\"",
+        "\"status\":101",
+        "\"req_bytes\":12,\"res_bytes\":12",
+        "\"server\":\"127",
+    ] {
+        assert!(lines[0].contains(part), "{part} in {lines:#?}");
     }
 }
 

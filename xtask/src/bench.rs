@@ -5,6 +5,7 @@
 //! and the medians are reported.
 
 mod case;
+mod changes;
 mod contender;
 mod datagrams;
 mod h2load;
@@ -19,6 +20,7 @@ mod overload;
 mod process;
 mod report;
 mod setting;
+mod sites;
 mod syscalls;
 
 use crate::command::{self, target};
@@ -26,7 +28,7 @@ use crate::packages::{self, H2LOAD, HAPROXY, NGINX, NGINX_STREAM, OPENSSL, STRAC
 use crate::test::has_plimsoll;
 use anyhow::{Result, bail};
 use case::Case;
-use contender::{Contender, Running};
+use contender::{Contender, Manner, Running};
 use measure::Row;
 use options::Options;
 use plimsoll_e2e::daemon::Daemon;
@@ -115,6 +117,8 @@ pub(crate) struct Results {
     pub(crate) rows: Vec<Row>,
     pub(crate) idle: Vec<idle::Idle>,
     pub(crate) overload: Vec<overload::Overload>,
+    pub(crate) changes: Vec<changes::Lost>,
+    pub(crate) sites: Vec<sites::Reloaded>,
 }
 
 impl Bench {
@@ -130,6 +134,8 @@ impl Bench {
             rows,
             idle: self.measure_idle()?,
             overload: self.measure_overload()?,
+            changes: self.measure_changes()?,
+            sites: self.measure_sites()?,
         })
     }
 
@@ -146,13 +152,34 @@ impl Bench {
 
     fn start(&self, contender: Contender) -> Result<Running> {
         let ports = self.upstream.ports;
-        contender.start(&work_directory()?, ports, None, &self.authority)
+        contender.start(
+            &work_directory()?,
+            ports,
+            Manner::default(),
+            &self.authority,
+        )
     }
 
     fn measure_overload(&self) -> Result<Vec<overload::Overload>> {
         let wanted = self.contenders_for(overload::NAME, overload::is_for);
         wanted
             .map(|contender| overload::measure(contender, &self.authority))
+            .collect()
+    }
+
+    fn measure_changes(&self) -> Result<Vec<changes::Lost>> {
+        let wanted = self.contenders_for(changes::NAME, changes::is_for);
+        let ports = self.upstream.ports;
+        let measured = wanted.map(|one| changes::measure(one, ports, &self.authority));
+        let measured = measured.collect::<Result<Vec<_>>>()?;
+        Ok(measured.into_iter().flatten().collect())
+    }
+
+    fn measure_sites(&self) -> Result<Vec<sites::Reloaded>> {
+        let wanted = self.contenders_for(sites::NAME, sites::is_for);
+        let ports = self.upstream.ports;
+        wanted
+            .map(|one| sites::measure(one, ports, &self.authority))
             .collect()
     }
 

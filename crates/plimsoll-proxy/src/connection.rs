@@ -34,9 +34,10 @@ use crate::changeover::{LogPlace, Next, Order, Planes};
 use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
-use crate::handing::{self, Handed, Relayed, Stage};
+use crate::handing::{self, Handed, Relayed, Request, Stage};
+use crate::http::exchange::Facts;
 use crate::http::server_h1::Served;
-use crate::http::{h2, server_h1};
+use crate::http::{h2, server_h1, switch};
 use crate::plane::{GiveBack, Plane};
 use crate::proxy_protocol;
 use crate::relay;
@@ -87,6 +88,13 @@ impl Connection {
         self.is_new = false;
         self.deadline = deadline;
         self
+    }
+
+    /// What is known of what begins on it now.
+    pub(crate) fn begin(&self, plane: &Plane) -> Facts<'_> {
+        let now = clock::now();
+        self.session.begin(plane.generation.number, now);
+        Facts::new(plane, &self.session, now)
     }
 
     /// A stream that the client has opened on this connection.
@@ -339,14 +347,39 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
                 let server = Socket::new(server.into());
                 tokio::task::spawn_local(Rc::clone(self).resume(connection, relayed, server));
             }
-            (Stage::Relayed(_), None) => {}
+            (Stage::Switched(relayed, request), Some(server)) => {
+                let server = Socket::new(server.into());
+                let serving = Rc::clone(self).go_on(connection, (relayed, request), server);
+                tokio::task::spawn_local(serving);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The same for one that has left HTTP.
+    async fn go_on(
+        self: Rc<Self>,
+        mut connection: Connection,
+        of: (Relayed, Box<Request>),
+        server: Socket,
+    ) {
+        let _end = End::of(&connection.door, &self.station.totals);
+        let (plane, number) = connection.door.view();
+        connection.listener = number;
+        let mut serving = pin!(switch::resume(&plane, &connection, of, &server));
+        let served = poll_fn(|context| {
+            plane.poll_unless_over(&connection.session, serving.as_mut(), context)
+        });
+        if served.await.is_none() {
+            stream::reset_on_close(&connection.socket);
         }
     }
 
     /// The life of a connection that was relayed by another process.
     async fn resume(self: Rc<Self>, connection: Connection, relayed: Relayed, server: Socket) {
         let _end = End::of(&connection.door, &self.station.totals);
-        self::relayed(connection, Some((relayed, server))).await;
+        let resumed = Box::new((relayed, server));
+        self::relayed(connection, Some(resumed)).await;
     }
 
     /// Has the peer of a new connection say whom it is from; false when it goes no further.
@@ -394,7 +427,8 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
             while let Some(mut inbound) = self.first_bytes(&connection).await {
                 if inbound.is_empty() {
                     drop(inbound);
-                    if Box::pin(connection.hand_on(connection.idle(), None)).await {
+                    let leaving = connection.leaving().hand_on(connection.idle(), None);
+                    if Box::pin(leaving).await {
                         return;
                     }
                     connection.stays = true;
@@ -564,7 +598,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
 )]
 fn relayed(
     mut connection: Connection,
-    resumed: Option<(Relayed, Socket)>,
+    resumed: Option<Box<(Relayed, Socket)>>,
 ) -> impl Future<Output = ()> {
     async move {
         let (plane, number) = connection.door.view();

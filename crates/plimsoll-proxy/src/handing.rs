@@ -4,15 +4,19 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use plimsoll_balance::ServerIndex;
+use plimsoll_config::model;
 use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::Connection;
-use crate::generation::Generation;
+use crate::door::Door;
+use crate::generation::{Generation, Pool, Server, Site};
+use crate::http::exchange::Facts;
 
 /// A connection, without its sockets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +43,23 @@ pub enum Stage {
     },
     /// Its bytes pass to a server and back.
     Relayed(Relayed),
+    /// The same, since a request of HTTP that a server has switched to another protocol for.
+    Switched(Relayed, Box<Request>),
+}
+
+/// A request, as far as logs and counters want to know of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The site that has served it.
+    pub site: String,
+    /// Its method.
+    pub method: String,
+    /// The host that it asks for.
+    pub host: String,
+    /// The path that it asks for.
+    pub path: String,
+    /// Whom it is from: others may have passed it on.
+    pub client: SocketAddr,
 }
 
 /// A connection that is relayed.
@@ -88,44 +109,95 @@ impl State {
         let Some(at) = listeners.find(|at| at.address == self.listener) else {
             return false;
         };
-        match &self.stage {
-            Stage::Idle { .. } => at.relay.is_none() && at.tls.is_none(),
-            Stage::Relayed(relayed) => {
-                at.relay.is_some() && at.tls.is_none() && relayed.place(generation).is_some()
+        let (is_relay, is_plain) = (at.relay.is_some(), at.tls.is_none());
+        let has = |relayed: &Relayed| relayed.place(generation).is_some();
+        is_plain
+            && match &self.stage {
+                Stage::Idle { .. } => !is_relay,
+                Stage::Relayed(relayed) => is_relay && has(relayed),
+                Stage::Switched(relayed, request) => {
+                    !is_relay && has(relayed) && request.site(generation, self.listener).is_some()
+                }
             }
-        }
+    }
+}
+
+impl Request {
+    /// The site that it belongs to, of those of a listener.
+    pub(crate) fn site<'a>(
+        &self,
+        generation: &'a Generation,
+        listener: SocketAddr,
+    ) -> Option<&'a Site> {
+        let is_it =
+            |site: &model::Site| *site.name == *self.site && site.listen.contains(&listener);
+        let at = generation.config.sites.iter().position(is_it)?;
+        generation.sites.get(at)
     }
 }
 
 impl Relayed {
-    /// The numbers of its pool and its server.
-    pub(crate) fn place(&self, generation: &Generation) -> Option<(usize, usize)> {
+    /// What is known of what moves now.
+    pub(crate) fn of(facts: &Facts<'_>, moved_up: u64) -> Self {
+        Self {
+            pool: facts.pool.unwrap_or_default().to_owned(),
+            server: facts.server.unwrap_or_default().to_owned(),
+            age: clock::now().duration_since(facts.started),
+            connect: facts.connect,
+            moved: [moved_up, facts.response_bytes.get()],
+        }
+    }
+
+    /// Its pool, its server, and the number of that.
+    pub(crate) fn place<'a>(
+        &self,
+        generation: &'a Generation,
+    ) -> Option<(&'a Pool, &'a Server, ServerIndex)> {
         let mut pools = generation.pools.iter();
         let pool = pools.find(|pool| *pool.name == *self.pool)?;
-        let mut servers = pool.servers.iter();
-        let server = servers.position(|server| *server.name == *self.server)?;
-        Some((pool.index, server))
+        let mut servers = (0..).map(ServerIndex::new).zip(&pool.servers);
+        let (index, server) = servers.find(|(_, server)| *server.name == *self.server)?;
+        Some((pool, server, index))
+    }
+
+    /// Has what is known of it go on from here.
+    pub(crate) fn go_on<'a>(
+        &self,
+        facts: &mut Facts<'a>,
+        (pool, server, index): (&'a Pool, &'a Server, ServerIndex),
+    ) {
+        let now = facts.started;
+        facts.started = now.checked_sub(self.age).unwrap_or(now);
+        facts.at = facts.at.saturating_sub(self.age);
+        facts.go_to(pool);
+        facts.ask(server, index);
+        facts.attempts = 1;
+        facts.connect = self.connect;
+        let [up, down] = self.moved;
+        facts.request_bytes.set(up);
+        facts.response_bytes.set(down);
     }
 }
 
-impl Connection {
-    /// Tells whether another process could go on with it now.
-    pub(crate) fn may_leave(&self) -> bool {
-        !self.stays && self.door.has_heir() && self.socket.is_direct()
-    }
+/// A connection that may leave.
+#[derive(Clone, Copy)]
+pub(crate) struct Leaving<'a> {
+    pub(crate) door: &'a Door,
+    pub(crate) client: &'a Socket,
+    pub(crate) peer: SocketAddr,
+    pub(crate) heard: Option<&'a [u8]>,
+}
 
-    /// How far it is, when it waits for a request.
-    pub(crate) fn idle(&self) -> Stage {
-        Stage::Idle {
-            left: self.deadline.saturating_duration_since(clock::now()),
-            is_new: self.is_new,
-        }
+impl Leaving<'_> {
+    /// Tells whether another process could go on with it now.
+    pub(crate) fn may_leave(self) -> bool {
+        self.door.has_heir() && self.client.is_direct()
     }
 
     /// Leaves it to another process, with its server where it has one; false when it is to go on here, and not to be
     /// offered again. Nobody reads from it in the meantime.
-    pub(crate) async fn hand_on(&self, stage: Stage, server: Option<&Socket>) -> bool {
-        let sockets = std::iter::once(&self.socket).chain(server);
+    pub(crate) async fn hand_on(self, stage: Stage, server: Option<&Socket>) -> bool {
+        let sockets = std::iter::once(self.client).chain(server);
         let sockets: Option<Vec<OwnedFd>> = sockets.map(Socket::share).collect();
         let listener = self.door.with(|_, at| at.address);
         let ((Some(heir), Some(sockets)), Some(listener)) = ((self.door.heir(), sockets), listener)
@@ -137,7 +209,7 @@ impl Connection {
             state: State {
                 listener,
                 peer: self.peer,
-                heard: self.heard.as_deref().map(<[u8]>::to_vec),
+                heard: self.heard.map(<[u8]>::to_vec),
                 stage,
             },
             sockets,
@@ -147,10 +219,29 @@ impl Connection {
     }
 }
 
-/// When something began that has lasted so long.
-pub(crate) fn began(age: Duration) -> Instant {
-    let now = clock::now();
-    now.checked_sub(age).unwrap_or(now)
+impl Connection {
+    /// The same as one that may leave.
+    pub(crate) fn leaving(&self) -> Leaving<'_> {
+        Leaving {
+            door: &self.door,
+            client: &self.socket,
+            peer: self.peer,
+            heard: self.heard.as_deref(),
+        }
+    }
+
+    /// Tells whether another process could go on with it now.
+    pub(crate) fn may_leave(&self) -> bool {
+        !self.stays && self.leaving().may_leave()
+    }
+
+    /// How far it is, when it waits for a request.
+    pub(crate) fn idle(&self) -> Stage {
+        Stage::Idle {
+            left: self.deadline.saturating_duration_since(clock::now()),
+            is_new: self.is_new,
+        }
+    }
 }
 
 /// The header of the PROXY protocol, as connections have it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_access::client_hello::Hello;
-use plimsoll_balance::{Outcome, ServerIndex, Tried};
+use plimsoll_balance::{Outcome, Tried};
 use plimsoll_config::model::Priority;
 use plimsoll_http::proxy_protocol::Told;
 use plimsoll_http::reason::Reason;
@@ -18,7 +18,7 @@ use rustls::ServerConnection;
 use crate::connection::Connection;
 use crate::events;
 use crate::generation::{Pool, Server};
-use crate::handing::{self, Relayed, Stage};
+use crate::handing::{Relayed, Stage};
 use crate::http::acquire::open_new;
 use crate::http::attempt::CONNECTS_MAX;
 use crate::http::exchange::Facts;
@@ -69,17 +69,18 @@ pub(crate) async fn serve(
     plane: &Plane,
     connection: &Connection,
     relay: &Relay,
-    resumed: Option<(Relayed, Socket)>,
+    resumed: Option<Box<(Relayed, Socket)>>,
 ) {
     let mut call = Call {
         plane,
         connection,
-        facts: begin(plane, connection),
+        facts: connection.begin(plane),
         hello: None,
         is_left: false,
     };
     let served = match resumed {
-        Some((relayed, socket)) => call.resume(relay, &relayed, socket).await,
+        // Boxed: what begins here must be small.
+        Some(resumed) => Box::pin(call.resume(relay, resumed)).await,
         None => call.serve(relay).await,
     };
     if call.is_left {
@@ -92,13 +93,6 @@ pub(crate) async fn serve(
         stream::reset_on_close(&connection.socket);
     }
     call.finish(relay);
-}
-
-/// What is known of a connection that is to be passed on now.
-fn begin<'a>(plane: &Plane, connection: &'a Connection) -> Facts<'a> {
-    let (session, now) = (&*connection.session, clock::now());
-    session.begin(plane.generation.number, now);
-    Facts::new(plane, session, now)
 }
 
 impl<'a> Call<'a> {
@@ -125,19 +119,11 @@ impl<'a> Call<'a> {
     async fn resume(
         &mut self,
         relay: &Relay,
-        relayed: &Relayed,
-        socket: Socket,
+        resumed: Box<(Relayed, Socket)>,
     ) -> Result<(), Turned> {
-        let gone = Turned {
-            reason: Reason::DestinationUnavailable,
-            detail: "the server is gone",
-        };
-        let generation = &self.plane.generation;
-        let place = relayed.place(generation);
-        let reached = place.and_then(|(pool, server)| {
-            let (number, pool) = (server, generation.pools.get(pool)?);
-            let server = pool.servers.get(number)?;
-            let index = ServerIndex::new(u32::try_from(number).ok()?);
+        let (relayed, socket) = *resumed;
+        let place = relayed.place(&self.plane.generation);
+        let reached = place.and_then(|(pool, server, index)| {
             let pick = select::resume(pool, index)?;
             let reached = Reached {
                 server,
@@ -146,17 +132,12 @@ impl<'a> Call<'a> {
             };
             Some((pool, index, reached))
         });
-        let (pool, index, reached) = reached.ok_or(gone)?;
-        let facts = &mut self.facts;
-        facts.at = facts.at.saturating_sub(relayed.age);
-        facts.started = handing::began(relayed.age);
-        facts.go_to(pool);
-        facts.ask(reached.server, index);
-        facts.attempts = 1;
-        facts.connect = relayed.connect;
-        let [up, down] = relayed.moved;
-        facts.request_bytes.set(up);
-        facts.response_bytes.set(down);
+        let reached = reached.ok_or(Turned {
+            reason: Reason::DestinationUnavailable,
+            detail: "the server is gone",
+        })?;
+        let (pool, index, reached) = reached;
+        relayed.go_on(&mut self.facts, (pool, reached.server, index));
         self.pass(relay, pool, reached).await;
         Ok(())
     }
@@ -232,8 +213,8 @@ impl<'a> Call<'a> {
             socket,
         } = reached;
         let buffers = &self.plane.worker.buffers;
-        let may_leave = Cell::new(true);
-        let leaves = || may_leave.get() && self.connection.may_leave() && socket.is_direct();
+        let leaving = self.connection.leaving();
+        let may_leave = || leaving.may_leave() && socket.is_direct();
         self.facts.session.becomes_tunnel();
         let tunnel = Tunnel {
             client: &self.connection.socket,
@@ -243,7 +224,8 @@ impl<'a> Call<'a> {
             idle: relay.idle,
             until: relay.lifetime.map(|most| self.facts.started + most),
             cut: server.cut.as_deref(),
-            leaves: &leaves,
+            may_leave: &may_leave,
+            stays: Cell::new(false),
             buffers,
             pipes: &self.plane.worker.pipes,
         };
@@ -254,26 +236,25 @@ impl<'a> Call<'a> {
             moved,
             metric,
         };
-        let end = loop {
-            let up = way(
-                self.facts.request_bytes,
-                metrics.map(|metrics| &metrics.bytes_in),
-            );
-            let down = way(
-                self.facts.response_bytes,
-                metrics.map(|metrics| &metrics.bytes_out),
-            );
-            let end = tunnel.run(up, down).await;
-            if end != End::Left {
-                break end;
-            }
-            let stage = Stage::Relayed(self.relayed(pool, server));
-            if Box::pin(self.connection.hand_on(stage, Some(&socket))).await {
-                self.is_left = true;
-                return self.give_back(pool, pick);
-            }
-            may_leave.set(false);
+        let up = way(
+            self.facts.request_bytes,
+            metrics.map(|metrics| &metrics.bytes_in),
+        );
+        let down = way(
+            self.facts.response_bytes,
+            metrics.map(|metrics| &metrics.bytes_out),
+        );
+        let hand_on = async || {
+            let relayed = Relayed::of(&self.facts, self.facts.request_bytes.get());
+            let stage = Stage::Relayed(relayed);
+            leaving.hand_on(stage, Some(&socket)).await
         };
+        // Boxed: who waits for his server has no room for it yet.
+        let end = Box::pin(tunnel.run_or_leave((up, down), hand_on)).await;
+        if end == End::Left {
+            self.is_left = true;
+            return self.give_back(pool, pick);
+        }
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
@@ -282,18 +263,6 @@ impl<'a> Call<'a> {
             stream::close(&self.connection.socket);
         }
         self.give_back(pool, pick);
-    }
-
-    /// What another process has to know to go on with it.
-    fn relayed(&self, pool: &Pool, server: &Server) -> Relayed {
-        let facts = &self.facts;
-        Relayed {
-            pool: pool.name.to_string(),
-            server: server.name.to_string(),
-            age: clock::now().duration_since(facts.started),
-            connect: facts.connect,
-            moved: [facts.request_bytes.get(), facts.response_bytes.get()],
-        }
     }
 
     /// Counts whether a server could be reached, and how long that took: what comes after is between the two ends.

@@ -46,6 +46,8 @@ pub struct Origin {
     /// When it came, in seconds since 1970.
     pub unix: u64,
     /// The other end of its connection: the client, or a proxy that is trusted to name it.
+    pub peer: SocketAddr,
+    /// The same, as text.
     pub peer_text: AddressText,
     /// Whether the peer is trusted.
     pub is_trusted: bool,
@@ -68,6 +70,7 @@ impl Origin {
             port,
             scheme: "http",
             unix,
+            peer,
             peer_text: text,
             is_trusted: false,
             is_inside: false,

@@ -36,7 +36,9 @@ pub(crate) struct Tunnel<'a> {
     /// Tells that the server is down, where that ends it.
     pub(crate) cut: Option<&'a Notify>,
     /// Tells whether somebody else would go on with it, where that can be.
-    pub(crate) leaves: &'a dyn Fn() -> bool,
+    pub(crate) may_leave: &'a dyn Fn() -> bool,
+    /// Whether nobody does.
+    pub(crate) stays: Cell<bool>,
     pub(crate) buffers: &'a Rc<BufferPool>,
     pub(crate) pipes: &'a Rc<PipePool>,
 }
@@ -49,6 +51,17 @@ pub(crate) struct Way<'a> {
     pub(crate) moved: &'a Cell<u64>,
     /// Counts it for all to see, while it moves.
     pub(crate) metric: Option<&'a Counter>,
+}
+
+/// How a tunnel fares, as one way through it sees it.
+#[derive(Clone, Copy)]
+struct State<'a> {
+    /// When anything moved last.
+    touched: &'a Cell<Instant>,
+    /// Whether this way holds nothing and waits.
+    rests: &'a Cell<bool>,
+    /// Whether one of the two ways has come to its end.
+    is_one_done: &'a Cell<bool>,
 }
 
 /// What one end has sent.
@@ -106,8 +119,14 @@ impl Tunnel<'_> {
         let mut cut = pin!(cut);
         let rests = [Cell::new(false), Cell::new(false)];
         let [up_rests, down_rests] = &rests;
-        let mut up = pin!(self.pump(self.client, self.server, up, (touched, up_rests)));
-        let mut down = pin!(self.pump(self.server, self.client, down, (touched, down_rests)));
+        let is_one_done = &Cell::new(false);
+        let state = |rests| State {
+            touched,
+            rests,
+            is_one_done,
+        };
+        let mut up = pin!(self.pump(self.client, self.server, up, state(up_rests)));
+        let mut down = pin!(self.pump(self.server, self.client, down, state(down_rests)));
         let (mut is_up_done, mut is_down_done) = (false, false);
         let end = poll_fn(|context| {
             if !is_up_done && let Poll::Ready(outcome) = up.as_mut().poll(context) {
@@ -128,7 +147,7 @@ impl Tunnel<'_> {
             if cut.as_mut().poll(context).is_ready() {
                 return Poll::Ready(End::Cut);
             }
-            if rests.iter().all(Cell::get) && (self.leaves)() {
+            if rests.iter().all(Cell::get) && !self.stays.get() && (self.may_leave)() {
                 return Poll::Ready(End::Left);
             }
             if self.session.is_closed() {
@@ -154,6 +173,24 @@ impl Tunnel<'_> {
         end
     }
 
+    /// The same, but that `hand_on` may leave it to somebody else, who then has it: here, it has not ended.
+    pub(crate) async fn run_or_leave<'w>(
+        &self,
+        (mut up, mut down): (Way<'w>, Way<'w>),
+        hand_on: impl AsyncFn() -> bool,
+    ) -> End {
+        loop {
+            let later = (up.later(), down.later());
+            let end = self.run(up, down).await;
+            // Boxed: it is rare, and a tunnel that lasts must be small.
+            if end != End::Left || Box::pin(hand_on()).await {
+                return end;
+            }
+            self.stays.set(true);
+            (up, down) = later;
+        }
+    }
+
     /// When it ends if nothing moves any more.
     fn deadline(&self, touched: Instant) -> Instant {
         let idle = touched + self.idle;
@@ -166,8 +203,9 @@ impl Tunnel<'_> {
         from: &Socket,
         to: &Socket,
         way: Way<'_>,
-        (touched, rests): (&Cell<Instant>, &Cell<bool>),
+        state: State<'_>,
     ) -> io::Result<()> {
+        let State { touched, rests, .. } = state;
         write(to, way.early, Then::Open).await?;
         way.count(way.early.len());
         loop {
@@ -184,7 +222,12 @@ impl Tunnel<'_> {
             way.count(bytes);
             if let Some(end) = end {
                 rests.set(true);
-                return end.map(|()| stream::shutdown_write(to));
+                // Behind the second end both are closed at once, which says the same.
+                let is_last = state.is_one_done.replace(true) && to.is_direct();
+                return end.map(|()| match is_last {
+                    true => {}
+                    false => stream::shutdown_write(to),
+                });
             }
             let is_fast = bytes == BUFFER_BYTES;
             drop(buffer);
@@ -245,6 +288,14 @@ impl Tunnel<'_> {
 }
 
 impl Way<'_> {
+    /// The same, when what was read already has gone.
+    fn later(&self) -> Self {
+        Self {
+            early: &[],
+            ..*self
+        }
+    }
+
     fn count(&self, bytes: usize) {
         self.moved.set(self.moved.get() + bytes as u64);
         if let Some(metric) = self.metric {

@@ -105,12 +105,11 @@ impl Contender {
     }
 
     /// Starts it on the proxies' core, in a directory of its own under `work`.
-    /// With `slots`, it sends no server more requests at the same time.
     pub(crate) fn start(
         self,
         work: &Path,
         upstreams: [u16; 2],
-        slots: Option<u32>,
+        manner: Manner,
         authority: &Authority,
     ) -> Result<Running> {
         let directory = work.join(self.name());
@@ -130,7 +129,7 @@ impl Contender {
             admin,
             directory: &directory,
             servers: upstreams.map(ports::local),
-            slots,
+            slots: manner.slots,
         };
         fs::write(&file, setting.text(self))
             .with_context(|| format!("write {}", file.display()))?;
@@ -145,7 +144,7 @@ impl Contender {
         let mut daemon = Daemon::spawn(
             self.name(),
             "is it installed?",
-            self.command(&directory, &addresses),
+            self.command(&directory, &addresses, manner),
         );
         let listens = match self.carries() {
             Carried::Requests | Carried::All | Carried::AllButZstd => {
@@ -170,9 +169,13 @@ impl Contender {
         })
     }
 
-    fn command(self, directory: &Path, listen: &Addresses) -> Command {
+    fn command(self, directory: &Path, listen: &Addresses, manner: Manner) -> Command {
         let file = directory.join("proxy.conf");
         let program = match self {
+            // It starts itself anew, and looks in no path for that.
+            Self::NginxHttp | Self::NginxTcp if manner.is_supervised => {
+                PathBuf::from("/usr/sbin/nginx")
+            }
             _ if self.is_plimsoll() => target().join("dist/plimsoll"),
             Self::NginxHttp | Self::NginxTcp | Self::NginxUdp => PathBuf::from("nginx"),
             Self::Varnish => PathBuf::from("/usr/sbin/varnishd"),
@@ -193,10 +196,20 @@ impl Contender {
                 .arg(directory)
                 .args(["-a", &listen.plain.to_string(), "-f"])
                 .arg(file),
+            _ if manner.is_supervised => command.args(["-W", "-db", "-f"]).arg(file),
             _ => command.args(["-db", "-f"]).arg(file),
         };
         command
     }
+}
+
+/// How a proxy is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// It sends no server more requests than these at the same time.
+    pub(crate) slots: Option<u32>,
+    /// Whether a process watches over those that serve, where that is a choice.
+    pub(crate) is_supervised: bool,
 }
 
 /// A proxy that runs. It is asked to stop when this is dropped, so that its workers stop too.
@@ -215,6 +228,30 @@ impl Running {
 
     pub(crate) fn carries(&self) -> Carried {
         self.contender.carries()
+    }
+
+    pub(crate) fn contender(&self) -> Contender {
+        self.contender
+    }
+
+    /// The number of the process that was started.
+    pub(crate) fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        // One that has ended is told of by what it does not do.
+        let _ = process::signal(self.daemon.id(), signal);
+    }
+
+    /// What it has written to its error output.
+    pub(crate) fn said(&self) -> String {
+        self.daemon.stderr()
+    }
+
+    /// Where its configuration stands.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns its processes: the one that was started and all below it.

@@ -2,7 +2,7 @@
 
 use super::case::{CASES, Case};
 use super::contender::Contender;
-use super::{idle, overload};
+use super::{changes, idle, overload, sites};
 use anyhow::{Context, Result, bail};
 
 /// What to run, and how long.
@@ -36,7 +36,12 @@ pub(crate) fn usage() -> String {
 /// The names of all cases, and what they are.
 fn all_cases() -> impl Iterator<Item = (&'static str, &'static str)> {
     let idle = idle::Kind::ALL.map(|kind| (kind.name(), kind.about()));
-    let special = idle.into_iter().chain([(overload::NAME, overload::ABOUT)]);
+    let others = [
+        (overload::NAME, overload::ABOUT),
+        (changes::NAME, changes::ABOUT),
+        (sites::NAME, sites::ABOUT),
+    ];
+    let special = idle.into_iter().chain(others);
     CASES
         .iter()
         .map(|case| (case.name, case.about))

@@ -1,6 +1,6 @@
 //! What is left of a proxy's service when three times as much is asked for as the servers can do.
 
-use super::contender::{Contender, Running};
+use super::contender::{Contender, Manner, Running};
 use super::{LOAD_CORE, pinned, work_directory};
 use crate::command::{output, target};
 use anyhow::{Context, Result, bail};
@@ -70,7 +70,11 @@ pub(crate) fn measure(contender: Contender, authority: &Authority) -> Result<Ove
     command.args(servers.map(|port| ports::local(port).to_string()));
     let mut daemon = Daemon::spawn("bench-limited", "it was just built", command);
     daemon.wait_listening(&servers);
-    let proxy = contender.start(&work_directory()?, servers, Some(SLOTS), authority)?;
+    let manner = Manner {
+        slots: Some(SLOTS),
+        ..Manner::default()
+    };
+    let proxy = contender.start(&work_directory()?, servers, manner, authority)?;
     let text = load(&proxy)?;
     let requests = text.lines().map(Request::parse).collect::<Option<Vec<_>>>();
     let requests = requests.context("bench-open-loop wrote what is not understood")?;

@@ -1,6 +1,8 @@
 //! What the kernel knows of a process and those below it.
 
 use anyhow::{Context, Result};
+use plimsoll_e2e::daemon::Signal;
+use rustix::process::{Pid, kill_process};
 use std::fs;
 use std::ops::Sub;
 
@@ -68,6 +70,17 @@ pub(crate) fn tree(root: u32) -> Result<Vec<u32>> {
         at += 1;
     }
     Ok(found)
+}
+
+/// Sends a signal.
+pub(crate) fn signal(process: u32, signal: Signal) -> Result<()> {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    Ok(kill_process(process.context("no process")?, signal)?)
+}
+
+/// Tells whether it runs: one that has ended may wait until somebody asks how.
+pub(crate) fn is_alive(process: u32) -> bool {
+    fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 pub(crate) fn cpu(processes: &[u32]) -> Result<Cpu> {

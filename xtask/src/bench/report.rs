@@ -1,12 +1,15 @@
 //! The results: a table for people, a file for the history.
 
 use super::Results;
+use super::changes::Lost;
 use super::idle::Idle;
 use super::machine::Machine;
 use super::measure::{Row, Sample};
 use super::overload::Overload;
+use super::sites::Reloaded;
 use crate::command::root;
 use anyhow::Result;
+use plimsoll_e2e::load::Fate;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -102,8 +105,67 @@ fn table(machine: &Machine, results: &Results) -> Result<String> {
             refused.p99_ms,
         )?;
     }
+    changes_table(&results.changes, &mut text)?;
+    sites_table(&results.sites, &mut text)?;
     Ok(text)
 }
+
+fn changes_table(rows: &[Lost], text: &mut String) -> Result<()> {
+    if !rows.is_empty() {
+        *text += "\n| proxy | changes | load | requests | refused | reset | cut short | wrong | 5xx | other \
+                  | connections | p99 ms | processes |\n";
+        *text += "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+    }
+    for lost in rows {
+        let fates = FATES.map(|(_, fate)| lost.count(&[fate]).to_string());
+        writeln!(
+            text,
+            "| {} | {} {}s | {} | {} | {} | {} | {:.1} | {} |",
+            lost.proxy,
+            lost.changes,
+            lost.change,
+            lost.load,
+            lost.report.total(),
+            fates.join(" | "),
+            lost.report.connections,
+            lost.report.percentile(0.99).as_secs_f64() * 1e3,
+            lost.processes,
+        )?;
+    }
+    Ok(())
+}
+
+fn sites_table(rows: &[Reloaded], text: &mut String) -> Result<()> {
+    if !rows.is_empty() {
+        *text += "\n| proxy | reload of 10,000 sites, s (median, worst) | p99 ms at rest | meanwhile | errors |\n";
+        *text += "|---|---:|---:|---:|---:|\n";
+    }
+    for row in rows {
+        let (typical, worst) = row.typical_and_worst();
+        let Reloaded {
+            proxy,
+            quiet_p99_ms,
+            p99_ms,
+            errors,
+            ..
+        } = row;
+        writeln!(
+            text,
+            "| {proxy} | {typical:.2}, {worst:.2} | {quiet_p99_ms:.1} | {p99_ms:.1} | {errors} |"
+        )?;
+    }
+    Ok(())
+}
+
+/// How a request may be lost.
+const FATES: [(&str, Fate); 6] = [
+    ("refused", Fate::Refused),
+    ("reset", Fate::Reset),
+    ("short", Fate::Short),
+    ("wrong_body", Fate::WrongBody),
+    ("server_error", Fate::ServerError),
+    ("other", Fate::Other),
+];
 
 fn optional(figure: Option<f64>, places: usize) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.places$}"))
@@ -137,6 +199,29 @@ fn document(machine: &Machine, results: &Results) -> Value {
             "recovery_seconds": overload.recovery,
         })
     };
+    let changes = |lost: &Lost| {
+        let fates = FATES.map(|(name, fate)| (name.to_owned(), json!(lost.count(&[fate]))));
+        json!({
+            "proxy": lost.proxy,
+            "change": lost.change,
+            "changes": lost.changes,
+            "load": lost.load,
+            "requests": lost.report.total(),
+            "lost": fates.into_iter().collect::<Map<_, _>>(),
+            "connections": lost.report.connections,
+            "p99_ms": lost.report.percentile(0.99).as_secs_f64() * 1e3,
+            "processes": lost.processes,
+        })
+    };
+    let sites = |row: &Reloaded| {
+        json!({
+            "proxy": row.proxy,
+            "seconds": row.seconds,
+            "quiet_p99_ms": row.quiet_p99_ms,
+            "p99_ms": row.p99_ms,
+            "errors": row.errors,
+        })
+    };
     json!({
         "date": machine.date,
         "commit": machine.commit,
@@ -146,6 +231,8 @@ fn document(machine: &Machine, results: &Results) -> Value {
         "cases": results.rows.iter().map(case).collect::<Vec<_>>(),
         "idle_connection": results.idle.iter().map(idle).collect::<Vec<_>>(),
         "overload": results.overload.iter().map(overload).collect::<Vec<_>>(),
+        "reloads_of_sites": results.sites.iter().map(sites).collect::<Vec<_>>(),
+        "changes": results.changes.iter().map(changes).collect::<Vec<_>>(),
     })
 }
 

@@ -1,10 +1,17 @@
 //! The end of an exchange: counted and logged, once.
 
+use std::time::Duration;
+
 use plimsoll_http::field::Name;
+use plimsoll_http::forwarded::AddressText;
+use plimsoll_http::method::Method;
 use plimsoll_net::clock;
 use plimsoll_observe::access_log::{Record, Secured};
 
-use crate::http::exchange::Exchange;
+use crate::generation::Site;
+use crate::handing::Request;
+use crate::http::exchange::{Exchange, Facts};
+use crate::plane::Plane;
 use crate::tls;
 
 /// Counts the exchange and writes its access log lines.
@@ -27,16 +34,7 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     let Some(site) = facts.site.filter(|_| !facts.is_quiet) else {
         return;
     };
-    if let Some(metrics) = plane.metrics.sites.get(site.label) {
-        let method = exchange.scratch.head.method as usize;
-        if let Some(codes) = metrics.requests.get(method)
-            && facts.status != 0
-        {
-            codes.count(facts.status);
-        }
-        metrics.duration.record(total);
-    }
-    plane.metrics.outcomes.note(total, facts.has_failed());
+    count(plane, site, facts, exchange.scratch.head.method, total);
     if let Some((number, result)) = facts.cache
         && let Some(cache) = plane.metrics.caches.get(number)
     {
@@ -47,7 +45,47 @@ pub(crate) fn finish(exchange: &mut Exchange<'_>) {
     }
 }
 
-fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: std::time::Duration) {
+/// Counts an answer of a site.
+fn count(plane: &Plane, site: &Site, facts: &Facts<'_>, method: Method, total: Duration) {
+    if let Some(metrics) = plane.metrics.sites.get(site.label) {
+        if let Some(codes) = metrics.requests.get(method as usize)
+            && facts.status != 0
+        {
+            codes.count(facts.status);
+        }
+        metrics.duration.record(total);
+    }
+    plane.metrics.outcomes.note(total, facts.has_failed());
+}
+
+/// Counts and logs a request whose beginning another process has seen.
+pub(crate) fn resumed(plane: &Plane, site: &Site, facts: &Facts<'_>, request: &Request) {
+    if let Some(reason) = facts.reason {
+        plane.metrics.count_reason(reason);
+    }
+    let total = clock::now().duration_since(facts.started);
+    let method = Method::from_token(request.method.as_bytes());
+    count(plane, site, facts, method, total);
+    let client = AddressText::new(request.client.ip());
+    let record = Record {
+        client: client.as_bytes(),
+        client_port: request.client.port(),
+        site: &site.name,
+        method: request.method.as_bytes(),
+        scheme: "http",
+        host: request.host.as_bytes(),
+        path: request.path.as_bytes(),
+        raw_path: request.path.as_bytes(),
+        proto: "HTTP/1.1",
+        status: Some(facts.status),
+        total,
+        generation: plane.generation.number,
+        ..facts.record()
+    };
+    plane.log(&site.logs, &record);
+}
+
+fn log(exchange: &Exchange<'_>, site: &str, logs: &[usize], total: Duration) {
     exchange.client.with_tls_connection(|connection| {
         let shown = exchange.certificate;
         let tls =
@@ -60,7 +98,7 @@ fn log_with(
     exchange: &Exchange<'_>,
     site: &str,
     logs: &[usize],
-    total: std::time::Duration,
+    total: Duration,
     tls: Secured<'_>,
 ) {
     let facts = &exchange.facts;

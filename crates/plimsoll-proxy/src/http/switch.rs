@@ -1,13 +1,79 @@
 //! Client and server leave HTTP, when they agree on it.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
+
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
+use plimsoll_net::socket::Socket;
 
+use crate::connection::Connection;
+use crate::handing::{Leaving, Relayed, Request, Stage};
 use crate::http::answer::Answer;
 use crate::http::exchange::Ending;
 use crate::http::failure::{Failure, Sent};
-use crate::tunnel::{Tunnel, Way};
+use crate::http::finish;
+use crate::http::select;
+use crate::plane::Plane;
+use crate::seen::Seen;
+use crate::tunnel::{End, Tunnel, Way};
+
+/// Goes on with a connection that another process has led out of HTTP, and counts and logs its request in the end.
+pub(crate) async fn resume(
+    plane: &Plane,
+    connection: &Connection,
+    (relayed, request): (Relayed, Box<Request>),
+    server: &Socket,
+) {
+    let generation = &plane.generation;
+    let listener = generation.listeners.get(connection.listener);
+    let site = listener.and_then(|at| request.site(generation, at.address));
+    let place = relayed.place(generation);
+    let (Some(site), Some((pool, to, index))) = (site, place) else {
+        return;
+    };
+    let _pick = select::resume(pool, index);
+    let mut facts = connection.begin(plane);
+    facts.enter(Some(site));
+    facts.status = 101;
+    relayed.go_on(&mut facts, (pool, to, index));
+    facts.session.becomes_tunnel();
+    let leaving = connection.leaving();
+    let may_leave = || leaving.may_leave() && server.is_direct();
+    let tunnel = Tunnel {
+        session: &connection.session,
+        client: &connection.socket,
+        server,
+        timer: &connection.timer,
+        idle: site.timeouts.tunnel,
+        until: None,
+        cut: None,
+        may_leave: &may_leave,
+        stays: Cell::new(false),
+        buffers: &plane.worker.buffers,
+        pipes: &plane.worker.pipes,
+    };
+    let way = |moved| Way {
+        early: &[],
+        moved,
+        metric: None,
+    };
+    let hand_on = async || {
+        let relayed = Relayed::of(&facts, facts.request_bytes.get());
+        let stage = Stage::Switched(relayed, request.clone());
+        leaving.hand_on(stage, Some(server)).await
+    };
+    let ways = (way(facts.request_bytes), way(facts.response_bytes));
+    let end = tunnel.run_or_leave(ways, hand_on).await;
+    if end == End::Left {
+        return;
+    }
+    if let Some((reason, detail)) = end.reason() {
+        facts.blame(reason, detail);
+    }
+    finish::resumed(plane, site, &facts, &request);
+}
 
 impl Answer<'_, '_> {
     /// Lets client and server speak another protocol; returns when they are done.
@@ -19,6 +85,13 @@ impl Answer<'_, '_> {
         switched.extend_from_slice(buffer.filled());
         let said = self.seen.bytes.get(self.seen.head.len..);
         self.facts.session.becomes_tunnel();
+        let leaving = Leaving {
+            door: self.door,
+            client: self.client,
+            peer: self.seen.origin.peer,
+            heard: None, // servers and logs have been told
+        };
+        let may_leave = || leaving.may_leave() && self.server.is_direct();
         let tunnel = Tunnel {
             session: self.facts.session,
             client: self.client,
@@ -30,7 +103,8 @@ impl Answer<'_, '_> {
                 .map_or(self.patience, |site| site.timeouts.tunnel),
             until: None,
             cut: None, // who asked the server looks
-            leaves: &|| false,
+            may_leave: &may_leave,
+            stays: Cell::new(false),
             buffers: &self.plane.worker.buffers,
             pipes: &self.plane.worker.pipes,
         };
@@ -44,16 +118,44 @@ impl Answer<'_, '_> {
             moved: self.facts.response_bytes,
             metric: None,
         };
-        let end = tunnel.run(up, down).await;
         let head = switched.len() - buffer.filled().len();
+        let hand_on = async || {
+            let mut relayed = Relayed::of(self.facts, self.uploaded.get());
+            let [_, down] = &mut relayed.moved;
+            *down = down.saturating_sub(head as u64);
+            let stage = Stage::Switched(relayed, Box::new(self.request()));
+            leaving.hand_on(stage, Some(self.server)).await
+        };
+        let end = tunnel.run_or_leave((up, down), hand_on).await;
         let moved = self.facts.response_bytes.get();
         self.facts
             .response_bytes
             .set(moved.saturating_sub(head as u64));
+        // Whoever goes on with it counts it, and writes its lines.
+        self.facts.is_quiet |= end == End::Left;
         if let Some((reason, detail)) = end.reason() {
             self.facts.blame(reason, detail);
         }
         Ending::Close
+    }
+
+    /// What another process has to know of the request.
+    fn request(&self) -> Request {
+        let Seen {
+            head,
+            bytes,
+            target,
+            origin,
+            ..
+        } = self.seen;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Request {
+            site: self.facts.site.map_or("", |site| &site.name).to_owned(),
+            method: text(head.method_span.of(bytes)),
+            host: text(self.seen.authority),
+            path: text(target.path(bytes)),
+            client: SocketAddr::new(origin.client, origin.client_port),
+        }
     }
 
     /// Checks that the server switches to the protocol that the client asks for.
