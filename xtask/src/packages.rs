@@ -43,6 +43,15 @@ pub(crate) const PYTHON: Need = Need {
     found: || is_installed("python3"),
     package: "python3",
 };
+pub(crate) const VENV: Need = Need {
+    found: || {
+        let import = Command::new("python3")
+            .args(["-c", "import venv, ensurepip"])
+            .output();
+        import.is_ok_and(|import| import.status.success())
+    },
+    package: "python3-venv",
+};
 pub(crate) const CHROMIUM: Need = Need {
     found: || is_installed("chromium"),
     package: "chromium",
