@@ -11,9 +11,9 @@ use std::time::Instant;
 use plimsoll_balance::canary::Share;
 use plimsoll_net::worker::{self, Peers, Worker};
 use plimsoll_proxy::changeover::{Next, Order};
-use plimsoll_proxy::connection::{self, Start};
 use plimsoll_proxy::handing::{Handed, Heir};
 use plimsoll_proxy::plane::GiveBack;
+use plimsoll_proxy::serving::{self, Start};
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that may wait for a worker.
@@ -62,7 +62,7 @@ impl Crew {
             async move {
                 let Some(start) = start else { return };
                 if let Ok(start) = start.await {
-                    connection::run(worker, start, mailbox).await;
+                    serving::run(worker, start, mailbox).await;
                 }
             }
         };

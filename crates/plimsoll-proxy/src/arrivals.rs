@@ -12,9 +12,10 @@ use plimsoll_net::clock;
 use tokio::sync::oneshot;
 
 use crate::changeover::Quay;
-use crate::connection::{PanicWatch, Server};
+use crate::connection::PanicWatch;
 use crate::datagrams;
 use crate::door::{Pier, Post};
+use crate::serving::Server;
 
 /// How long to accept nothing when there are as many connections as there may be.
 const FULL_PAUSE: Duration = Duration::from_millis(10);

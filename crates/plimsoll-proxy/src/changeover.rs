@@ -12,12 +12,12 @@ use plimsoll_net::clock;
 use plimsoll_observe::metrics::WorkerMetrics;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::Server;
 use crate::door::{Pier, Post};
 use crate::generation::Generation;
 use crate::handing::{Handed, Heir};
 use crate::http::line;
 use crate::plane::{Log, Plane, SharedLog};
+use crate::serving::Server;
 use crate::sessions::list::{Listed, Which};
 use crate::tail::Tail;
 

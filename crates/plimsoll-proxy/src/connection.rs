@@ -1,18 +1,17 @@
 //! Client connections: accepted, handed to a worker, idle, busy, closed.
 //!
 //! A connection is one task. While it waits it holds a socket and a timer; when bytes arrive a
-//! runner serves them, with [`server_h1::serve`], until it waits again.
+//! runner serves them, with [`server_h1::serve`](crate::http::server_h1::serve), until it waits again.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use plimsoll_balance::concurrency::Hold;
 use plimsoll_http::forwarded::AddressText;
@@ -20,29 +19,25 @@ use plimsoll_net::accept::Accepted;
 use plimsoll_net::buffer::Buffer;
 use plimsoll_net::clock;
 use plimsoll_net::deadline::Timer;
-use plimsoll_net::runners::{Desk, Runners};
 use plimsoll_net::socket::Socket;
 use plimsoll_net::stream;
 use plimsoll_net::tls::Choose;
 use plimsoll_net::turns::Turn;
-use plimsoll_net::worker::{ConnectionCount, Mail, Worker};
+use plimsoll_net::worker::ConnectionCount;
 use plimsoll_observe::metrics::{ListenerMetrics, Totals};
-use tokio::sync::mpsc;
 
 use crate::acme;
-use crate::changeover::{LogPlace, Next, Order, Planes};
-use crate::door::{Door, Doors, Pier, Post};
+use crate::door::Door;
 use crate::gate;
 use crate::generation::Listener;
-use crate::handing::{self, Handed, Relayed, Request, Stage};
+use crate::handing::Relayed;
 use crate::http::exchange::Facts;
-use crate::http::server_h1::Served;
-use crate::http::{h2, server_h1, switch};
-use crate::plane::{GiveBack, Plane};
+use crate::http::h2;
+use crate::plane::Plane;
 use crate::proxy_protocol;
 use crate::relay;
+use crate::serving::Server;
 use crate::sessions::Open;
-use crate::station::Station;
 use crate::tls::certificate::Certificate;
 
 /// A client connection between two exchanges.
@@ -72,7 +67,7 @@ pub(crate) struct Connection {
     /// What is told of it to whoever asks.
     pub(crate) session: Open,
     /// What it counts for; nothing for a stream, which its connection counts for.
-    seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
+    pub(crate) seats: Option<(ConnectionCount, Option<Box<Hold>>)>,
 }
 
 impl AsRef<Socket> for Connection {
@@ -117,139 +112,7 @@ impl Connection {
     }
 }
 
-/// A connection with the first bytes of its next request.
-type Busy = (Connection, Buffer);
-
-/// What a worker is given when it starts.
-#[derive(Debug)]
-pub struct Start {
-    /// What it serves first.
-    pub first: Next,
-    /// What it is to serve after that.
-    pub orders: mpsc::Receiver<Order>,
-    /// The same for all workers: balancing compares times over them.
-    pub began: Instant,
-    /// Who gives memory back to the system.
-    pub give_back: GiveBack,
-}
-
-/// Serves until told to drain, and then until the last connection has ended.
-pub async fn run(worker: Rc<Worker>, start: Start, mailbox: mpsc::Receiver<Mail>) {
-    let Next {
-        generation,
-        metrics,
-        listeners,
-        ports,
-        logs,
-        ..
-    } = start.first;
-    let totals = Arc::clone(&metrics.totals);
-    let station = Station::new(worker, totals, start.began, start.give_back);
-    let station = Rc::new(station);
-    let logs = logs.into_iter().filter_map(|place| match place {
-        LogPlace::New(log) => Some(Rc::new(RefCell::new(log))),
-        LogPlace::Kept(_) => None,
-    });
-    let plane = Plane::new(Rc::clone(&station), generation, metrics, logs.collect());
-    let server = Rc::new(Server {
-        station,
-        planes: Planes::new(Rc::clone(&plane)),
-        doors: Doors::default(),
-        posts: RefCell::default(),
-        piers: RefCell::default(),
-        left_piers: RefCell::default(),
-        early: Cell::default(),
-        runners: Runners::new(runner),
-        listening: Cell::new(0),
-    });
-    server.doors.lead_to(&plane);
-    server.open(&plane, listeners);
-    server.open_ports(&plane, ports);
-    drop(plane);
-    tokio::task::spawn_local(Rc::clone(&server).tend());
-    tokio::task::spawn_local(Rc::clone(&server).follow(start.orders));
-    server.read_mail(mailbox).await;
-    server.planes.flush();
-}
-
-/// Serves one busy connection after the other.
-async fn runner(desk: Rc<Desk<Busy, Option<Connection>>>) {
-    loop {
-        let (mut connection, mut inbound) = desk.next().await;
-        let rested = loop {
-            let (plane, number) = connection.door.view();
-            connection.listener = number;
-            let session = connection.session.watch();
-            let mut serving = pin!(server_h1::serve(&plane, connection, inbound));
-            let served =
-                poll_fn(|context| plane.poll_unless_over(&session, serving.as_mut(), context));
-            match served.await {
-                Some(Served::Rested(connection)) => break Some(connection),
-                Some(Served::More(busy)) => (connection, inbound) = busy,
-                Some(Served::Ended) | None => break None,
-            }
-        };
-        desk.done(rested);
-    }
-}
-
-/// How often a draining worker looks whether it is done.
-const DRAIN_CHECK: Duration = Duration::from_millis(20);
-
-/// One worker's connections. `F` is the future of a runner, which only the compiler can name.
-pub(crate) struct Server<F> {
-    pub(crate) station: Rc<Station>,
-    pub(crate) planes: Planes,
-    pub(crate) doors: Doors,
-    /// The addresses that are open.
-    pub(crate) posts: RefCell<Vec<Rc<Post>>>,
-    pub(crate) piers: RefCell<Vec<Rc<Pier>>>,
-    /// Those that were left, where something may be under way.
-    pub(crate) left_piers: RefCell<Vec<Weak<Pier>>>,
-    /// Connections whose door is not here yet.
-    pub(crate) early: Cell<Vec<(Accepted, Instant)>>,
-    runners: Runners<Busy, Option<Connection>, F>,
-    /// Addresses that somebody may still come in by.
-    pub(crate) listening: Cell<usize>,
-}
-
 impl<F: Future<Output = ()> + 'static> Server<F> {
-    /// Tells whether a drain has come to its end.
-    fn is_done(&self) -> bool {
-        self.listening.get() == 0 && self.station.worker.own_connections() == 0
-    }
-
-    async fn read_mail(self: &Rc<Self>, mut mailbox: mpsc::Receiver<Mail>) {
-        while let Some(mail) = mailbox.recv().await {
-            match mail {
-                Mail::Connection(accepted) => self.take_over(accepted),
-                Mail::Lend { server, reply } => self.station.worker.lend_idle(&server, reply),
-                Mail::Room { pool } => self.planes.call(pool),
-                Mail::Forget { server } => {
-                    self.station.worker.idle.forget(&server);
-                    self.station.links.forget(&server);
-                }
-                Mail::Drain => {
-                    self.station.draining.set(true);
-                    self.station.worker.deadlines.wake_all();
-                    break;
-                }
-            }
-        }
-        // Until the last exchange has ended, there is mail from workers that are not done.
-        loop {
-            let patience = tokio::time::timeout(DRAIN_CHECK, mailbox.recv());
-            match patience.await {
-                Ok(Some(Mail::Connection(accepted))) => self.take_over(accepted),
-                Ok(Some(Mail::Room { pool })) => self.planes.call(pool),
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(_) if self.is_done() => return,
-                Err(_) => {}
-            }
-        }
-    }
-
     pub(crate) fn take_over(self: &Rc<Self>, accepted: Accepted) {
         match self.doors.find(accepted.door) {
             Some(door) => self.start(Socket::attach(accepted.socket), accepted.peer, door),
@@ -301,86 +164,6 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         tokio::task::spawn_local(Rc::clone(self).live(connection, is_announced));
     }
 
-    /// Goes on with a connection that another process has left, as if it had been here all the time. It counts for its
-    /// client, but is not refused any more.
-    pub(crate) fn adopt(self: &Rc<Self>, handed: Handed) {
-        let Handed {
-            state,
-            client,
-            server,
-        } = handed;
-        let generation = Arc::clone(&self.planes.current().generation);
-        let mut listeners = generation.listeners.iter();
-        let at = listeners.find(|at| at.address == state.listener);
-        let Some(door) = at.and_then(|at| self.doors.find(at.door)) else {
-            return;
-        };
-        let (plane, listener) = door.view();
-        let worker = &self.station.worker;
-        let seat = admit(&plane, &door, state.peer).flatten();
-        let mut connection = Connection {
-            session: self
-                .station
-                .sessions
-                .open((&door, state.peer), 0, clock::now()),
-            socket: Socket::new(client.into()),
-            timer: worker.deadlines.timer(),
-            peer: state.peer,
-            peer_text: AddressText::new(state.peer.ip()),
-            door,
-            listener,
-            deadline: clock::now(),
-            is_new: false,
-            stays: false,
-            certificate: None,
-            fingerprint: None,
-            heard: handing::heard(&state),
-            seats: Some((worker.count_connection(), seat)),
-        };
-        match (state.stage, server) {
-            (Stage::Idle { left, is_new }, _) => {
-                connection.deadline += left;
-                connection.is_new = is_new;
-                tokio::task::spawn_local(Rc::clone(self).live(connection, false));
-            }
-            (Stage::Relayed(relayed), Some(server)) => {
-                let server = Socket::new(server.into());
-                tokio::task::spawn_local(Rc::clone(self).resume(connection, relayed, server));
-            }
-            (Stage::Switched(relayed, request), Some(server)) => {
-                let server = Socket::new(server.into());
-                let serving = Rc::clone(self).go_on(connection, (relayed, request), server);
-                tokio::task::spawn_local(serving);
-            }
-            (_, None) => {}
-        }
-    }
-
-    /// The same for one that has left HTTP.
-    async fn go_on(
-        self: Rc<Self>,
-        mut connection: Connection,
-        of: (Relayed, Box<Request>),
-        server: Socket,
-    ) {
-        let _end = End::of(&connection.door, &self.station.totals);
-        let (plane, number) = connection.door.view();
-        connection.listener = number;
-        let session = &connection.session;
-        let mut serving = pin!(switch::resume(&plane, &connection, of, &server));
-        let served = poll_fn(|context| plane.poll_unless_over(session, serving.as_mut(), context));
-        if served.await.is_none() {
-            stream::reset_on_close(&connection.socket);
-        }
-    }
-
-    /// The life of a connection that was relayed by another process.
-    async fn resume(self: Rc<Self>, connection: Connection, relayed: Relayed, server: Socket) {
-        let _end = End::of(&connection.door, &self.station.totals);
-        let resumed = Box::new((relayed, server));
-        self::relayed(connection, Some(resumed)).await;
-    }
-
     /// Has the peer of a new connection say whom it is from; false when it goes no further.
     async fn introduce(&self, connection: &mut Connection) -> bool {
         let (plane, number) = connection.door.view();
@@ -404,7 +187,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
         clippy::manual_async_fn,
         reason = "an async fn stores its arguments twice"
     )]
-    fn live(
+    pub(crate) fn live(
         self: Rc<Self>,
         mut connection: Connection,
         is_announced: bool,
@@ -595,7 +378,7 @@ impl<F: Future<Output = ()> + 'static> Server<F> {
     clippy::manual_async_fn,
     reason = "an async fn stores its arguments twice"
 )]
-fn relayed(
+pub(crate) fn relayed(
     mut connection: Connection,
     resumed: Option<Box<(Relayed, Socket)>>,
 ) -> impl Future<Output = ()> {
@@ -616,7 +399,7 @@ fn relayed(
 }
 
 /// Lets a client in, unless it has too many connections.
-fn admit(plane: &Plane, door: &Door, peer: SocketAddr) -> Option<Option<Box<Hold>>> {
+pub(crate) fn admit(plane: &Plane, door: &Door, peer: SocketAddr) -> Option<Option<Box<Hold>>> {
     let seat = gate::admit(plane, peer.ip());
     if let (None, Some(metrics)) = (&seat, door.metrics()) {
         metrics.refused.add(1);
@@ -632,13 +415,13 @@ fn count_unannounced(door: &Door, peer: SocketAddr, why: &dyn fmt::Display) {
 }
 
 /// Counts a connection from here on, and notes when it ended in a panic.
-struct End {
+pub(crate) struct End {
     counted: Option<Arc<ListenerMetrics>>,
     _watch: PanicWatch,
 }
 
 impl End {
-    fn of(door: &Door, totals: &Arc<Totals>) -> Self {
+    pub(crate) fn of(door: &Door, totals: &Arc<Totals>) -> Self {
         let counted = door.metrics();
         if let Some(metrics) = &counted {
             metrics.accepted.add(1);

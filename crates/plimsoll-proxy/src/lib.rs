@@ -5,6 +5,7 @@
 
 pub mod acme;
 pub mod addresses;
+mod adopted;
 mod arrivals;
 pub mod caching;
 pub mod changeover;
@@ -36,6 +37,7 @@ pub(crate) mod relay;
 pub mod routes;
 pub mod seen;
 pub mod server_tls;
+pub mod serving;
 pub mod sessions;
 pub(crate) mod shelf;
 pub mod spool;

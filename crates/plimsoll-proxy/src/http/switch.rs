@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
-use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
 use crate::connection::Connection;
