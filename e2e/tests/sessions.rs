@@ -244,6 +244,7 @@ fn what_is_ended_has_to_be_named() {
         "{\"pool\": null}",
         "{\"client\": \"x\"}",
         "{\"pools\": \"app\"}",
+        "[null, null, null, null, \"app\"]",
     ] {
         let (status, said) = stand.close(which);
         assert_eq!(status, 400, "{which}: {said}");

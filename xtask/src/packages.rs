@@ -19,6 +19,10 @@ pub(crate) const HAPROXY: Need = Need {
     found: || is_installed("haproxy"),
     package: "haproxy",
 };
+pub(crate) const RSYSLOG: Need = Need {
+    found: || is_installed("rsyslogd"),
+    package: "rsyslog",
+};
 pub(crate) const VARNISH: Need = Need {
     found: || is_installed("varnishd"),
     package: "varnish",
@@ -38,6 +42,15 @@ pub(crate) const IPROUTE: Need = Need {
 pub(crate) const PYTHON: Need = Need {
     found: || is_installed("python3"),
     package: "python3",
+};
+pub(crate) const VENV: Need = Need {
+    found: || {
+        let import = Command::new("python3")
+            .args(["-c", "import venv, ensurepip"])
+            .output();
+        import.is_ok_and(|import| import.status.success())
+    },
+    package: "python3-venv",
 };
 pub(crate) const CHROMIUM: Need = Need {
     found: || is_installed("chromium"),

@@ -20,6 +20,7 @@ use plimsoll_observe::prometheus;
 use plimsoll_proxy::caching::Order;
 use plimsoll_proxy::stock::Query;
 use plimsoll_proxy::trace;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -165,6 +166,13 @@ async fn stock(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failur
     json(&stock)
 }
 
+/// What came of a purge.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Purged {
+    /// How many answers there were.
+    purged: usize,
+}
+
 /// Purges what the body says.
 async fn purge(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failure> {
     let order: Order = read(request).await?;
@@ -173,7 +181,7 @@ async fn purge(desk: &Desk, request: Request<Incoming>) -> Result<Answer, Failur
     let caches = &running.generation.caches;
     let purged = tokio::task::block_in_place(|| order.carry_out(caches));
     let purged = purged.map_err(|bad| Failure(StatusCode::BAD_REQUEST, bad.to_string()))?;
-    json(&serde_json::json!({ "purged": purged }))
+    json(&Purged { purged })
 }
 
 /// Serves what the file says now, or goes on with it, or back. Who leaves does not stop it half way.
@@ -264,8 +272,12 @@ pub(crate) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Res
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
     let body = body.collect().await;
     let body = body.map_err(|error| bad(format!("cannot read the body: {error}")))?;
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| bad(format!("not understood: {error}")))
+    let text = body.to_bytes();
+    // In a list the place of a value would say what it is for.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(bad("the body must be an object".to_owned()));
+    }
+    serde_json::from_slice(&text).map_err(|error| bad(format!("not understood: {error}")))
 }
 
 pub(crate) fn json(answer: &impl Serialize) -> Result<Answer, Failure> {

@@ -10,15 +10,16 @@ use plimsoll_control::configuration_file::{NoText, Text};
 use plimsoll_control::files::Files;
 use plimsoll_control::reload::put::NotPut;
 use plimsoll_control::verdict::Verdict;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::answer::{Answer, BODY_BYTES_MAX, Failure, PLAIN, asked, json, with_type};
 use crate::server::Desk;
 
 /// What a query may say of a change.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Terms {
+pub(crate) struct Terms {
     /// Within how many seconds it has to be confirmed.
     confirm_within: Option<u64>,
 }

@@ -1,5 +1,7 @@
-//! Access log lines as they come, as server-sent events.
+//! Access logs: lines as they come, as server-sent events, and how many were lost.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,33 @@ use http_body_util::channel::{Channel, Sender};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode, Uri};
+use plimsoll_config::text;
+use plimsoll_control::launch::Running;
 use plimsoll_control::tail::{Heard, Query};
+use plimsoll_observe::prometheus::escape;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Answer, EVENTS, Failure, asked};
 use crate::server::Desk;
+
+/// Appends how many lines of logs could not be written.
+pub(crate) fn render(running: &Running, out: &mut String) {
+    let mut lost = BTreeMap::<String, u64>::new();
+    for (spec, log) in running.written_logs() {
+        *lost.entry(text::log_target(spec)).or_default() += log.lost();
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let name = "plimsoll_log_lost_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Lines of access logs that could not be written.\n# TYPE {name} counter"
+    );
+    for (log, count) in lost {
+        let _ = writeln!(out, "{name}{{log=\"{}\"}} {count}", escape(&log));
+    }
+}
 
 /// How many may listen at once: each costs workers a line for each request.
 const LISTENERS_MAX: usize = 16;

@@ -6,7 +6,7 @@ use plimsoll_control::engine::Engine;
 use plimsoll_observe::metrics::WorkerMetrics;
 use plimsoll_observe::prometheus;
 
-use crate::{acme, caches, disks, process, reloads, servers, tls};
+use crate::{acme, caches, disks, logs, process, reloads, servers, tls};
 
 /// More metrics, for whoever has some: text in Prometheus' format.
 pub type MoreMetrics = fn(&mut String);
@@ -26,6 +26,7 @@ pub(crate) fn page(engine: &Engine, more: MoreMetrics) -> String {
     servers::render_spool(&running.generation, &mut text);
     caches::render(&running.generation, &mut text);
     disks::render(&running.generation, &mut text);
+    logs::render(running, &mut text);
     process::render(&mut text);
     reloads::render(engine, &mut text);
     more(&mut text);

@@ -1,14 +1,23 @@
 //! The API described for programs (OpenAPI 3.1), made from the table of calls and the types that they take and give.
 
+use plimsoll_control::explain::{self, Question, Stock};
+use plimsoll_control::reload::{Reloaded, Wanted};
+use plimsoll_control::verdict::Verdict;
+use plimsoll_control::{sessions, tail};
+use plimsoll_proxy::caching::Order;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::answer::Purged;
 use crate::calls::{CALLS, Call, Row};
 use crate::change::Change;
+use crate::configuration::Terms;
 use crate::guard::Kind;
 use crate::handover::{Upgrade, Upgraded};
+use crate::page;
 use crate::sampler::Point;
+use crate::sessions::Closed;
 use crate::view::{PoolView, View};
 
 /// Where the types are in the description.
@@ -55,15 +64,13 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
     });
     let more = operation.as_object_mut();
     let Some(more) = more else { return operation };
-    if let Some((_, name)) = row.path.split_once('{') {
-        let name = name.trim_end_matches('}');
-        let parameter =
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
-        more.insert("parameters".to_owned(), json!([parameter]));
+    let parameters = parameters(row);
+    if !parameters.is_empty() {
+        more.insert("parameters".to_owned(), json!(parameters));
     }
     if row.method != hyper::Method::GET {
         let media = match row.call {
-            Call::CheckConfiguration | Call::PutConfiguration => "text/plain",
+            Call::CheckConfiguration | Call::PutConfiguration => TEXT,
             _ => "application/json",
         };
         let body = json!({ media: { "schema": asked(row.call, types) } });
@@ -78,9 +85,43 @@ fn operation(row: &Row, types: &mut SchemaGenerator) -> Value {
     operation
 }
 
+const TEXT: &str = "text/plain";
+
+/// What is said in the path, the query and the head.
+fn parameters(row: &Row) -> Vec<Value> {
+    let one = |name: &str, place: &str, is_required: bool, schema: &Value| json!({ "name": name, "in": place, "required": is_required, "schema": schema });
+    let text = json!({ "type": "string" });
+    let mut all = Vec::new();
+    if let Some((_, name)) = row.path.split_once('{') {
+        all.push(one(name.trim_end_matches('}'), "path", true, &text));
+    }
+    if row.call == Call::PutConfiguration {
+        // Without it the answer is 428, which says so.
+        all.push(one("If-Match", "header", false, &text));
+    }
+    let query = match row.call {
+        Call::PutConfiguration => schemars::schema_for!(Terms),
+        Call::Sessions => schemars::schema_for!(sessions::Query),
+        Call::TailLogs => schemars::schema_for!(tail::Query),
+        _ => return all,
+    };
+    let names = query.get("properties").and_then(Value::as_object);
+    all.extend(
+        names
+            .into_iter()
+            .flatten()
+            .map(|(name, schema)| one(name, "query", false, schema)),
+    );
+    all
+}
+
 fn media(call: Call) -> &'static str {
     match call {
-        Call::Page(_) | Call::Metrics => "text/plain",
+        Call::Page(name) => {
+            let part = page::find(name).map_or(TEXT, |part| part.media);
+            part.split(';').next().unwrap_or(part)
+        }
+        Call::Metrics => TEXT,
         Call::Watch | Call::TailLogs => "text/event-stream",
         _ => "application/json",
     }
@@ -92,6 +133,11 @@ fn asked(call: Call, types: &mut SchemaGenerator) -> Schema {
         Call::ChangePool => of::<Change>(types),
         Call::Upgrade => of::<Upgrade>(types),
         Call::CheckConfiguration | Call::PutConfiguration => of::<String>(types),
+        Call::Reload => of::<Wanted>(types),
+        Call::Trace => of::<Question>(types),
+        Call::Stock => of::<explain::Query>(types),
+        Call::Purge => of::<Order>(types),
+        Call::CloseSessions => of::<sessions::Query>(types),
         _ => of::<Map<String, Value>>(types),
     }
 }
@@ -106,6 +152,14 @@ fn given(call: Call, types: &mut SchemaGenerator) -> Schema {
         Call::Pool | Call::ChangePool => of::<PoolView>(types),
         Call::Upgrade => of::<Upgraded>(types),
         Call::Calls => of::<Vec<Value>>(types),
+        Call::Stock => of::<Stock>(types),
+        Call::Purge => of::<Purged>(types),
+        Call::Sessions => of::<sessions::Listed>(types),
+        Call::CloseSessions => of::<Closed>(types),
+        Call::CheckConfiguration => of::<Verdict>(types),
+        Call::Reload | Call::Confirm | Call::GoBack | Call::PutConfiguration => {
+            of::<Reloaded>(types)
+        }
         _ => of::<Map<String, Value>>(types),
     }
 }

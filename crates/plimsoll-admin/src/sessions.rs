@@ -5,10 +5,18 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode, Uri};
 use plimsoll_control::sessions::{BadQuery, Query};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::answer::{Answer, Failure, asked, json, read};
 use crate::server::Desk;
+
+/// What came of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Closed {
+    /// How many there were.
+    closed: usize,
+}
 
 /// Shows what the query asks for.
 pub(crate) async fn list(desk: &Arc<Desk>, uri: &Uri) -> Result<Answer, Failure> {
@@ -21,7 +29,7 @@ pub(crate) async fn close(desk: &Arc<Desk>, request: Request<Incoming>) -> Resul
     let query: Query = read(request).await?;
     let which = query.which_to_close().map_err(refused)?;
     let closed = desk.reloader.engine().close_sessions(which).await;
-    json(&json!({ "closed": closed }))
+    json(&Closed { closed })
 }
 
 fn refused(bad: BadQuery) -> Failure {

@@ -16,6 +16,7 @@ pub(crate) mod header;
 pub(crate) mod internal;
 pub(crate) mod key_set;
 pub(crate) mod limit;
+pub(crate) mod log;
 pub(crate) mod max_requests;
 pub(crate) mod named_match;
 pub(crate) mod opening;

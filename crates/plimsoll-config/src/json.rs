@@ -131,10 +131,13 @@ struct JsonLimits {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JsonLog {
-    /// A path, or `stdout`.
+    /// A path, `stdout`, or a syslog daemon.
     to: String,
     /// `json`, `combined` or `haproxy`.
     format: String,
+    /// What else lines for syslog are, such as `facility=local7`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    options: Vec<String>,
 }
 
 /// One route: exactly one of `proxy`, `respond`, or another action among its statements.
@@ -318,6 +321,7 @@ fn json_site(config: &Config, site: &Site) -> JsonSite {
             .map(|log| JsonLog {
                 to: statements::log_target(log),
                 format: statements::log_format(log).to_owned(),
+                options: statements::log_options(log),
             })
             .collect(),
         statements: statements::site(config, site),
@@ -522,7 +526,10 @@ impl JsonSite {
         ];
         options(out, "request-limits", &given);
         for log in &self.log {
-            let _ = writeln!(out, "log {} {}", word(&log.to), word(&log.format));
+            let options = log.options.iter().map(|option| word(option));
+            let options: Vec<_> = options.collect();
+            let (to, format, options) = (word(&log.to), word(&log.format), options.join(" "));
+            let _ = writeln!(out, "log {to} {format} {options}");
         }
         if self.log.is_empty() {
             out.push_str("log off\n");

@@ -13,6 +13,7 @@ mod files;
 mod pool;
 mod socket;
 mod step;
+mod syslog;
 mod tcp;
 mod template;
 mod tls;
@@ -45,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 pub use step::{Abort, Change, CookieEdit, Fault, HeaderEdit, Mirror, QueryEdit, Rewrite, Step};
+pub use syslog::{FACILITIES, NoPlace, SEVERITIES, Syslog, SyslogForm, SyslogPlace, TAG_MAX};
 pub use tcp::{Opening, Spoken, TcpRule, TcpService};
 pub use template::{Piece, Stage, Template, Variable};
 pub(crate) use template::{VARIABLES, VariableRow};
@@ -250,6 +252,8 @@ pub enum LogTarget {
     Stdout,
     /// A file, opened for appending.
     File(PathBuf),
+    /// A syslog daemon.
+    Syslog(Syslog),
 }
 
 /// How an access log line looks.

@@ -14,7 +14,7 @@ mod udp;
 
 pub(crate) use cache::cache;
 use check::check;
-pub(crate) use logs::{log_format, log_target, logs};
+pub(crate) use logs::{log_format, log_options, log_target, logs};
 pub(crate) use steps::step;
 pub(crate) use tcp::{tcp, tcp_rule};
 pub(crate) use udp::udp;

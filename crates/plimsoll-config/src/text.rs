@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::model::{
-    Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool, RequestLimits,
-    Route, Server, ServerTimeouts, Site, Step, TcpRule,
+    AccessLog, Action, Balance, ClientTimeouts, Config, HashKey, Host, PathPattern, Pool,
+    RequestLimits, Route, Server, ServerTimeouts, Site, Step, TcpRule,
 };
 use crate::statements::{self, Words};
 use crate::units::{duration_text, size_text};
@@ -280,6 +280,11 @@ fn write_server(server: &Server, out: &mut String) {
         tier => put(out, format_args!(" tier={tier}")),
     }
     out.push('\n');
+}
+
+/// Where a log goes, as it is written.
+pub fn log_target(log: &AccessLog) -> String {
+    statements::log_target(log)
 }
 
 /// How servers are picked.

@@ -5,11 +5,13 @@ use std::fmt;
 
 use plimsoll_config::model::Config;
 use plimsoll_config::to_text;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "DifferenceKind")]
 pub enum Change {
     /// It was not there before.
     Added,
@@ -20,7 +22,7 @@ pub enum Change {
 }
 
 /// Something that is different.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// What happened to it.
     pub change: Change,

@@ -448,6 +448,11 @@ impl Running {
         at.saturating_duration_since(self.start)
     }
 
+    /// The access logs, and where they go.
+    pub fn written_logs(&self) -> impl Iterator<Item = (&AccessLog, &LogFile)> {
+        self.logs.iter().map(|(spec, log)| (spec, &**log))
+    }
+
     /// What has come of all that was served under it.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
@@ -588,6 +593,7 @@ fn log_error(target: &LogTarget, source: io::Error) -> LaunchError {
     let path = match target {
         LogTarget::Stdout => PathBuf::from("stdout"),
         LogTarget::File(path) => path.clone(),
+        LogTarget::Syslog(syslog) => PathBuf::from(syslog.to.to_string()),
     };
     LaunchError::Log { path, source }
 }

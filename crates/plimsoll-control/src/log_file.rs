@@ -1,9 +1,11 @@
 //! The threads that write access logs. A sink that blocks costs lines, never requests.
 
+mod syslog;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use plimsoll_config::model::LogTarget;
 use plimsoll_observe::sink::Drain;
 
+use self::syslog::Syslog;
+
 /// How soon a request to reopen is seen when there is nothing to write.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -19,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct LogFile {
     reopen: Arc<AtomicBool>,
+    lost: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -29,13 +34,22 @@ impl LogFile {
     /// The file cannot be opened for appending, or the thread cannot be made.
     pub fn open(target: &LogTarget, drain: Drain) -> io::Result<Self> {
         let mut output = Output::open(target)?;
-        let reopen = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&reopen);
+        let (reopen, lost) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (asked, counted) = (Arc::clone(&reopen), Arc::clone(&lost));
         let thread = thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || output.write_all(&drain, &asked))?;
+            .spawn(move || output.write_all(&drain, &asked, &counted))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self { reopen, thread })
+        Ok(Self {
+            reopen,
+            lost,
+            thread,
+        })
+    }
+
+    /// How many lines could not be written.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Makes the writer open its file again, for log rotation.
@@ -60,6 +74,7 @@ impl LogFile {
 enum Output {
     Stdout,
     File { path: PathBuf, file: File },
+    Syslog(Box<Syslog>),
 }
 
 impl Output {
@@ -70,10 +85,11 @@ impl Output {
                 path: path.clone(),
                 file: append(path)?,
             },
+            LogTarget::Syslog(syslog) => Self::Syslog(Box::new(Syslog::new(syslog))),
         })
     }
 
-    fn write_all(&mut self, drain: &Drain, asked: &AtomicBool) {
+    fn write_all(&mut self, drain: &Drain, asked: &AtomicBool, lost: &AtomicU64) {
         let mut is_failing = false;
         loop {
             let batch = drain.wait(LOOK);
@@ -88,7 +104,16 @@ impl Output {
             let written = match self {
                 Self::Stdout => io::stdout().write_all(batch.lines()),
                 Self::File { file, .. } => file.write_all(batch.lines()),
+                Self::Syslog(syslog) => {
+                    lost.fetch_add(syslog.write(batch.lines()), Ordering::Relaxed);
+                    drain.done(batch);
+                    continue;
+                }
             };
+            if written.is_err() {
+                let lines = batch.lines().iter().filter(|byte| **byte == b'\n').count();
+                lost.fetch_add(lines as u64, Ordering::Relaxed);
+            }
             // One line when it begins and one when it ends, however many batches are lost.
             match (&written, is_failing) {
                 (Err(error), false) => tracing::error!(%error, "cannot write the access log"),

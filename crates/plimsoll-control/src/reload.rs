@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use plimsoll_config::model::Config;
 use plimsoll_config::{Diagnostic, Severity, Sources};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
@@ -32,8 +33,9 @@ pub struct Reloader {
 }
 
 /// What is wanted of a reload.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Reload")]
 pub struct Wanted {
     /// Within how many seconds it has to be confirmed; after that, what was served before is served again.
     pub confirm_within: Option<u64>,
@@ -55,7 +57,7 @@ struct Trial {
 }
 
 /// What came of a reload.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// The generation that is served now.
     pub generation: u64,

@@ -4,6 +4,7 @@ use std::io;
 
 use plimsoll_config::model::{Config, KeyPair};
 use plimsoll_config::{Loaded, Severity};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::discovery::Names;
 use crate::explain::Rules;
 
 /// What was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Verdict {
     /// Whether it can be served.
     pub ok: bool,

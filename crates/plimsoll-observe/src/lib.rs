@@ -10,3 +10,4 @@ pub mod outcomes;
 pub mod prometheus;
 pub mod redact;
 pub mod sink;
+pub mod syslog;

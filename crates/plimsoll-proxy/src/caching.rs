@@ -10,6 +10,7 @@ use plimsoll_cache::disk::{self, Disk, Limits, OpenError, Place};
 use plimsoll_cache::purge::Selector;
 use plimsoll_config::model;
 use plimsoll_http::caching::{Parameters, Parts, Policy, SECONDS_MAX, key};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -185,8 +186,9 @@ impl Caching {
 }
 
 /// What is to be purged. One of URL, prefix and tag, which is not empty.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PurgeOrder")]
 pub struct Order {
     /// From this cache; nothing means from all.
     pub cache: Option<String>,

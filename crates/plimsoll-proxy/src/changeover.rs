@@ -126,9 +126,8 @@ impl Planes {
 
     /// Looks at the generations in which anything is under way.
     pub(crate) fn with_all(&self, look: impl FnOnce(&[&Generation])) {
-        let (current, past) = (self.current(), self.past());
-        let all = std::iter::once(&current).chain(&past);
-        let all: Vec<&Generation> = all.map(|plane| &*plane.generation).collect();
+        let planes: Vec<_> = self.open().chain(self.past()).collect();
+        let all: Vec<&Generation> = planes.iter().map(|plane| &*plane.generation).collect();
         look(&all);
     }
 

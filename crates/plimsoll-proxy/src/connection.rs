@@ -35,6 +35,7 @@ use crate::door::{Door, Doors, Pier, Post};
 use crate::gate;
 use crate::generation::Listener;
 use crate::handing::{self, Handed, Relayed, Request, Stage};
+use crate::http::exchange::Facts;
 use crate::http::server_h1::Served;
 use crate::http::{h2, server_h1, switch};
 use crate::plane::{GiveBack, Plane};
@@ -87,6 +88,13 @@ impl Connection {
         self.is_new = false;
         self.deadline = deadline;
         self
+    }
+
+    /// What is known of what begins on it now.
+    pub(crate) fn begin(&self, plane: &Plane) -> Facts<'_> {
+        let now = clock::now();
+        self.session.begin(plane.generation.number, now);
+        Facts::new(plane, &self.session, now)
     }
 
     /// A stream that the client has opened on this connection.

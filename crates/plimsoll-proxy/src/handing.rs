@@ -160,15 +160,14 @@ impl Relayed {
         Some((pool, server, index))
     }
 
-    /// Has `facts` be as if it had begun here, with this server of a pool.
-    pub(crate) fn tell<'a>(
+    /// Has what is known of it go on from here.
+    pub(crate) fn go_on<'a>(
         &self,
         facts: &mut Facts<'a>,
-        pool: &'a Pool,
-        (server, index): (&'a Server, ServerIndex),
+        (pool, server, index): (&'a Pool, &'a Server, ServerIndex),
     ) {
-        let began = facts.started.checked_sub(self.age);
-        facts.started = began.unwrap_or(facts.started);
+        let now = facts.started;
+        facts.started = now.checked_sub(self.age).unwrap_or(now);
         facts.at = facts.at.saturating_sub(self.age);
         facts.go_to(pool);
         facts.ask(server, index);

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let mut call = Call {
         plane,
         connection,
-        facts: begin(plane, connection),
+        facts: connection.begin(plane),
         hello: None,
         is_left: false,
     };
@@ -93,13 +93,6 @@ pub(crate) async fn serve(
         stream::reset_on_close(&connection.socket);
     }
     call.finish(relay);
-}
-
-/// What is known of a connection that is to be passed on now.
-fn begin<'a>(plane: &Plane, connection: &'a Connection) -> Facts<'a> {
-    let (session, now) = (&*connection.session, clock::now());
-    session.begin(plane.generation.number, now);
-    Facts::new(plane, session, now)
 }
 
 impl<'a> Call<'a> {
@@ -140,11 +133,12 @@ impl<'a> Call<'a> {
             };
             Some((pool, index, reached))
         });
-        let (pool, index, reached) = reached.ok_or(Turned {
+        let reached = reached.ok_or(Turned {
             reason: Reason::DestinationUnavailable,
             detail: "the server is gone",
         })?;
-        relayed.tell(&mut self.facts, pool, (reached.server, index));
+        let (pool, index, reached) = reached;
+        relayed.go_on(&mut self.facts, (pool, reached.server, index));
         self.pass(relay, pool, reached).await;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plimsoll_cache::cache::Listed;
 use plimsoll_http::caching::State;
 use plimsoll_http::coding::Coding;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::caching::{BadOrder, Keeping, What};
@@ -15,8 +16,9 @@ const SHOWN: usize = 100;
 const SHOWN_MAX: usize = 1000;
 
 /// What is asked for. One of URL, prefix and tag, which is not empty.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "StockQuery")]
 pub struct Query {
     /// Of this cache; nothing means of all.
     pub cache: Option<String>,
@@ -31,7 +33,7 @@ pub struct Query {
 }
 
 /// What there is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Stock {
     /// Answers.
     pub answers: Vec<Stored>,
@@ -40,7 +42,7 @@ pub struct Stock {
 }
 
 /// A stored answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Stored {
     /// The cache that has it.
     pub cache: String,

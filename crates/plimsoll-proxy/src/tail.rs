@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plimsoll_observe::access_log::{Dates, Record};
 use plimsoll_observe::format::Format;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -15,8 +16,9 @@ use tokio::sync::mpsc;
 const LINES: usize = 1024;
 
 /// Which lines are wanted: those of which all of this is true.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "LogQuery")]
 pub struct Query {
     /// Of this site or service.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,7 @@ use plimsoll_http::request::{self, Rejection};
 use plimsoll_http::rewrite::Rewritten;
 use plimsoll_http::target::Target;
 use plimsoll_net::clock;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::trace::cache::Kept;
@@ -29,7 +30,7 @@ use crate::sessions::Session;
 use crate::steps::{Step, TargetStep};
 
 /// A request to be explained.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// Its head, as it would be sent.
     pub head: Vec<u8>,

@@ -53,6 +53,17 @@ pub(crate) struct Way<'a> {
     pub(crate) metric: Option<&'a Counter>,
 }
 
+/// How a tunnel fares, as one way through it sees it.
+#[derive(Clone, Copy)]
+struct State<'a> {
+    /// When anything moved last.
+    touched: &'a Cell<Instant>,
+    /// Whether this way holds nothing and waits.
+    rests: &'a Cell<bool>,
+    /// Whether one of the two ways has come to its end.
+    is_one_done: &'a Cell<bool>,
+}
+
 /// What one end has sent.
 struct Piece {
     buffer: Buffer,
@@ -108,8 +119,14 @@ impl Tunnel<'_> {
         let mut cut = pin!(cut);
         let rests = [Cell::new(false), Cell::new(false)];
         let [up_rests, down_rests] = &rests;
-        let mut up = pin!(self.pump(self.client, self.server, up, (touched, up_rests)));
-        let mut down = pin!(self.pump(self.server, self.client, down, (touched, down_rests)));
+        let is_one_done = &Cell::new(false);
+        let state = |rests| State {
+            touched,
+            rests,
+            is_one_done,
+        };
+        let mut up = pin!(self.pump(self.client, self.server, up, state(up_rests)));
+        let mut down = pin!(self.pump(self.server, self.client, down, state(down_rests)));
         let (mut is_up_done, mut is_down_done) = (false, false);
         let end = poll_fn(|context| {
             if !is_up_done && let Poll::Ready(outcome) = up.as_mut().poll(context) {
@@ -186,8 +203,9 @@ impl Tunnel<'_> {
         from: &Socket,
         to: &Socket,
         way: Way<'_>,
-        (touched, rests): (&Cell<Instant>, &Cell<bool>),
+        state: State<'_>,
     ) -> io::Result<()> {
+        let State { touched, rests, .. } = state;
         write(to, way.early, Then::Open).await?;
         way.count(way.early.len());
         loop {
@@ -204,7 +222,12 @@ impl Tunnel<'_> {
             way.count(bytes);
             if let Some(end) = end {
                 rests.set(true);
-                return end.map(|()| stream::shutdown_write(to));
+                // Behind the second end both are closed at once, which says the same.
+                let is_last = state.is_one_done.replace(true) && to.is_direct();
+                return end.map(|()| match is_last {
+                    true => {}
+                    false => stream::shutdown_write(to),
+                });
             }
             let is_fast = bytes == BUFFER_BYTES;
             drop(buffer);

@@ -3,10 +3,9 @@
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::directive::{Context, Directive};
+use crate::directives::log::log;
 use crate::draft::Scope;
-use crate::model::{AccessLog, LogFormat, LogTarget};
 use crate::read::Reader;
-use crate::suggest::nearest;
 use crate::syntax::Stmt;
 
 pub(crate) static ROWS: &[Directive] = &[
@@ -48,14 +47,16 @@ pub(crate) static ROWS: &[Directive] = &[
     Directive {
         name: "log",
         within: &[Context::Defaults, Context::Site, Context::Tcp, Context::Udp],
-        usage: "log PATH|stdout [json|json+ja4|combined|haproxy], or: log off",
+        usage: "log PATH|stdout|syslog|syslog:/PATH|syslog:udp:ADDRESS|syslog:tcp:ADDRESS [json|json+ja4|combined|haproxy] [facility=NAME] [severity=NAME] [tag=NAME] [rfc=5424|3164], or: log off",
         default: "off; the format is json",
         doc: "The access log: one line for each exchange, relayed connection or flow of datagrams, when it has ended. `json` is one object a line, `json+ja4` the same with the fingerprint of how \
               the client begins TLS as `ja4`, `combined` is \
               NGINX's format, which is for requests only, `haproxy` is HAProxy's, of requests and of connections; flows are told of in JSON only. Several `log` lines write several logs. A site's own replace those \
               of `defaults`. A log that cannot be written loses lines, which are counted, and never holds a request up. \
-              Values of query parameters that look like secrets are replaced.",
-        words: (1, 2),
+              Values of query parameters that look like secrets are replaced. `syslog` is `/dev/log`; another daemon is named by its socket, or by its address, for UDP or for TCP, where \
+              each line says first how long it is. Its lines are of facility `local0`, severity `info` and tag `plimsoll` unless something else is said, in the form of RFC 5424 over a network and of RFC \
+              3164 on the own machine.",
+        words: (1, 6),
         variables: false,
         block: None,
         set: log,
@@ -137,53 +138,4 @@ fn request_limits(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
                 .or(settings.min_rate);
         }
     });
-}
-
-fn log(reader: &mut Reader<'_>, stmt: &Stmt, mut scope: Scope<'_>) {
-    let Some((target, format)) = stmt.words.split_first() else {
-        return;
-    };
-    let format = match format.first() {
-        None => LogFormat::Json,
-        Some(word) => match word.text.as_str() {
-            "json" => LogFormat::Json,
-            "json+ja4" => {
-                reader.fingerprints = true;
-                LogFormat::JsonFingerprint
-            }
-            "combined" => LogFormat::Combined,
-            "haproxy" => LogFormat::Haproxy,
-            other => {
-                let message = format!("`{other}` is not a log format");
-                let mut problem = Diagnostic::new(&codes::VALUE, word.span, message);
-                if let Some(near) = nearest(other, ["json", "json+ja4", "combined", "haproxy"]) {
-                    problem = problem.label(format!("did you mean `{near}`?"));
-                }
-                return reader.problem(problem.help("known: json, json+ja4, combined, haproxy"));
-            }
-        },
-    };
-    let Some(settings) = scope.settings() else {
-        return;
-    };
-    let logs = settings.log.get_or_insert_default();
-    match target.text.as_str() {
-        "off" if stmt.words.len() == 1 && logs.is_empty() => {}
-        "off" => reader.problem(
-            Diagnostic::new(
-                &codes::REPEATED,
-                stmt.span,
-                "`log off` stands beside another log",
-            )
-            .help("`off` is written alone, without a format and without other `log` lines"),
-        ),
-        "stdout" => logs.push(AccessLog {
-            to: LogTarget::Stdout,
-            format,
-        }),
-        path => logs.push(AccessLog {
-            to: LogTarget::File(path.into()),
-            format,
-        }),
-    }
 }

@@ -27,7 +27,7 @@ const SECONDS_MAX: u64 = 60 * 60;
 const SWIFT_US: u64 = 5_000;
 
 /// How much of what comes another configuration gets, and for how long, before it gets all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
     /// In percent of the connections, 1 to 99.
@@ -52,7 +52,7 @@ impl Canary {
 }
 
 /// What became of a configuration that had a part of the connections.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decided {
     /// Whether it has all of them now, or none any more.
     pub takes_all: bool,

@@ -12,7 +12,7 @@ use plimsoll_net::socket::Socket;
 use crate::connection::Connection;
 use crate::handing::{Leaving, Relayed, Request, Stage};
 use crate::http::answer::Answer;
-use crate::http::exchange::{Ending, Facts};
+use crate::http::exchange::Ending;
 use crate::http::failure::{Failure, Sent};
 use crate::http::finish;
 use crate::http::select;
@@ -35,16 +35,15 @@ pub(crate) async fn resume(
         return;
     };
     let _pick = select::resume(pool, index);
-    let (session, now) = (&*connection.session, clock::now());
-    session.begin(generation.number, now);
-    session.becomes_tunnel();
-    let mut facts = Facts::new(plane, session, now);
-    (facts.site, facts.status) = (Some(site), 101);
-    relayed.tell(&mut facts, pool, (to, index));
+    let mut facts = connection.begin(plane);
+    facts.enter(Some(site));
+    facts.status = 101;
+    relayed.go_on(&mut facts, (pool, to, index));
+    facts.session.becomes_tunnel();
     let leaving = connection.leaving();
     let may_leave = || leaving.may_leave() && server.is_direct();
     let tunnel = Tunnel {
-        session,
+        session: &connection.session,
         client: &connection.socket,
         server,
         timer: &connection.timer,

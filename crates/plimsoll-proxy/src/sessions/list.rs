@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use plimsoll_net::clock;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Session, Sessions, State};
@@ -19,14 +20,16 @@ const SHOWN_MAX: usize = 1000;
 const TURN: usize = 1024;
 
 /// Which ones are meant: those that are all of this. Nothing is said means all of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "SessionQuery")]
 pub struct Query {
     /// The one that is called so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Those that came to this address.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub listener: Option<SocketAddr>,
     /// Those of this client, or of this network.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +70,8 @@ pub struct Which {
 }
 
 /// What is open.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Sessions")]
 pub struct Listed {
     /// The oldest first.
     pub sessions: Vec<SessionView>,
@@ -78,7 +82,8 @@ pub struct Listed {
 }
 
 /// Something that is open.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Session")]
 pub struct SessionView {
     /// What tells it from all others: the worker, and a number there.
     pub id: String,
