@@ -172,10 +172,6 @@ impl Contender {
     fn command(self, directory: &Path, listen: &Addresses, manner: Manner) -> Command {
         let file = directory.join("proxy.conf");
         let program = match self {
-            // It starts itself anew, and looks in no path for that.
-            Self::NginxHttp | Self::NginxTcp if manner.is_supervised => {
-                PathBuf::from("/usr/sbin/nginx")
-            }
             _ if self.is_plimsoll() => target().join("dist/plimsoll"),
             Self::NginxHttp | Self::NginxTcp | Self::NginxUdp => PathBuf::from("nginx"),
             Self::Varnish => PathBuf::from("/usr/sbin/varnishd"),
