@@ -304,13 +304,13 @@ fn a_thousand_bad_reloads_change_nothing_and_leave_nothing() {
         )
     };
     let (descriptors, resident, threads) = reload(100);
-    let after = reload(900);
-    assert!(
-        after.0 <= descriptors + 2 && after.2 <= threads + 1,
-        "{descriptors} {threads} {after:?}"
-    );
-    assert!(after.1 < resident + resident / 4, "{resident} {after:?}");
+    let (_, after, _) = reload(900);
+    assert!(after < resident + resident / 4, "{resident} {after}");
     load.stop().assert_all_ok();
+    // Threads that read files stay for ten seconds behind their last one.
+    wait::expect("nothing to be left", 3 * PATIENCE, || {
+        plimsoll.descriptors() <= descriptors + 2 && plimsoll.threads() <= threads + 1
+    });
     assert_eq!(plimsoll.metric("plimsoll_config_generation"), Some(1.0));
 }
 
