@@ -66,6 +66,14 @@ impl Place {
         plimsoll
     }
 
+    /// Leaves what is at `/` on the disk, and nobody who has it.
+    pub fn store_one(&self) {
+        let plimsoll = self.start();
+        let _ = self.ask("/");
+        wait_written(&plimsoll, 1.0);
+        stop(plimsoll);
+    }
+
     /// The same where `mount` puts something of its own at `$1`, which is the disk.
     pub fn start_mounted(&self, mount: &str) -> Plimsoll {
         fs::create_dir(self.disk()).expect("a directory of the test");

@@ -111,21 +111,28 @@ fn datagrams_and_the_admin_socket_can_be_passed_too() {
     assert!(path.exists(), "who has made it removes it");
 }
 
-#[test]
-fn what_no_listener_names_is_told_and_there_for_a_reload() {
-    let (listener, address) = listener();
-    let (other, elsewhere) = self::listener();
-    let configuration = |listen: &str| {
-        format!(
-            "workers 2\nadmin unix:{{dir}}/admin.sock\n\
-             site * {{ listen {listen} ; route {{ respond 200 served }} }}\n"
-        )
-    };
+/// A site that listens there.
+fn configuration(listen: &str) -> String {
+    format!(
+        "workers 2\nadmin unix:{{dir}}/admin.sock\n\
+         site * {{ listen {listen} ; route {{ respond 200 served }} }}\n"
+    )
+}
+
+/// One that serves at the first of two sockets that it was passed, `web` and `other`.
+fn with_two() -> (Plimsoll, [SocketAddr; 2]) {
+    let ((listener, address), (other, elsewhere)) = (listener(), listener());
     let start = Start::run(&configuration("{web}"))
         .set("web", address)
         .set("other", elsewhere);
-    let mut plimsoll = start.pass(listener).pass(other).spawn();
+    let plimsoll = start.pass(listener).pass(other).spawn();
     assert_eq!(get(address, "/").text(), "served");
+    (plimsoll, [address, elsewhere])
+}
+
+#[test]
+fn what_no_listener_names_is_told_and_there_for_a_reload() {
+    let (mut plimsoll, [address, elsewhere]) = with_two();
     said(&plimsoll, "a socket was passed that no listener names");
     assert!(
         plimsoll
@@ -156,19 +163,7 @@ fn what_no_listener_names_is_told_and_there_for_a_reload() {
 
 #[test]
 fn another_program_gets_them_all() {
-    let (listener, address) = listener();
-    let (other, elsewhere) = self::listener();
-    let configuration = |listen: &str| {
-        format!(
-            "workers 2\nadmin unix:{{dir}}/admin.sock\n\
-             site * {{ listen {listen} ; route {{ respond 200 served }} }}\n"
-        )
-    };
-    let start = Start::run(&configuration("{web}"))
-        .set("web", address)
-        .set("other", elsewhere);
-    let mut plimsoll = start.pass(listener).pass(other).spawn();
-    assert_eq!(get(address, "/").text(), "served");
+    let (mut plimsoll, [address, elsewhere]) = with_two();
     wait::expect("the admin socket", PATIENCE, || {
         plimsoll.directory().join("admin.sock").exists()
     });

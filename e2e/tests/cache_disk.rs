@@ -91,10 +91,7 @@ fn the_disk_has_what_memory_has_no_room_for() {
 fn one_reads_for_all_who_ask() {
     const LENGTH: usize = 2 << 20;
     let place = Place::new(bodies(LENGTH));
-    let plimsoll = place.start();
-    let _ = place.ask("/");
-    wait_written(&plimsoll, 1.0);
-    stop(plimsoll);
+    place.store_one();
     let plimsoll = place.start();
     let expected = digest(&body("/", LENGTH));
     std::thread::scope(|scope| {

@@ -78,10 +78,7 @@ fn files_that_are_not_what_was_written_are_not_served() {
 fn a_fault_further_behind_tears_the_answer() {
     const LENGTH: usize = 2 << 20;
     let place = Place::new(bodies(LENGTH));
-    let plimsoll = place.start();
-    let _ = place.ask("/");
-    wait_written(&plimsoll, 1.0);
-    stop(plimsoll);
+    place.store_one();
     let file = files(&place.disk()).remove(0);
     let mut bytes = fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -187,10 +184,7 @@ fn links_in_the_directory_are_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     let secret = outside.path().join("secret");
     fs::write(&secret, "secret").unwrap();
-    let plimsoll = place.start();
-    let _ = place.ask("/");
-    wait_written(&plimsoll, 1.0);
-    stop(plimsoll);
+    place.store_one();
     let file = files(&place.disk()).remove(0);
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&secret, &file).unwrap();

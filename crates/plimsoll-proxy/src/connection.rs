@@ -85,11 +85,10 @@ impl Connection {
         self
     }
 
-    /// What is known of what begins on it now.
-    pub(crate) fn begin(&self, plane: &Plane) -> Facts<'_> {
-        let now = clock::now();
-        self.session.begin(plane.generation.number, now);
-        Facts::new(plane, &self.session, now)
+    /// What is known of what has begun on it now.
+    pub(crate) fn begin(&self, plane: &Plane, started: Instant) -> Facts<'_> {
+        self.session.begin(plane.generation.number, started);
+        Facts::new(plane, &self.session, started)
     }
 
     /// A stream that the client has opened on this connection.

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     let mut call = Call {
         plane,
         connection,
-        facts: connection.begin(plane),
+        facts: connection.begin(plane, clock::now()),
         hello: None,
         is_left: false,
     };

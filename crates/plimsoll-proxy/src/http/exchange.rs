@@ -346,9 +346,7 @@ impl<'a> Exchange<'a> {
         scratch.target.is_secure = client.is_secure();
         scratch.fields.clear();
         scratch.copied.clear();
-        let session = &*connection.session;
-        session.begin(plane.generation.number, started);
-        let facts = Facts::new(plane, session, started);
+        let facts = connection.begin(plane, started);
         let unix = facts.at.as_secs();
         let origin = Origin::of(peer, text, listener.address.port(), unix);
         Self {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use plimsoll_http::framing::Length;
 use plimsoll_http::reason::Reason;
 use plimsoll_net::buffer::Buffer;
+use plimsoll_net::clock;
 use plimsoll_net::socket::Socket;
 
 use crate::connection::Connection;
@@ -34,7 +35,7 @@ pub(crate) async fn resume(
         return;
     };
     let _pick = select::resume(pool, index);
-    let mut facts = connection.begin(plane);
+    let mut facts = connection.begin(plane, clock::now());
     facts.enter(Some(site));
     facts.status = 101;
     relayed.go_on(&mut facts, (pool, to, index));
